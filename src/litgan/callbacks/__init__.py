@@ -1,0 +1,10 @@
+"""Callbacks: what watches a run. None of them changes it; training with and without them is bit-identical."""
+
+from litgan.callbacks.checkpoint import Checkpoint
+from litgan.callbacks.gradients import Gradients
+from litgan.callbacks.progress import Progress
+from litgan.callbacks.realism import Realism
+from litgan.callbacks.samples import Samples
+from litgan.callbacks.throughput import Throughput
+
+__all__ = ["Checkpoint", "Gradients", "Progress", "Realism", "Samples", "Throughput"]

@@ -1,0 +1,98 @@
+"""Checkpoints: the last state, by images and by minutes, and the best by the realism metric."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import Checkpoint as LightningCheckpoint
+
+from litgan import tracking
+from litgan.callbacks.realism import Realism
+from litgan.gan import GAN
+
+
+class Checkpoint(LightningCheckpoint):
+    """Keeps `last.ckpt` and `best.ckpt` in the run's folder, at ends of iterations.
+
+    A state with a non-finite weight is never saved: `last.ckpt` stays what was last good.
+
+    Args:
+        every: images between two saves of the last state, 0 for never.
+        minutes: wall-clock minutes after which it is saved in any case, 0 for never.
+        folder: where to; None for the run's own folder.
+    """
+
+    def __init__(self, every: int = 100_000, minutes: float = 10.0, folder: str | None = None) -> None:
+        self.every, self.minutes, self.folder = every, minutes, folder
+        self.saved_at = -1  # images_seen of last.ckpt
+        self.best_value: float | None = None
+        self.best_at = -1  # images_seen of best.ckpt
+        self.clock = time.monotonic()
+
+    def on_train_start(self, trainer: Trainer, gan: GAN) -> None:
+        self.clock = time.monotonic()
+        self.saved_at = gan.images_seen
+
+    def on_train_batch_end(self, trainer: Trainer, gan: GAN, *_: object) -> None:
+        if not gan.iteration_ends:
+            return
+        self.keep_best(trainer, gan)
+        if gan.passes(self.every) or self.overdue(trainer):
+            self.save_last(trainer, gan)
+
+    def on_train_end(self, trainer: Trainer, gan: GAN) -> None:
+        self.keep_best(trainer, gan)
+        if self.saved_at != gan.images_seen:
+            self.save_last(trainer, gan)
+
+    def on_exception(self, trainer: Trainer, gan: GAN, exception: BaseException) -> None:
+        """What was last good is saved, if the exception left it good and all ranks may take part."""
+        if trainer.world_size == 1 and trainer.state.fn == "fit" and 0 < gan.images_seen != self.saved_at:
+            if gan.iteration_ends and is_finite(gan):
+                self.save_last(trainer, gan)
+
+    def overdue(self, trainer: Trainer) -> bool:
+        """Whether the minutes are over: on rank zero's watch, asked where metrics are logged anyway."""
+        if not self.minutes or trainer.global_step % trainer.log_every_n_steps:
+            return False
+        return bool(trainer.strategy.broadcast(time.monotonic() - self.clock > 60.0 * self.minutes))
+
+    def keep_best(self, trainer: Trainer, gan: GAN) -> None:
+        """Saves `best.ckpt` if the realism callback has just measured a new least distance."""
+        realism = next((callback for callback in trainer.callbacks if isinstance(callback, Realism)), None)
+        if realism is None or realism.measured_at != gan.images_seen or realism.monitor is None:
+            return
+        value = realism.report.values[realism.monitor]  # type: ignore[union-attr]
+        if self.best_at != gan.images_seen and (self.best_value is None or value < self.best_value):
+            self.best_value, self.best_at = value, gan.images_seen
+            self.save(trainer, gan, "best.ckpt")
+
+    def save_last(self, trainer: Trainer, gan: GAN) -> None:
+        self.clock, self.saved_at = time.monotonic(), gan.images_seen
+        self.save(trainer, gan, "last.ckpt")
+
+    def save(self, trainer: Trainer, gan: GAN, name: str) -> None:
+        if not is_finite(gan):
+            raise FloatingPointError(tracking.not_finite("A weight", float("nan"), gan.images_seen))
+        with tracking.aside(gan):
+            trainer.save_checkpoint(self.path(trainer, name))
+
+    def path(self, trainer: Trainer, name: str) -> Path:
+        """Where `last.ckpt` or `best.ckpt` lies."""
+        return (Path(self.folder) if self.folder else Path(trainer.default_root_dir) / "checkpoints") / name
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best_value": self.best_value, "best_at": self.best_at}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best_value, self.best_at = state_dict["best_value"], state_dict["best_at"]
+
+
+def is_finite(gan: GAN) -> bool:
+    """Whether every weight is finite; one transfer from the device."""
+    norms = torch._foreach_norm([parameter.detach() for parameter in gan.parameters()], ord=1)
+    return bool(torch.stack([norm.float() for norm in norms]).isfinite().all())

@@ -1,0 +1,88 @@
+"""Realism: how far the generator's samples are from the data, measured while it learns."""
+
+from __future__ import annotations
+
+from lightning.pytorch import Callback, Trainer
+from torch import Tensor
+
+from litgan import tracking
+from litgan.gan import GAN
+from litgan.metrics import FeatureExtractor, Report, evaluate, extractor
+
+
+class Realism(Callback):
+    """Measures the averaged generator against the data: before the first step, at a cadence, at the end.
+
+    Logs `metric/fid` (or `metric/fd_<extractor>`), `metric/kid`, `metric/precision`, `metric/recall` and
+    kin; the first of them is what the progress bar shows and the checkpoint keeps the best of. The
+    protocol goes into the configuration of the W&B run.
+
+    Args:
+        extractor: "inception", "digits", "fashion" or an extractor of your own.
+        every: images between two measurements, 0 for never.
+        count: samples to draw, and reals to compare with (at most as many as there are).
+        split: of the data to compare with.
+        batch_size: samples in a pass through the extractor.
+        raw: measure the weights of the last step, not their average.
+    """
+
+    def __init__(
+        self,
+        extractor: str | FeatureExtractor = "inception",
+        every: int = 200_000,
+        count: int = 10_000,
+        split: str = "train",
+        batch_size: int = 250,
+        raw: bool = False,
+    ) -> None:
+        self.extractor, self.every, self.count = extractor, every, count
+        self.split, self.batch_size, self.raw = split, batch_size, raw
+        self.report: Report | None = None
+        self.measured_at = -1  # images_seen
+        self._network: FeatureExtractor | None = None
+
+    @property
+    def monitor(self) -> str | None:
+        """The key of the distance, once measured."""
+        return next(iter(self.report.values)) if self.report else None
+
+    def on_train_start(self, trainer: Trainer, gan: GAN) -> None:
+        if self.every and gan.images_seen == 0:
+            self.measure(trainer, gan)
+
+    def on_train_batch_end(self, trainer: Trainer, gan: GAN, *_: object) -> None:
+        if gan.passes(self.every):
+            self.measure(trainer, gan)
+            gan.log(self.monitor, self.report.values[self.monitor], logger=False)  # for EarlyStopping and kin
+
+    def on_train_end(self, trainer: Trainer, gan: GAN) -> None:
+        if self.every and self.measured_at != gan.images_seen:
+            self.measure(trainer, gan)
+
+    def on_validation_epoch_end(self, trainer: Trainer, gan: GAN) -> None:
+        if trainer.state.fn == "validate":
+            gan.log_dict(self.measure(trainer, gan).values, logger=False, sync_dist=True)
+
+    def measure(self, trainer: Trainer, gan: GAN) -> Report:
+        """Draws, compares and logs; every rank takes its share of the samples."""
+
+        def sample(first: int, count: int) -> Tensor:
+            return gan.sample(count, first=first, raw=self.raw)
+
+        with tracking.aside(gan):
+            self.report = evaluate(
+                sample, trainer.datamodule, self.network(gan), count=self.count, batch_size=self.batch_size,
+                device=gan.device, split=self.split, rank=trainer.global_rank, world_size=trainer.world_size,
+            )  # fmt: skip
+            self.measured_at = gan.images_seen
+            tracking.record(trainer, self.report.values)
+            protocol = {**self.report.protocol, "weights": "raw" if self.raw else "ema"}
+            for logger in trainer.loggers:
+                logger.log_hyperparams({"protocol": protocol})
+        return self.report
+
+    def network(self, gan: GAN) -> FeatureExtractor:
+        """The extractor on the GAN's device; kept here, for a part of the GAN would enter its checkpoints."""
+        if self._network is None:
+            self._network = extractor(self.extractor)
+        return self._network.to(gan.device)

@@ -1,0 +1,73 @@
+"""Sample grids: the reals, the untrained generator, then the same latents at a cadence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.utilities import rank_zero_only
+
+from litgan import sampling, tracking
+from litgan.gan import GAN
+from litgan.media import stack
+from litgan.noise import Noise
+
+
+class Samples(Callback):
+    """Shows what the averaged generator makes of fixed latents, and a walk between two of them.
+
+    Writes `<folder>/reals.png` once and `<folder>/<images_seen>.png` before the first step, at the
+    cadence and at the end; the same pictures go to W&B as `samples`.
+
+    Args:
+        folder: where to; None for the run's own folder.
+        every: images between two grids, 0 for never.
+        count: samples in the grid.
+        columns: of the grid, and steps of the walk between the first two latents (its last row).
+        seed: of the fixed latents.
+    """
+
+    def __init__(
+        self, folder: str | None = None, every: int = 50_000, count: int = 64, columns: int = 8, seed: int = 0
+    ) -> None:
+        self.folder, self.every, self.count, self.columns, self.seed = folder, every, count, columns, seed
+        self.last: Path | None = None  # the latest grid
+        self.shown_at = -1
+
+    def on_train_start(self, trainer: Trainer, gan: GAN) -> None:
+        if self.every and gan.images_seen == 0 and trainer.is_global_zero:
+            reals = torch.cat([batch for batch, _ in trainer.datamodule.real_batches(self.count)])
+            media = trainer.datamodule.decode(reals[: self.count])
+            media.save(self.path(trainer, "reals"), media.picture(self.columns))
+            self.show(trainer, gan)
+
+    def on_train_batch_end(self, trainer: Trainer, gan: GAN, *_: object) -> None:
+        if gan.passes(self.every):
+            self.show(trainer, gan)
+
+    def on_train_end(self, trainer: Trainer, gan: GAN) -> None:
+        if self.every and self.shown_at != gan.images_seen:
+            self.show(trainer, gan)
+
+    @rank_zero_only
+    def show(self, trainer: Trainer, gan: GAN) -> None:
+        """Saves and logs the grid of the present generator."""
+        with tracking.aside(gan):
+            grid = trainer.datamodule.decode(gan.sample(self.count, self.seed))
+            walk = trainer.datamodule.decode(self.walk(gan))
+            picture = stack([grid.picture(self.columns), walk.picture(self.columns)])
+            self.last = grid.save(self.path(trainer, gan.images_seen), picture)[0]
+            self.shown_at = gan.images_seen
+            tracking.publish_picture(trainer, "samples", picture)
+
+    def walk(self, gan: GAN) -> torch.Tensor:
+        """Samples on the great circle between the first two fixed latents, all of the first class."""
+        ends = Noise(self.seed, 0, 0, 2, "sample", gan.device).normal(gan.ema.average.latent_dim)
+        latents = sampling.interpolate(ends[0], ends[1], self.columns)
+        labels = torch.zeros(self.columns, dtype=torch.int64) if gan.num_classes else None
+        return sampling.generate(gan.ema.average, latents, labels)
+
+    def path(self, trainer: Trainer, name: str | int) -> Path:
+        folder = Path(self.folder) if self.folder else Path(trainer.default_root_dir) / "samples"
+        return folder / (name if isinstance(name, str) else f"{name:09d}")

@@ -1,0 +1,56 @@
+"""Throughput: images a second, the share of time that training waits for data, and peak memory."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+
+import torch
+from lightning.pytorch import Callback, Trainer
+
+from litgan import tracking
+from litgan.gan import GAN
+
+
+class Throughput(Callback):
+    """Logs the speed of training alone: pictures, metrics and checkpoints are left out of its time.
+
+    `speed/images_per_second` over all ranks, `speed/data_wait` as a share of time in [0, 1],
+    `speed/peak_memory_gib` of the device (on CPU: of the process).
+    """
+
+    def __init__(self) -> None:
+        self.since = self.aside = self.waited = self.ended = 0.0
+        self.images = 0
+
+    def on_train_start(self, trainer: Trainer, gan: GAN) -> None:
+        self.restart(gan)
+        self.ended, self.ended_aside = self.since, self.aside
+
+    def restart(self, gan: GAN) -> None:
+        self.since, self.aside, self.waited = time.perf_counter(), gan.seconds_aside, 0.0
+        self.images = gan.images_seen
+
+    def on_train_batch_start(self, trainer: Trainer, gan: GAN, *_: object) -> None:
+        self.waited += time.perf_counter() - self.ended - (gan.seconds_aside - self.ended_aside)
+
+    def on_train_batch_end(self, trainer: Trainer, gan: GAN, *_: object) -> None:
+        if gan.iteration_ends and trainer.global_step % trainer.log_every_n_steps == 0:
+            seconds = time.perf_counter() - self.since - (gan.seconds_aside - self.aside)
+            values = {
+                "speed/images_per_second": (gan.images_seen - self.images) / max(seconds, 1e-9),
+                "speed/data_wait": self.waited / max(seconds, 1e-9),
+                "speed/peak_memory_gib": peak_memory_gib(gan.device),
+            }
+            tracking.record(trainer, values)
+            self.restart(gan)
+        self.ended, self.ended_aside = time.perf_counter(), gan.seconds_aside
+
+
+def peak_memory_gib(device: torch.device) -> float:
+    """The most memory held so far: on CUDA by its tensors, elsewhere by the process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    unit = 1 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30

@@ -1,0 +1,149 @@
+"""Checkpoints: written atomically, read without running code, enough by themselves to rebuild a run."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from lightning.fabric.plugins.io import TorchCheckpointIO
+from torch import nn
+
+if TYPE_CHECKING:
+    from litgan.data import GANDataModule
+    from litgan.gan import GAN
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """A checkpoint is there whole or not at all: temporary name, fsync, rename. Loads weights only."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
+    ) -> None:
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        try:
+            with partial.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def load_checkpoint(
+        self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True
+    ) -> dict[str, Any]:
+        return read(path, map_location)
+
+
+def read(path: str | Path, map_location: Any = None) -> dict[str, Any]:
+    """The content of a checkpoint, unpickled as plain data and tensors only.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is truncated, hostile, or not one of litgan's.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"There is no checkpoint at {path}: give the path of a .ckpt file.")
+    try:
+        checkpoint = torch.load(path, map_location=map_location or "cpu", weights_only=True)
+    except Exception as error:  # whatever a broken or hostile file provokes
+        raise ValueError(
+            f"The checkpoint {path} cannot be read as plain weights ({type(error).__name__}): it is truncated, "
+            "or holds objects that would run code; take another checkpoint of the run."
+        ) from error
+    if not isinstance(checkpoint, dict) or not {"litgan", "state_dict"} <= checkpoint.keys():
+        raise ValueError(
+            f"The checkpoint {path} was not written by litgan: give one from a run's checkpoints folder."
+        )
+    return checkpoint
+
+
+def check_architecture(checkpoint: dict[str, Any], module: nn.Module) -> None:
+    """Compares names and shapes of all weights.
+
+    Raises:
+        ValueError: one sentence that names the first weight that differs.
+    """
+    saved = {name: tuple(value.shape) for name, value in checkpoint["state_dict"].items()}
+    wanted = {name: tuple(value.shape) for name, value in module.state_dict().items()}
+    for name in [*wanted, *saved]:
+        if saved.get(name) != wanted.get(name):
+            there, here = (shapes.get(name, "absent") for shapes in (saved, wanted))
+            raise ValueError(
+                f"The checkpoint is of another architecture: {name} is {there} in it and {here} in this recipe; "
+                "resume with the recipe (config.yaml) of the checkpoint's own run."
+            )
+
+
+def build_gan(checkpoint: dict[str, Any], cls: type[GAN]) -> GAN:
+    """The GAN that the checkpoint's recipe describes, with fresh weights.
+
+    Raises:
+        ValueError: if the checkpoint carries no recipe, or one that does not parse.
+    """
+    return _instantiate(cls, _recipe(checkpoint, "model"))
+
+
+def build_data(checkpoint: dict[str, Any]) -> GANDataModule:
+    """The data module that the checkpoint's recipe describes; reads no data."""
+    from litgan.data import GANDataModule
+
+    return _instantiate(GANDataModule, _recipe(checkpoint, "data"), subclass=True)
+
+
+def _recipe(checkpoint: dict[str, Any], part: str) -> dict[str, Any]:
+    recipe = checkpoint["litgan"]["recipe"].get(part)
+    if not recipe:
+        raise ValueError(
+            f"The checkpoint carries no recipe for its {part}, since its run was not started by `litgan fit`: "
+            "pass the constructor's arguments to GAN.load_from_checkpoint."
+        )
+    for name, value in recipe.items():  # a dotted name where a class belongs would be called as a function
+        if isinstance(value, str) and "." in value:
+            raise ValueError(
+                f"The checkpoint's recipe gives {value} as {name}, which is no class: do not trust it."
+            )
+    _check_classes(recipe)
+    return recipe
+
+
+def _check_classes(node: Any) -> None:
+    """Refuses a recipe that names a function to call instead of a class to build."""
+    if isinstance(node, dict):
+        if "class_path" in node:
+            module, _, name = str(node["class_path"]).rpartition(".")
+            try:
+                found = getattr(__import__(module, fromlist=[name]), name)
+            except (ImportError, AttributeError, ValueError):
+                raise ValueError(
+                    f"The checkpoint needs the class {node['class_path']}, which cannot be imported: "
+                    "install the package that it was trained with."
+                ) from None
+            if not isinstance(found, type):
+                raise ValueError(
+                    f"The checkpoint's recipe names {node['class_path']}, which is no class: do not trust it."
+                )
+        for value in node.values():
+            _check_classes(value)
+    elif isinstance(node, list):
+        for value in node:
+            _check_classes(value)
+
+
+def _instantiate(cls: type, config: dict[str, Any], subclass: bool = False) -> Any:
+    from jsonargparse import ArgumentError, ArgumentParser
+
+    parser = ArgumentParser(exit_on_error=False)
+    if subclass:
+        parser.add_subclass_arguments(cls, "it", required=True)
+    else:
+        parser.add_class_arguments(cls, "it")
+    try:
+        return parser.instantiate_classes(parser.parse_object({"it": config})).it
+    except ArgumentError as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"The checkpoint's recipe does not fit this version of litgan: {reason}") from error

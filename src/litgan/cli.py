@@ -1,0 +1,135 @@
+"""The `litgan` command: one table of verbs."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+USAGE = """litgan: adversarial training with PyTorch Lightning
+
+  litgan fit       --config configs/digits.yaml   train, or resume with --ckpt_path last
+  litgan validate  --config RECIPE --ckpt_path C  measure a checkpoint with the recipe's Trainer
+  litgan sample    CKPT --count 64 --out DIR      draw from a checkpoint
+  litgan evaluate  CKPT --count 10000             distances to the data, as JSON
+
+`litgan VERB --help` tells all options of a verb."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs one verb; bad input ends with one sentence on stderr and exit code 1 (2: bad command line)."""
+    verb, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    if verb in ("-h", "--help"):
+        print(USAGE)
+        return
+    if verb not in VERBS:
+        sys.exit(f"litgan: error: there is no verb {verb}: use one of {', '.join(VERBS)}.")
+    from jsonargparse import ArgumentError
+
+    quieten()
+    try:
+        VERBS[verb](rest)
+    except ArgumentError as error:
+        print(f"litgan: error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        own = raised_by_litgan(error)
+        if own is None or "LITGAN_TRACEBACK" in os.environ:
+            traceback.print_exc()
+        print(f"litgan: error: {own or error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def raised_by_litgan(error: BaseException | None) -> BaseException | None:
+    """The error, or the one it was made of, that litgan itself raised: its sentence says all.
+
+    Anything else is a surprise, and its traceback is needed.
+    """
+    while error is not None:
+        frames = list(traceback.walk_tb(error.__traceback__))
+        if frames and str(frames[-1][0].f_globals.get("__name__", "")).startswith("litgan."):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def quieten() -> None:
+    """Silences what is said to every user of Lightning at every start and helps nobody."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    for message in NOISE:
+        warnings.filterwarnings("ignore", message)
+
+
+NOISE = (
+    ".*LeafSpec.* is deprecated",  # inside Lightning
+    "The number of training batches .* is smaller than the logging interval",  # we log by iterations of the run
+    "Total length of .* across ranks is zero",  # there is no validation in the middle of a fit
+    "Found .* module.* in eval mode",  # the generator's average
+)
+
+
+def fit(arguments: list[str]) -> None:
+    from litgan.recipe import Recipe
+    from litgan.summary import summarise
+
+    recipe = Recipe(arguments)
+    recipe.trainer.fit(recipe.model, datamodule=recipe.datamodule, ckpt_path=recipe.ckpt_path)
+    if recipe.trainer.is_global_zero:
+        print(summarise(recipe.trainer, recipe.folder.path))
+
+
+def validate(arguments: list[str]) -> None:
+    from litgan.recipe import Recipe
+
+    recipe = Recipe(arguments, "validate")
+    recipe.trainer.validate(recipe.model, datamodule=recipe.datamodule, ckpt_path=recipe.ckpt_path)
+
+
+def command(name: str) -> Callable[[list[str]], None]:
+    """The verb that is a typed function of `litgan.commands`: its signature is the command line."""
+
+    def run(arguments: list[str]) -> None:
+        import jsonargparse
+
+        from litgan import commands
+        from litgan.messages import explain
+
+        function: Any = getattr(commands, name)
+        flags = {n for n, p in inspect.signature(function).parameters.items() if p.default is False}
+        parser = jsonargparse.ArgumentParser(
+            prog=f"litgan {name}", description=function.__doc__, exit_on_error=False
+        )
+        parser.add_function_arguments(function, as_positional=True)
+        try:
+            parsed = parser.parse_args([normalise(argument, flags) for argument in arguments])
+        except jsonargparse.ArgumentError as error:
+            known = inspect.signature(function).parameters
+            raise jsonargparse.ArgumentError(None, explain(str(error), known)) from error
+        function(**parsed.as_dict())
+
+    return run
+
+
+def normalise(argument: str, flags: set[str]) -> str:
+    """`--raw-weights` is `--raw_weights=true` to the parser."""
+    if not argument.startswith("--"):
+        return argument
+    name, equals, value = argument[2:].partition("=")
+    name = name.replace("-", "_")
+    return f"--{name}=true" if name in flags and not equals else f"--{name}{equals}{value}"
+
+
+VERBS: dict[str, Callable[[list[str]], None]] = {
+    "fit": fit,
+    "validate": validate,
+    "sample": command("sample"),
+    "evaluate": command("evaluate"),
+}

@@ -1,0 +1,102 @@
+"""Commands over a checkpoint: typed functions, each one verb of the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+
+from litgan import checkpoints
+from litgan.gan import GAN
+from litgan.metrics import evaluate as measure
+from litgan.metrics import extractor as find_extractor
+
+
+def sample(
+    ckpt: str,
+    count: int = 64,
+    seed: int = 0,
+    out: str = "samples",
+    labels: str | None = None,
+    truncation: float | None = None,
+    raw_weights: bool = False,
+) -> None:
+    """Draws samples from a checkpoint and writes them to a folder: one picture, and the samples as samples.pt.
+
+    Args:
+        ckpt: the checkpoint.
+        count: samples to draw.
+        seed: of the latents; sample i of a seed is the same whatever the count.
+        out: folder to write to.
+        labels: classes to draw, separated by commas and repeated as needed; all in turn if left out.
+        truncation: cut-off of the latents in standard deviations, e.g. 0.7; none if left out.
+        raw_weights: take the weights of the last step instead of their average.
+    """
+    if count < 1:
+        raise ValueError(f"A count of {count} draws nothing: give at least 1.")
+    checkpoint = checkpoints.read(ckpt)
+    gan, data = GAN.load_from_checkpoint(ckpt, map_location=best_device()), checkpoints.build_data(checkpoint)
+    samples = gan.sample(count, seed, parse_labels(labels), truncation=truncation, raw=raw_weights).cpu()
+    written = data.decode(samples).save(Path(out) / f"samples_seed{seed}")
+    torch.save(samples, Path(out) / f"samples_seed{seed}.pt")
+    print("\n".join(str(path) for path in written))
+
+
+def evaluate(
+    ckpt: str,
+    count: int = 10_000,
+    out: str | None = None,
+    extractor: str | None = None,
+    split: str = "train",
+    raw_weights: bool = False,
+) -> dict[str, object]:
+    """Measures a checkpoint against its data; the last line of stdout is one JSON object.
+
+    Args:
+        ckpt: the checkpoint.
+        count: samples to draw, and reals to compare with (at most as many as there are).
+        out: JSON file to write too.
+        extractor: inception, digits or fashion; the recipe's own if left out.
+        split: of the data to compare with.
+        raw_weights: measure the weights of the last step instead of their average.
+    """
+    checkpoint = checkpoints.read(ckpt)
+    device = best_device()
+    gan, data = GAN.load_from_checkpoint(ckpt, map_location=device), checkpoints.build_data(checkpoint)
+    name = extractor or checkpoint["litgan"]["recipe"].get("realism", {}).get("extractor", "inception")
+    network = find_extractor(name).to(device)
+    report = measure(
+        lambda first, size: gan.sample(size, first=first, raw=raw_weights), data, network,
+        count=count, device=device, split=split,
+    )  # fmt: skip
+    weights = "raw" if raw_weights else "ema"
+    result = {
+        **report.values,
+        "images_seen": gan.images_seen,
+        "protocol": {**report.protocol, "weights": weights},
+    }
+    if out:
+        Path(out).parent.mkdir(parents=True, exist_ok=True)
+        Path(out).write_text(json.dumps(result, indent=2) + "\n")
+    print(json.dumps(result))
+    return result
+
+
+def parse_labels(labels: str | None) -> list[int] | None:
+    """ "0,1" -> [0, 1].
+
+    Raises:
+        ValueError: if it is no list of integers.
+    """
+    if labels is None:
+        return None
+    try:
+        return [int(label) for label in str(labels).split(",")]
+    except ValueError:
+        raise ValueError(f'The labels "{labels}" are no classes: write them as 0,1,2.') from None
+
+
+def best_device() -> torch.device:
+    """The GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

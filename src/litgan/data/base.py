@@ -1,0 +1,247 @@
+"""The contract between a data set and the rest of litgan."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, ClassVar
+
+import torch
+from lightning.pytorch import LightningDataModule
+from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor
+
+from litgan.data.loader import (
+    SHARE,
+    Batch,
+    ClockBatchSampler,
+    ClockLoader,
+    Memory,
+    ResidentLoader,
+    SampleFiles,
+    StreamingLoader,
+    free_memory,
+    gather,
+    to_unit_range,
+)
+from litgan.noise import torch_generator
+
+
+class GANDataModule(LightningDataModule, ABC):
+    """Real samples: their shape, their batches, their pictures.
+
+    A new data set is one file with one subclass and no edit elsewhere:
+
+        class Spirals(GANDataModule):
+            def __init__(self, turns: float = 2.0, **common: Any) -> None:
+                super().__init__((2,), **common)             # the shape, before anything is read
+                self.turns = turns
+
+            def read(self, split: str) -> tuple[Tensor, Tensor | None]:
+                return spirals(self.turns), None             # stored samples [N, ...], labels [N] or None
+
+            def decode(self, samples: Tensor) -> Points:
+                return Points(samples.cpu(), limit=1.0)
+
+    then `litgan fit ... --data spirals.Spirals --data.turns 3`. `read` may return uint8 images,
+    floats, or a map-style data set that reads one stored sample at a time (`SampleFiles`); it is
+    called when a split is first used, once a process. Override `encode` where stored samples are
+    not what the discriminator sees, and `splits` where there is a test set.
+
+    Args:
+        sample_shape: of one sample as the networks see it.
+        batch_size: real samples per batch over all ranks; a multiple of their number.
+        num_classes: what the networks are told; 0 trains without labels even where there are some.
+        seed: of the order in which samples are shown.
+        memory: where samples wait. "device" and "host": whole, on the training device or beside it;
+            "disk": read anew each time; "auto": the first of these where the set takes no more than a
+            quarter of the free memory. Batches do not depend on it.
+        num_workers: processes that read from disk.
+    """
+
+    splits: ClassVar[tuple[str, ...]] = ("train",)
+    class_names: Sequence[str] | None = None
+    flip: bool = False
+
+    def __init__(
+        self,
+        sample_shape: tuple[int, ...],
+        *,
+        batch_size: int = 64,
+        num_classes: int = 0,
+        seed: int = 0,
+        memory: Memory = "auto",
+        num_workers: int = 0,
+    ) -> None:
+        super().__init__()
+        self.sample_shape = tuple(sample_shape)
+        self.batch_size = batch_size
+        self.num_classes = num_classes
+        self.seed = seed
+        self.memory: Memory = memory
+        self.num_workers = num_workers
+        self._loaded: dict[str, tuple[Tensor | SampleFiles, Tensor | None]] = {}
+        self._fingerprint: str | None = None
+
+    @abstractmethod
+    def read(self, split: str) -> tuple[Tensor | SampleFiles, Tensor | None]:
+        """Stored samples and int64 labels [N] (None where there are none) of one of `splits`."""
+
+    @abstractmethod
+    def decode(self, samples: Tensor) -> Any:
+        """Samples [N, *sample_shape], real or generated, as media that can be shown and saved."""
+
+    def encode(self, stored: Tensor) -> Tensor:
+        """A whole batch of stored samples as the discriminator sees them, float32; inverse of `decode`."""
+        return to_unit_range(stored)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash (hex) of the training split: content, labels and shape, or of the files that stay on disk."""
+        if self._fingerprint is None:
+            samples, labels = self.load("train")
+            digest = hashlib.blake2b(repr((self.sample_shape, len(samples))).encode(), digest_size=16)
+            for part in (samples, labels):
+                if isinstance(part, Tensor):
+                    digest.update(f"{part.dtype} {tuple(part.shape)}".encode())
+                    digest.update(part.contiguous().numpy())  # type: ignore[arg-type]
+                elif part is not None:
+                    digest.update(part.fingerprint.encode())
+            self._fingerprint = digest.hexdigest()
+        return self._fingerprint
+
+    def size(self, split: str = "train") -> int:
+        """Number of samples in `split`."""
+        return len(self.load(split)[0])
+
+    def real_batches(
+        self,
+        count: int,
+        *,
+        batch_size: int = 250,
+        split: str = "train",
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> Iterator[Batch]:
+        """The real side of a metric: a fixed choice of `count` samples, in [-1, 1], on CPU, never flipped.
+
+        The choice depends on neither seed nor clock, and a smaller one is the beginning of a larger
+        one. Labels come along wherever the data set has some. Batch k goes to rank k % `world_size`.
+
+        Raises:
+            ValueError: fewer than `count` samples, or no such split.
+        """
+        samples, labels = self.load(split)
+        if not 1 <= count <= len(samples):
+            raise ValueError(
+                f"{count} real samples were asked of {type(self).__name__}, whose split {split!r} has "
+                f"{len(samples)}: ask for 1 to {len(samples)}."
+            )
+        chosen = torch.randperm(len(samples), generator=torch_generator("real"))[:count]
+        return (
+            (self.encode(gather(samples, part)), None if labels is None else labels[part])
+            for part in chosen.split(batch_size)[rank::world_size]
+        )
+
+    def train_dataloader(self) -> ClockLoader:
+        """Loader of this rank's share, on the training device, that follows the run's clock."""
+        return self._loader(self._clock, flip=self.flip)
+
+    def val_dataloader(self) -> ClockLoader | list[Any]:
+        """One pass over the training samples under `trainer.validate`; nothing in the middle of a fit."""
+        if self.trainer is None or self.trainer.state.fn != TrainerFn.VALIDATING:
+            return []
+        return self._loader(lambda: 0, flip=False)
+
+    def prepare_data(self) -> None:
+        """Download, where there is something to download; one process a machine."""
+        self.load("train")
+
+    def setup(self, stage: str) -> None:
+        """Read the training split."""
+        self.load("train")
+
+    def load(self, split: str = "train") -> tuple[Tensor | SampleFiles, Tensor | None]:
+        """What `read` returned, checked and, where it fits, in the host's memory; read once a process.
+
+        Raises:
+            ValueError: no such split, labels missing or out of range, or samples of the wrong shape.
+        """
+        if split not in self._loaded:
+            if split not in self.splits:
+                known = " and ".join(map(repr, self.splits))
+                raise ValueError(f"{type(self).__name__} has no split {split!r}: ask for {known}.")
+            samples, labels = self.read(split)
+            self._check_labels(split, len(samples), labels)
+            self._loaded[split] = self._settle(samples), labels
+        return self._loaded[split]
+
+    def _clock(self) -> int:
+        run: Any = self.trainer
+        return 0 if run is None else run.lightning_module.images_seen
+
+    def _loader(self, images_seen: Callable[[], int], *, flip: bool) -> ClockLoader:
+        samples, labels = self.load("train")
+        trainer = self.trainer
+        sampler = ClockBatchSampler(
+            len(samples),
+            self.batch_size,
+            seed=self.seed,
+            rank=0 if trainer is None else trainer.global_rank,
+            world_size=1 if trainer is None else trainer.world_size,
+            images_seen=images_seen,
+        )
+        labels = labels if self.num_classes else None
+        device = "cpu" if trainer is None else trainer.strategy.root_device
+        options: dict[str, Any] = {"device": device, "encode": self.encode, "flip": flip}
+        if isinstance(samples, Tensor):
+            return ResidentLoader(samples, labels, sampler, memory=self.memory, **options)
+        return StreamingLoader(samples, labels, sampler, num_workers=self.num_workers, **options)
+
+    def _settle(self, samples: Tensor | SampleFiles) -> Tensor | SampleFiles:
+        """Files read into memory where they fit; the shape of the first sample compared with the promise."""
+        one = samples[0]
+        shape = tuple(self.encode(one[None])[0].shape)
+        if shape != self.sample_shape:
+            raise ValueError(
+                f"{type(self).__name__}.read gives samples of shape {shape} where its sample_shape is "
+                f"{self.sample_shape}: make one follow the other."
+            )
+        if isinstance(samples, Tensor):
+            if self.memory == "disk":
+                name = type(self).__name__
+                raise ValueError(f"{name} is always read whole: give memory auto, device or host, not disk.")
+            return samples
+        processes = self.trainer.num_devices if self.trainer is not None else 1
+        fits = one.nbytes * len(samples) * processes <= SHARE * free_memory()
+        if self.memory in ("device", "host") or (self.memory == "auto" and fits):
+            return gather(samples, torch.arange(len(samples)))
+        return samples
+
+    def _check_labels(self, split: str, size: int, labels: Tensor | None) -> None:
+        name = type(self).__name__
+        if labels is not None and len(labels) != size:
+            raise ValueError(
+                f"{name} has {size} samples and {len(labels)} labels ({split}): give each one label."
+            )
+        if not self.num_classes:
+            return
+        if labels is None:
+            raise ValueError(f"{name} has no labels: give num_classes 0, not {self.num_classes}.")
+        wrong = ((labels < 0) | (labels >= self.num_classes)).nonzero().flatten()
+        if len(wrong):
+            index = int(wrong[0])
+            raise ValueError(
+                f"Labels out of range: sample {index} of {name} ({split}) has label {int(labels[index])}, "
+                f"and num_classes {self.num_classes} allows 0 to {self.num_classes - 1}: correct either."
+            )
+
+
+def check_num_classes(name: str, num_classes: int, known: int) -> None:
+    """Refuse a `num_classes` that is neither 0 nor the `known` number of classes of data set `name`."""
+    if num_classes not in (0, known):
+        raise ValueError(
+            f"{name} has {known} classes: give num_classes {known} to train with labels or 0 without, "
+            f"not {num_classes}."
+        )

@@ -1,0 +1,313 @@
+"""Data sets of images: embedded, downloaded, or a folder of one's own."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+import zlib
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from litgan.data.base import GANDataModule, check_num_classes
+from litgan.data.pictures import Pictures, list_pictures
+from litgan.media import Images
+
+DEBIAN_FASHION_MNIST = "/usr/share/datasets/fashion-mnist"  # where package dataset-fashion-mnist puts it
+
+
+class ImageData(GANDataModule):
+    """Square images, stored as uint8 [N, channels, resolution, resolution].
+
+    A recipe is unconditional unless it says `num_classes`: even where a data set has labels, the
+    networks get none by default. Metrics get them either way, through `real_batches`.
+
+    Args:
+        resolution: side in pixels.
+        channels: 1 (grey) or 3 (RGB).
+        flip: show each image mirrored left to right with probability one half.
+        common: `batch_size`, `num_classes`, `seed`, `memory`, `num_workers`: see `GANDataModule`.
+
+    Raises:
+        ValueError: `channels` other than 1 and 3, or `num_classes` neither 0 nor what the set has.
+    """
+
+    def __init__(self, resolution: int, channels: int, *, flip: bool = False, **common: Any) -> None:
+        super().__init__((channels, resolution, resolution), **common)
+        if channels not in (1, 3):
+            raise ValueError(f"data.channels must be 1 (grey) or 3 (RGB), not {channels}.")
+        if self.class_names is not None:
+            check_num_classes(type(self).__name__, self.num_classes, len(self.class_names))
+        self.resolution = resolution
+        self.channels = channels
+        self.flip = flip
+
+    def decode(self, samples: Tensor) -> Images:
+        """Samples in [-1, 1], clipped, to the nearest of 256 levels."""
+        return Images((samples.detach().float() * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8).cpu())
+
+
+class Digits(ImageData):
+    """The 1,797 handwritten digits that come with scikit-learn: 8 x 8 pixels of 16 grey levels, 10 classes.
+
+    All of them are the training split, since every one is needed to learn from; there is no test split.
+
+    Args:
+        resolution: side in pixels; other than 8, interpolated.
+        common: `flip` and the options of `GANDataModule`; `num_classes` is 0 or 10.
+    """
+
+    class_names = tuple("0123456789")
+
+    def __init__(self, resolution: int = 8, **common: Any) -> None:
+        super().__init__(resolution, 1, **common)
+
+    def read(self, split: str) -> tuple[Tensor, Tensor]:
+        from sklearn.datasets import load_digits
+
+        digits = load_digits()
+        grey = torch.from_numpy(digits.images)[:, None]
+        return resize((grey * (255 / 16)).round().to(torch.uint8), self.resolution), _labels(digits.target)
+
+
+class _TorchvisionImages(ImageData):
+    """Shared by the data sets that torchvision downloads: found under `root` or put there."""
+
+    splits: ClassVar[tuple[str, ...]] = ("train", "test")
+    remedy: ClassVar[str]  # "put ... into {root}/...", for the sentence that reports a failed download
+
+    def __init__(self, root: str, resolution: int, channels: int, **common: Any) -> None:
+        super().__init__(resolution, channels, **common)
+        self.root = root
+
+    def download(self, **options: Any) -> Any:
+        """torchvision's data set of the same name.
+
+        Raises:
+            RuntimeError: neither there nor to be had; says what to put where.
+        """
+        from torchvision import datasets
+
+        name = type(self).__name__
+        try:
+            return getattr(datasets, name)(self.root, download=True, **options)
+        except Exception as error:  # torchvision raises anything from URLError to AssertionError
+            reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".:")
+            raise RuntimeError(
+                f"{name} can neither be read from {self.root!r} nor be downloaded ({reason}): "
+                f"{self.remedy.format(root=self.root)}."
+            ) from error
+
+
+class MNIST(_TorchvisionImages):
+    """LeCun's handwritten digits: 60,000 for training, 10,000 for testing, grey, 10 classes.
+
+    At resolution 32 the 28 x 28 picture is padded with black by 2 pixels a side, and no pixel changes;
+    at 28 it is left alone; other resolutions are interpolated.
+
+    Args:
+        root: folder of the download.
+        resolution: side in pixels.
+        common: `flip` and the options of `GANDataModule`; `num_classes` is 0 or 10.
+    """
+
+    class_names = tuple("0123456789")
+    remedy = "put the four *-ubyte.gz files, unpacked, into {root}/MNIST/raw"
+
+    def __init__(self, root: str = "data", resolution: int = 32, **common: Any) -> None:
+        super().__init__(root, resolution, 1, **common)
+
+    def read(self, split: str) -> tuple[Tensor, Tensor]:
+        images, labels = self.read_native(split)
+        images = F.pad(images, (2, 2, 2, 2)) if self.resolution == 32 else images
+        return resize(images, self.resolution), labels
+
+    def read_native(self, split: str) -> tuple[Tensor, Tensor]:
+        """The files' content: uint8 [N, 1, 28, 28], int64 [N]."""
+        found = self.download(train=split == "train")
+        return found.data[:, None], _labels(found.targets)
+
+
+class FashionMNIST(MNIST):
+    """Zalando's clothes: 60,000 pictures for training, 10,000 for testing, grey, 10 classes.
+
+    Sized as `MNIST`. Looked for where Debian's package `dataset-fashion-mnist` installs it, then under
+    `root`, then downloaded to there.
+
+    Args:
+        root: folder of the download.
+        resolution: side in pixels.
+        installed: folder of the package's four .gz files.
+        common: `flip` and the options of `GANDataModule`; `num_classes` is 0 or 10.
+    """
+
+    class_names = (
+        "t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot",
+    )  # fmt: skip
+    remedy = (
+        "run `apt-get install dataset-fashion-mnist`, "
+        "or put the four *-ubyte.gz files, unpacked, into {root}/FashionMNIST/raw"
+    )
+
+    def __init__(
+        self, root: str = "data", resolution: int = 32, installed: str = DEBIAN_FASHION_MNIST, **common: Any
+    ) -> None:
+        super().__init__(root, resolution, **common)
+        self.installed = installed
+
+    def read_native(self, split: str) -> tuple[Tensor, Tensor]:
+        stem = Path(self.installed) / ("train" if split == "train" else "t10k")
+        images, labels = Path(f"{stem}-images-idx3-ubyte.gz"), Path(f"{stem}-labels-idx1-ubyte.gz")
+        if images.is_file() and labels.is_file():
+            return read_idx(images)[:, None], read_idx(labels).long()
+        return super().read_native(split)
+
+
+class CIFAR10(_TorchvisionImages):
+    """Krizhevsky's 32 x 32 colour photographs: 50,000 for training, 10,000 for testing, 10 classes.
+
+    Args:
+        root: folder of the download.
+        resolution: side in pixels; other than 32, interpolated.
+        common: `flip` and the options of `GANDataModule`; `num_classes` is 0 or 10.
+    """
+
+    class_names = (
+        "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
+    )  # fmt: skip
+    remedy = "put cifar-10-python.tar.gz into {root}"
+
+    def __init__(self, root: str = "data", resolution: int = 32, **common: Any) -> None:
+        super().__init__(root, resolution, 3, **common)
+
+    def read(self, split: str) -> tuple[Tensor, Tensor]:
+        found = self.download(train=split == "train")
+        images = torch.from_numpy(found.data).permute(0, 3, 1, 2).contiguous()
+        return resize(images, self.resolution), _labels(found.targets)
+
+
+class CelebA(_TorchvisionImages):
+    """202,599 aligned portraits, 178 x 218, of which 162,770 train; the centred square is resized.
+
+    Args:
+        root: folder of the download.
+        resolution: side in pixels.
+        attribute: which of the 40 yes-or-no attributes is the label (1 = yes).
+        common: `flip` and the options of `GANDataModule`; `num_classes` is 0 or 2.
+    """
+
+    class_names = ("no", "yes")
+    remedy = "put img_align_celeba.zip, unpacked, and the five .txt files of annotations into {root}/celeba"
+
+    def __init__(
+        self, root: str = "data", resolution: int = 64, attribute: str = "Smiling", **common: Any
+    ) -> None:
+        super().__init__(root, resolution, 3, **common)
+        self.attribute = attribute
+
+    def read(self, split: str) -> tuple[Pictures, Tensor]:
+        found = self.download(split=split)
+        if self.attribute not in found.attr_names:
+            known = ", ".join(filter(None, found.attr_names))
+            raise ValueError(f"CelebA has no attribute {self.attribute!r}: ask for one of {known}.")
+        folder = Path(self.root) / "celeba" / "img_align_celeba"
+        files = Pictures(folder, found.filename, resolution=self.resolution, channels=3)
+        return files, _labels(found.attr[:, found.attr_names.index(self.attribute)])
+
+
+class ImageFolder(ImageData):
+    """Any folder or .zip of images, searched to any depth and taken in the order of their names.
+
+    Args:
+        root: the folder or .zip.
+        resolution: side in pixels; the largest centred square is resized to it (see `Pictures`).
+        channels: 1 (grey) or 3 (RGB).
+        convert: turn images of other channel counts into `channels` instead of refusing them.
+        flip: show each image mirrored left to right with probability one half.
+        common: the options of `GANDataModule`. With `num_classes` 0, subfolders mean nothing; otherwise
+            the label is the place of the first-level subfolder in their sorted list, `class_names`.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        resolution: int = 32,
+        channels: int = 3,
+        convert: bool = False,
+        flip: bool = False,
+        **common: Any,
+    ) -> None:
+        super().__init__(resolution, channels, flip=flip, **common)
+        self.root = root
+        self.convert = convert
+
+    def read(self, split: str) -> tuple[Pictures, Tensor | None]:
+        """
+        Raises:
+            FileNotFoundError: nothing at `root`, or no image there.
+            ValueError: an unreadable .zip or image, an unexpected number of channels or of subfolders.
+        """
+        root = Path(self.root).expanduser()
+        names = list_pictures(root)
+        labels = self._label(names) if self.num_classes else None
+        files = Pictures(
+            root, names, resolution=self.resolution, channels=self.channels, convert=self.convert
+        )
+        files.check_channels()  # a grey file among colours is found now, not an hour into the run
+        return files, labels
+
+    def _label(self, names: list[str]) -> Tensor:
+        loose = next((name for name in names if "/" not in name), None)
+        if loose is not None:
+            raise ValueError(
+                f"{self.root}/{loose} lies in no subfolder and so has no class: move it into one, "
+                "or give num_classes 0."
+            )
+        folders = [name.split("/")[0] for name in names]
+        self.class_names = sorted(set(folders))
+        if len(self.class_names) != self.num_classes:
+            shown = ", ".join(self.class_names[:5]) + (", ..." if len(self.class_names) > 5 else "")
+            raise ValueError(
+                f"{self.root} has {len(self.class_names)} subfolders with images ({shown}) where num_classes "
+                f"is {self.num_classes}: give num_classes {len(self.class_names)}, or 0 to ignore them."
+            )
+        place = {name: index for index, name in enumerate(self.class_names)}
+        return torch.tensor([place[folder] for folder in folders])
+
+
+def resize(images: Tensor, resolution: int) -> Tensor:
+    """uint8 [N, C, H, W] to [N, C, resolution, resolution], bilinear, antialiased; no copy at that size."""
+    if images.shape[-2:] == (resolution, resolution):
+        return images
+    size = (resolution, resolution)
+    parts = []
+    for part in images.split(4096):  # floats take four times the room
+        scaled = F.interpolate(part.float(), size, mode="bilinear", antialias=True)
+        parts.append(scaled.round().clamp(0, 255).to(torch.uint8))
+    return torch.cat(parts)
+
+
+def read_idx(path: Path) -> Tensor:
+    """A gzipped IDX file of bytes (the format of MNIST), as uint8 of the shape in its header.
+
+    Raises:
+        ValueError: the file is damaged, or of another format.
+    """
+    try:
+        raw = gzip.decompress(path.read_bytes())
+        zeros, kind, ndim = struct.unpack_from(">HBB", raw)
+        shape = struct.unpack_from(f">{ndim}I", raw, 4)
+        content = torch.frombuffer(bytearray(raw), dtype=torch.uint8, offset=4 + 4 * ndim)
+        if (zeros, kind) != (0, 8):
+            raise ValueError("it is no IDX file of bytes")
+        return content.view(shape)
+    except (OSError, EOFError, zlib.error, struct.error, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise ValueError(f"{path} is damaged ({reason}): install dataset-fashion-mnist again.") from error
+
+
+def _labels(values: Any) -> Tensor:
+    return torch.as_tensor(values, dtype=torch.int64)

@@ -1,0 +1,278 @@
+"""Batches as a function of the clock: which samples come next follows from (seed, images seen).
+
+The order of an epoch is a function of (seed, epoch), so nothing is saved to resume in mid-epoch,
+and each rank takes a contiguous slice of every global batch, so that N ranks together see exactly
+what one rank sees. `ResidentLoader` keeps the data set as one tensor; `StreamingLoader` reads it
+sample by sample through torch's DataLoader. Their batches are equal bit for bit.
+"""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from litgan.noise import Noise, torch_generator
+
+Batch: TypeAlias = tuple[Tensor, Tensor | None]  # samples [B, *sample_shape], labels [B] or None
+Memory: TypeAlias = Literal["auto", "device", "host", "disk"]
+
+SHARE = 0.25  # of the free memory: what "auto" lets a data set take
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+
+class SampleFiles(Protocol):
+    """A data set that stays on disk: any map-style one whose samples are tensors of one shape."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash that changes when the files or the way to read them do."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> Tensor: ...
+
+
+def to_unit_range(stored: Tensor) -> Tensor:
+    """Stored samples to float32: uint8 0..255 becomes -1..1 (both ends exact), floats keep their values.
+
+    Batches of images, [B, C, H, W], come out in channels_last memory format.
+    """
+    layout = torch.channels_last if stored.ndim == 4 else torch.contiguous_format
+    samples = stored.to(torch.float32, memory_format=layout)
+    # Each operation rounds once, so a CPU and a GPU agree on every bit; a GPU's division would not.
+    return samples.sub_(127.5).mul_(1 / 127.5) if stored.dtype == torch.uint8 else samples
+
+
+class ClockBatchSampler(Sampler[list[int]]):
+    """This rank's sample indices for the batches that are left in the epoch that the clock is in.
+
+    The order of epoch e is a permutation drawn from (seed, e); an incomplete last batch is dropped.
+    Iterating again reads the clock again: after a resume, after an epoch, or after part of one.
+
+    Args:
+        size: samples in the data set.
+        batch_size: of all ranks together.
+        seed: of the order.
+        rank: this process, which takes samples [rank * B / W, (rank + 1) * B / W) of each batch.
+        world_size: number of processes W.
+        images_seen: the clock, in samples over all ranks since the run began.
+
+    Raises:
+        ValueError: `batch_size` is not positive, not a multiple of `world_size`, or exceeds `size`.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        batch_size: int,
+        *,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        images_seen: Callable[[], int] = lambda: 0,
+    ) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, not {batch_size}.")
+        if batch_size > size:
+            raise ValueError(
+                f"batch_size {batch_size} is larger than the data set of {size} samples: give at most {size}."
+            )
+        if batch_size % world_size:
+            below = batch_size - batch_size % world_size
+            nearest = " or ".join(str(n) for n in (below, below + world_size) if n)
+            raise ValueError(
+                f"batch_size {batch_size} is global and cannot be shared equally by {world_size} processes: "
+                f"give {nearest}."
+            )
+        self.size, self.batch_size, self.seed = size, batch_size, seed
+        self.rank, self.world_size = rank, world_size
+        self.images_seen = images_seen
+
+    def __len__(self) -> int:
+        """Batches in a whole epoch, also when the clock stands in the middle of one."""
+        return self.size // self.batch_size
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return (indices.tolist() for _, indices in self.plan())
+
+    def plan(self, device: torch.device | str = "cpu") -> Iterator[tuple[int, Tensor]]:
+        """Pairs of (number of the batch since the run began, this rank's indices [B / W] on `device`)."""
+        seen = self.images_seen() // self.batch_size
+        epoch = seen // len(self)
+        order = torch.randperm(self.size, generator=torch_generator("order", self.seed, epoch)).to(device)
+        share = self.batch_size // self.world_size
+        for number in range(seen, (epoch + 1) * len(self)):
+            start = number % len(self) * self.batch_size + self.rank * share
+            yield number, order[start : start + share]
+
+    def noise(self, number: int, name: str, device: torch.device | str = "cpu") -> Noise:
+        """Randomness for this rank's samples of batch `number`."""
+        share = self.batch_size // self.world_size
+        return Noise(self.seed, number, self.rank * share, share, name=name, device=device)
+
+
+class ClockLoader(ABC):
+    """What both loaders share: iterable over (samples, labels or None) on `device`.
+
+    No torch DataLoader, and without an attribute `sampler`, on purpose: under DDP Lightning puts a sampler
+    of its own into one, and looks for the other.
+
+    Args:
+        labels: int64 [N], or None.
+        sampler: order, share of this rank and clock.
+        device: where batches are wanted.
+        encode: whole batches of stored samples to what the discriminator sees.
+        flip: mirror each image left to right with probability one half.
+    """
+
+    def __init__(
+        self,
+        labels: Tensor | None,
+        sampler: ClockBatchSampler,
+        *,
+        device: torch.device | str = "cpu",
+        encode: Callable[[Tensor], Tensor] = to_unit_range,
+        flip: bool = False,
+    ) -> None:
+        self.labels = labels
+        self._sampler = sampler
+        self.device = torch.device(device)
+        self.encode = encode
+        self.flip = flip
+
+    def __len__(self) -> int:
+        return len(self._sampler)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for number, stored, labels in self._stored_batches():
+            if self.flip:
+                chance = self._sampler.noise(number, "flip", stored.device).uniform(*[1] * (stored.ndim - 1))
+                stored = torch.where(chance < 0.5, stored.flip(-1), stored)
+            yield self.encode(stored), labels
+
+    @abstractmethod
+    def _stored_batches(self) -> Iterator[tuple[int, Tensor, Tensor | None]]:
+        """(number of the batch, stored samples, labels), both on `self.device`."""
+
+    def _send(self, tensor: Tensor) -> Tensor:
+        """To `self.device`, without waiting for a GPU that is busy with the last batch."""
+        if self.device.type == "cuda" and tensor.device.type == "cpu":
+            return tensor.pin_memory().to(self.device, non_blocking=True)
+        return tensor.to(self.device)
+
+
+class ResidentLoader(ClockLoader):
+    """Batches cut out of one tensor [N, ...] that stays on the device, or in the host's memory.
+
+    Args:
+        samples: stored samples, uint8 or float, first axis N; images are [N, C, H, W].
+        memory: "device" moves them to the device once, "auto" too if they fit into `SHARE` of the memory
+            that is free there now; otherwise each batch is moved.
+    """
+
+    def __init__(
+        self,
+        samples: Tensor,
+        labels: Tensor | None,
+        sampler: ClockBatchSampler,
+        *,
+        memory: Memory = "auto",
+        **options: Any,
+    ) -> None:
+        super().__init__(labels, sampler, **options)
+        if memory == "device" or (memory == "auto" and samples.nbytes <= SHARE * free_memory(self.device)):
+            samples = samples.to(self.device)
+            self.labels = None if labels is None else labels.to(self.device)
+        self.samples = samples
+
+    def _stored_batches(self) -> Iterator[tuple[int, Tensor, Tensor | None]]:
+        for number, chosen in self._sampler.plan(self.samples.device):
+            labels = None if self.labels is None else self._send(self.labels[chosen])
+            yield number, self._send(self.samples.index_select(0, chosen)), labels
+
+
+class StreamingLoader(ClockLoader):
+    """Batches read from disk by torch's DataLoader, in `num_workers` processes (0: in this one)."""
+
+    def __init__(
+        self,
+        samples: SampleFiles | Tensor,
+        labels: Tensor | None,
+        sampler: ClockBatchSampler,
+        *,
+        num_workers: int = 0,
+        **options: Any,
+    ) -> None:
+        super().__init__(labels, sampler, **options)
+        self._loader: DataLoader[Any] = DataLoader(
+            _BatchReader(samples),
+            sampler=sampler,
+            batch_size=None,  # the sampler's items are whole batches
+            num_workers=num_workers,
+            persistent_workers=num_workers > 0,
+            generator=torch.Generator(),  # or it would draw from the process's global stream each epoch
+        )
+
+    def _stored_batches(self) -> Iterator[tuple[int, Tensor, Tensor | None]]:
+        for (number, chosen), stored in zip(self._sampler.plan(), self._loader, strict=True):
+            if isinstance(stored, Exception):
+                try:
+                    raise stored
+                finally:
+                    del stored  # with this frame it makes a cycle that keeps the workers for seconds
+            yield number, self._send(stored), None if self.labels is None else self._send(self.labels[chosen])
+
+
+class _BatchReader(Dataset[Any]):
+    """Whole batches of a map-style data set, for DataLoader."""
+
+    def __init__(self, samples: SampleFiles | Tensor) -> None:
+        self.samples = samples
+
+    def __getitem__(self, indices: list[int]) -> Tensor | Exception:
+        try:
+            return torch.stack([self.samples[index] for index in indices])
+        except Exception as error:  # handed over whole: DataLoader would bury its sentence in a traceback
+            return error
+
+
+def gather(samples: SampleFiles | Tensor, indices: Tensor) -> Tensor:
+    """The stored samples at `indices`, stacked; files are read by several threads."""
+    if isinstance(samples, Tensor):
+        return samples[indices]
+    first = samples[int(indices[0])]
+    gathered = first.new_empty(len(indices), *first.shape)
+    for place, sample in enumerate(threaded(samples.__getitem__, indices.tolist())):
+        gathered[place] = sample
+    return gathered
+
+
+def threaded(function: Callable[[_T], _R], items: Iterable[_T], ahead: int = 1024) -> Iterator[_R]:
+    """`map(function, items)`, in order, by a pool of threads that runs at most `ahead` items ahead."""
+    items = iter(items)
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        while part := list(islice(items, ahead)):
+            yield from pool.map(function, part)
+
+
+def free_memory(device: torch.device | str = "cpu") -> int:
+    """Bytes free on a GPU; for the host, bytes installed or, under a control group, allowed."""
+    device = torch.device(device)
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    if not hasattr(os, "sysconf"):  # Windows: the operating system pages
+        return 1 << 62
+    # What is free right now says little on a host: reading files fills it with their cache.
+    installed = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    limit = Path("/sys/fs/cgroup/memory.max")
+    allowed = limit.read_text().strip() if limit.is_file() else "max"
+    return min(installed, int(allowed)) if allowed.isdecimal() else installed

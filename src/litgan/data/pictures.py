@@ -1,0 +1,180 @@
+"""Image files, in a folder or a .zip, as uint8 tensors of one shape."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from litgan.data.loader import threaded
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff")
+
+
+def list_pictures(root: Path) -> list[str]:
+    """Names, relative to `root` and sorted, of the images anywhere below a folder or inside a .zip.
+
+    Hidden files and folders are left out, and macOS's `__MACOSX` with them.
+
+    Raises:
+        FileNotFoundError: no such folder or file, or no image in it.
+        ValueError: a file that is no readable .zip.
+    """
+    if root.is_dir():
+        names = [path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()]
+    elif root.is_file():
+        try:
+            with zipfile.ZipFile(root) as archive:
+                names = archive.namelist()
+        except (OSError, zipfile.BadZipFile) as error:
+            raise ValueError(f"{root} is no readable .zip ({_one_line(error)}): make it anew.") from error
+    else:
+        raise FileNotFoundError(f"There is no folder or .zip {root}: give data.root a path that exists.")
+    pictures = sorted(
+        name
+        for name in names
+        if name.lower().endswith(SUFFIXES)
+        and not any(part.startswith((".", "__MACOSX")) for part in name.split("/"))
+    )
+    if not pictures:
+        raise FileNotFoundError(f"{root} holds no image: put files of type {', '.join(SUFFIXES)} into it.")
+    return pictures
+
+
+class Pictures:
+    """Map-style data set of image files: uint8 [channels, resolution, resolution].
+
+    The largest centred square is resized with Lanczos' filter, which is antialiased when it shrinks;
+    an image of the right size keeps its pixels. EXIF orientation is obeyed, of an animation the first
+    frame is taken, and 16-bit grey keeps its upper eight bits.
+
+    Args:
+        root: folder or .zip.
+        names: of the images, relative to `root`.
+        resolution: side in pixels.
+        channels: 1 (grey) or 3 (RGB).
+        convert: turn other colour modes into `channels`, transparency laid over white; otherwise
+            they are refused.
+    """
+
+    def __init__(
+        self, root: Path, names: Sequence[str], *, resolution: int, channels: int, convert: bool = False
+    ) -> None:
+        self.root = root
+        self.names = list(names)
+        self.resolution = resolution
+        self.channels = channels
+        self.convert = convert
+        self._archives: dict[int, zipfile.ZipFile] = {}
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> Tensor:
+        """
+        Raises:
+            ValueError: the file, which is named, is damaged or of another number of channels.
+        """
+        with self._picture(self.names[index]) as picture:
+            pixels = torch.from_numpy(self._shape(picture))
+        return pixels.view(self.resolution, self.resolution, -1).permute(2, 0, 1).contiguous()
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of names, sizes, times of change (in a .zip: check sums) and of the options."""
+        if self.root.is_dir():
+            stats = ((self.root / name).stat() for name in self.names)
+            state = [(stat.st_size, stat.st_mtime_ns) for stat in stats]
+        else:
+            entries = (self._archive().getinfo(name) for name in self.names)
+            state = [(entry.file_size, entry.CRC) for entry in entries]
+        options = (self.resolution, self.channels, self.convert)
+        return hashlib.blake2b(repr((options, self.names, state)).encode(), digest_size=16).hexdigest()
+
+    def check_channels(self) -> None:
+        """Compare the channels of every file with `channels`, from the headers alone, unless converting.
+
+        Raises:
+            ValueError: the first file, which is named, that differs or that is no image.
+        """
+        if not self.convert:
+            for _ in threaded(self._check_header, self.names):
+                pass
+
+    def _check_header(self, name: str) -> None:
+        with self._picture(name):
+            pass
+
+    @contextmanager
+    def _picture(self, name: str) -> Iterator[Image.Image]:
+        """The opened file, its channels checked; what goes wrong meanwhile becomes a sentence naming it."""
+        try:
+            with self._open(name) as stream, Image.open(stream) as picture:
+                count = count_channels(picture)
+                if count != self.channels and not self.convert:
+                    other = f" or --data.channels {count}" if count in (1, 3) else ""
+                    raise _ChannelError(
+                        f"{self.root / name} has {count} channel{'s' if count > 1 else ''} and data.channels "
+                        f"is {self.channels}: give --data.convert true{other}."
+                    )
+                yield picture
+        except _ChannelError:
+            raise
+        except Exception as error:  # Pillow raises anything from OSError to SyntaxError, zipfile its own
+            raise ValueError(
+                f"{self.root / name} cannot be decoded ({_one_line(error)}): replace or remove it."
+            ) from error
+
+    def _shape(self, picture: Image.Image) -> np.ndarray:
+        picture = ImageOps.exif_transpose(picture)
+        if picture.mode == "F":
+            raise ValueError("32-bit floating point has no known range")
+        if picture.mode.startswith("I"):
+            upper = np.asarray(picture).astype(np.int64) >> 8
+            picture = Image.fromarray(upper.clip(0, 255).astype(np.uint8))
+        if picture.has_transparency_data and self.convert:
+            picture = picture.convert("RGBA")
+            picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+        picture = picture.convert("L" if self.channels == 1 else "RGB")
+        side = min(picture.size)
+        left, top = (picture.width - side) // 2, (picture.height - side) // 2
+        square = (left, top, left + side, top + side)
+        return np.array(picture.resize((self.resolution,) * 2, Image.Resampling.LANCZOS, box=square))
+
+    def _open(self, name: str) -> BinaryIO:
+        if self.root.is_dir():
+            return open(self.root / name, "rb")
+        return self._archive().open(name)  # type: ignore[return-value]
+
+    def _archive(self) -> zipfile.ZipFile:
+        # One handle a process: threads may share one, a forked worker would move its parent's file position.
+        if os.getpid() not in self._archives:
+            self._archives[os.getpid()] = zipfile.ZipFile(self.root)
+        return self._archives[os.getpid()]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_archives": {}}
+
+
+class _ChannelError(ValueError):
+    """Already a sentence, unlike what Pillow raises."""
+
+
+def count_channels(picture: Image.Image) -> int:
+    """Channels as stored; a palette counts as the colours it stands for, 3, or 4 with transparency."""
+    if picture.mode in ("P", "PA"):
+        return 4 if picture.has_transparency_data else 3
+    return len(picture.getbands())
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

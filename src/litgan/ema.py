@@ -1,0 +1,56 @@
+"""The generator's exponential moving average, with its half-life counted in images."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from litgan.schedules import Schedule, value_at
+
+
+class EMA(nn.Module):
+    """A running average of a module's parameters; its buffers are copied.
+
+        average <- lerp(source, average, 0.5 ** (images / half_life))
+
+    The half-life ramps up with the run, `min(half_life, ramp_up * images_seen)` (Karras et al.
+    2020, StyleGAN2, `ema_rampup`), so that early averages forget the random start. Buffers are
+    copied since averaging the state of a power iteration, or counters, breaks them.
+
+    Args:
+        source: the module to average; it is copied, on its own device and in its own precision.
+        half_life: images after which an old value weighs half.
+        ramp_up: share of `images_seen` that bounds the half-life; 0 turns the ramp off.
+    """
+
+    def __init__(self, source: nn.Module, half_life: float | Schedule, ramp_up: float = 0.05) -> None:
+        super().__init__()
+        self.average = copy.deepcopy(source).requires_grad_(False).eval()
+        self.half_life, self.ramp_up = half_life, ramp_up
+
+    def decay(self, *, images_seen: int, images: int) -> float:
+        """The weight that the old average keeps after `images` more images."""
+        half_life = value_at(self.half_life, images_seen)
+        if self.ramp_up > 0:
+            half_life = min(half_life, self.ramp_up * images_seen)
+        return 0.5 ** (images / max(half_life, 1e-8))
+
+    @torch.no_grad()
+    def update(self, source: nn.Module, *, images_seen: int, images: int) -> None:
+        """Moves the average towards `source`, after `images` images since the last update."""
+        decay = self.decay(images_seen=images_seen, images=images)
+        averages, sources = list(self.average.parameters()), list(source.parameters())
+        torch._foreach_lerp_(averages, sources, 1.0 - decay)
+        buffers, source_buffers = list(self.average.buffers()), list(source.buffers())
+        if buffers:
+            torch._foreach_copy_(buffers, source_buffers)
+
+    def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Samples of the averaged generator."""
+        return self.average(latents, labels)
+
+    def train(self, mode: bool = True) -> EMA:
+        """Stays in evaluation mode: an average is never trained."""
+        return super().train(False)

@@ -1,0 +1,168 @@
+"""DCGAN, Radford et al. 2016: strided convolutions, at any resolution that is a power of two.
+
+One entry of `widths` is one factor of two: three widths take a 4 x 4 base to a 32 x 32 image, or an
+8 x 8 base to 64 x 64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from litgan.networks.layers import (
+    SLOPE,
+    Initialisation,
+    Norm,
+    NormKind,
+    Projection,
+    add_spectral_norm,
+    check_input,
+    check_labels,
+    check_widths,
+    image_geometry,
+    initialise,
+)
+
+Upsample = Literal["transposed", "nearest"]
+
+
+def has_bias(norm: NormKind) -> bool:
+    """Whether a layer in front of this norm needs a bias: the other kinds subtract it and add their own."""
+    return norm in ("none", "pixel")
+
+
+def doubling(inputs: int, outputs: int, kind: Upsample, *, bias: bool) -> nn.Module:
+    """A layer [B, inputs, R, R] -> [B, outputs, 2R, 2R]."""
+    if kind == "transposed":
+        return nn.ConvTranspose2d(inputs, outputs, kernel_size=4, stride=2, padding=1, bias=bias)
+    if kind == "nearest":
+        convolution = nn.Conv2d(inputs, outputs, kernel_size=3, padding=1, bias=bias)
+        return nn.Sequential(nn.Upsample(scale_factor=2, mode="nearest"), convolution)
+    raise ValueError(f"DCGANGenerator has no upsample {kind!r}: choose transposed or nearest.")
+
+
+class DCGANGenerator(nn.Module):
+    """Latents [B, latent_dim] to images [B, C, R, R] in (-1, 1).
+
+    A linear layer makes widths[0] maps at the base resolution R / 2^len(widths); each further width
+    doubles the side, and a last doubling makes the image. Norm and ReLU follow all layers but the last.
+
+    Args:
+        sample_shape: [C, R, R], R a power of two.
+        num_classes: 0 for an unconditional generator, which ignores labels.
+        latent_dim: Length of the latents.
+        widths: Channels of each stage, from the base upwards.
+        norm: "none", "batch" (the paper's), "group" or "pixel".
+        conditioning: Where the class enters: "norm" gives each class its own gains and biases (de Vries
+            et al. 2017), "concatenation" appends a learned embedding, as long as the latents, to them.
+        upsample: "transposed" is the paper's 4 x 4 convolution; "nearest" repeats pixels, then convolves
+            3 x 3: no checkerboard (Odena et al. 2016), 2.25 times the arithmetic.
+        initialisation: "dcgan" or "he", see `layers.initialise`.
+
+    Raises:
+        ValueError: The shape is not square or not a power of two, `widths` does not fit it, or an option is
+            unknown; in `forward`, latents of another length, or labels that are missing from a conditional
+            generator or not integers [B].
+    """
+
+    def __init__(
+        self,
+        sample_shape: tuple[int, ...],
+        num_classes: int = 0,
+        *,
+        latent_dim: int = 128,
+        widths: Sequence[int] = (256, 128, 64),
+        norm: NormKind = "batch",
+        conditioning: Literal["norm", "concatenation"] = "norm",
+        upsample: Upsample = "transposed",
+        initialisation: Initialisation = "dcgan",
+    ) -> None:
+        super().__init__()
+        if conditioning not in ("norm", "concatenation"):
+            raise ValueError(
+                f"DCGANGenerator has no conditioning {conditioning!r}: choose norm or concatenation."
+            )
+        widths = check_widths(widths, self)
+        channels, base = image_geometry(sample_shape, widths, self)
+        self.num_classes, self.latent_dim = num_classes, latent_dim
+        self.mixes_samples = norm == "batch"
+        self.base_shape = (widths[0], base, base)
+        concatenated = num_classes > 0 and conditioning == "concatenation"
+        self.embed = nn.Embedding(num_classes, latent_dim) if concatenated else None
+        norm_classes = 0 if concatenated else num_classes
+
+        inputs = 2 * latent_dim if concatenated else latent_dim
+        bias = has_bias(norm)
+        self.base = nn.Linear(inputs, widths[0] * base * base, bias=bias)
+        self.stages = nn.ModuleList(doubling(a, b, upsample, bias=bias) for a, b in pairwise(widths))
+        self.norms = nn.ModuleList(Norm(norm, width, norm_classes) for width in widths)
+        self.head = doubling(widths[-1], channels, upsample, bias=True)
+        initialise(self, initialisation)
+
+    def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
+        check_input(latents, (self.latent_dim,), self)
+        labels = check_labels(labels, self.num_classes, len(latents), self)
+        if self.embed is not None:
+            latents = torch.cat([latents, self.embed(labels)], dim=1)
+        maps = self.base(latents).unflatten(1, self.base_shape)
+        maps = torch.relu(self.norms[0](maps, labels))
+        for stage, norm in zip(self.stages, self.norms[1:], strict=True):
+            maps = torch.relu(norm(stage(maps), labels))
+        return torch.tanh(self.head(maps))
+
+
+class DCGANDiscriminator(nn.Module):
+    """Images [B, C, R, R] to logits [B, 1]; conditional by projection (`layers.Projection`).
+
+    A 4 x 4 convolution of stride 2 per width halves the side, then one linear layer judges all that is
+    left. Leaky ReLU follows each convolution, the norm all but the first, as in the paper. `mixes_samples`
+    says whether samples of a batch see each other, which gradient penalties do not stand.
+
+    Args:
+        sample_shape: [C, R, R], R a power of two.
+        num_classes: 0 for an unconditional discriminator, which ignores labels.
+        widths: Channels of each stage, from the image downwards.
+        norm: "none", "batch" (the paper's), "group" or "pixel".
+        spectral_norm: Every weight matrix divided by its spectral norm.
+        initialisation: "dcgan" or "he", see `layers.initialise`.
+
+    Raises:
+        ValueError: The shape is not square or not a power of two, `widths` does not fit it, or an option is
+            unknown; in `forward`, samples of another shape, or labels that are missing from a conditional
+            discriminator or not integers [B].
+    """
+
+    def __init__(
+        self,
+        sample_shape: tuple[int, ...],
+        num_classes: int = 0,
+        *,
+        widths: Sequence[int] = (64, 128, 256),
+        norm: NormKind = "none",
+        spectral_norm: bool = False,
+        initialisation: Initialisation = "dcgan",
+    ) -> None:
+        super().__init__()
+        widths = check_widths(widths, self)
+        channels, base = image_geometry(sample_shape, widths, self)
+        self.sample_shape, self.num_classes = tuple(sample_shape), num_classes
+        self.mixes_samples = norm == "batch" and len(widths) > 1
+        layers: list[nn.Module] = []
+        for depth, (inputs, outputs) in enumerate(zip((channels, *widths), widths, strict=False)):
+            kind: NormKind = norm if depth else "none"
+            layers += [nn.Conv2d(inputs, outputs, kernel_size=4, stride=2, padding=1, bias=has_bias(kind))]
+            layers += [Norm(kind, outputs), nn.LeakyReLU(SLOPE)]
+        self.trunk = nn.Sequential(*layers)
+        self.head = Projection(widths[-1] * base * base, num_classes)
+        initialise(self, initialisation)
+        if spectral_norm:
+            add_spectral_norm(self)
+
+    def forward(self, samples: Tensor, labels: Tensor | None = None) -> Tensor:
+        check_input(samples, self.sample_shape, self)
+        labels = check_labels(labels, self.num_classes, len(samples), self)
+        return self.head(self.trunk(samples).flatten(1), labels)

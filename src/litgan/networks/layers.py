@@ -1,0 +1,191 @@
+"""What the architectures share: norms, class conditioning, initialisation, and checks of their input."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations
+
+Activation = Literal["relu", "leaky_relu", "silu"]
+Initialisation = Literal["dcgan", "he"]
+NormKind = Literal["none", "batch", "group", "pixel"]
+
+SLOPE = 0.2  # of leaky ReLU below zero; Radford et al. 2016, section 3
+GROUP = 16  # channels normalised together; Wu & He 2018, table 3
+
+
+def activation(kind: Activation) -> nn.Module:
+    """A new activation layer, not in place: penalties differentiate twice through it."""
+    if kind == "relu":
+        return nn.ReLU()
+    if kind == "leaky_relu":
+        return nn.LeakyReLU(SLOPE)
+    if kind == "silu":
+        return nn.SiLU()
+    raise ValueError(f"There is no activation {kind!r}: choose relu, leaky_relu or silu.")
+
+
+class PixelNorm(nn.Module):
+    """Scales the channels at each position to root mean square 1; Karras et al. 2018, section 4.2."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        wide = maps.to(torch.promote_types(maps.dtype, torch.float32))
+        return (wide * wide.square().mean(1, keepdim=True).add(1e-8).rsqrt()).to(maps.dtype)
+
+
+class Norm(nn.Module):
+    """Normalises feature maps [B, C, H, W]; with classes, the gain and bias are the class's own.
+
+    Class-conditional batch norm is de Vries et al. 2017; the same gain and bias follow the other kinds
+    (after "none" they modulate the maps as they are). "batch" mixes the samples of a batch; "group" and
+    "pixel" do not.
+
+    Args:
+        kind: "none", "batch", "group" (of about 16 channels) or "pixel".
+        channels: C.
+        num_classes: 0 for gains and biases that all samples share ("none" and "pixel" then have none).
+
+    Raises:
+        ValueError: There is no norm `kind`.
+    """
+
+    def __init__(self, kind: NormKind, channels: int, num_classes: int = 0) -> None:
+        super().__init__()
+        shared = num_classes == 0
+        self.normalise: nn.Module
+        if kind == "batch":
+            self.normalise = nn.BatchNorm2d(channels, affine=shared)
+        elif kind == "group":
+            groups = math.gcd(channels, max(1, channels // GROUP))
+            self.normalise = nn.GroupNorm(groups, channels, affine=shared)
+        elif kind == "pixel":
+            self.normalise = PixelNorm()
+        elif kind == "none":
+            self.normalise = nn.Identity()
+        else:
+            raise ValueError(f"There is no norm {kind!r}: choose none, batch, group or pixel.")
+        self.gain = None if shared else nn.Embedding(num_classes, channels)
+        self.bias = None if shared else nn.Embedding(num_classes, channels)
+        # Radford's code starts gains at N(1, 0.02); it also tells the classes apart from the first step.
+        gain = getattr(self.normalise, "weight", None) if self.gain is None else self.gain.weight
+        if gain is not None:
+            nn.init.normal_(gain, 1.0, 0.02)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias.weight)
+
+    def forward(self, maps: Tensor, labels: Tensor | None = None) -> Tensor:
+        maps = self.normalise(maps)
+        if self.gain is None or self.bias is None:
+            return maps
+        gain, bias = self.gain(labels).to(maps.dtype), self.bias(labels).to(maps.dtype)
+        return torch.addcmul(bias[:, :, None, None], maps, gain[:, :, None, None])
+
+
+class Projection(nn.Module):
+    """The discriminator's last layer: features [B, F] to logits [B, 1].
+
+    With classes it is the projection discriminator, Miyato & Koyama 2018, eq. 3:
+    logit = psi(phi(x)) + <embed(y), phi(x)>, with phi(x) the features and psi linear.
+    """
+
+    def __init__(self, features: int, num_classes: int = 0) -> None:
+        super().__init__()
+        self.linear = nn.Linear(features, 1)
+        self.embed = nn.Embedding(num_classes, features) if num_classes else None
+        if self.embed is not None:
+            nn.init.normal_(self.embed.weight, 0.0, features**-0.5)
+
+    def forward(self, features: Tensor, labels: Tensor | None = None) -> Tensor:
+        logits = self.linear(features)
+        if self.embed is None:
+            return logits
+        return logits + (self.embed(labels) * features).sum(1, keepdim=True)
+
+
+def initialise(network: nn.Module, scheme: Initialisation) -> None:
+    """Draws the weights of all linear and convolution layers anew and zeroes their biases.
+
+    "dcgan" is N(0, 0.02), Radford et al. 2016, section 3: made for batch norm, which undoes the scale.
+    "he" is N(0, 2 / fan-in), He et al. 2015, eq. 10: the signal keeps its size through layers of any
+    width without a norm to restore it. Raises ValueError for another scheme.
+    """
+    if scheme not in ("dcgan", "he"):
+        raise ValueError(f"There is no initialisation {scheme!r}: choose dcgan or he.")
+    for layer in network.modules():
+        if isinstance(layer, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)):
+            fan_in = layer.weight[0].numel()
+            if isinstance(layer, nn.ConvTranspose2d):  # an output meets k / stride taps a side
+                fan_in = layer.weight[:, 0].numel() // math.prod(layer.stride)
+            nn.init.normal_(layer.weight, 0.0, 0.02 if scheme == "dcgan" else (2 / fan_in) ** 0.5)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+
+def add_spectral_norm(network: nn.Module) -> None:
+    """Divides each weight matrix of the network by its largest singular value; Miyato et al. 2018.
+
+    Class embeddings included. Initialise first: the power iteration starts from the weights it finds.
+    """
+    for layer in list(network.modules()):
+        if isinstance(layer, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d, nn.Embedding)):
+            parametrizations.spectral_norm(layer)
+
+
+def check_widths(widths: Sequence[int], owner: nn.Module) -> tuple[int, ...]:
+    """The widths as a tuple; ValueError where one is not positive."""
+    if any(width < 1 for width in widths):
+        raise ValueError(f"{type(owner).__name__} has widths {list(widths)}: give numbers of at least 1.")
+    return tuple(widths)
+
+
+def image_geometry(sample_shape: Sequence[int], widths: Sequence[int], owner: nn.Module) -> tuple[int, int]:
+    """Channels and base resolution: the side of the maps after halving the image once per width.
+
+    Raises ValueError unless `sample_shape` is [C, R, R] with R a power of two and the base is at least 2.
+    """
+    name = type(owner).__name__
+    resolution = sample_shape[-1] if sample_shape else 0
+    square = len(sample_shape) == 3 and sample_shape[1] == resolution
+    if not square or resolution < 4 or resolution & (resolution - 1):
+        raise ValueError(
+            f"{name} needs square images whose side is a power of two (4 or more), but the samples' shape is "
+            f"{list(sample_shape)}: choose another resolution in the data's options."
+        )
+    most = resolution.bit_length() - 2
+    if not 1 <= len(widths) <= most:
+        raise ValueError(
+            f"{name} halves resolution {resolution} once per entry of widths, down to 2 at least, but widths "
+            f"has {len(widths)} entries: give 1 to {most}."
+        )
+    return sample_shape[0], resolution >> len(widths)
+
+
+def check_input(given: Tensor, shape: tuple[int, ...], owner: nn.Module) -> None:
+    """ValueError unless `given` is [B, *shape]."""
+    if tuple(given.shape[1:]) != shape:
+        raise ValueError(
+            f"{type(owner).__name__} was built for inputs {['B', *shape]} but got {list(given.shape)}: "
+            "build it with the shape of this data."
+        )
+
+
+def check_labels(labels: Tensor | None, num_classes: int, count: int, owner: nn.Module) -> Tensor | None:
+    """The labels that a network of `num_classes` uses: None without classes, else integers [count].
+
+    Looks at shape and dtype only: reading the values would make the host wait for the device. Raises
+    ValueError where a conditional network gets no labels, or labels of another shape or dtype.
+    """
+    if not num_classes:
+        return None
+    if labels is None:
+        raise ValueError(f"{type(owner).__name__} is conditioned on {num_classes} classes: pass labels [B].")
+    if labels.shape != (count,) or labels.dtype not in (torch.int32, torch.int64):
+        raise ValueError(
+            f"{type(owner).__name__} got labels {list(labels.shape)} of {labels.dtype} for {count} samples: "
+            f"pass one int64 label a sample, shape [{count}]."
+        )
+    return labels

@@ -1,0 +1,148 @@
+"""Recipes: from the YAML and the command line to a trainer, a GAN and its data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from jsonargparse import ArgumentError
+from lightning.pytorch import Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities import rank_zero_only
+
+from litgan import runs
+from litgan.callbacks import Checkpoint, Gradients, Progress, Realism, Samples, Throughput
+from litgan.checkpoints import AtomicCheckpointIO
+from litgan.data import GANDataModule
+from litgan.gan import GAN
+from litgan.hardware import best_precision
+from litgan.loggers import CSVLogger, wandb_logger
+from litgan.messages import explain
+
+WATCHERS = {"realism": Realism, "samples": Samples, "gradients": Gradients, "checkpoint": Checkpoint}
+
+
+class Recipe(LightningCLI):
+    """Parses a recipe and builds its parts; the data tells the networks their shapes.
+
+    Args:
+        args: the command line behind the verb.
+        verb: "fit" makes or continues a run folder and logs; any other verb does not.
+
+    Raises:
+        jsonargparse.ArgumentError: if the recipe does not parse.
+    """
+
+    trainer: Trainer
+    model: GAN
+    datamodule: GANDataModule
+    folder: runs.RunFolder
+
+    def __init__(self, args: list[str], verb: str = "fit") -> None:
+        self.verb = verb
+        super().__init__(
+            GAN,
+            GANDataModule,
+            save_config_callback=None,
+            trainer_defaults={
+                "precision": best_precision(),
+                "max_epochs": -1,
+                "log_every_n_steps": 50,
+                "num_sanity_val_steps": 0,
+                "enable_model_summary": False,
+                "default_root_dir": runs.ROOT,
+            },  # fmt: skip
+            seed_everything_default=0,
+            parser_kwargs={
+                "prog": f"litgan {verb}",
+                "exit_on_error": False,
+                "description": DESCRIPTIONS[verb],
+            },
+            subclass_mode_data=True,
+            args=args,
+            run=False,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        for name, callback in WATCHERS.items():
+            parser.add_lightning_class_args(callback, name)
+        parser.add_argument("--project", type=str, default="litgan", help="Project in Weights & Biases.")
+        parser.add_argument(
+            "--ckpt_path",
+            type=str | None,
+            default=None,
+            help="Checkpoint to go on from; last: the recipe's newest.",
+        )
+        parser.link_arguments("seed_everything", "model.seed")
+        parser.link_arguments("seed_everything", "data.init_args.seed")
+        parser.link_arguments("data.sample_shape", "model.sample_shape", apply_on="instantiate")
+        parser.link_arguments("data.num_classes", "model.num_classes", apply_on="instantiate")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        try:
+            self.config = parser.parse_args(args)
+        except ArgumentError as error:
+            linked = {"model.seed", "model.sample_shape", "model.num_classes"}
+            known = [action.dest for action in parser._actions if action.dest not in linked]
+            raise ArgumentError(None, explain(str(error), known)) from error
+
+    @property
+    def name(self) -> str:
+        """Name of the recipe: of its first YAML, or of the run whose resolved config.yaml is run again."""
+        first = Path(str((self.config.get("config") or ["recipe"])[0]))
+        return first.resolve().parent.parent.name if first.name == "config.yaml" else first.stem
+
+    def before_instantiate_classes(self) -> None:
+        root, wanted = self.config.trainer.default_root_dir, self.config.ckpt_path
+        self.folder = runs.new_run(root, self.name)
+        self.ckpt_path = runs.find_checkpoint(wanted, root, self.name) if wanted else None
+        if self.ckpt_path:
+            self.folder = runs.run_of(self.ckpt_path) or self.folder
+        if self.verb == "fit" and rank_zero_only.rank == 0:
+            self.folder.create()
+        self.config.trainer.default_root_dir = str(self.folder.path)
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        config = self._get(self.config_init, "trainer")
+        if self.verb != "fit":
+            kwargs["logger"] = False
+        elif config["logger"] in (None, True):
+            kwargs["logger"] = [
+                wandb_logger(
+                    self.folder.path, project=self.config.project, run_id=self.folder.run_id,
+                    name=f"{self.folder.recipe}/{self.folder.run_id}",
+                ),
+                CSVLogger(self.folder.path / "metrics.csv"),
+            ]  # fmt: skip
+        plugins = config["plugins"] or []
+        kwargs["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpointIO()]
+        callbacks = config["callbacks"] or []
+        own = [Throughput()] if self.verb == "fit" else []
+        if config["enable_progress_bar"] is not False:
+            own.append(Progress())
+        kwargs["callbacks"] = [*own, *(callbacks if isinstance(callbacks, list) else [callbacks])]
+        return super().instantiate_trainer(**kwargs)
+
+    def after_instantiate_classes(self) -> None:
+        resolved = yaml.safe_load(self.parser.dump(self.config, skip_none=False, skip_link_targets=False))
+        shapes = {"sample_shape": list(self.model.sample_shape), "num_classes": self.model.num_classes}
+        self.model.recipe = {
+            "name": self.name, "run_id": self.folder.run_id, "model": resolved["model"] | shapes,
+            "data": resolved["data"], "realism": resolved["realism"], "precision": resolved["trainer"]["precision"],
+        }  # fmt: skip
+        if self.verb == "fit" and rank_zero_only.rank == 0:
+            (self.folder.path / "config.yaml").write_text(self.parser.dump(self.config, skip_none=False))
+            for logger in self.trainer.loggers:
+                logger.log_hyperparams(resolved)
+        if torch.cuda.is_available():
+            torch.set_float32_matmul_precision("high")  # TF32 where float32 is asked for
+
+
+DESCRIPTIONS = {
+    "fit": "Trains the GAN of a recipe: litgan fit --config configs/digits.yaml [--config OVERLAY] [--SECTION.KEY VALUE]",
+    "validate": "Measures a checkpoint with its recipe's own Trainer: litgan validate --config RECIPE --ckpt_path CKPT",
+}

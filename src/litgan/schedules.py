@@ -1,0 +1,80 @@
+"""Schedules: pure functions of `images_seen`, so there is nothing to checkpoint.
+
+Wherever a recipe takes a number that may move (a learning-rate factor, the weight of a penalty,
+the half-life of the EMA) it takes a plain float or one of these. All units are images.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+
+
+class Schedule(ABC):
+    """A value as a function of the real samples shown to the discriminator so far."""
+
+    @abstractmethod
+    def __call__(self, images_seen: int) -> float: ...
+
+
+def value_at(schedule: float | Schedule, images_seen: int) -> float:
+    """The value of a number or a schedule at `images_seen`."""
+    return schedule(images_seen) if isinstance(schedule, Schedule) else float(schedule)
+
+
+class Constant(Schedule):
+    """The same value for ever."""
+
+    def __init__(self, value: float) -> None:
+        self.value = value
+
+    def __call__(self, images_seen: int) -> float:
+        return self.value
+
+
+class Ramp(Schedule):
+    """From `start` to `end` between `begin` and `begin + images` images, constant outside.
+
+    Raises:
+        ValueError: if `images` is not positive or `begin` is negative.
+    """
+
+    def __init__(self, start: float, end: float, images: int, begin: int = 0) -> None:
+        if images <= 0 or begin < 0:
+            raise ValueError(
+                f"{type(self).__name__} cannot run over images={images} from begin={begin}: "
+                "give a positive number of images and a begin of at least 0."
+            )
+        self.start, self.end, self.images, self.begin = start, end, images, begin
+
+    def __call__(self, images_seen: int) -> float:
+        progress = min(max((images_seen - self.begin) / self.images, 0.0), 1.0)
+        return self.start + (self.end - self.start) * self.shape(progress)
+
+    @abstractmethod
+    def shape(self, progress: float) -> float:
+        """Maps progress in [0, 1] onto [0, 1], monotonically."""
+
+
+class Linear(Ramp):
+    """A straight line."""
+
+    def shape(self, progress: float) -> float:
+        return progress
+
+
+class Cosine(Ramp):
+    """Half a cosine wave (Loshchilov & Hutter 2017, eq. 5, without restarts)."""
+
+    def shape(self, progress: float) -> float:
+        return (1.0 - math.cos(math.pi * progress)) / 2.0
+
+
+class WarmUp(Schedule):
+    """`then`, multiplied by a factor that rises linearly from 0 to 1 over the first `images`."""
+
+    def __init__(self, images: int, then: float | Schedule = 1.0) -> None:
+        self.factor, self.then = Linear(0.0, 1.0, images), then
+
+    def __call__(self, images_seen: int) -> float:
+        return self.factor(images_seen) * value_at(self.then, images_seen)

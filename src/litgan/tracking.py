@@ -1,0 +1,71 @@
+"""What a run tells the world: every scalar and picture, to every logger, over one x axis: `images_seen`."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+from torch import Tensor
+
+from litgan.loggers import WandbLogger
+
+
+def record(trainer: Trainer, values: Mapping[str, Tensor | float]) -> dict[str, float]:
+    """Logs scalars at the present `images_seen`; tensors are averaged over the ranks, in one transfer.
+
+    Raises:
+        FloatingPointError: if a loss is not finite.
+    """
+    gan: Any = trainer.lightning_module
+    tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
+    numbers = {name: float(value) for name, value in values.items() if not isinstance(value, Tensor)}
+    if tensors:
+        stacked = torch.stack([value.float() for value in tensors.values()])
+        averaged = trainer.strategy.reduce(stacked, reduce_op="mean")
+        numbers |= dict(zip(tensors, averaged.tolist(), strict=True))
+    for name, value in numbers.items():
+        if name.startswith("loss/") and not math.isfinite(value):
+            raise FloatingPointError(not_finite(name, value, gan.images_seen))
+    gan.latest |= numbers
+    publish(trainer, numbers)
+    return numbers
+
+
+def publish(trainer: Trainer, values: Mapping[str, Any]) -> None:
+    """Hands values (scalars, or a logger's own media objects) to every logger, with the x axis."""
+    gan: Any = trainer.lightning_module
+    for logger in trainer.loggers:
+        logger.log_metrics({**values, "images_seen": gan.images_seen}, step=gan.images_seen)
+
+
+def not_finite(name: str, value: float, images_seen: int) -> str:
+    """The sentence with which a run stops."""
+    return (
+        f"{name} became {value} after {images_seen:,} images: the last good checkpoint is kept; "
+        "resume from it with lower learning rates, a larger penalty or --trainer.precision 32."
+    )
+
+
+def publish_picture(trainer: Trainer, name: str, picture: Tensor) -> None:
+    """Sends a picture, uint8 [H, W, 3], to every W&B logger; the disk has its own copy."""
+    for logger in trainer.loggers:
+        if isinstance(logger, WandbLogger):
+            import wandb
+
+            image = wandb.Image(picture.cpu().numpy())
+            logger.log_metrics({name: image, "images_seen": trainer.lightning_module.images_seen})
+
+
+@contextmanager
+def aside(gan: Any) -> Iterator[None]:
+    """Time spent in here is no training time: the throughput callback leaves it out."""
+    start = time.perf_counter()
+    try:
+        yield
+    finally:
+        gan.seconds_aside += time.perf_counter() - start
