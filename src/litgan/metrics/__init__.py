@@ -1,0 +1,27 @@
+"""Realism as numbers: feature extractors, distances between clouds of features, and the evaluation."""
+
+from litgan.metrics.distances import (
+    Moments,
+    density_coverage,
+    frechet_distance,
+    frechet_from_moments,
+    kernel_distance,
+    precision_recall,
+)
+from litgan.metrics.evaluate import Report, evaluate
+from litgan.metrics.features import Classifier, FeatureExtractor, Inception, extractor
+
+__all__ = [
+    "Classifier",
+    "FeatureExtractor",
+    "Inception",
+    "Moments",
+    "Report",
+    "density_coverage",
+    "evaluate",
+    "extractor",
+    "frechet_distance",
+    "frechet_from_moments",
+    "kernel_distance",
+    "precision_recall",
+]

@@ -1,0 +1,230 @@
+"""Feature extractors: the eyes that a distance between two sets of images looks through.
+
+`Inception` is the field's (FID, KID); `digits` and `fashion` are small classifiers whose weights ship
+with the package, so that a CPU without a network can measure in seconds. Numbers from two extractors
+are never comparable, hence `FeatureExtractor.protocol`, which travels with every reported value.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import os
+import pickle
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+WEIGHTS = Path(__file__).parent / "weights"
+INCEPTION_URL = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
+
+
+def weights_digest(module: nn.Module) -> str:
+    """Hash of every parameter and buffer: names, dtypes, shapes and bytes. 16 hexadecimal digits."""
+    digest = hashlib.blake2b(digest_size=8)
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+class FeatureExtractor(nn.Module, ABC):
+    """Samples [N, C, H, W] in [-1, 1], C = 1 or 3, to float32 features [N, `dimension`].
+
+    Frozen, always in evaluation mode (also when a parent calls `train()`), and blind to autocast.
+    Gradients still flow to the samples. Never make it an attribute of a LightningModule: its weights
+    would enter checkpoints, the EMA copy and DDP.
+    """
+
+    name: str  # suffix of the log key, e.g. "digits" -> metric/fd_digits
+    size: int  # side of the square that the network sees
+    dimension: int
+    resize: str  # how samples of another size get to `size`
+    digest: str  # set by `freeze`
+
+    def forward(self, samples: Tensor) -> Tensor:
+        """Features, float32 [N, dimension].
+
+        Raises:
+            ValueError: the samples are not [N, 1 or 3, H, W].
+        """
+        if samples.ndim != 4 or samples.shape[1] not in (1, 3):
+            raise ValueError(
+                f"the extractor {self.name!r} looks at images [N, 1 or 3, H, W], not at "
+                f"{list(samples.shape)}: choose one that fits this data set"
+            )
+        with torch.autocast(samples.device.type, enabled=False):
+            return self.features(samples.float().clamp(-1, 1))
+
+    @abstractmethod
+    def features(self, samples: Tensor) -> Tensor:
+        """float32 [N, C, H, W] within [-1, 1] -> float32 [N, dimension]."""
+
+    def protocol(self) -> dict[str, Any]:
+        """What somebody else needs to get the same features."""
+        resize = f"{self.size} x {self.size}, {self.resize}"
+        return {"extractor": self.name, "digest": self.digest, "resize": resize, "dtype": "float32"}
+
+    def train(self, mode: bool = True) -> FeatureExtractor:
+        """Evaluation mode, whatever the parent asks for."""
+        return super().train(False)
+
+    def freeze(self) -> None:
+        """Fixes the weights and takes their digest: the last line of a subclass's `__init__`."""
+        self.requires_grad_(False).eval()
+        self.digest = weights_digest(self)
+
+
+class Classifier(FeatureExtractor):
+    """A small convolutional classifier of grey images; its features are what its last layer sees.
+
+    One 3 x 3 convolution per entry of `widths`, the picture halved between two of them, then the mean
+    over the picture: `dimension` is the last width. Colour is averaged to grey.
+
+    Args:
+        name: as in the log key.
+        size: side of the images it was trained on.
+        widths: channels, fine to coarse.
+        num_classes: outputs of the last layer.
+    """
+
+    resize = "bilinear, antialias"
+
+    def __init__(self, name: str, size: int, widths: Sequence[int], num_classes: int = 10) -> None:
+        super().__init__()
+        self.name, self.size, self.dimension = name, size, widths[-1]
+        layers: list[nn.Module] = []
+        for depth, (before, after) in enumerate(zip((1, *widths), widths), start=1):  # noqa: B905
+            layers.append(nn.Conv2d(before, after, 3, padding=1, bias=False))
+            if depth < len(widths):
+                layers.append(nn.MaxPool2d(2))  # first, so that the rest works on a quarter
+            layers += [nn.BatchNorm2d(after), nn.ReLU()]
+        self.trunk = nn.Sequential(*layers).to(memory_format=torch.channels_last)  # on CPU 3 x faster
+        self.head = nn.Linear(self.dimension, num_classes)
+        self.freeze()
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> Classifier:
+        """The classifier that `litgan.metrics.train_extractors` wrote: the file says how it is built.
+
+        Raises:
+            ValueError: not such a file.
+        """
+        try:
+            with safe_open(path, framework="pt") as file:
+                classifier = cls(**json.loads(file.metadata()["classifier"]))
+                classifier.load_state_dict({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118
+        except (SafetensorError, OSError, KeyError, TypeError, RuntimeError) as error:
+            raise ValueError(
+                f"{path} holds no classifier ({type(error).__name__}): "
+                "write it with `python -m litgan.metrics.train_extractors`"
+            ) from error
+        classifier.freeze()
+        return classifier
+
+    def features(self, samples: Tensor) -> Tensor:
+        grey = samples.mean(1, keepdim=True)
+        if grey.shape[-2:] != (self.size, self.size):
+            grey = F.interpolate(grey, (self.size, self.size), mode="bilinear", antialias=True)
+        return self.trunk(grey).mean((2, 3))
+
+    def judge(self, features: Tensor) -> Tensor:
+        """Logits of the classes from features, float32 [N, num_classes]."""
+        with torch.autocast(features.device.type, enabled=False):
+            return self.head(features.to(self.head.weight.device))
+
+    def logits(self, samples: Tensor) -> Tensor:
+        """Logits of the classes, float32 [N, num_classes]."""
+        return self.judge(self(samples))
+
+    def classify(self, samples: Tensor) -> Tensor:
+        """The most probable class of each sample, int64 [N]."""
+        return self.logits(samples).argmax(1)
+
+
+class Inception(FeatureExtractor):
+    """Inception-v3 of the FID paper (Heusel et al., 2017), the 2048 features after the last pooling.
+
+    The network and its TensorFlow-1 resize are torch-fidelity's, so numbers agree with its own. Samples
+    are rounded to the 256 levels that a saved picture has; grey becomes three equal channels.
+
+    Args:
+        weights: a local file of torch-fidelity's weights; None looks in torch's hub folder and
+            downloads them (91 MB) when they are not there.
+
+    Raises:
+        ImportError: torch-fidelity is not installed.
+        FileNotFoundError: `weights` does not exist.
+        RuntimeError: the download failed, or the file holds other weights.
+    """
+
+    name, size, dimension = "inception", 299, 2048
+    resize = "bilinear, TensorFlow 1"
+
+    def __init__(self, weights: str | Path | None = None) -> None:
+        super().__init__()
+        try:
+            module = importlib.import_module("torch_fidelity.feature_extractor_inceptionv3")
+        except ImportError as error:
+            raise ImportError(
+                "the inception extractor needs torch-fidelity: pip install litgan[metrics]"
+            ) from error
+        path = _inception_weights(weights)
+        try:  # torch-fidelity unpickles without restraint: refuse first whatever is not plain tensors
+            torch.load(path, map_location="cpu", weights_only=True)
+            self.network = module.FeatureExtractorInceptionV3(self.name, ["2048"], str(path))
+        except (pickle.UnpicklingError, EOFError, RuntimeError, TypeError, AttributeError) as error:
+            raise RuntimeError(
+                f"{path} does not hold torch-fidelity's Inception weights: replace it by {INCEPTION_URL}"
+            ) from error
+        self.freeze()
+
+    def features(self, samples: Tensor) -> Tensor:
+        pixels = ((samples + 1) * 127.5).round().to(torch.uint8)
+        return self.network(pixels.expand(-1, 3, -1, -1))[0]
+
+
+def _inception_weights(weights: str | Path | None) -> Path:
+    if weights is not None:
+        path = Path(weights).expanduser()
+        if not path.is_file():
+            raise FileNotFoundError(f"no Inception weights at {path}: download them from {INCEPTION_URL}")
+        return path
+    path = Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_URL.rsplit("/", 1)[1]
+    if not path.is_file():
+        try:
+            os.makedirs(path.parent, exist_ok=True)
+            torch.hub.download_url_to_file(INCEPTION_URL, str(path), hash_prefix="6726825d", progress=False)
+        except (OSError, RuntimeError) as error:  # no network, no space, or a broken file
+            raise RuntimeError(
+                f"could not download the Inception weights ({error}): put {INCEPTION_URL} at {path}, "
+                "or measure with the extractor 'digits' or 'fashion'"
+            ) from error
+    return path
+
+
+EXTRACTORS: dict[str, Callable[[], FeatureExtractor]] = {
+    "inception": Inception,
+    "digits": lambda: Classifier.from_file(WEIGHTS / "digits.safetensors"),
+    "fashion": lambda: Classifier.from_file(WEIGHTS / "fashion.safetensors"),
+}
+
+
+def extractor(which: str | FeatureExtractor) -> FeatureExtractor:
+    """The extractor of that name, or the one given.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    if isinstance(which, FeatureExtractor):
+        return which
+    if which not in EXTRACTORS:
+        raise ValueError(f"no feature extractor {which!r}: choose one of {', '.join(EXTRACTORS)}")
+    return EXTRACTORS[which]()

@@ -1,0 +1,211 @@
+"""Streams of features, added up over ranks; the real side's are kept on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import uuid
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+import torch.distributed
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+from torchmetrics import Metric
+
+from litgan.metrics.distances import Moments
+from litgan.metrics.features import FeatureExtractor
+
+CACHE_VERSION = 1  # raise it when what is cached, or how it is computed, changes
+
+
+class RealSide(Protocol):
+    """What the measurement asks of a data module; every `litgan.data.GANDataModule` has it."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of what the real side is."""
+
+    def size(self, split: str = "train") -> int:
+        """Samples in a split."""
+
+    def real_batches(
+        self, count: int, *, batch_size: int = 250, split: str = "train", rank: int = 0, world_size: int = 1
+    ) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """Batches `rank`, `rank + world_size`, ... of a fixed choice of `count` samples in [-1, 1]."""
+
+
+class FeatureMoments(Metric):
+    """Mean and covariance of a stream of features, as float64 sums, so that ranks just add up.
+
+    Args:
+        dimension: D of the features.
+        shift: a point near the cloud, [D], the same on all ranks; sums are taken around it, which keeps
+            a mean far from zero from eating the covariance's digits.
+    """
+
+    full_state_update = False
+    count: Tensor
+    total: Tensor
+    outer: Tensor
+    shift: Tensor
+
+    def __init__(self, dimension: int, shift: Tensor | None = None, **options: Any) -> None:
+        super().__init__(**options)
+        origin = torch.zeros(dimension, dtype=torch.float64)
+        self.register_buffer("shift", origin if shift is None else shift.double(), persistent=False)
+        self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
+        self.add_state("total", torch.zeros_like(origin), dist_reduce_fx="sum")
+        self.add_state("outer", torch.outer(origin, origin), dist_reduce_fx="sum")
+
+    def update(self, features: Tensor) -> None:
+        """Adds features [N, D]."""
+        shifted = features.double() - self.shift
+        self.count += len(features)
+        self.total += shifted.sum(0)
+        self.outer += shifted.T @ shifted
+
+    def compute(self) -> Moments:
+        """The moments of all that came; the covariance is NaN for fewer than two samples."""
+        mean = self.total / self.count
+        covariance = (self.outer - self.count * torch.outer(mean, mean)) / (self.count - 1)
+        return Moments(int(self.count), mean + self.shift, covariance)
+
+
+class FeatureBank(Metric):
+    """Features kept as they are, for distances between pairs; ranks concatenate theirs."""
+
+    full_state_update = False
+    features: list[Tensor] | Tensor
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.add_state("features", [], dist_reduce_fx="cat")
+
+    def update(self, features: Tensor) -> None:
+        """Keeps features [N, D]."""
+        assert isinstance(self.features, list)
+        self.features.append(features)
+
+    def compute(self) -> Tensor:
+        """All that came, float32 [N, D]; in another order on another number of ranks."""
+        return torch.cat(self.features) if isinstance(self.features, list) else self.features
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """One side of the comparison: moments of all samples, and the features of the first."""
+
+    moments: Moments
+    bank: Tensor  # float32 [at most neighbours_count, D]
+
+
+@dataclass(frozen=True)
+class FeatureStream:
+    """How samples pass before the extractor, the same for both sides: batch k on rank k % `world_size`."""
+
+    eyes: FeatureExtractor
+    batch_size: int
+    bank_limit: int  # samples with a smaller index keep their features
+    device: torch.device
+    rank: int
+    world_size: int
+
+    @torch.no_grad()
+    def collect(self, batches: Iterable[Tensor], shift: Tensor | None = None) -> Statistics:
+        """Statistics over all ranks; `batches` are this rank's, around `shift` (see `FeatureMoments`)."""
+        dimension = self.eyes.dimension
+        home = torch.device("cpu") if self.device.type == "mps" else self.device  # Metal has no float64
+        options = {"sync_on_compute": self.world_size > 1}
+        moments = FeatureMoments(dimension, shift, **options).to(home)
+        bank = FeatureBank(**options).to(home)
+        for metric in (moments, bank):  # a rank may get no batch at all, and still has to join the reduction
+            metric.update(torch.empty(0, dimension, device=home))
+        for turn, samples in enumerate(batches):
+            if not samples.isfinite().all():
+                raise ValueError("the samples to measure hold NaN or infinity: measure an earlier checkpoint")
+            features = self.eyes(samples.to(self.device)).to(home)
+            moments.update(features)
+            first = (self.rank + turn * self.world_size) * self.batch_size
+            bank.update(features[: max(0, self.bank_limit - first)])
+        return Statistics(moments.compute(), bank.compute())
+
+
+def real_statistics(
+    stream: FeatureStream, data: RealSide, *, count: int, split: str, cache_dir: str | Path | None
+) -> Statistics:
+    """The real side: from the cache, or computed by all ranks together and then cached by the first.
+
+    Args:
+        stream: how the samples are seen; only its extractor and `bank_limit` change the result.
+        data: the data set.
+        count: samples, at most `data.size(split)`.
+        split: of the data set.
+        cache_dir: folder of the cache; None is $LITGAN_CACHE, else ~/.cache/litgan.
+    """
+    key = {
+        "version": CACHE_VERSION,
+        "data": data.fingerprint,
+        "split": split,
+        "count": count,
+        "neighbours_count": min(stream.bank_limit, count),
+        "extractor": stream.eyes.protocol(),
+    }
+    name = hashlib.blake2b(json.dumps(key, sort_keys=True).encode(), digest_size=8).hexdigest()
+    path = _cache_folder(cache_dir) / f"{stream.eyes.name}-{name}.safetensors"
+    found = _load(path, stream)
+    if stream.world_size > 1:  # nodes may not share the folder: compute together unless all have it
+        hits = torch.tensor(int(found is not None), device=stream.device)
+        torch.distributed.all_reduce(hits, torch.distributed.ReduceOp.MIN)
+        found = found if hits else None
+    if found is not None:
+        return found
+    batches = data.real_batches(
+        count, batch_size=stream.batch_size, split=split, rank=stream.rank, world_size=stream.world_size
+    )
+    statistics = stream.collect(samples for samples, _ in batches)
+    if stream.rank == 0:
+        _save(path, statistics)
+    return statistics
+
+
+def _cache_folder(cache_dir: str | Path | None) -> Path:
+    return Path(cache_dir or os.environ.get("LITGAN_CACHE") or "~/.cache/litgan").expanduser()
+
+
+def _load(path: Path, stream: FeatureStream) -> Statistics | None:
+    if not path.is_file():
+        return None
+    try:
+        tensors = load_file(path, device="cpu" if stream.device.type == "mps" else str(stream.device))
+        moments = Moments(int(tensors["count"]), tensors["mean"], tensors["covariance"])
+        return Statistics(moments, tensors["bank"])
+    except (SafetensorError, OSError, KeyError) as error:
+        warnings.warn(f"{path} is unreadable ({error}): the real statistics are computed anew", stacklevel=2)
+        return None
+
+
+def _save(path: Path, statistics: Statistics) -> None:
+    """Whole or not at all, also beside another run that writes the same file."""
+    moments = statistics.moments
+    tensors = {
+        "count": torch.tensor(moments.count),
+        "mean": moments.mean,
+        "covariance": moments.covariance,
+        "bank": statistics.bank,
+    }
+    unfinished = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished.write_bytes(save({name: tensor.contiguous() for name, tensor in tensors.items()}))
+        unfinished.replace(path)
+    except OSError as error:
+        warnings.warn(f"the real statistics are not cached ({error}): set LITGAN_CACHE", stacklevel=2)
+    finally:
+        unfinished.unlink(missing_ok=True)
