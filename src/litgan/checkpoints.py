@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,10 +53,11 @@ def read(path: str | Path, map_location: Any = None) -> dict[str, Any]:
         checkpoint = torch.load(path, map_location=map_location or "cpu", weights_only=True)
     except Exception as error:  # whatever a broken or hostile file provokes
         raise ValueError(
-            f"The checkpoint {path} cannot be read as plain weights ({type(error).__name__}): it is truncated, "
-            "or holds objects that would run code; take another checkpoint of the run."
+            f"The checkpoint {path} cannot be read as plain weights ({type(error).__name__}): it is truncated"
+            " or holds objects that would run code; take another checkpoint of the run."
         ) from error
-    if not isinstance(checkpoint, dict) or not {"litgan", "state_dict"} <= checkpoint.keys():
+    parts = ("litgan", "state_dict")
+    if not isinstance(checkpoint, dict) or not all(isinstance(checkpoint.get(part), dict) for part in parts):
         raise ValueError(
             f"The checkpoint {path} was not written by litgan: give one from a run's checkpoints folder."
         )
@@ -74,8 +76,8 @@ def check_architecture(checkpoint: dict[str, Any], module: nn.Module) -> None:
         if saved.get(name) != wanted.get(name):
             there, here = (shapes.get(name, "absent") for shapes in (saved, wanted))
             raise ValueError(
-                f"The checkpoint is of another architecture: {name} is {there} in it and {here} in this recipe; "
-                "resume with the recipe (config.yaml) of the checkpoint's own run."
+                f"The checkpoint is of another architecture: {name} is {there} in it and {here} in this "
+                "recipe; resume with the recipe (config.yaml) of the checkpoint's own run."
             )
 
 
@@ -99,11 +101,11 @@ def _recipe(checkpoint: dict[str, Any], part: str) -> dict[str, Any]:
     recipe = checkpoint["litgan"]["recipe"].get(part)
     if not recipe:
         raise ValueError(
-            f"The checkpoint carries no recipe for its {part}, since its run was not started by `litgan fit`: "
+            f"The checkpoint carries no recipe for its {part}, for its run was not started by `litgan fit`: "
             "pass the constructor's arguments to GAN.load_from_checkpoint."
         )
     for name, value in recipe.items():  # a dotted name where a class belongs would be called as a function
-        if isinstance(value, str) and "." in value:
+        if name != "class_path" and isinstance(value, str) and "." in value:
             raise ValueError(
                 f"The checkpoint's recipe gives {value} as {name}, which is no class: do not trust it."
             )
@@ -142,8 +144,8 @@ def _instantiate(cls: type, config: dict[str, Any], subclass: bool = False) -> A
         parser.add_subclass_arguments(cls, "it", required=True)
     else:
         parser.add_class_arguments(cls, "it")
-    try:
-        return parser.instantiate_classes(parser.parse_object({"it": config})).it
+    try:  # of a copy: the parser writes its own objects into what it reads
+        return parser.instantiate_classes(parser.parse_object({"it": copy.deepcopy(config)})).it
     except ArgumentError as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"The checkpoint's recipe does not fit this version of litgan: {reason}") from error

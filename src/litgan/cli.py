@@ -28,7 +28,8 @@ def main(arguments: list[str] | None = None) -> None:
         print(USAGE)
         return
     if verb not in VERBS:
-        sys.exit(f"litgan: error: there is no verb {verb}: use one of {', '.join(VERBS)}.")
+        print(f"litgan: error: there is no verb {verb}: use one of {', '.join(VERBS)}.", file=sys.stderr)
+        sys.exit(2)
     from jsonargparse import ArgumentError
 
     quieten()
@@ -70,9 +71,10 @@ def quieten() -> None:
 
 NOISE = (
     ".*LeafSpec.* is deprecated",  # inside Lightning
-    "The number of training batches .* is smaller than the logging interval",  # we log by iterations of the run
+    "The number of training batches .* is smaller than the logging interval",  # we log by the run
     "Total length of .* across ranks is zero",  # there is no validation in the middle of a fit
     "Found .* module.* in eval mode",  # the generator's average
+    "You're resuming from a checkpoint that ended before the epoch",  # our loaders follow the run's clock
 )
 
 
@@ -81,16 +83,18 @@ def fit(arguments: list[str]) -> None:
     from litgan.summary import summarise
 
     recipe = Recipe(arguments)
-    recipe.trainer.fit(recipe.model, datamodule=recipe.datamodule, ckpt_path=recipe.ckpt_path)
-    if recipe.trainer.is_global_zero:
-        print(summarise(recipe.trainer, recipe.folder.path))
+    with recipe.running():
+        recipe.trainer.fit(recipe.model, datamodule=recipe.datamodule, ckpt_path=recipe.ckpt_path)
+        if recipe.trainer.is_global_zero:
+            print(summarise(recipe.trainer, recipe.folder.path))
 
 
 def validate(arguments: list[str]) -> None:
     from litgan.recipe import Recipe
 
     recipe = Recipe(arguments, "validate")
-    recipe.trainer.validate(recipe.model, datamodule=recipe.datamodule, ckpt_path=recipe.ckpt_path)
+    with recipe.running():
+        recipe.trainer.validate(recipe.model, datamodule=recipe.datamodule, ckpt_path=recipe.ckpt_path)
 
 
 def command(name: str) -> Callable[[list[str]], None]:
@@ -104,10 +108,10 @@ def command(name: str) -> Callable[[list[str]], None]:
 
         function: Any = getattr(commands, name)
         flags = {n for n, p in inspect.signature(function).parameters.items() if p.default is False}
-        parser = jsonargparse.ArgumentParser(
-            prog=f"litgan {name}", description=function.__doc__, exit_on_error=False
-        )
+        purpose = str(function.__doc__).split("\n")[0]
+        parser = jsonargparse.ArgumentParser(prog=f"litgan {name}", description=purpose, exit_on_error=False)
         parser.add_function_arguments(function, as_positional=True)
+        parser._action_groups[-1].title = "arguments"  # not the purpose once more
         try:
             parsed = parser.parse_args([normalise(argument, flags) for argument in arguments])
         except jsonargparse.ArgumentError as error:

@@ -22,7 +22,7 @@ def sample(
     truncation: float | None = None,
     raw_weights: bool = False,
 ) -> None:
-    """Draws samples from a checkpoint and writes them to a folder: one picture, and the samples as samples.pt.
+    """Draws samples from a checkpoint into a folder: one picture, and the samples themselves as a .pt file.
 
     Args:
         ckpt: the checkpoint.

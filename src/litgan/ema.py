@@ -41,7 +41,8 @@ class EMA(nn.Module):
     def update(self, source: nn.Module, *, images_seen: int, images: int) -> None:
         """Moves the average towards `source`, after `images` images since the last update."""
         decay = self.decay(images_seen=images_seen, images=images)
-        averages, sources = list(self.average.parameters()), list(source.parameters())
+        averages: list[Tensor] = list(self.average.parameters())
+        sources: list[Tensor] = list(source.parameters())
         torch._foreach_lerp_(averages, sources, 1.0 - decay)
         buffers, source_buffers = list(self.average.buffers()), list(source.buffers())
         if buffers:

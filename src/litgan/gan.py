@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from litgan import checkpoints, tracking
+from litgan.accumulation import Limits, check_limits, clip, refuse_trainer_options, split, unreduced
 from litgan.ema import EMA
 from litgan.losses import AdversarialLoss
 from litgan.noise import Noise, derive_seed
 from litgan.penalties import Penalty
+from litgan.precision import in_full_range, scale_each_adversary, scales
 from litgan.sampling import check_networks, draw_samples
 from litgan.schedules import Schedule, value_at
 
-Record = dict[str, Tensor]  # detached scalars of one step, still on their device
+Record: TypeAlias = dict[str, Tensor]  # what a turn tells of itself, still on its device
+Batch: TypeAlias = tuple[Tensor, Tensor | None]  # real samples, labels or None
+Objective: TypeAlias = Callable[[Tensor, Tensor | None, Noise], tuple[Tensor, Record]]
 
 
 class GAN(LightningModule):
@@ -34,6 +39,10 @@ class GAN(LightningModule):
         discriminator_optimizer: makes the discriminator's.
         penalties: what the discriminator minimises besides.
         discriminator_turns: turns of the discriminator, each with a fresh batch, per generator turn.
+        micro_batches: equal parts in which a turn takes its batch, to save memory; norm-free networks learn
+            from the parts what they would from the whole.
+        clip_grad_norm: largest norm of the gradient of an adversary, the same for each or
+            {generator: ..., discriminator: ...}; None for no limit.
         learning_rate: factor on both optimizers' learning rates, e.g. a `litgan.schedules.WarmUp`.
         ema_half_life: of the generator's average, in images.
         ema_ramp_up: share of `images_seen` that bounds that half-life early on; 0 for none.
@@ -42,7 +51,7 @@ class GAN(LightningModule):
         seed: of the weights, the latents and every other draw.
 
     Raises:
-        ValueError: if `discriminator_turns` is below 1, or if a network does not fit the data.
+        ValueError: if a number of turns or parts is below 1, or if a network does not fit the data.
     """
 
     def __init__(
@@ -54,6 +63,8 @@ class GAN(LightningModule):
         discriminator_optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
         penalties: Sequence[Penalty] = (),
         discriminator_turns: int = 1,
+        micro_batches: int = 1,
+        clip_grad_norm: Limits = None,
         learning_rate: float | Schedule = 1.0,
         ema_half_life: float | Schedule = 10_000,
         ema_ramp_up: float = 0.05,
@@ -62,8 +73,9 @@ class GAN(LightningModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if discriminator_turns < 1:
-            raise ValueError(f"discriminator_turns is {discriminator_turns}: give at least 1.")
+        for name, number in (("discriminator_turns", discriminator_turns), ("micro_batches", micro_batches)):
+            if number < 1:
+                raise ValueError(f"{name} is {number}: give at least 1.")
         self.automatic_optimization = False
         self.sample_shape, self.num_classes, self.seed = tuple(sample_shape), num_classes, seed
         with torch.random.fork_rng(devices=[]):  # equal seeds give equal weights, whatever ran before
@@ -77,6 +89,8 @@ class GAN(LightningModule):
         self.loss, self.penalties = loss, tuple(penalties)
         self.optimizer_factories = (generator_optimizer, discriminator_optimizer)
         self.discriminator_turns, self.learning_rate = discriminator_turns, learning_rate
+        self.micro_batches, self.clip_grad_norm = micro_batches, clip_grad_norm
+        self.turn_of = ""  # whose turn it is
         self.images_seen = 0  # the clock: real samples shown to the discriminator, over all ranks
         self.turns = 0  # turns of the discriminator since the run began
         self.recipe: dict[str, Any] = {}  # plain data from which a checkpoint alone rebuilds the run
@@ -86,7 +100,7 @@ class GAN(LightningModule):
 
     # -- the game ------------------------------------------------------------------------------
 
-    def training_step(self, batch: tuple[Tensor, Tensor | None], batch_idx: int) -> Record:
+    def training_step(self, batch: Batch, batch_idx: int) -> Record:
         """A turn of the discriminator and, every `discriminator_turns`-th time, one of the generator."""
         real, labels = batch
         torch.manual_seed(derive_seed("networks", self.seed, self.turns, self.global_rank))  # dropout and kin
@@ -99,16 +113,32 @@ class GAN(LightningModule):
 
     def discriminator_turn(self, real: Tensor, labels: Tensor | None) -> Record:
         """The discriminator learns to tell `real` from what the generator makes now."""
-        noise = self.noise("discriminator", len(real))
+        optimizer, objective = self.discriminator_optimizer, self.discriminator_objective
+        return self.descend("discriminator", optimizer, objective, (real, labels))
+
+    def generator_turn(self, real: Tensor, labels: Tensor | None) -> Record:
+        """The generator learns from the feedback: the discriminator's error, carried back into it."""
+        record = self.descend("generator", self.generator_optimizer, self.generator_objective, (real, labels))
+        self.images_per_iteration = len(real) * self.trainer.world_size * self.discriminator_turns
+        self.ema.update(self.generator, images_seen=self.images_seen, images=self.images_per_iteration)
+        return record
+
+    def discriminator_objective(
+        self, real: Tensor, labels: Tensor | None, noise: Noise
+    ) -> tuple[Tensor, Record]:
+        """What the discriminator minimises: the mean loss of real and fake samples, and the penalties due."""
         due = [penalty for penalty in self.penalties if self.turns % penalty.every == 0]
+        sides = {side for penalty in due for side in penalty.differentiates}
         with torch.no_grad():
             fake = self.generator(self.latents(noise), labels)
-        with self.toggled_optimizer(self.discriminator_optimizer):
-            real = real.detach().requires_grad_(any("real" in penalty.differentiates for penalty in due))
-            fake = fake.detach().requires_grad_(any("fake" in penalty.differentiates for penalty in due))
-            real_logits, fake_logits = self.discriminator(real, labels), self.discriminator(fake, labels)
-            objective = self.loss.discriminator(real=real_logits, fake=fake_logits).mean()
-            record = {"loss/discriminator": objective, "logits/real": real_logits, "logits/fake": fake_logits}
+        real, real_logits = self.judge(real, labels, "real" in sides)
+        fake, fake_logits = self.judge(fake, labels, "fake" in sides)
+        objective = self.loss.discriminator(real=real_logits, fake=fake_logits).mean()
+        record = {"loss/discriminator": objective, "logits/real": real_logits, "logits/fake": fake_logits}
+        with in_full_range(self.device) as anew:  # under float16 alone the penalties need a pass of their own
+            if due and anew:
+                real, real_logits = self.judge(real.float(), labels, "real" in sides)
+                fake, fake_logits = self.judge(fake.float(), labels, "fake" in sides)
             for penalty in due:
                 value = penalty(
                     self.discriminator, real=real, fake=fake, real_logits=real_logits,
@@ -116,41 +146,58 @@ class GAN(LightningModule):
                 ).mean()  # fmt: skip
                 objective = objective + value_at(penalty.weight, self.images_seen) * penalty.every * value
                 record[f"penalty/{penalty.name}"] = value
-            self.descend(self.discriminator_optimizer, objective, "discriminator")
-        return {name: value.detach().float().mean() for name, value in record.items()}
+        return objective, record
 
-    def generator_turn(self, real: Tensor, labels: Tensor | None) -> Record:
-        """The generator learns from the feedback: the discriminator's error, carried back into it."""
-        with self.toggled_optimizer(self.generator_optimizer):
-            fake = self.generator(self.latents(self.noise("generator", len(real))), labels)
-            real_logits = self.discriminator(real, labels) if self.loss.pairs else None
-            fake_logits = self.discriminator(fake, labels)
-            objective = self.loss.generator(real=real_logits, fake=fake_logits).mean()
-            self.descend(self.generator_optimizer, objective, "generator")
-        self.images_per_iteration = len(real) * self.trainer.world_size * self.discriminator_turns
-        self.ema.update(self.generator, images_seen=self.images_seen, images=self.images_per_iteration)
-        return {"loss/generator": objective.detach().float()}
+    def generator_objective(self, real: Tensor, labels: Tensor | None, noise: Noise) -> tuple[Tensor, Record]:
+        """What the generator minimises: the mean loss of what it makes of `noise`."""
+        fake = self.generator(self.latents(noise), labels)
+        real_logits = self.discriminator(real, labels) if self.loss.pairs else None
+        fake_logits = self.discriminator(fake, labels)
+        objective = self.loss.generator(real=real_logits, fake=fake_logits).mean()
+        return objective, {"loss/generator": objective}
 
-    def descend(self, optimizer: LightningOptimizer, objective: Tensor, name: str) -> None:
-        """One step down `objective`, for the parameters of `optimizer` alone.
+    def judge(self, samples: Tensor, labels: Tensor | None, differentiate: bool) -> tuple[Tensor, Tensor]:
+        """Samples, cut off from what made them, and their logits, differentiable in them or not."""
+        samples = samples.detach().requires_grad_(differentiate)
+        return samples, self.discriminator(samples, labels)
 
+    def descend(self, name: str, optimizer: LightningOptimizer, objective: Objective, batch: Batch) -> Record:
+        """One step down the mean of `objective` over the batch, for the parameters of `optimizer` alone.
+
+        The batch is taken in `micro_batches` equal parts, and ranks reduce their gradients with the last.
         Only the generator's step passes through Lightning's wrapper, which counts it: thus
         `trainer.global_step` advances by one an iteration and `max_steps` means iterations.
 
+        Args:
+            name: of the network whose turn it is: key of its noise, its clipping and its loss scale.
+            optimizer: of that network.
+            objective: of samples, labels and noise; gives a scalar and what to record.
+            batch: of this rank.
+
         Raises:
-            FloatingPointError: if `objective` is not finite (off the CPU: at the next logging point).
+            FloatingPointError: if the objective is not finite (off the CPU: at the next logging point).
         """
-        if objective.device.type == "cpu" and not objective.isfinite():
-            raise FloatingPointError(tracking.not_finite(f"loss/{name}", objective.item(), self.images_seen))
+        self.turn_of = name
         factor = value_at(self.learning_rate, self.images_seen)
         for group in optimizer.param_groups:
             group["lr"] = group["base_lr"] * factor
-        optimizer.zero_grad()
-        self.manual_backward(objective)
-        if name == "generator":
-            optimizer.step()
-        else:
-            self.trainer.strategy.optimizer_step(optimizer.optimizer, lambda: None)
+        records: list[Record] = []
+        with self.toggled_optimizer(optimizer):
+            for part, last in split(*batch, self.noise(name, len(batch[0])), self.micro_batches):
+                value, record = objective(*part)
+                if value.device.type == "cpu" and not value.isfinite():
+                    sentence = tracking.not_finite(f"loss/{name}", value.item(), self.images_seen)
+                    raise FloatingPointError(sentence)
+                if not records:
+                    optimizer.zero_grad()
+                with nullcontext() if last else unreduced(self.trainer):
+                    self.manual_backward(value / self.micro_batches)
+                records.append({key: value.detach().float().mean() for key, value in record.items()})
+            if name == "generator":
+                optimizer.step()
+            else:
+                self.trainer.strategy.optimizer_step(optimizer.optimizer, lambda: None)
+        return {key: torch.stack([record[key] for record in records]).mean() for key in records[0]}
 
     def noise(self, name: str, count: int) -> Noise:
         """The randomness of this turn for the `count` samples of this rank."""
@@ -174,13 +221,24 @@ class GAN(LightningModule):
 
     @property
     def generator_optimizer(self) -> LightningOptimizer:
-        return self.optimizers()[0]  # type: ignore[index, return-value]
+        return self.optimizers()[0]  # type: ignore[index]
 
     @property
     def discriminator_optimizer(self) -> LightningOptimizer:
-        return self.optimizers()[1]  # type: ignore[index, return-value]
+        return self.optimizers()[1]  # type: ignore[index]
+
+    def configure_callbacks(self) -> list[Callback]:
+        refuse_trainer_options(self.trainer)  # the last hook before Lightning refuses them, without a remedy
+        return []
+
+    def setup(self, stage: str) -> None:
+        scale_each_adversary(self.trainer)
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        clip(optimizer, self.clip_grad_norm, self.turn_of)
 
     def on_fit_start(self) -> None:
+        check_limits(self.clip_grad_norm, [name for name, _ in self.named_children() if name != "ema"])
         data_shape = getattr(getattr(self.trainer, "datamodule", None), "sample_shape", self.sample_shape)
         if tuple(data_shape) != self.sample_shape:
             raise ValueError(
@@ -190,7 +248,7 @@ class GAN(LightningModule):
 
     def on_train_batch_end(self, outputs: Record, batch: Any, batch_idx: int) -> None:
         if self.iteration_ends and self.trainer.global_step % self.trainer.log_every_n_steps == 0:
-            tracking.record(self.trainer, outputs)
+            tracking.record(self.trainer, {**outputs, **scales(self.trainer)})
 
     @property
     def iteration_ends(self) -> bool:
@@ -203,7 +261,7 @@ class GAN(LightningModule):
             return False
         return self.images_seen // every > (self.images_seen - self.images_per_iteration) // every
 
-    def validation_step(self, batch: tuple[Tensor, Tensor | None], batch_idx: int) -> None:
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """What the discriminator makes of real samples; the realism callback adds the distances."""
         real, labels = batch
         self.log("logits/held_out", self.discriminator(real, labels).float().mean(), batch_size=len(real))

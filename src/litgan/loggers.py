@@ -7,7 +7,7 @@ import os
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.loggers import WandbLogger as LightningWandbLogger
@@ -27,14 +27,15 @@ class WandbLogger(LightningWandbLogger):
     @property
     def experiment(self) -> Any:
         fresh = self._experiment is None
+        self._wandb_init.pop("anonymous", None)  # Lightning's; W&B knows it no more and warns
         run = super().experiment
-        if fresh and rank_zero_only.rank == 0:
+        if fresh and getattr(rank_zero_only, "rank", 0) == 0:
             run.define_metric(CLOCK, hidden=True)
-            run.define_metric("*", step_metric=CLOCK, step_sync=True)
+            run.define_metric("*", step_metric=CLOCK, step_sync=True, overwrite=True)  # Lightning's own
         return run
 
     @rank_zero_only
-    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:  # type: ignore[override]
+    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         # Lightning's own calls count batches; they get the clock of our last call.
         self.clock = int(metrics.get(CLOCK, self.clock))
         super().log_metrics({**metrics, CLOCK: self.clock}, step=None)
@@ -47,17 +48,16 @@ def wandb_logger(folder: Path, *, project: str, run_id: str, name: str) -> Wandb
 
     return WandbLogger(
         project=project, id=run_id, name=name, group=name.split("/")[0], save_dir=str(folder),
-        mode="online" if _logged_in() else "offline", settings=wandb.Settings(silent=True),
+        mode=os.environ.get("WANDB_MODE") or ("online" if _logged_in() else "offline"),
+        settings=wandb.Settings(silent=True),
     )  # fmt: skip
 
 
 def _logged_in() -> bool:
     import wandb
 
-    if mode := os.environ.get("WANDB_MODE"):
-        return mode == "online"
     try:
-        return bool(wandb.login(prompt=False))  # type: ignore[call-arg]
+        return bool(wandb.login(prompt=False))
     except TypeError:  # versions before `prompt`
         return bool(wandb.api.api_key)
 
@@ -65,15 +65,20 @@ def _logged_in() -> bool:
 class CSVLogger(Logger):
     """One row per `images_seen`, one column per key, in one file that grows with the run.
 
-    A resumed run goes on in the same file: rows beyond the checkpoint's clock, from the part of the
-    run that was lost, are dropped.
+    Every value is on disk as soon as it is logged. A resumed run goes on in the same file: rows beyond
+    the checkpoint's clock, from the part of the run that was lost, are dropped.
+
+    Args:
+        path: of the file.
+        resumed_at: the checkpoint's clock, 0 for a new run.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, resumed_at: int = 0) -> None:
         super().__init__()
-        self.path = Path(path)
-        self.row: dict[str, float] = {}
-        self.columns: list[str] | None = None
+        self.path, self.resumed_at = Path(path), resumed_at
+        self.row: dict[str, float] = {}  # the last one, to which further keys of the same clock are added
+        self.start = 0  # of that row in the file
+        self.columns: list[str] = []
 
     @property
     def name(self) -> str:
@@ -96,50 +101,45 @@ class CSVLogger(Logger):
         scalars = {key: value for key, value in metrics.items() if isinstance(value, (int, float))}
         if CLOCK not in scalars or len(scalars) == 1:
             return
-        if self.columns is None:
-            self._open(int(scalars[CLOCK]))
-        if self.row and self.row[CLOCK] != scalars[CLOCK]:
-            self._write()
+        if not self.columns:
+            self._open()
+        if scalars[CLOCK] != self.row.get(CLOCK):
+            self.row, self.start = {}, self.path.stat().st_size
         self.row |= scalars
+        if new := [key for key in self.row if key not in self.columns]:
+            older = [row for row in read_metrics(self.path) if row[CLOCK] != self.row[CLOCK]]
+            self._rewrite([*self.columns, *new], older)
+        with self.path.open("r+", newline="") as file:
+            file.seek(self.start)
+            file.truncate()
+            self._writer(file).writerow(self.row)
 
-    @rank_zero_only
-    def save(self) -> None:
-        """Lightning calls this every `log_every_n_steps`; rows are written when the clock moves on."""
-
-    @rank_zero_only
-    def finalize(self, status: str) -> None:
-        if self.row:
-            self._write()
-
-    def _open(self, clock: int) -> None:
-        rows = [row for row in read_metrics(self.path) if row[CLOCK] < clock] if self.path.exists() else []
-        self.columns = [CLOCK]
-        self._rewrite(rows)
-
-    def _write(self) -> None:
-        assert self.columns is not None
-        row, self.row = self.row, {}
-        if row.keys() <= set(self.columns):
+    def _open(self) -> None:
+        found = read_metrics(self.path) if self.path.exists() else []
+        rows = [row for row in found if row[CLOCK] <= self.resumed_at]
+        self._rewrite(list(dict.fromkeys([CLOCK, *(key for row in rows for key in row)])), rows[:-1])
+        if rows:  # the last one is left open for more keys
+            self.row = rows[-1]
             with self.path.open("a", newline="") as file:
-                csv.DictWriter(file, self.columns).writerow(row)
-        else:
-            self._rewrite([*read_metrics(self.path), row])
+                self._writer(file).writerow(self.row)
 
-    def _rewrite(self, rows: list[dict[str, float]]) -> None:
-        assert self.columns is not None
-        self.columns += [
-            key for key in dict.fromkeys(key for row in rows for key in row) if key not in self.columns
-        ]
+    def _rewrite(self, columns: list[str], rows: list[dict[str, float]]) -> None:
+        self.columns = columns
         self.path.parent.mkdir(parents=True, exist_ok=True)
         partial = self.path.with_name(f".{self.path.name}.partial")
         with partial.open("w", newline="") as file:
-            writer = csv.DictWriter(file, self.columns)
+            writer = self._writer(file)
             writer.writeheader()
             writer.writerows(rows)
         os.replace(partial, self.path)
+        self.start = self.path.stat().st_size
+
+    def _writer(self, file: TextIO) -> csv.DictWriter[str]:
+        return csv.DictWriter(file, self.columns, lineterminator="\n")
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
     """The rows of a run's metrics.csv, each with the keys that it has a value for."""
     with Path(path).open(newline="") as file:
-        return [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
+        rows = [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
+    return [row | {CLOCK: int(row[CLOCK])} for row in rows]

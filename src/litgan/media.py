@@ -1,4 +1,4 @@
-"""Media: what a data module's `decode` makes of samples, ready for people: pictures, files, logger objects."""
+"""Media: what a data module's `decode` makes of samples, ready for people: pictures and files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-SMALLEST_TILE = 32  # pixels; smaller images are enlarged, each pixel to a square
+SMALLEST_TILE = 64  # pixels; smaller images are enlarged, each pixel to a square
 GAP = 2  # pixels between tiles
 PLANE = 480  # pixels, the side of a drawn plane
 

@@ -5,19 +5,32 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import operator
 import re
 from collections.abc import Iterable
+
+ROOMS = ("networks", "losses", "penalties", "schedules", "data")  # where the classes that recipes name live
+WORDS = {
+    "int": "an integer", "float": "a number", "bool": "true or false", "str": "a text",
+    "Sequence": "a list such as [a, b]", "list": "a list such as [a, b]", "tuple": "a list such as [a, b]",
+}  # fmt: skip
 
 MISSING = re.compile(
     r"(?:module '(?P<module>[\w.]+)' has no attribute '(?P<name>\w+)'|No module named '(?P<absent>[\w.]+)')"
 )
 UNKNOWN = re.compile(
-    r"(?:Group '(?P<group>[\w.]+)' does not accept|[Oo]ption) (?:option )?'(?P<name>[\w.]+)'(?: is not accepted)?"
+    r"(?:Group '(?P<group>[\w.]+)' does not accept|[Oo]ption) (?:option )?'(?P<name>[\w.]+)'"
+    r"(?: is not accepted)?"
 )
 KEY = re.compile(r'Parser key "(?P<key>[\w.]+)"')
-CLASS = re.compile(r"class_path='(?P<path>[\w.]+)'")
-VALUE = re.compile(r"Got value: (?P<value>.+)|Given value: (?P<given>.+)")
-TYPE = re.compile(r"Expected an? <class '(?P<type>\w+)'>|Expected an? (?P<other>[^.\n]+)")
+CLASS = re.compile(r"class_path[= ]'(?P<path>[\w.]+)'")
+STRANGER = re.compile(r"Import path (?P<path>[\w.]+) does not correspond to a subclass of (?P<base>\w+)")
+ABSENT = re.compile(r"the following arguments are required: (?P<names>[^\n]+)")
+VALUE = re.compile(
+    r"(?:Got value|Given value|dot import path string): (?P<value>.+?)(?=\. Got value: |$)", re.MULTILINE
+)
+NAME = operator.attrgetter("__name__")
+TYPE = re.compile(r"Expected an? (?P<type>.+?)(?=\. Got value: |$)", re.MULTILINE)
 
 
 def explain(message: str, known: Iterable[str] = ()) -> str:
@@ -27,43 +40,103 @@ def explain(message: str, known: Iterable[str] = ()) -> str:
         message: what jsonargparse says.
         known: all keys of the parser, for guessing what was meant.
     """
-    if match := re.search(r"unrecognized arguments: --(?P<name>[\w.+]+)", message):
-        return f"there is no option --{match['name']}{_meant(match['name'], known, '--')}"
+    message = re.sub(r"\n *- Expected a path but .*", "", message)  # said of every value that might be a file
     key = ".".join(dict.fromkeys(KEY.findall(message)))
+    if match := re.search(r"unrecognized arguments: (?P<name>[^\s=]+)", message):
+        return _unrecognised(match["name"], known)
+    if match := re.search(r"File does not exist: '(?P<file>[^']+)'", message):
+        return f"there is no recipe {match['file']}: give --config one that exists, e.g. configs/digits.yaml."
+    if match := re.search(r"Problems parsing config: (?P<reason>.+)", message, re.DOTALL):
+        return f"the recipe is no valid YAML ({' '.join(match['reason'].split())}): correct it there."
     if (match := UNKNOWN.search(message)) and "Expected" not in message.split(match[0])[0]:
         return _unknown_key(message, key or match["group"] or "", match["name"], known)
     if match := MISSING.search(message):
         if match["absent"]:
-            return f"{key} names something in {match['absent']}, which cannot be imported: install it or correct the path."
-        return f"{key} names {match['module']}.{match['name']}, which does not exist{_meant(match['name'], _classes(match['module']))}"
-    value = next((m["value"] or m["given"] for m in VALUE.finditer(message)), None)
-    if key and value is not None:
-        types = dict.fromkeys(m["type"] or m["other"].strip() for m in TYPE.finditer(message))
-        wanted = [name for name in types if not name.startswith(("NoneType", "path but", "dot import"))]
-        return f"{key} is {value.strip()!r}: give {' or '.join(wanted) or 'another type'}."
+            absent = match["absent"]
+            return f"{key} needs {absent}, which cannot be imported: install it or correct the path."
+        path, there = f"{match['module']}.{match['name']}", _classes(match["module"])
+        return f"{key} names {path}, which does not exist{_meant(match['name'], there)}"
+    if match := STRANGER.search(message):
+        fitting = [path for path, cls in _ours().items() if match["base"] in map(NAME, cls.__mro__)]
+        return f"{key} is {match['path']}, which is no {match['base']}: give {_either(fitting) or 'one'}."
+    if match := ABSENT.search(message):
+        return _absent(message, key, match["names"].split(", "))
+    if key and (match := VALUE.search(message)):
+        return _wrong_value(key, match["value"].strip(), TYPE.findall(message))
     return " ".join(message.split())
+
+
+def _unrecognised(name: str, known: Iterable[str]) -> str:
+    if name.startswith("--"):
+        return f"there is no option {name}{_meant(name[2:], known, '--')}"
+    return f"the argument {name} is one too many: remove it, or write options as --section.key value."
 
 
 def _unknown_key(message: str, group: str, name: str, known: Iterable[str]) -> str:
     if match := CLASS.search(message):
+        import jsonargparse
+
         module, _, cls = match["path"].rpartition(".")
-        parameters = inspect.signature(getattr(importlib.import_module(module), cls)).parameters
-        return f"{group} ({cls}) has no option {name}{_meant(name, parameters)}"
+        options = jsonargparse.ArgumentParser().add_class_arguments(
+            getattr(importlib.import_module(module), cls), fail_untyped=False
+        )
+        return f"{group} ({cls}) has no option {name}{_meant(name, options)}"
     inside = [one.removeprefix(f"{group}.") for one in known if one.startswith(f"{group}.")]
     return f"{group or 'the recipe'} has no option {name}{_meant(name, inside or known)}"
 
 
+def _absent(message: str, key: str, names: list[str]) -> str:
+    if match := CLASS.search(message):
+        options = " and ".join(f"--{key}.{name}" for name in names)
+        return f"{key} ({match['path'].rpartition('.')[2]}) needs {', '.join(names)}: give {options}."
+    remedy = "give a whole recipe with --config" if "data" in names else "see --help"
+    return f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} missing: {remedy}."
+
+
+def _wrong_value(key: str, value: str, types: list[str]) -> str:
+    wanted: list[str] = []
+    for one in types:
+        if match := re.search(r"Literal\[(?P<choices>.+)\]", one):
+            wanted += [choice.strip("'") for choice in match["choices"].split(", ")]
+        elif not one.startswith(("<class 'NoneType'>", "dot import path")):
+            name = re.sub(r"<class '(.+)'>", r"\1", one).rpartition(".")[2]
+            wanted.append(WORDS.get(name, name))
+    if wanted:
+        return f"{key} is {value!r}: give {_either(dict.fromkeys(wanted))}."
+    paths = {path.rpartition(".")[2]: path for path in _ours()}
+    close = [paths[name] for name in difflib.get_close_matches(value, paths, n=1, cutoff=0.5)]
+    remedy = f"did you mean {close[0]}?" if close else "give a full name such as litgan.losses.Hinge."
+    return f"{key} is {value!r}, which is no class that litgan knows: {remedy}"
+
+
 def _meant(name: str, known: Iterable[str], prefix: str = "") -> str:
-    known = list(known)
+    known = [one for one in known if not one.endswith("help")]
     if close := difflib.get_close_matches(name, known, n=1, cutoff=0.5):
         return f": did you mean {prefix}{close[0]}?"
-    return (
-        f": it knows {', '.join(known[:12])}."
-        if 0 < len(known) <= 12
-        else ": see --help for those there are."
-    )
+    if 0 < len(known) <= 12:
+        return f": give {_either(sorted(known))}."
+    return ": see --help for those there are."
 
 
-def _classes(module: str) -> list[str]:
-    found = vars(importlib.import_module(module))
-    return [name for name, value in found.items() if inspect.isclass(value) and not name.startswith("_")]
+def _either(choices: Iterable[str]) -> str:
+    *others, last = [*choices] or [""]
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+def _ours() -> dict[str, type]:
+    """The classes of litgan that a recipe may name, by their full names."""
+    rooms = [f"litgan.{room}" for room in ROOMS]
+    return {f"{room}.{name}": cls for room in rooms for name, cls in _classes(room).items()}
+
+
+def _classes(module: str) -> dict[str, type]:
+    """What can be built from a module: its package's own public classes, without abstract ones."""
+    package = module.split(".")[0]
+    return {
+        name: value
+        for name, value in vars(importlib.import_module(module)).items()
+        if inspect.isclass(value)
+        and not inspect.isabstract(value)
+        and not name.startswith("_")
+        and value.__module__.startswith(f"{package}.")
+    }

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
 from jsonargparse import ArgumentError
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from litgan import runs
+from litgan import checkpoints, runs, strategies
 from litgan.callbacks import Checkpoint, Gradients, Progress, Realism, Samples, Throughput
 from litgan.checkpoints import AtomicCheckpointIO
 from litgan.data import GANDataModule
@@ -48,15 +52,17 @@ class Recipe(LightningCLI):
             save_config_callback=None,
             trainer_defaults={
                 "precision": best_precision(),
+                "strategy": "adversarial_ddp" if torch.cuda.device_count() > 1 else "auto",
                 "max_epochs": -1,
                 "log_every_n_steps": 50,
                 "num_sanity_val_steps": 0,
                 "enable_model_summary": False,
                 "default_root_dir": runs.ROOT,
-            },  # fmt: skip
+            },
             seed_everything_default=0,
             parser_kwargs={
                 "prog": f"litgan {verb}",
+                "usage": USAGES[verb],
                 "exit_on_error": False,
                 "description": DESCRIPTIONS[verb],
             },
@@ -100,13 +106,18 @@ class Recipe(LightningCLI):
         root, wanted = self.config.trainer.default_root_dir, self.config.ckpt_path
         self.folder = runs.new_run(root, self.name)
         self.ckpt_path = runs.find_checkpoint(wanted, root, self.name) if wanted else None
+        self.resumed_at = 0
         if self.ckpt_path:
-            self.folder = runs.run_of(self.ckpt_path) or self.folder
+            saved = checkpoints.read(self.ckpt_path)["litgan"]
+            same = self.folder.path.with_name(saved["recipe"].get("run_id", self.folder.run_id))
+            self.folder = runs.run_of(self.ckpt_path) or runs.RunFolder(same)
+            self.resumed_at = saved["images_seen"]
         if self.verb == "fit" and rank_zero_only.rank == 0:
             self.folder.create()
         self.config.trainer.default_root_dir = str(self.folder.path)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        strategies.register()
         config = self._get(self.config_init, "trainer")
         if self.verb != "fit":
             kwargs["logger"] = False
@@ -116,33 +127,55 @@ class Recipe(LightningCLI):
                     self.folder.path, project=self.config.project, run_id=self.folder.run_id,
                     name=f"{self.folder.recipe}/{self.folder.run_id}",
                 ),
-                CSVLogger(self.folder.path / "metrics.csv"),
+                CSVLogger(self.folder.path / "metrics.csv", resumed_at=self.resumed_at),
             ]  # fmt: skip
         plugins = config["plugins"] or []
         kwargs["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpointIO()]
         callbacks = config["callbacks"] or []
-        own = [Throughput()] if self.verb == "fit" else []
+        own: list[Callback] = [Throughput()] if self.verb == "fit" else []
         if config["enable_progress_bar"] is not False:
             own.append(Progress())
         kwargs["callbacks"] = [*own, *(callbacks if isinstance(callbacks, list) else [callbacks])]
-        return super().instantiate_trainer(**kwargs)
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except (MisconfigurationException, ValueError) as error:
+            raise ValueError(f"The trainer cannot be built as the recipe says: {error}") from error
 
     def after_instantiate_classes(self) -> None:
-        resolved = yaml.safe_load(self.parser.dump(self.config, skip_none=False, skip_link_targets=False))
+        resolved = yaml.safe_load(self.parser.dump(self.config, skip_link_targets=False))
         shapes = {"sample_shape": list(self.model.sample_shape), "num_classes": self.model.num_classes}
         self.model.recipe = {
             "name": self.name, "run_id": self.folder.run_id, "model": resolved["model"] | shapes,
-            "data": resolved["data"], "realism": resolved["realism"], "precision": resolved["trainer"]["precision"],
+            "data": resolved["data"], "realism": resolved["realism"],
+            "precision": resolved["trainer"]["precision"],
         }  # fmt: skip
         if self.verb == "fit" and rank_zero_only.rank == 0:
-            (self.folder.path / "config.yaml").write_text(self.parser.dump(self.config, skip_none=False))
+            (self.folder.path / "config.yaml").write_text(self.parser.dump(self.config))
             for logger in self.trainer.loggers:
                 logger.log_hyperparams(resolved)
         if torch.cuda.is_available():
             torch.set_float32_matmul_precision("high")  # TF32 where float32 is asked for
 
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """What belongs to this run ends with it: its W&B run, and its id, which launched processes share."""
+        import wandb
 
+        try:
+            yield
+        except BaseException:
+            wandb.finish(exit_code=1)
+            raise
+        finally:
+            os.environ.pop("LITGAN_RUN_ID", None)
+        wandb.finish()
+
+
+USAGES = {
+    "fit": "litgan fit --config RECIPE [--config OVERLAY ...] [--ckpt_path last] [--SECTION.KEY VALUE ...]",
+    "validate": "litgan validate --config RECIPE --ckpt_path CHECKPOINT [--SECTION.KEY VALUE ...]",
+}
 DESCRIPTIONS = {
-    "fit": "Trains the GAN of a recipe: litgan fit --config configs/digits.yaml [--config OVERLAY] [--SECTION.KEY VALUE]",
-    "validate": "Measures a checkpoint with its recipe's own Trainer: litgan validate --config RECIPE --ckpt_path CKPT",
+    "fit": "Trains the GAN of a recipe; later files and options win over earlier ones.",
+    "validate": "Measures a checkpoint with its recipe's own Trainer.",
 }

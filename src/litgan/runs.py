@@ -45,8 +45,8 @@ class RunFolder:
             ) from error
         if free < NEEDED_BYTES:
             raise OSError(
-                f"Only {free / 2**20:.0f} MiB are free for the run folder {self.path}: free {NEEDED_BYTES / 2**20:.0f} "
-                "MiB, or give another place with --trainer.default_root_dir."
+                f"Only {free / 2**20:.0f} MiB are free for the run folder {self.path}: make it "
+                f"{NEEDED_BYTES / 2**20:.0f} MiB, or give another place with --trainer.default_root_dir."
             )
 
 

@@ -21,16 +21,17 @@ def check_networks(
     Raises:
         ValueError: one sentence that names the network and what does not fit.
     """
-    if not isinstance(getattr(generator, "latent_dim", None), int):
+    latent_dim = getattr(generator, "latent_dim", None)
+    if not isinstance(latent_dim, int):
         raise ValueError(f"{type(generator).__name__} has no integer attribute latent_dim: add one.")
     device = next(generator.parameters()).device
     labels = torch.full((1,), num_classes - 1, device=device) if num_classes else None
-    latents = torch.zeros(1, generator.latent_dim, device=device)
+    latents = torch.zeros(1, latent_dim, device=device)
     samples = _forward(generator, latents, labels, f"latents and labels of {num_classes} classes")
     if samples.shape[1:] != sample_shape:
         raise ValueError(
-            f"{type(generator).__name__} makes samples of shape {tuple(samples.shape[1:])} but the data's have "
-            f"{sample_shape}: change the network's widths or the data's resolution and channels."
+            f"{type(generator).__name__} makes samples of shape {tuple(samples.shape[1:])} but the data's "
+            f"have {sample_shape}: change the network's widths or the data's resolution and channels."
         )
     wanted = f"samples of shape {sample_shape} and labels of {num_classes} classes"
     logits = _forward(discriminator, torch.zeros(1, *sample_shape, device=device), labels, wanted)
@@ -99,7 +100,8 @@ def choose_labels(
         return None
     if len(given) == 0 or given.min() < 0 or given.max() >= num_classes:
         raise ValueError(
-            f"Labels {given.tolist()[:8]} are not all among the {num_classes} classes: use 0 to {num_classes - 1}."
+            f"Labels {given.tolist()[:8]} are not all among the {num_classes} classes: "
+            f"use 0 to {num_classes - 1}."
         )
     return given[torch.arange(first, first + count) % len(given)]
 
@@ -118,14 +120,15 @@ def truncate(latents: Tensor, threshold: float) -> Tensor:
 
 
 def interpolate(start: Tensor, end: Tensor, steps: int) -> Tensor:
-    """Latents [steps, latent_dim] on the great circle from `start` to `end`, both [latent_dim], ends included.
+    """Latents [steps, latent_dim] on the great circle from `start` to `end`, both [latent_dim].
 
     Spherical, for in high dimensions the straight line leaves the shell that the generator knows
-    (White 2016, "Sampling Generative Networks", section 2.1).
+    (White 2016, "Sampling Generative Networks", section 2.1). Ends on one line through the origin,
+    where no single great circle leads from one to the other, are joined straight.
     """
     share = torch.linspace(0.0, 1.0, steps, device=start.device)[:, None]
     cosine = torch.nn.functional.cosine_similarity(start, end, dim=0).clamp(-1.0, 1.0)
     angle = torch.acos(cosine)
-    if torch.sin(angle).abs() < 1e-4:  # the same direction: the straight line is the arc
+    if torch.sin(angle).abs() < 1e-4:
         return torch.lerp(start, end, share)
     return (torch.sin((1 - share) * angle) * start + torch.sin(share * angle) * end) / torch.sin(angle)

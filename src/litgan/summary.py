@@ -13,7 +13,7 @@ from litgan.loggers import CLOCK, WandbLogger, read_metrics
 
 def summarise(trainer: Trainer, folder: Path) -> str:
     """A few lines for the terminal; draws `curves.png` on the way."""
-    trainer_callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+    trainer_callbacks: list[Any] = trainer.callbacks
     found = {type(callback): callback for callback in trainer_callbacks}
     realism, keeper, samples = found.get(Realism), found.get(Checkpoint), found.get(Samples)
     lines = ["", f"run     {folder}"]
@@ -36,15 +36,16 @@ def summarise(trainer: Trainer, folder: Path) -> str:
 
 def _where(logger: WandbLogger) -> str:
     run = logger.experiment
-    if run.offline:
-        return f"wandb   offline; to upload it: wandb sync {Path(run.dir).parent}"
-    return f"wandb   {run.url}"
+    if run.offline:  # one folder of W&B's for each time that the run was begun or resumed
+        return f"wandb   offline; to upload it: wandb sync {Path(run.dir).parents[1]}/offline-run-*"
+    return f"wandb   {run.url or 'disabled'}"
 
 
 def draw_curves(metrics: Path, path: Path) -> Path:
     """Losses, feedback and distance of a run's metrics.csv over `images_seen`, as one PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import EngFormatter, MaxNLocator
 
     rows = read_metrics(metrics)
     distances = [key for key in dict.fromkeys(key for row in rows for key in row) if _is_distance(key)]
@@ -63,6 +64,8 @@ def draw_curves(metrics: Path, path: Path) -> Path:
                     *zip(*points, strict=True), label=key, marker="o" if _is_distance(key) else None, ms=3
                 )
         axes.set(title=title, xlabel=CLOCK, yscale=scale)
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         if keys:
             axes.legend(frameon=False, fontsize=8)
     figure.savefig(path, dpi=110)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -32,14 +33,16 @@ class Checkpoint(LightningCheckpoint):
         self.best_value: float | None = None
         self.best_at = -1  # images_seen of best.ckpt
         self.clock = time.monotonic()
+        self.ended = (0, 0)  # images_seen and turns when the last whole iteration ended
 
     def on_train_start(self, trainer: Trainer, gan: GAN) -> None:
         self.clock = time.monotonic()
-        self.saved_at = gan.images_seen
+        self.saved_at, self.ended = gan.images_seen, (gan.images_seen, gan.turns)
 
     def on_train_batch_end(self, trainer: Trainer, gan: GAN, *_: object) -> None:
         if not gan.iteration_ends:
             return
+        self.ended = (gan.images_seen, gan.turns)
         self.keep_best(trainer, gan)
         if gan.passes(self.every) or self.overdue(trainer):
             self.save_last(trainer, gan)
@@ -50,9 +53,14 @@ class Checkpoint(LightningCheckpoint):
             self.save_last(trainer, gan)
 
     def on_exception(self, trainer: Trainer, gan: GAN, exception: BaseException) -> None:
-        """What was last good is saved, if the exception left it good and all ranks may take part."""
-        if trainer.world_size == 1 and trainer.state.fn == "fit" and 0 < gan.images_seen != self.saved_at:
-            if gan.iteration_ends and is_finite(gan):
+        """Saves the state, if the exception left it good and this is the only rank; others may hang.
+
+        An iteration that was cut short is run again on resuming, by a discriminator that may have
+        taken its turns of it already.
+        """
+        if trainer.world_size == 1 and trainer.state.fn == "fit" and self.ended[0] != self.saved_at:
+            gan.images_seen, gan.turns = self.ended
+            if is_finite(gan):
                 self.save_last(trainer, gan)
 
     def overdue(self, trainer: Trainer) -> bool:
@@ -67,7 +75,8 @@ class Checkpoint(LightningCheckpoint):
         if realism is None or realism.measured_at != gan.images_seen or realism.monitor is None:
             return
         value = realism.report.values[realism.monitor]  # type: ignore[union-attr]
-        if self.best_at != gan.images_seen and (self.best_value is None or value < self.best_value):
+        least = math.inf if self.best_value is None else self.best_value
+        if value < least:
             self.best_value, self.best_at = value, gan.images_seen
             self.save(trainer, gan, "best.ckpt")
 

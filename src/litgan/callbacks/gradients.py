@@ -14,13 +14,14 @@ from torch.utils.hooks import RemovableHandle
 from litgan import tracking
 from litgan.gan import GAN
 from litgan.noise import Noise
+from litgan.precision import ScaledTurns
 from litgan.sampling import choose_labels
 
 
 class Gradients(Callback):
     """Logs the norm of each network's gradient and of the feedback; draws the feedback beside samples.
 
-    `gradient/generator`, `gradient/discriminator`: norm over all parameters, as the optimizer gets it.
+    `gradient/generator`, `gradient/discriminator`: norm over all parameters, before any clipping.
     `gradient/feedback`: mean over samples of ||dL_i/dx_i||, the gradient of a sample's own generator
     loss with respect to that fake sample, so it does not depend on the batch size. It is caught on its
     way through the generator's turn at logging points: no second pass, nothing waits for the device.
@@ -37,10 +38,12 @@ class Gradients(Callback):
     ) -> None:
         self.every, self.count, self.seed, self.folder = every, count, seed, folder
         self.values: dict[str, Tensor] = {}
+        self.norms: list[Tensor] = []  # of the feedback of each sample, one tensor a micro-batch
         self.handle: RemovableHandle | None = None
 
     def on_train_batch_start(self, trainer: Trainer, gan: GAN, *_: object) -> None:
-        if (trainer.global_step + 1) % trainer.log_every_n_steps == 0:  # the iteration that will be logged
+        will_be_logged = (trainer.global_step + 1) % trainer.log_every_n_steps == 0
+        if will_be_logged and self.handle is None:  # an iteration may have several turns
             self.handle = gan.generator.register_forward_hook(self.listen)
 
     def listen(self, generator: torch.nn.Module, inputs: object, fake: Tensor) -> None:
@@ -49,8 +52,7 @@ class Gradients(Callback):
             fake.register_hook(self.receive)
 
     def receive(self, feedback: Tensor) -> None:
-        norms = feedback.detach().float().flatten(1).norm(dim=1)
-        self.values["gradient/feedback"] = norms.mean() * len(norms)  # the loss is a mean over the batch
+        self.norms.append(feedback.detach().float().flatten(1).norm(dim=1))
 
     def on_before_optimizer_step(self, trainer: Trainer, gan: GAN, optimizer: Optimizer) -> None:
         if self.handle is not None:
@@ -59,6 +61,9 @@ class Gradients(Callback):
                 p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None
             ]
             self.values[f"gradient/{network}"] = torch.nn.utils.get_total_norm(gradients)
+        if self.norms:  # the loss is a mean over the batch: the sum of norms is the mean of dL_i/dx_i's
+            self.values["gradient/feedback"] = torch.cat(self.norms).sum() / generator_scale(trainer)
+            self.norms = []
 
     def on_train_batch_end(self, trainer: Trainer, gan: GAN, *_: object) -> None:
         if self.handle is not None and gan.iteration_ends:
@@ -102,3 +107,9 @@ class Gradients(Callback):
         finally:
             for network, mode in zip(networks, modes, strict=True):
                 network.train(mode)
+
+
+def generator_scale(trainer: Trainer) -> float:
+    """What float16 multiplies the generator's loss by; 1 in other precisions."""
+    plugin = trainer.precision_plugin
+    return plugin.scaler_of("generator").get_scale() if isinstance(plugin, ScaledTurns) else 1.0

@@ -38,7 +38,7 @@ class Progress(TQDMProgressBar):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The bar goes on: it counts the run, not the epoch."""
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # type: ignore[override]
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not self.is_disabled:
             self.show(trainer, pl_module)
         super().on_train_end(trainer, pl_module)
@@ -48,8 +48,8 @@ class Progress(TQDMProgressBar):
         bar.n = trainer.global_step
         bar.set_postfix(self.get_metrics(trainer, pl_module))
 
-    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:  # type: ignore[override]
-        latest = pl_module.latest
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        latest: dict[str, float] = pl_module.latest  # type: ignore[assignment]
         shown = {"images": f"{pl_module.images_seen:,}"}
         shown |= {short: f"{latest[key]:.3g}" for key, short in SHOWN.items() if key in latest}
         distances = (key for key in latest if key == "metric/fid" or key.startswith("metric/fd_"))

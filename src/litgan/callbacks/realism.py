@@ -52,8 +52,9 @@ class Realism(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, gan: GAN, *_: object) -> None:
         if gan.passes(self.every):
-            self.measure(trainer, gan)
-            gan.log(self.monitor, self.report.values[self.monitor], logger=False)  # for EarlyStopping and kin
+            distance, value = next(iter(self.measure(trainer, gan).values.items()))
+            with tracking.aside(gan):
+                gan.log(distance, value, logger=False)  # for EarlyStopping and kin
 
     def on_train_end(self, trainer: Trainer, gan: GAN) -> None:
         if self.every and self.measured_at != gan.images_seen:
@@ -61,7 +62,7 @@ class Realism(Callback):
 
     def on_validation_epoch_end(self, trainer: Trainer, gan: GAN) -> None:
         if trainer.state.fn == "validate":
-            gan.log_dict(self.measure(trainer, gan).values, logger=False, sync_dist=True)
+            gan.log_dict(self.measure(trainer, gan).values, sync_dist=True)
 
     def measure(self, trainer: Trainer, gan: GAN) -> Report:
         """Draws, compares and logs; every rank takes its share of the samples."""

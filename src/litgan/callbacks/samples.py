@@ -10,7 +10,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from litgan import sampling, tracking
 from litgan.gan import GAN
-from litgan.media import stack
+from litgan.media import save_png, stack
 from litgan.noise import Noise
 
 
@@ -18,7 +18,7 @@ class Samples(Callback):
     """Shows what the averaged generator makes of fixed latents, and a walk between two of them.
 
     Writes `<folder>/reals.png` once and `<folder>/<images_seen>.png` before the first step, at the
-    cadence and at the end; the same pictures go to W&B as `samples`.
+    cadence and at the end; the same pictures go to W&B as `reals` and `samples`.
 
     Args:
         folder: where to; None for the run's own folder.
@@ -37,9 +37,7 @@ class Samples(Callback):
 
     def on_train_start(self, trainer: Trainer, gan: GAN) -> None:
         if self.every and gan.images_seen == 0 and trainer.is_global_zero:
-            reals = torch.cat([batch for batch, _ in trainer.datamodule.real_batches(self.count)])
-            media = trainer.datamodule.decode(reals[: self.count])
-            media.save(self.path(trainer, "reals"), media.picture(self.columns))
+            self.show_reals(trainer)
             self.show(trainer, gan)
 
     def on_train_batch_end(self, trainer: Trainer, gan: GAN, *_: object) -> None:
@@ -49,6 +47,14 @@ class Samples(Callback):
     def on_train_end(self, trainer: Trainer, gan: GAN) -> None:
         if self.every and self.shown_at != gan.images_seen:
             self.show(trainer, gan)
+
+    def show_reals(self, trainer: Trainer) -> None:
+        """Saves and logs what the generator is to learn."""
+        data = trainer.datamodule
+        batches = data.real_batches(min(self.count, data.size()))
+        picture = data.decode(torch.cat([batch for batch, _ in batches])).picture(self.columns)
+        save_png(picture, self.path(trainer, "reals.png"))
+        tracking.publish_picture(trainer, "reals", picture)
 
     @rank_zero_only
     def show(self, trainer: Trainer, gan: GAN) -> None:
@@ -63,7 +69,7 @@ class Samples(Callback):
 
     def walk(self, gan: GAN) -> torch.Tensor:
         """Samples on the great circle between the first two fixed latents, all of the first class."""
-        ends = Noise(self.seed, 0, 0, 2, "sample", gan.device).normal(gan.ema.average.latent_dim)
+        ends = Noise(self.seed, 0, 0, 2, "sample", gan.device).normal(gan.ema.average.latent_dim)  # type: ignore[arg-type]
         latents = sampling.interpolate(ends[0], ends[1], self.columns)
         labels = torch.zeros(self.columns, dtype=torch.int64) if gan.num_classes else None
         return sampling.generate(gan.ema.average, latents, labels)

@@ -37,6 +37,8 @@ class Throughput(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, gan: GAN, *_: object) -> None:
         if gan.iteration_ends and trainer.global_step % trainer.log_every_n_steps == 0:
+            if gan.device.type == "cuda":  # else what is still queued would count as waiting for data
+                torch.cuda.synchronize(gan.device)
             seconds = time.perf_counter() - self.since - (gan.seconds_aside - self.aside)
             values = {
                 "speed/images_per_second": (gan.images_seen - self.images) / max(seconds, 1e-9),

@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, TypeAlias
+
+import pytest
+import torch
+from lightning.pytorch import Callback, Trainer
+
+from litgan import GAN, checkpoints
+from litgan.callbacks import Checkpoint, Realism
+from litgan.metrics import Report
+
+Make: TypeAlias = Callable[..., Any]  # what a fixture makes things with
+
+
+class Scripted(Realism):
+    """Finds given distances, one a measurement."""
+
+    def __init__(self, *distances: float, every: int = 8) -> None:
+        super().__init__(every=every)
+        self.distances = list(distances)
+
+    def measure(self, trainer: Trainer, gan: GAN) -> Report:
+        self.report = Report({"metric/fd_script": self.distances.pop(0)}, {})
+        self.measured_at = gan.images_seen
+        return self.report
+
+
+class Diary(Checkpoint):
+    """Remembers what it saved, and when."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.saved: list[tuple[str, int]] = []
+
+    def save(self, trainer: Trainer, gan: GAN, name: str) -> None:
+        super().save(trainer, gan, name)
+        self.saved.append((name, gan.images_seen))
+
+
+class Sabotage(Callback):
+    """Does something to the GAN before an iteration (0 is the first)."""
+
+    def __init__(self, iteration: int, act: Callable[[GAN], None]) -> None:
+        self.iteration, self.act = iteration, act
+
+    def on_train_batch_start(self, trainer: Trainer, gan: GAN, *_: object) -> None:
+        if trainer.global_step == self.iteration:
+            self.act(gan)
+
+
+def clock(path: Path) -> int:
+    return checkpoints.read(path)["litgan"]["images_seen"]
+
+
+@pytest.mark.parametrize(
+    ("turns", "iterations", "clocks"), [(1, 7, [24, 40, 56]), (2, 5, [32, 48, 64, 80]), (1, 5, [24, 40])]
+)
+def test_saves_by_images_and_at_the_end(
+    turns: int, iterations: int, clocks: list[int], tiny_gan: Make,
+    tiny_data: Make, make_trainer: Make, tmp_path: Path,
+) -> None:  # fmt: skip
+    keeper = Diary(every=20, minutes=0)
+    trainer = make_trainer(iterations, callbacks=[keeper])
+    trainer.fit(tiny_gan(discriminator_turns=turns), datamodule=tiny_data())
+    assert keeper.saved == [("last.ckpt", each) for each in clocks]
+    assert clock(tmp_path / "checkpoints" / "last.ckpt") == clocks[-1]
+
+
+def test_saves_by_minutes(
+    tiny_gan: Make, tiny_data: Make, make_trainer: Make,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    watch = SimpleNamespace(now=1000.0)
+    monkeypatch.setattr("litgan.callbacks.checkpoint.time", SimpleNamespace(monotonic=lambda: watch.now))
+    gan = tiny_gan()
+    step = gan.training_step
+
+    def slow_step(batch: Any, batch_idx: int) -> Any:
+        watch.now += 25.0
+        return step(batch, batch_idx)
+
+    monkeypatch.setattr(gan, "training_step", slow_step)
+    keeper = Diary(every=0, minutes=1.0)
+    trainer = make_trainer(8, callbacks=[keeper], log_every_n_steps=1)
+    trainer.fit(gan, datamodule=tiny_data())
+    assert keeper.saved == [("last.ckpt", 24), ("last.ckpt", 48), ("last.ckpt", 64)]
+
+
+def test_the_best_survives_worse_ones_and_a_resume(
+    tiny_gan: Make,
+    tiny_data: Make,
+    make_trainer: Make,
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "checkpoints"
+    keeper = Diary(every=0, minutes=0)
+    realism = Scripted(9.0, 5.0, 3.0, float("nan"), 4.0)  # before the first step, then each iteration
+    make_trainer(4, callbacks=[realism, keeper]).fit(tiny_gan(), datamodule=tiny_data())
+    assert keeper.saved == [("best.ckpt", 8), ("best.ckpt", 16), ("last.ckpt", 32)]
+    assert (keeper.best_value, keeper.best_at) == (3.0, 16)
+
+    keeper, realism = Diary(every=0, minutes=0), Scripted(3.5, 2.5)
+    trainer = make_trainer(6, callbacks=[realism, keeper])
+    trainer.fit(tiny_gan(), datamodule=tiny_data(), ckpt_path=folder / "last.ckpt")
+    assert keeper.saved == [("best.ckpt", 48), ("last.ckpt", 48)]
+    assert clock(folder / "best.ckpt") == 48
+
+
+def test_weights_that_are_not_finite_are_never_saved(
+    tiny_gan: Make,
+    tiny_data: Make,
+    make_trainer: Make,
+    tmp_path: Path,
+) -> None:
+    def poison(gan: GAN) -> None:  # the average plays no part in the losses
+        next(gan.ema.parameters()).data.fill_(float("nan"))
+
+    keeper = Diary(every=8, minutes=0)
+    with pytest.raises(FloatingPointError, match="A weight became nan after 32 images: the last good"):
+        make_trainer(9, callbacks=[Sabotage(3, poison), keeper]).fit(tiny_gan(), datamodule=tiny_data())
+    assert clock(tmp_path / "checkpoints" / "last.ckpt") == 24
+    saved = checkpoints.read(tmp_path / "checkpoints" / "last.ckpt")["state_dict"]
+    assert all(value.isfinite().all() for value in saved.values())
+
+
+@pytest.mark.parametrize("failing", ["discriminator", "generator"])
+def test_a_run_that_breaks_leaves_its_last_whole_iteration(
+    failing: str, tiny_gan: Make, tiny_data: Make,
+    make_trainer: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    def break_loss(gan: GAN) -> None:
+        monkeypatch.setattr(gan.loss, failing, lambda *, real, fake: fake.mean(1) * 0 + float("inf"))
+
+    gan, keeper = tiny_gan(discriminator_turns=2), Diary(every=0, minutes=0)
+    with pytest.raises(FloatingPointError, match=rf"loss/{failing} became inf after \d+ images"):
+        make_trainer(9, callbacks=[Sabotage(3, break_loss), keeper]).fit(gan, datamodule=tiny_data())
+    saved = checkpoints.read(tmp_path / "checkpoints" / "last.ckpt")
+    assert (saved["litgan"]["images_seen"], saved["litgan"]["turns"], saved["global_step"]) == (48, 6, 3)
+
+
+def test_an_interrupted_run_is_saved(
+    tiny_gan: Make,
+    tiny_data: Make,
+    make_trainer: Make,
+    tmp_path: Path,
+) -> None:
+    def interrupt(gan: GAN) -> None:
+        raise KeyboardInterrupt
+
+    trainer = make_trainer(9, callbacks=[Sabotage(3, interrupt), Checkpoint(every=0, minutes=0)])
+    with pytest.raises(SystemExit):
+        trainer.fit(tiny_gan(), datamodule=tiny_data())
+    assert clock(tmp_path / "checkpoints" / "last.ckpt") == 24
+
+
+def test_another_folder_may_be_given(
+    tiny_gan: Make,
+    tiny_data: Make,
+    make_trainer: Make,
+    tmp_path: Path,
+) -> None:
+    keeper = Checkpoint(every=0, minutes=0, folder=str(tmp_path / "elsewhere"))
+    gan = tiny_gan()
+    make_trainer(2, callbacks=[keeper]).fit(gan, datamodule=tiny_data())
+    saved = checkpoints.read(tmp_path / "elsewhere" / "last.ckpt")["state_dict"]
+    assert all(torch.equal(value, saved[key]) for key, value in gan.state_dict().items())

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeAlias
+
+import pytest
+import torch
+
+from litgan.callbacks import Realism
+from litgan.data import Digits
+from litgan.metrics import evaluate
+
+Make: TypeAlias = Callable[..., Any]  # what a fixture makes things with
+
+
+@pytest.mark.parametrize("raw", [False, True], ids=["averaged weights", "raw weights"])
+def test_logs_what_evaluate_measures(
+    raw: bool,
+    digits_gan: Make,
+    digits: Digits,
+    make_trainer: Make,
+    memory: Any,
+) -> None:
+    adam = partial(torch.optim.Adam, lr=0.05)  # the average lags behind visibly
+    gan = digits_gan(generator_optimizer=adam, discriminator_optimizer=adam, ema_ramp_up=0)
+    realism = Realism("digits", every=1000, count=40, raw=raw)
+    make_trainer(3, callbacks=[realism], logger=memory).fit(gan, datamodule=digits)
+
+    def measured(raw: bool) -> dict[str, float]:
+        def sample(first: int, count: int) -> torch.Tensor:
+            return gan.sample(count, first=first, raw=raw)
+
+        return evaluate(sample, digits, "digits", count=40).values
+
+    wanted, other = measured(raw), measured(not raw)
+    assert {key: memory.values(key)[24] for key in wanted} == wanted
+    assert wanted["metric/fd_digits"] != pytest.approx(other["metric/fd_digits"], rel=0.01)
+    assert {"metric/kid", "metric/precision", "metric/recall"} <= wanted.keys()
+    assert gan.latest["metric/fd_digits"] == wanted["metric/fd_digits"], "what the progress bar shows"
+    protocol = memory.hyperparameters["protocol"]
+    assert protocol["weights"] == ("raw" if raw else "ema")
+    assert (protocol["real_count"], protocol["fake_count"], protocol["split"]) == (40, 40, "train")
+    assert protocol["data"] == digits.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("turns", "iterations", "clocks"), [(1, 9, [0, 24, 40, 64, 72]), (2, 5, [0, 32, 48, 64, 80])]
+)
+def test_measures_before_the_first_step_at_the_cadence_and_at_the_end(
+    turns: int, iterations: int, clocks: list[int], digits_gan: Make, digits: Digits,
+    make_trainer: Make, memory: Any,
+) -> None:  # fmt: skip
+    gan = digits_gan(discriminator_turns=turns)
+    trainer = make_trainer(iterations, callbacks=[Realism("digits", every=20, count=10)], logger=memory)
+    trainer.fit(gan, datamodule=digits)
+    assert list(memory.values("metric/fd_digits")) == clocks
+    assert not any("judge" in key or "extractor" in key for key in gan.state_dict()), "no part of the GAN"
+
+
+def test_validation_measures_too(digits_gan: Make, digits: Digits, make_trainer: Make) -> None:
+    realism = Realism("digits", every=0, count=10)
+    found = make_trainer(1, callbacks=[realism]).validate(digits_gan(), datamodule=digits, verbose=False)
+    assert realism.report is not None
+    assert found[0]["metric/fd_digits"] == pytest.approx(realism.report.values["metric/fd_digits"])
+    assert "logits/held_out" in found[0]

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from litgan.callbacks import Samples
+from litgan.data import Digits
+
+Make: TypeAlias = Callable[..., Any]  # what a fixture makes things with
+
+
+def pixels(path: Path) -> torch.Tensor:
+    return torch.from_numpy(np.array(Image.open(path)))
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.stem for path in folder.glob("*.png"))
+
+
+@pytest.mark.parametrize(
+    ("turns", "iterations", "clocks"),
+    [(1, 9, [0, 24, 40, 64, 72]), (2, 5, [0, 32, 48, 64, 80])],
+    ids=["the batch does not divide the cadence", "two turns of the discriminator"],
+)
+def test_grids_follow_the_images(
+    turns: int, iterations: int, clocks: list[int], digits_gan: Make, digits: Digits,
+    make_trainer: Make, tmp_path: Path,
+) -> None:  # fmt: skip
+    samples = Samples(every=20, count=4)
+    trainer = make_trainer(iterations, callbacks=[samples])
+    trainer.fit(digits_gan(discriminator_turns=turns), datamodule=digits)
+    assert names(tmp_path / "samples") == [*(f"{clock:09d}" for clock in clocks), "reals"]
+    assert samples.last == tmp_path / "samples" / f"{clocks[-1]:09d}.png"
+
+
+def test_the_first_grids_show_the_reals_and_the_untrained_generator(
+    digits_gan: Make, digits: Digits, make_trainer: Make, tmp_path: Path
+) -> None:
+    adam = partial(torch.optim.Adam, lr=0.05)  # the average lags behind visibly
+    gan, samples = digits_gan(generator_optimizer=adam), Samples(every=1000, count=6, columns=3)
+    untrained = digits.decode(gan.sample(6)).picture(3)
+    make_trainer(3, callbacks=[samples]).fit(gan, datamodule=digits)
+    reals = torch.cat([batch for batch, _ in digits.real_batches(6)])
+    assert torch.equal(pixels(tmp_path / "samples" / "reals.png"), digits.decode(reals).picture(3))
+    first = pixels(tmp_path / "samples" / "000000000.png")
+    assert torch.equal(first[: len(untrained), : untrained.shape[1]], untrained)
+    walk = digits.decode(samples.walk(gan)).picture(3)
+    last = pixels(tmp_path / "samples" / "000000024.png")
+    trained = digits.decode(gan.sample(6)).picture(3)
+    assert torch.equal(last[: len(trained), : trained.shape[1]], trained)
+    assert torch.equal(last[-len(walk) :, : walk.shape[1]], walk)
+    assert not torch.equal(first, last)
+
+
+def test_the_walk_leads_from_the_first_sample_to_the_second(digits_gan: Make) -> None:
+    gan = digits_gan()
+    walk, ends = Samples(columns=5, seed=3).walk(gan), gan.sample(2, 3)
+    torch.testing.assert_close(walk[[0, -1]], ends, rtol=0, atol=1e-5)
+
+
+def test_a_data_set_smaller_than_the_grid_is_shown_whole(
+    digits_gan: Make, make_trainer: Make, tmp_path: Path
+) -> None:
+    class Few(Digits):
+        def read(self, split: str) -> tuple[torch.Tensor, torch.Tensor]:
+            images, labels = super().read(split)
+            return images[:10], labels[:10]
+
+    make_trainer(1, callbacks=[Samples(every=8, columns=8)]).fit(digits_gan(), datamodule=Few(batch_size=8))
+    few = Few(batch_size=8)
+    reals = torch.cat([batch for batch, _ in few.real_batches(10)])
+    assert torch.equal(pixels(tmp_path / "samples" / "reals.png"), few.decode(reals).picture(8))
+
+
+def test_none_are_drawn_at_a_cadence_of_zero(
+    digits_gan: Make, digits: Digits, make_trainer: Make, tmp_path: Path
+) -> None:
+    make_trainer(2, callbacks=[Samples(every=0)]).fit(digits_gan(), datamodule=digits)
+    assert not (tmp_path / "samples").exists()

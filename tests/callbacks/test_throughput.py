@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, TypeAlias
+
+import pytest
+import torch
+from lightning.pytorch import Callback, Trainer
+
+from litgan import GAN, tracking
+from litgan.callbacks import Throughput
+from litgan.data import Ring
+
+Make: TypeAlias = Callable[..., Any]  # what a fixture makes things with
+
+
+def test_speed_is_that_of_training_alone(
+    tiny_gan: Make, make_trainer: Make, memory: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    watch = SimpleNamespace(now=0.0)
+    clock = SimpleNamespace(perf_counter=lambda: watch.now)
+    monkeypatch.setattr("litgan.callbacks.throughput.time", clock)
+    monkeypatch.setattr("litgan.tracking.time", clock)
+
+    class SlowRing(Ring):
+        def encode(self, stored: torch.Tensor) -> torch.Tensor:
+            watch.now += 1.0  # half a second would be lost in a set-up that reads ahead
+            return super().encode(stored)
+
+    class Aside(Callback):
+        def on_train_start(self, trainer: Trainer, gan: GAN) -> None:
+            self.pause(gan)
+
+        def on_train_batch_end(self, trainer: Trainer, gan: GAN, *_: object) -> None:
+            self.pause(gan)
+
+        def pause(self, gan: GAN) -> None:
+            with tracking.aside(gan):
+                watch.now += 100.0
+
+    gan = tiny_gan()
+    step = gan.training_step
+
+    def timed_step(batch: Any, batch_idx: int) -> Any:
+        watch.now += 3.0
+        return step(batch, batch_idx)
+
+    monkeypatch.setattr(gan, "training_step", timed_step)
+    callbacks = [Throughput(), Aside()]
+    trainer = make_trainer(6, callbacks=callbacks, logger=memory, log_every_n_steps=2)
+    trainer.fit(gan, datamodule=SlowRing(samples=80, batch_size=8))
+    assert list(memory.values("speed/images_per_second")) == [16, 32, 48]
+    assert list(memory.values("speed/images_per_second").values()) == pytest.approx([8 / 4.0] * 3)
+    assert list(memory.values("speed/data_wait").values()) == pytest.approx([1 / 4.0] * 3)
+
+
+def test_peak_memory_is_that_of_the_process(
+    tiny_gan: Make,
+    tiny_data: Make,
+    make_trainer: Make,
+    memory: Any,
+) -> None:
+    trainer = make_trainer(1, callbacks=[Throughput()], logger=memory, log_every_n_steps=1)
+    trainer.fit(tiny_gan(), datamodule=tiny_data())
+    assert 0.05 < memory.values("speed/peak_memory_gib")[8] < 64

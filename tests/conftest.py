@@ -1,0 +1,86 @@
+"""What all tests share: one tiny GAN, synthetic data and a quiet Trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+
+from litgan import GAN
+from litgan.callbacks import Checkpoint
+from litgan.checkpoints import AtomicCheckpointIO
+from litgan.data import Ring
+from litgan.losses import NonSaturating
+from litgan.networks import MLPDiscriminator, MLPGenerator
+
+
+@pytest.fixture(autouse=True)
+def _keep_to_yourself(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Caches go to a temporary folder, W&B stays offline, and each run gets an id of its own."""
+    monkeypatch.setenv("LITGAN_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("LITGAN_RUN_ID", "")
+
+
+@pytest.fixture
+def tiny_gan() -> Callable[..., GAN]:
+    """Makes a GAN, or a subclass, of two MLPs for points on the plane; arguments replace the defaults."""
+
+    def make(kind: type[GAN] = GAN, **options: Any) -> GAN:
+        adam = partial(torch.optim.Adam, lr=1e-3, betas=(0.0, 0.99))
+        defaults = {
+            "generator": partial(MLPGenerator, latent_dim=4, widths=(16,)),
+            "discriminator": partial(MLPDiscriminator, widths=(16,), activation="silu"),
+            "loss": NonSaturating(),
+            "generator_optimizer": adam,
+            "discriminator_optimizer": adam,
+            "sample_shape": (2,),
+        }
+        return kind(**(defaults | options))
+
+    return make
+
+
+@pytest.fixture
+def tiny_data() -> Callable[..., Ring]:
+    """Makes a data set of points: by default epochs of 5 batches of 8."""
+
+    def make(**options: Any) -> Ring:
+        return Ring(**({"samples": 40, "batch_size": 8} | options))
+
+    return make
+
+
+@pytest.fixture
+def make_trainer(tmp_path: Path) -> Callable[..., Trainer]:
+    """Makes a Trainer for so many iterations on the CPU, with litgan's checkpoints, silent."""
+
+    def make(iterations: int, **options: Any) -> Trainer:
+        keeps = any(isinstance(callback, Checkpoint) for callback in options.get("callbacks", ()))
+        defaults = {
+            "max_steps": iterations,
+            "max_epochs": -1,
+            "accelerator": "cpu",
+            "logger": False,
+            "enable_checkpointing": keeps,
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+            "default_root_dir": tmp_path,
+        }
+        return Trainer(plugins=[AtomicCheckpointIO()], **(defaults | options))
+
+    return make
+
+
+@pytest.fixture
+def single_thread() -> Iterator[None]:
+    """One core, as on the smallest machine that litgan is meant for."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

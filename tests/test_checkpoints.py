@@ -1,0 +1,264 @@
+from __future__ import annotations
+
+import copy
+import os
+import subprocess
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+
+from litgan import GAN, checkpoints
+from litgan.checkpoints import AtomicCheckpointIO
+from litgan.data import Ring
+from litgan.networks import MLPGenerator
+
+NETWORKS = "litgan.networks."
+MODEL = {  # as litgan.recipe writes it
+    "generator": {"class_path": NETWORKS + "MLPGenerator", "init_args": {"latent_dim": 3, "widths": [8]}},
+    "discriminator": {"class_path": NETWORKS + "MLPDiscriminator", "init_args": {"widths": [8]}},
+    "loss": {"class_path": "litgan.losses.NonSaturating"},
+    "generator_optimizer": {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.01}},
+    "discriminator_optimizer": {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.01}},
+    "penalties": [{"class_path": "litgan.penalties.R1", "init_args": {"weight": 0.1, "every": 2}}],
+    "learning_rate": {"class_path": "litgan.schedules.WarmUp", "init_args": {"images": 16}},
+    "sample_shape": [2],
+    "num_classes": 8,
+}
+DATA = {"class_path": "litgan.data.Ring", "init_args": {"samples": 40, "batch_size": 8, "num_classes": 8}}
+
+
+@pytest.fixture
+def saved(tiny_gan, make_trainer, tmp_path) -> tuple[GAN, Path]:
+    """A GAN that was trained for four iterations from a recipe, and its checkpoint."""
+    gan = checkpoints.build_gan({"litgan": {"recipe": {"model": MODEL}}}, GAN)
+    gan.recipe = {"model": MODEL, "data": DATA}
+    trainer = make_trainer(4)
+    trainer.fit(gan, datamodule=Ring(samples=40, batch_size=8, num_classes=8))
+    trainer.save_checkpoint(tmp_path / "run.ckpt")
+    return gan, tmp_path / "run.ckpt"
+
+
+def edited(path: Path, edit) -> Path:
+    """A copy of a checkpoint, after `edit` changed its content in place."""
+    checkpoint = torch.load(path, weights_only=True)
+    edit(checkpoint)
+    torch.save(checkpoint, path.with_name("edited.ckpt"))
+    return path.with_name("edited.ckpt")
+
+
+# -- what a checkpoint gives back --------------------------------------------------------------
+
+
+def test_a_checkpoint_alone_gives_the_same_samples(saved):
+    gan, path = saved
+    torch.manual_seed(99)
+    again = GAN.load_from_checkpoint(path)
+    assert not again.training and (again.images_seen, again.turns, again.recipe) == (32, 4, gan.recipe)
+    for options in ({}, {"raw": True}, {"labels": [3], "truncation": 0.5}):
+        assert torch.equal(again.sample(300, seed=7, **options), gan.sample(300, seed=7, **options))
+    assert not torch.equal(again.sample(9), again.sample(9, raw=True))
+    assert (
+        again.recipe == checkpoints.read(path)["litgan"]["recipe"]
+    )  # plain data still: it can be saved anew
+    data = checkpoints.build_data(checkpoints.read(path))
+    assert isinstance(data, Ring) and (data.samples, data.batch_size, data.num_classes) == (40, 8, 8)
+
+
+def test_a_run_without_recipe_needs_the_constructors_arguments(tiny_gan, tiny_data, make_trainer, tmp_path):
+    gan, trainer = tiny_gan(), make_trainer(2)
+    trainer.fit(gan, datamodule=tiny_data())
+    trainer.save_checkpoint(path := tmp_path / "plain.ckpt")
+    make_generator, make_discriminator = (
+        partial(MLPGenerator, latent_dim=4, widths=(16,)), lambda *shape: copy.deepcopy(gan.discriminator)
+    )  # fmt: skip
+    again = GAN.load_from_checkpoint(
+        path, generator=make_generator, discriminator=make_discriminator, loss=gan.loss, sample_shape=(2,),
+        generator_optimizer=torch.optim.Adam, discriminator_optimizer=torch.optim.Adam,
+    )  # fmt: skip
+    assert torch.equal(again.sample(20), gan.sample(20))
+    with pytest.raises(ValueError, match=r"carries no recipe for its model, .*: pass the constr"):
+        GAN.load_from_checkpoint(path)
+
+
+# -- what a checkpoint cannot do ---------------------------------------------------------------
+
+
+class Hostile:
+    """Unpickled by the unwary, it creates a file."""
+
+    def __init__(self, victim: Path) -> None:
+        self.victim = victim
+
+    def __reduce__(self):
+        return Path.touch, (self.victim,)
+
+
+@pytest.mark.parametrize("place", ["root", "state_dict", "litgan", "optimizer_states", "callbacks"])
+def test_a_hostile_pickle_is_refused_everywhere(place, saved, tiny_gan, tiny_data, make_trainer, tmp_path):
+    victim = tmp_path / "victim"
+    path = edited(saved[1], lambda it: it.update({place: Hostile(victim)}))
+    torch.load(path, weights_only=False)
+    assert victim.exists()  # it does bite
+    victim.unlink()
+    sentence = r"cannot be read as plain weights \(UnpicklingError\): it .* holds objects that would run"
+    with pytest.raises(ValueError, match=sentence):
+        checkpoints.read(path)
+    with pytest.raises(ValueError, match=sentence):
+        GAN.load_from_checkpoint(path)
+    with pytest.raises(ValueError, match=sentence):
+        make_trainer(1).fit(tiny_gan(), datamodule=tiny_data(), ckpt_path=path)
+    with pytest.raises(ValueError, match=sentence):  # not even when Lightning's caller asks for all
+        make_trainer(1).fit(tiny_gan(), datamodule=tiny_data(), ckpt_path=path, weights_only=False)
+    assert not victim.exists()
+
+
+def hostile_recipes(victim: Path):
+    """Parts of a model's recipe that would touch `victim` if anything in them were called."""
+    popen = {"class_path": "subprocess.Popen", "init_args": {"args": ["touch", str(victim)]}}
+    system = {"class_path": "os.system", "init_args": {"command": f"touch {victim}"}}
+    for key in ("generator", "discriminator", "loss", "generator_optimizer", "learning_rate"):
+        for attack in (popen, system, "os.system", "subprocess.Popen"):
+            yield {key: attack}
+    yield {"penalties": [popen]}
+    yield {"penalties": [system]}
+    yield {"penalties": ["os.system"]}
+    yield {"generator": {**MODEL["generator"], "init_args": {"widths": popen}}}
+    yield {"generator": {**MODEL["generator"], "init_args": {"activation": system}}}
+    yield {"generator": {**MODEL["generator"], "dict_kwargs": {"widths": popen}}}
+    yield {"sample_shape": popen}
+    yield {"generator": {"class_path": "torchvision.models.resnet18"}}  # a function that makes a module
+    yield {"loss": {"class_path": "litgan.data.ImageFolder", "init_args": {"root": str(victim)}}}
+
+
+@pytest.mark.parametrize("number", range(29))
+def test_a_hostile_recipe_builds_nothing(number, saved, tmp_path, monkeypatch):
+    attack = list(hostile_recipes(tmp_path / "victim"))[number]
+    path = edited(saved[1], lambda it: it["litgan"]["recipe"]["model"].update(attack))
+    called = []
+    monkeypatch.setattr(os, "system", lambda *a, **k: called.append(a))
+    monkeypatch.setattr(subprocess.Popen, "__init__", lambda self, *a, **k: called.append(a))
+    with pytest.raises(ValueError, match="The checkpoint's recipe") as caught:
+        GAN.load_from_checkpoint(path)
+    assert called == [] and not (tmp_path / "victim").exists()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("class_path", ["os.system", "subprocess.Popen", "litgan.losses.Hinge"])
+def test_a_hostile_recipe_builds_no_data_either(class_path, saved, tmp_path):
+    attack = {"class_path": class_path, "init_args": {"args": ["touch", str(tmp_path / "victim")]}}
+    path = edited(saved[1], lambda it: it["litgan"]["recipe"].update(data=attack))
+    with pytest.raises(ValueError, match="The checkpoint's recipe"):
+        checkpoints.build_data(checkpoints.read(path))
+    assert not (tmp_path / "victim").exists()
+
+
+def test_a_class_that_is_not_installed_is_named(saved):
+    theirs = {"class_path": "theirs.Loss"}
+    path = edited(saved[1], lambda it: it["litgan"]["recipe"]["model"].update(loss=theirs))
+    with pytest.raises(
+        ValueError, match=r"needs the class theirs\.Loss, .* be imported: install the package"
+    ):
+        GAN.load_from_checkpoint(path)
+
+
+# -- what is no checkpoint of ours -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("keep", [0.0, 0.3, 0.99])
+def test_a_truncated_checkpoint(keep, saved, tiny_gan, tiny_data, make_trainer):
+    path = saved[1]
+    content = path.read_bytes()
+    path.write_bytes(content[: int(keep * len(content))])
+    for load in (
+        checkpoints.read,
+        GAN.load_from_checkpoint,
+        lambda path: make_trainer(1).fit(tiny_gan(), datamodule=tiny_data(), ckpt_path=path),
+    ):
+        with pytest.raises(
+            ValueError, match=r"run\.ckpt cannot be read as plain weights \(\w+\): it is trunc"
+        ):
+            load(path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"state_dict": {}},
+        {"state_dict": {}, "litgan": 1},
+        {"state_dict": 1, "litgan": {}},
+        [1],
+        torch.ones(1),
+    ],
+    ids=str,
+)
+def test_a_checkpoint_of_somebody_else(content, tmp_path):
+    torch.save(content, tmp_path / "other.ckpt")
+    for load in (checkpoints.read, GAN.load_from_checkpoint):
+        with pytest.raises(ValueError, match=r"other\.ckpt was not written by litgan: give one from"):
+            load(tmp_path / "other.ckpt")
+
+
+def test_no_checkpoint(tmp_path):
+    for path in (tmp_path / "none.ckpt", tmp_path):
+        with pytest.raises(FileNotFoundError, match=f"There is no checkpoint at {path}: give the path"):
+            GAN.load_from_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    ("options", "difference"),
+    [
+        ({"widths": (16,)}, r"generator\.trunk\.0\.weight is \(8, 6\) in it and \(16, 6\) in this recipe"),
+        ({"widths": (8, 8)}, r"generator\.trunk\.2\.weight is absent in it and \(8, 8\) in this recipe"),
+    ],
+)
+def test_a_checkpoint_of_another_architecture(options, difference, saved, tiny_gan, make_trainer):
+    gan = tiny_gan(generator=partial(MLPGenerator, latent_dim=3, **options), num_classes=8)
+    before = {name: value.clone() for name, value in gan.state_dict().items()}
+    with pytest.raises(ValueError, match=f"is of another architecture: .*{difference}; resume") as caught:
+        make_trainer(9).fit(gan, datamodule=Ring(samples=40, batch_size=8, num_classes=8), ckpt_path=saved[1])
+    assert "\n" not in str(caught.value)
+    assert all(torch.equal(value, before[name]) for name, value in gan.state_dict().items())
+    wider = {"class_path": NETWORKS + "MLPGenerator", "init_args": {"latent_dim": 3, "widths": [16]}}
+    path = edited(saved[1], lambda it: it["litgan"]["recipe"]["model"].update(generator=wider))
+    with pytest.raises(ValueError, match="of another architecture"):
+        GAN.load_from_checkpoint(path)
+
+
+def test_a_recipe_that_does_not_fit_this_version(saved):
+    path = edited(saved[1], lambda it: it["litgan"]["recipe"]["model"].update(unheard_of=1))
+    with pytest.raises(ValueError, match=r"does not fit this version of litgan: .*unheard_of") as caught:
+        GAN.load_from_checkpoint(path)
+    assert "\n" not in str(caught.value)
+
+
+# -- writing -----------------------------------------------------------------------------------
+
+
+def test_a_failed_write_leaves_the_earlier_checkpoint_and_no_other_file(tmp_path, monkeypatch):
+    path, writer = tmp_path / "checkpoints" / "last.ckpt", AtomicCheckpointIO()
+    writer.save_checkpoint({"litgan": {}, "state_dict": {"weight": torch.ones(3)}}, path)
+
+    def full(checkpoint, file):
+        file.write(b"half of it")
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", full)
+        with pytest.raises(OSError, match="No space left"):
+            writer.save_checkpoint({}, path)
+    assert [file.name for file in path.parent.iterdir()] == ["last.ckpt"]
+    assert checkpoints.read(path)["state_dict"]["weight"].tolist() == [1, 1, 1]
+    writer.save_checkpoint({"litgan": {}, "state_dict": {}}, path)
+    assert checkpoints.read(path)["state_dict"] == {}
+
+
+def test_the_name_appears_only_with_the_whole_content(tmp_path, monkeypatch):
+    """Whoever looks while it is written, or after a power cut, sees the old file or the new one."""
+    path, seen = tmp_path / "last.ckpt", []
+    save, sync = torch.save, os.fsync
+    monkeypatch.setattr(torch, "save", lambda *a: (save(*a), seen.append(("written", path.exists()))))
+    monkeypatch.setattr(os, "fsync", lambda number: (sync(number), seen.append(("on disk", path.exists()))))
+    AtomicCheckpointIO().save_checkpoint({"litgan": {}, "state_dict": {}}, path)
+    assert seen == [("written", False), ("on disk", False)] and path.exists()

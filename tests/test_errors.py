@@ -1,0 +1,288 @@
+"""Bad input ends with one sentence that names the culprit and the remedy, and never with a traceback."""
+
+from __future__ import annotations
+
+import shutil
+from collections import namedtuple
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from litgan import cli
+from litgan.messages import explain
+
+CONFIG = Path(__file__).parents[1] / "configs" / "digits.yaml"
+QUICK = [
+    "--trainer.max_steps=2", "--realism.every=0", "--samples.every=0", "--gradients.every=0",
+    "--model.generator.widths=[8,8]", "--model.discriminator.widths=[8,8]", "--trainer.accelerator=cpu",
+    "--trainer.precision=32-true", "--trainer.enable_progress_bar=false",
+]  # fmt: skip
+Complain: TypeAlias = Callable[..., str]  # makes something fail; returns its sentence
+
+
+@pytest.fixture
+def complaint(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Complain:
+    """Runs a command that must fail; returns its sentence, checked for form."""
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    monkeypatch.chdir(tmp_path)
+
+    def run(verb: str, *arguments: object) -> str:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            cli.main([verb, *map(str, arguments)])
+        said = capsys.readouterr().err
+        assert end.value.code in (1, 2)
+        assert "Traceback" not in said
+        *_, last = said.splitlines()
+        assert said.count("litgan: error: ") == 1
+        assert last.startswith("litgan: error: ")
+        sentence = last.removeprefix("litgan: error: ")
+        assert len(sentence) < 400
+        return sentence
+
+    return run
+
+
+@pytest.fixture
+def fit(complaint: Complain) -> Complain:
+    """The complaint of a short `litgan fit` with the given options."""
+    return lambda *options: complaint("fit", "--config", CONFIG, *QUICK, *options)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WANDB_MODE", "disabled")
+        patch.setenv("LITGAN_RUN_ID", "")
+        cli.main(["fit", "--config", str(CONFIG), *QUICK, f"--trainer.default_root_dir={root}"])
+    (path,) = root.glob("digits/*/checkpoints/last.ckpt")
+    return path
+
+
+LINES = [  # an option, and parts of its sentence
+    (
+        "--model.discriminator_turnz=2",
+        "no option --model.discriminator_turnz",
+        "mean --model.discriminator_turns?",
+    ),
+    ("--samples.evry=3", "no option --samples.evry", "mean --samples.every?"),
+    ("--trainer.max_stps=3", "no option --trainer.max_stps", "mean --trainer.max_steps?"),
+    ("--model.generator.width=[3]", "model.generator (DCGANGenerator)", "width", "mean widths?"),
+    ("--data.resoluton=8", "data", "resoluton", "mean resolution?"),
+    ("--xyzzy=3", "no option --xyzzy", "see --help"),
+    ("extra", "argument extra is one too many", "remove it"),
+    ("--model.discriminator_turns=x", "model.discriminator_turns is 'x'", "give an integer"),
+    ("--data.batch_size=1.5", "data.batch_size is '1.5'", "give an integer"),
+    ("--model.generator_optimizer.lr=foo", "model.generator_optimizer.lr is 'foo'", "give a number"),
+    ("--data.flip=maybe", "data.flip is 'maybe'", "give true or false"),
+    ("--model.generator.widths=3", "model.generator.widths is '3'", "give a list"),
+    ("--model.generator.norm=foo", "model.generator.norm is 'foo'", "give none, batch, group or"),
+    ("--model.generator=litgan.networks.Nope", "litgan.networks.Nope, which does not", "DCGANGenerator"),
+    ("--model.loss=litgan.losses.Foo", "litgan.losses.Foo, which does not exist", "give Hinge, LeastSquares"),
+    ("--model.penalties+=litgan.penalties.R9", "litgan.penalties.R9, which does not exist", "mean R"),
+    ("--data=litgan.data.Digit", "litgan.data.Digit, which does not exist", "mean Digits?"),
+    ("--model.generator=DCGANGeneratr", "'DCGANGeneratr'", "mean litgan.networks.DCGANGenerator?"),
+    ("--data=nope.Data", "nope, which cannot be imported", "install it or correct the path"),
+    ("--model.loss=torch.nn.Linear", "torch.nn.Linear, which is no AdversarialLoss", "litgan.losses.Hinge"),
+    ("--data=litgan.data.ImageFolder", "data (ImageFolder) needs root", "give --data.root"),
+    ("--config=absent.yaml", "absent.yaml: give --config one that exists"),
+    ("--trainer.accelerator=foo", "accelerator='foo'", "Available names are"),
+]
+
+
+@pytest.mark.parametrize("line", LINES, ids=lambda line: line[0])
+def test_command_line(line: tuple[str, ...], fit: Complain) -> None:
+    option, *parts = line
+    sentence = fit(option)
+    assert all(part in sentence for part in parts), sentence
+
+
+FILES = {
+    "misspelt key": (
+        "ema_half_life",
+        "ema_halflife",
+        "model has no option ema_halflife",
+        "mean ema_half_life?",
+    ),
+    "misspelt section": ("trainer:", "trainr:", "trainr", "mean trainer"),
+    "misspelt network key": (
+        "widths: [128, 64]",
+        "width: [128]",
+        "(DCGANGenerator)",
+        "width",
+        "mean widths?",
+    ),
+    "wrong type": ("batch_size: 64", "batch_size: many", "data.batch_size is 'many'", "give an integer"),
+    "no YAML": ("betas: [0.0", "betas: [[0.0", "no valid YAML", "line"),
+}
+
+
+@pytest.mark.parametrize("fault", FILES.values(), ids=FILES)
+def test_recipe_file(fault: tuple[str, ...], complaint: Complain, tmp_path: Path) -> None:
+    (old, new, *parts), text = fault, CONFIG.read_text()
+    assert old in text
+    (tmp_path / "bad.yaml").write_text(text.replace(old, new, 1))
+    sentence = complaint("fit", "--config", tmp_path / "bad.yaml")
+    assert all(part in sentence for part in parts), sentence
+
+
+VERBS = {
+    "unknown verb": (["frobnicate"], ["no verb frobnicate", "fit, validate, sample"]),
+    "nothing to fit": (["fit"], ["data are missing", "--config"]),
+    "nothing to sample": (["sample"], ["ckpt is missing", "see --help"]),
+    "misspelt option": (["sample", "a.ckpt", "--cont=3"], ["--cont", "mean --count?"]),
+    "wrong type": (["sample", "a.ckpt", "--count=many"], ["count is 'many'", "give an integer"]),
+    "too many words": (["evaluate", *"abcdefgh"], ["one too many", "remove it"]),
+    "no checkpoint": (["sample", "absent.ckpt"], ["no checkpoint at absent.ckpt", "give the path"]),
+}
+
+
+@pytest.mark.parametrize(("arguments", "parts"), VERBS.values(), ids=VERBS)
+def test_verbs(arguments: list[str], parts: list[str], complaint: Complain) -> None:
+    sentence = complaint(*arguments)
+    assert all(part in sentence for part in parts), sentence
+
+
+@pytest.mark.parametrize(
+    ("options", "parts"),
+    [
+        (["--data.resolution=12"], ["DCGANGenerator", "12", "choose another resolution"]),
+        (["--data.num_classes=4"], ["Digits has 10 classes", "give num_classes 10"]),
+        (["--data.batch_size=5000"], ["batch_size 5000", "give at most 1797"]),
+        (["--realism.every=64", "--realism.count=3"], ["3 is too small for count", "at least 6"]),
+        (["--realism.every=64", "--realism.extractor=foo"], ["foo", "digits, fashion"]),
+        (["--model.generator_optimizer.lr=1e38"], ["became", "images", "lower learning rates"]),
+        (["--ckpt_path=last"], ["has a checkpoint to resume from", "without --ckpt_path"]),
+        (["--ckpt_path=absent.ckpt"], ["no checkpoint at absent.ckpt", "give the path"]),
+    ],
+    ids=lambda value: value[-1] if value[0].startswith("--") else "",
+)
+def test_what_does_not_fit(options: list[str], parts: list[str], fit: Complain) -> None:
+    sentence = fit(*options)
+    assert all(part in sentence for part in parts), sentence
+
+
+def write(path: Path, mode: str = "RGB", size: int = 16) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    channels = () if mode == "L" else (3,)
+    pixels = np.random.default_rng(0).integers(0, 256, (size, size, *channels), dtype=np.uint8)
+    Image.fromarray(pixels, mode=mode).save(path)
+    return path
+
+
+@pytest.fixture
+def fit_folder(fit: Complain, tmp_path: Path) -> Complain:
+    """The complaint of a run on the folder `pictures`."""
+    folder = ["--data", "litgan.data.ImageFolder", "--data.root", "pictures", "--data.resolution=8"]
+    return lambda *options: fit(*folder, "--data.batch_size=2", *options)
+
+
+def test_no_folder(fit_folder: Complain) -> None:
+    assert "no folder or .zip pictures: give data.root a path that exists" in fit_folder()
+
+
+def test_empty_folder(fit_folder: Complain, tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    assert "pictures holds no image: put files of type .png" in fit_folder()
+
+
+def test_truncated_image(fit_folder: Complain, tmp_path: Path) -> None:
+    for index in range(3):
+        path = write(tmp_path / "pictures" / f"{index}.png", size=64)
+    path.write_bytes(path.read_bytes()[:2000])
+    sentence = fit_folder()
+    assert "pictures/2.png cannot be decoded" in sentence and "replace or remove it" in sentence
+
+
+def test_mixed_channels(fit_folder: Complain, tmp_path: Path) -> None:
+    write(tmp_path / "pictures" / "0.png")
+    write(tmp_path / "pictures" / "1.png", "L")
+    sentence = fit_folder()
+    assert "pictures/1.png has 1 channel" in sentence and "give --data.convert true" in sentence
+
+
+def test_another_number_of_classes(fit_folder: Complain, tmp_path: Path) -> None:
+    for name in ("cats", "dogs"):
+        write(tmp_path / "pictures" / name / "0.png")
+    sentence = fit_folder("--data.num_classes=3")
+    assert "2 subfolders with images (cats, dogs)" in sentence and "give num_classes 2" in sentence
+
+
+def test_labels_out_of_range(fit: Complain, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sklearn import datasets
+
+    digits = datasets.load_digits()
+    digits.target[17] = 12
+    monkeypatch.setattr(datasets, "load_digits", lambda: digits)
+    sentence = fit("--data.num_classes=10")
+    assert "sample 17 of Digits (train) has label 12" in sentence and "0 to 9: correct either" in sentence
+
+
+def test_no_space(fit: Complain, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(2**40, 2**40, 3 * 2**20))
+    sentence = fit()
+    assert "Only 3 MiB are free" in sentence and "--trainer.default_root_dir" in sentence
+
+
+def test_a_run_folder_that_cannot_be_made(fit: Complain, tmp_path: Path) -> None:
+    (tmp_path / "occupied").write_text("a file, no folder")
+    sentence = fit("--trainer.default_root_dir=occupied")
+    assert "The run folder occupied/digits/" in sentence and "give another place" in sentence
+
+
+def test_unreadable_checkpoint(fit: Complain, complaint: Complain, checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "half.ckpt").write_bytes(checkpoint.read_bytes()[:5000])
+    for sentence in (
+        fit("--ckpt_path=half.ckpt"),
+        complaint("sample", "half.ckpt"),
+        complaint("evaluate", "half.ckpt"),
+    ):
+        assert "The checkpoint half.ckpt cannot be read" in sentence and "take another" in sentence
+
+
+def test_checkpoint_of_another_architecture(fit: Complain, checkpoint: Path) -> None:
+    sentence = fit(f"--ckpt_path={checkpoint}", "--model.generator.widths=[16,8]")
+    assert "The checkpoint is of another architecture: generator." in sentence
+    assert "config.yaml" in sentence
+
+
+@pytest.mark.parametrize(
+    ("verb", "options", "parts"),
+    [
+        ("sample", ["--labels=1"], ["given to a GAN without classes", "leave them out"]),
+        ("sample", ["--labels=one"], ['"one" are no classes', "0,1,2"]),
+        ("sample", ["--truncation=-1"], ["truncation is -1", "give a positive"]),
+        ("sample", ["--count=0"], ["count of 0", "give at least 1"]),
+        ("evaluate", ["--count=3"], ["3 is too small for count", "at least 6"]),
+        ("evaluate", ["--extractor=foo"], ["foo", "digits, fashion"]),
+        ("evaluate", ["--count=10", "--split=held"], ["no split 'held'", "ask for 'train'"]),
+    ],
+)
+def test_options_of_commands(
+    verb: str, options: list[str], parts: list[str], complaint: Complain, checkpoint: Path
+) -> None:
+    sentence = complaint(verb, checkpoint, *options)
+    assert all(part in sentence for part in parts), sentence
+
+
+def test_surprises_keep_their_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(cli.VERBS, "sample", lambda arguments: [].pop())
+    with pytest.raises(SystemExit) as end:
+        cli.main(["sample"])
+    said = capsys.readouterr().err
+    assert end.value.code == 1
+    assert "Traceback" in said and said.endswith("litgan: error: pop from empty list\n")
+
+
+def test_what_is_not_understood_is_passed_on_in_one_line() -> None:
+    assert explain("something\n  new") == "something new"

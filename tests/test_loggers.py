@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import wandb
+import yaml
+from PIL import Image
+from wandb.proto.wandb_internal_pb2 import Record
+
+from litgan import checkpoints, cli
+from litgan.loggers import CSVLogger, read_metrics
+
+ROOT = Path(__file__).parents[1]
+KEYS = {
+    "loss/generator", "loss/discriminator", "logits/real", "logits/fake", "penalty/r1", "gradient/generator",
+    "gradient/discriminator", "gradient/feedback", "metric/fd_digits", "metric/kid", "metric/precision",
+    "metric/recall", "samples", "speed/images_per_second", "speed/data_wait",
+}  # fmt: skip
+PICTURES = {"samples", "reals", "feedback"}
+
+
+def fit(root: Path, iterations: int, *options: str) -> Path:
+    """Trains a small recipe on digits; returns the run's folder."""
+    cli.main([
+        "fit", "--config", str(ROOT / "configs/digits.yaml"), f"--trainer.max_steps={iterations}",
+        "--data.batch_size=32", "--model.generator.widths=[8,8]", "--model.discriminator.widths=[8,8]",
+        "--trainer.log_every_n_steps=1", "--realism.count=50", "--realism.every=64", "--samples.every=64",
+        "--gradients.every=64", "--checkpoint.every=96", f"--trainer.default_root_dir={root}",
+        "--trainer.accelerator=cpu", "--trainer.precision=32-true", "--trainer.enable_progress_bar=false",
+        *options,
+    ])  # fmt: skip
+    return max(root.glob("digits/*"), key=lambda path: path.name)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]]:
+    """Two runs of the same recipe: "whole" of 6 iterations, "resumed" of 4, cut back to 3, and on to 6."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LITGAN_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("WANDB_MODE", "offline")
+        patch.setenv("LITGAN_RUN_ID", "")
+        whole = fit(tmp_path_factory.mktemp("whole"), 6)
+        root = tmp_path_factory.mktemp("resumed")
+        resumed = fit(root, 4, "--checkpoint.every=1000000")
+        # As if the machine had died after the fourth iteration, with a checkpoint of the third.
+        (third,) = fit(tmp_path_factory.mktemp("third"), 3).glob("checkpoints/last.ckpt")
+        third.rename(resumed / "checkpoints" / "last.ckpt")
+        fit(root, 6, "--ckpt_path=last")
+        wandb.teardown()  # its files are written in the background
+        yield {"whole": whole, "resumed": resumed}
+
+
+def read_wandb(path: Path) -> Iterator[Record]:
+    """Records of a .wandb file: LevelDB's log format, blocks of 32 KiB, behind a header of 7 bytes."""
+    content, position, parts = path.read_bytes(), 7, b""
+    while position + 7 <= len(content):
+        left = 2**15 - position % 2**15
+        if left < 7:
+            position += left
+            continue
+        _, length, kind = struct.unpack_from("<IHB", content, position)
+        parts += content[position + 7 : position + 7 + length]
+        position += 7 + length
+        if kind in (1, 4):  # whole, or the last part
+            yield Record.FromString(parts)
+            parts = b""
+
+
+def records(run: Path, kind: str) -> list[Any]:
+    """All records of a kind, over all files of a run, in the order of their writing."""
+    files = sorted(run.glob("wandb/offline-run-*/*.wandb"))
+    return [getattr(one, kind) for path in files for one in read_wandb(path) if one.HasField(kind)]
+
+
+def nested(items: Iterable[Any]) -> dict[str, Any]:
+    """Items of a record as one dictionary; the parts of a picture come one by one."""
+    found: dict[str, Any] = {}
+    for item in items:
+        *outer, last = item.nested_key or [item.key]
+        place = found
+        for key in outer:
+            place = place.setdefault(key, {})
+        place[last] = json.loads(item.value_json)
+    return found
+
+
+def history(run: Path) -> list[dict[str, Any]]:
+    return [nested(row.item) for row in records(run, "history")]
+
+
+def config(run: Path) -> dict[str, Any]:
+    changes = [one.config for one in records(run, "run")] + records(run, "config")
+    return nested(item for change in changes for item in change.update)
+
+
+def test_wandb_holds_every_key_over_images_seen(runs: dict[str, Path]) -> None:
+    rows = history(runs["whole"])
+    assert {key for row in rows for key in row} >= KEYS
+    assert all("images_seen" in row for row in rows)
+    for key in (key for key in KEYS if "metric/" not in key and key != "samples"):
+        assert [row["images_seen"] for row in rows if key in row] == [32 * i for i in range(1, 7)], key
+    for key in ("metric/fd_digits", "metric/recall", "samples"):
+        assert [row["images_seen"] for row in rows if key in row] == [0, 64, 128, 192], key
+    assert [row["images_seen"] for row in rows if "reals" in row] == [0]
+
+
+def test_images_seen_is_the_one_x_axis(runs: dict[str, Path]) -> None:
+    globs = [metric for metric in records(runs["whole"], "metric") if metric.glob_name == "*"]
+    assert globs[-1].step_metric == "images_seen"
+    assert globs[-1].options.step_sync
+    assert globs[-1]._control.overwrite, "Lightning has defined another before"
+    assert not any("trainer/global_step" in row for row in history(runs["whole"]))
+
+
+def test_wandb_holds_the_pictures(runs: dict[str, Path]) -> None:
+    found = [(key, row[key]) for row in history(runs["whole"]) for key in PICTURES & row.keys()]
+    assert {key for key, _ in found} == PICTURES
+    (files,) = runs["whole"].glob("wandb/offline-run-*/files")
+    for _, entry in found:
+        picture = Image.open(files / entry["path"])
+        assert picture.size == (entry["width"], entry["height"])
+
+
+def test_wandb_holds_the_resolved_recipe_and_the_protocol(runs: dict[str, Path]) -> None:
+    found = config(runs["whole"])
+    assert found["trainer"]["max_steps"] == 6
+    assert found["model"]["penalties"][0]["init_args"]["weight"] == 0.5
+    assert found["data"]["init_args"]["resolution"] == 8, "defaults too"
+    assert {"extractor", "split", "data", "real_count", "fake_count", "weights"} <= found["protocol"].keys()
+    saved = yaml.safe_load((runs["whole"] / "config.yaml").read_text())
+    assert saved["model"]["generator"] == found["model"]["generator"]
+
+
+def test_a_resumed_run_continues_the_same_wandb_run(runs: dict[str, Path]) -> None:
+    begun, resumed = records(runs["resumed"], "run")[0], records(runs["resumed"], "run")[-1]
+    assert begun.run_id == resumed.run_id == runs["resumed"].name
+    assert len(list(runs["resumed"].glob("wandb/offline-run-*/*.wandb"))) == 2
+    checkpoint = checkpoints.read(runs["resumed"] / "checkpoints" / "last.ckpt")
+    assert checkpoint["litgan"]["recipe"]["name"] == "digits"
+
+
+def test_a_resumed_run_loses_and_doubles_no_row(runs: dict[str, Path]) -> None:
+    whole, resumed = (read_metrics(runs[name] / "metrics.csv") for name in ("whole", "resumed"))
+    assert [row["images_seen"] for row in resumed] == [0, 32, 64, 96, 128, 160, 192]
+
+    def lasting(rows: list[dict[str, float]]) -> list[dict[str, float]]:
+        return [{key: row[key] for key in row if not key.startswith("speed/")} for row in rows]
+
+    assert lasting(resumed) == lasting(whole)
+
+
+def test_a_checkpoint_that_was_moved_resumes_its_own_run(runs: dict[str, Path], tmp_path: Path) -> None:
+    moved = tmp_path / "download.ckpt"
+    moved.write_bytes((runs["whole"] / "checkpoints" / "last.ckpt").read_bytes())
+    folder = fit(tmp_path / "runs", 7, f"--ckpt_path={moved}", "--realism.every=0", "--samples.every=0")
+    assert folder.name == runs["whole"].name
+    assert list(folder.glob(f"wandb/offline-run-*-{folder.name}"))
+
+
+def test_columns_grow_and_keys_of_one_clock_share_a_row(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    logger = CSVLogger(path)
+    logger.log_metrics({"a": 1.5, "images_seen": 8})
+    logger.log_metrics({"b": 2.0, "images_seen": 8})
+    assert read_metrics(path) == [{"images_seen": 8, "a": 1.5, "b": 2.0}], "there without waiting for more"
+    logger.log_metrics({"a": 1 / 3, "images_seen": 16})
+    logger.log_metrics({"c": -1e-30, "a": 0.25, "images_seen": 24})
+    assert read_metrics(path) == [
+        {"images_seen": 8, "a": 1.5, "b": 2.0}, {"images_seen": 16, "a": 1 / 3},
+        {"images_seen": 24, "a": 0.25, "c": -1e-30},
+    ]  # fmt: skip
+    assert path.read_text().splitlines()[0] == "images_seen,a,b,c"
+
+
+def test_pictures_and_rows_without_the_clock_are_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    logger = CSVLogger(path)
+    logger.log_metrics({"samples": torch.zeros(2), "images_seen": 8})
+    logger.log_metrics({"epoch": 1})
+    assert not path.exists()
+
+
+def test_rows_beyond_the_checkpoint_are_dropped(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    lost = CSVLogger(path)
+    for clock in (0, 8, 16, 24):
+        lost.log_metrics({"a": float(clock), "images_seen": clock})
+    resumed = CSVLogger(path, resumed_at=8)
+    resumed.log_metrics({"b": 1.0, "images_seen": 8})
+    resumed.log_metrics({"a": 5.0, "images_seen": 32})
+    assert read_metrics(path) == [
+        {"images_seen": 0, "a": 0.0}, {"images_seen": 8, "a": 8.0, "b": 1.0}, {"images_seen": 32, "a": 5.0}
+    ]  # fmt: skip

@@ -1,0 +1,213 @@
+"""Mixed precision on the CPU: no stale weights, penalties in range, a loss scale for each adversary."""
+
+from __future__ import annotations
+
+import copy
+from functools import partial
+from itertools import pairwise
+
+import pytest
+import torch
+from lightning.pytorch.plugins import MixedPrecision
+from torch.nn.functional import cosine_similarity
+
+from litgan import GAN
+from litgan.callbacks import Checkpoint
+from litgan.losses import NonSaturating
+from litgan.networks import DCGANDiscriminator, DCGANGenerator
+from litgan.noise import Noise
+from litgan.penalties import R1, R2
+from litgan.precision import ScaledTurns
+
+SGD = partial(torch.optim.SGD, lr=0.05)
+PICTURES = {
+    "generator": partial(DCGANGenerator, latent_dim=8, widths=(16, 8), norm="none"),
+    "discriminator": partial(DCGANDiscriminator, widths=(16, 32)),
+    "sample_shape": (1, 8, 8),
+}
+
+
+@pytest.fixture
+def fit_in_float16(make_trainer, tiny_data):
+    """Trains in float16 with a scaler for each adversary; returns the plugin."""
+
+    def fit(gan, iterations=4, ckpt_path=None, init_scale=256.0, callbacks=(), **options):
+        trainer = make_trainer(iterations, log_every_n_steps=1, callbacks=list(callbacks))
+        trainer.strategy.precision_plugin = ScaledTurns("cpu", init_scale=init_scale, **options)
+        trainer.fit(gan, datamodule=tiny_data(), ckpt_path=ckpt_path)
+        return trainer.precision_plugin
+
+    return fit
+
+
+class Overflows(NonSaturating):
+    """Sends an infinite gradient back in turn `when` of one of the two; its value stays finite."""
+
+    def __init__(self, whose, when):
+        self.whose, self.when, self.calls = whose, when, {"discriminator": 0, "generator": 0}
+
+    def spoil(self, name, terms):
+        if name == self.whose and self.calls[name] == self.when:
+            terms.register_hook(lambda gradient: gradient * float("inf"))
+        self.calls[name] += 1
+        return terms
+
+    def discriminator_terms(self, **logits):
+        return self.spoil("discriminator", super().discriminator_terms(**logits))
+
+    def generator_terms(self, **logits):
+        return self.spoil("generator", super().generator_terms(**logits))
+
+
+class Opponents(GAN):
+    """Keeps what the generator's turn began with, and the discriminator as it was before its own turn."""
+
+    def discriminator_turn(self, *batch):
+        self.stale = copy.deepcopy(self.discriminator)
+        return super().discriminator_turn(*batch)
+
+    def generator_turn(self, *batch):
+        self.before = copy.deepcopy((self.generator, self.discriminator))
+        self.asked = self.noise("generator", len(batch[0]))
+        self.told = super().generator_turn(*batch)
+        self.gradients = [parameter.grad.clone() for parameter in self.generator.parameters()]
+        return self.told
+
+
+def test_the_generator_meets_the_discriminator_of_now(tiny_gan, tiny_data, make_trainer):
+    """A cache of casts over both turns would show it the weights from before the discriminator's step."""
+    gan = tiny_gan(Opponents, discriminator_optimizer=partial(torch.optim.SGD, lr=2.0))
+    make_trainer(1, precision="bf16-mixed").fit(gan, datamodule=tiny_data())
+
+    def feedback(discriminator):
+        generator = gan.before[0].requires_grad_()
+        generator.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = gan.loss.generator(fake=discriminator(generator(gan.latents(gan.asked)))).mean()
+        loss.backward()
+        return loss.item(), torch.cat([p.grad.flatten() for p in generator.parameters()])
+
+    loss, gradient = feedback(gan.before[1])
+    told = torch.cat([gradient.flatten() for gradient in gan.gradients])
+    assert gan.told["loss/generator"].item() == pytest.approx(loss, rel=1e-6)
+    assert (told - gradient).norm() < 1e-4 * gradient.norm()
+    stale_loss, stale_gradient = feedback(gan.stale)
+    assert abs(stale_loss - loss) > 1e-2 * loss  # so the two comparisons above can fail
+    assert (told - stale_gradient).norm() > 1e-2 * gradient.norm()
+
+
+def objective(gan, dtype):
+    """Of the discriminator's turn: its record and its gradient, without a Trainer."""
+    real = torch.rand(8, *gan.sample_shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    gan.zero_grad()
+    with torch.autocast("cpu", dtype, enabled=dtype is not torch.float32):
+        value, record = gan.discriminator_objective(real, None, Noise(0, 0, 0, 8))
+    value.backward()
+    return record, torch.cat([p.grad.flatten() for p in gan.discriminator.parameters()])
+
+
+@pytest.mark.parametrize("penalty", [R1(10.0), R2(10.0)], ids=repr)
+def test_penalties_under_bf16_on_the_own_pass_of_the_loss(penalty, tiny_gan):
+    gan = tiny_gan(penalties=[penalty], **PICTURES)
+    exact, wanted = objective(gan, torch.float32)
+    passes = []
+    gan.discriminator.register_forward_hook(lambda *_: passes.append(torch.is_autocast_enabled("cpu")))
+    record, gradient = objective(gan, torch.bfloat16)
+    assert passes == [True, True]
+    key = f"penalty/{penalty.name}"
+    assert record[key].mean().item() == pytest.approx(exact[key].mean().item(), rel=0.01, abs=0)
+    assert cosine_similarity(gradient, wanted, dim=0) > 0.999
+
+
+@pytest.mark.parametrize("penalty", [R1(10.0), R2(10.0)], ids=repr)
+def test_penalties_under_float16_keep_the_range_of_float32(penalty, tiny_gan):
+    gan = tiny_gan(penalties=[penalty], **PICTURES)
+    with torch.no_grad():
+        for parameter in list(gan.discriminator.parameters())[-2:]:
+            parameter.mul_(1e-5)  # gradients of the samples far below what float16 holds
+    exact, _ = objective(gan, torch.float32)
+    record, _ = objective(gan, torch.float16)
+    key = f"penalty/{penalty.name}"
+    assert 0 < exact[key].mean() < 1e-9
+    assert record[key].mean().item() == pytest.approx(exact[key].mean().item(), rel=1e-3, abs=0)
+    assert record["loss/discriminator"].item() == pytest.approx(exact["loss/discriminator"].item(), rel=1e-3)
+
+
+def test_float16_learns_what_float32_learns(tiny_gan, tiny_data, make_trainer, fit_in_float16):
+    options = {"generator_optimizer": SGD, "discriminator_optimizer": SGD, "penalties": [R1(0.1, every=2)]}
+    exact, half, fresh = (tiny_gan(**options) for _ in range(3))
+    make_trainer(10).fit(exact, datamodule=tiny_data())
+    fit_in_float16(half, 10)
+    for name in ("generator", "discriminator"):
+        a, b, start = (
+            torch.cat([p.detach().flatten() for p in gan.get_submodule(name).parameters()])
+            for gan in (exact, half, fresh)
+        )
+        assert (a - b).norm() < 0.02 * (a - start).norm()
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize(("whose", "other"), [("generator", "discriminator"), ("discriminator", "generator")])
+def test_an_overflow_skips_one_turn_and_halves_one_scale(whose, other, fused, tiny_gan, fit_in_float16):
+    adam = partial(torch.optim.Adam, lr=1e-3, betas=(0.0, 0.99), fused=fused)
+    gan = tiny_gan(loss=Overflows(whose, 2), generator_optimizer=adam, discriminator_optimizer=adam)
+    steps = {}
+    for name in (whose, other):
+        weights = gan.get_submodule(name).state_dict()
+        steps[name] = diary = [{key: value.clone() for key, value in weights.items()}]
+        kept = getattr(gan, f"{name}_turn")
+
+        def turn(*batch, kept=kept, diary=diary, weights=weights):
+            record = kept(*batch)
+            diary.append({key: value.clone() for key, value in weights.items()})
+            return record
+
+        setattr(gan, f"{name}_turn", turn)
+    plugin = fit_in_float16(gan)
+    moved = {
+        name: [any(not torch.equal(a[key], b[key]) for key in a) for a, b in pairwise(diary)]
+        for name, diary in steps.items()
+    }
+    assert moved == {whose: [True, True, False, True], other: [True] * 4}
+    assert plugin.scales() == {
+        f"scaler/{whose}": 128.0, f"scaler/{other}": 256.0,
+        f"scaler/skipped_{whose}": 1.0, f"scaler/skipped_{other}": 0.0,
+    }  # fmt: skip
+    assert plugin.scales().items() <= gan.latest.items()  # logged
+    assert all(parameter.isfinite().all() for parameter in gan.parameters())
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_gradients_are_clipped_without_their_scale(fused, tiny_gan, fit_in_float16):
+    sgd = partial(torch.optim.SGD, lr=0.05, fused=fused)
+    gan = tiny_gan(generator_optimizer=sgd, discriminator_optimizer=sgd, clip_grad_norm=0.01)
+    fit_in_float16(gan)
+    for network in (gan.generator, gan.discriminator):
+        gradients = [parameter.grad for parameter in network.parameters()]
+        assert torch.nn.utils.get_total_norm(gradients).item() == pytest.approx(0.01, rel=1e-3)
+
+
+def test_both_scalers_live_in_the_checkpoint(tiny_gan, fit_in_float16, tmp_path):
+    straight, cut, resumed = (tiny_gan(loss=Overflows("discriminator", 1)) for _ in range(3))
+    resumed.loss.when = -1
+    wanted = fit_in_float16(straight, 6, growth_interval=2)
+    fit_in_float16(
+        cut, 3, growth_interval=2, callbacks=[Checkpoint(every=0, minutes=0, folder=str(tmp_path))]
+    )
+    plugin = fit_in_float16(
+        resumed, 6, growth_interval=2, init_scale=4.0, ckpt_path=tmp_path / "last.ckpt"
+    )  # fmt: skip
+    assert plugin.scales() == wanted.scales()
+    assert wanted.scales()["scaler/skipped_discriminator"] == 1.0
+    assert wanted.scales()["scaler/generator"] > wanted.scales()["scaler/discriminator"]
+    torch.testing.assert_close(resumed.state_dict(), straight.state_dict(), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("precision", "kind"), [("16-mixed", ScaledTurns), ("bf16-mixed", MixedPrecision)])
+def test_any_trainer_gets_the_scalers_that_its_precision_needs(
+    precision, kind, tiny_gan, tiny_data, make_trainer
+):
+    trainer = make_trainer(1)
+    trainer.strategy.precision_plugin = MixedPrecision(precision, "cpu")
+    trainer.fit(tiny_gan(), datamodule=tiny_data())
+    assert type(trainer.precision_plugin) is kind

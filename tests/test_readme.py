@@ -1,0 +1,79 @@
+"""Commands that the documents show are checked: each `litgan` line parses, options and all."""
+
+from __future__ import annotations
+
+import functools
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from jsonargparse import ArgumentError
+
+from litgan import cli, commands
+from litgan.recipe import Recipe
+
+ROOT = Path(__file__).parents[1]
+RECIPES = sorted((ROOT / "configs").rglob("*.yaml"))
+COMMAND = re.compile(r"^(?:\$ |srun )?(litgan .*)")
+FENCE = re.compile(r"^```\w*\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def shown(text: str) -> list[str]:
+    """The `litgan` commands in fenced blocks of a Markdown text, continued lines joined, comments cut off."""
+    blocks = "\n".join(FENCE.findall(text)).replace("\\\n", " ")
+    return [match[1] for line in blocks.splitlines() if (match := COMMAND.search(line))]
+
+
+def check(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parses a command without running it.
+
+    Raises:
+        ArgumentError, ValueError: if it would end in the complaint that its user would read.
+    """
+    _, verb, *arguments = shlex.split(line, comments=True)
+    if verb not in cli.VERBS:
+        raise ValueError(f"there is no verb {verb}")
+    arguments = [part for part in arguments if part != "..."]
+    if verb in ("fit", "validate"):
+        for stage in ("before_instantiate_classes", "instantiate_classes", "after_instantiate_classes"):
+            monkeypatch.setattr(Recipe, stage, lambda self: None)
+        Recipe(arguments, verb)
+    else:
+        signature = functools.wraps(getattr(commands, verb))
+        monkeypatch.setattr(commands, verb, signature(lambda **options: None))
+        cli.VERBS[verb](arguments)
+
+
+DOCUMENTS = [path for path in (ROOT / "README.md", *ROOT.glob("docs/*.md")) if path.exists()]
+COMMANDS = [line for path in DOCUMENTS for line in shown(path.read_text())]
+FIRST_LINES = [
+    line[line.index("litgan") :] for line in (path.read_text().splitlines()[0] for path in RECIPES)
+]
+
+
+@pytest.mark.parametrize("line", dict.fromkeys([*COMMANDS, *FIRST_LINES]))
+def test_command_parses(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    check(line, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "litgan fit --config configs/absent.yaml",
+        "litgan fit --config configs/digits.yaml --trainer.max_stepz 3",
+        "litgan sample runs/last.ckpt --cont 3",
+        "litgan evaluate",
+        "litgan dream runs/last.ckpt",
+    ],
+)
+def test_the_check_itself_finds_faults(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    with pytest.raises((ArgumentError, ValueError)):
+        check(line, monkeypatch)
+
+
+def test_commands_are_found_in_fenced_blocks() -> None:
+    text = "litgan a\n```sh\n$ litgan b \\\n  --c d\npip install e\nlitgan f  # g\n```\n`litgan h`\n"
+    assert [shlex.split(line, comments=True)[1:] for line in shown(text)] == [["b", "--c", "d"], ["f"]]

@@ -1,0 +1,91 @@
+"""Every YAML of configs/ is parsed, built and run for two iterations."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from litgan import cli
+from litgan.loggers import read_metrics
+from litgan.recipe import Recipe
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+RECIPES = sorted(CONFIGS.glob("*.yaml"))
+OVERLAYS = sorted((CONFIGS / "overlays").glob("*.yaml"))
+OFFLINE = {
+    "litgan.data.Digits",
+    "litgan.data.Ring",
+    "litgan.data.Grid",
+}  # a folder stands in for others
+BRIEF = {
+    "trainer.max_steps": 2, "trainer.log_every_n_steps": 1, "trainer.accelerator": "cpu",
+    "trainer.devices": 1, "data.batch_size": 8, "realism.every": 0, "samples.count": 4, "gradients.count": 4,
+    "trainer.enable_progress_bar": "false", "trainer.precision": "32-true",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 12 synthetic colour images."""
+    folder, noise = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
+    for index in range(12):
+        Image.fromarray(noise.integers(0, 256, (40, 36, 3), dtype=np.uint8)).save(folder / f"{index}.png")
+    return folder
+
+
+def stand_in(recipe: dict, pictures: Path) -> list[str]:
+    """Options that put the folder in the place of data that cannot be had offline."""
+    if recipe["data"]["class_path"] in OFFLINE:
+        return []
+    return ["--data", "litgan.data.ImageFolder", "--data.root", str(pictures)]
+
+
+def run(files: list[Path], options: list[str], root: Path) -> list[dict[str, float]]:
+    """Rows of metrics.csv."""
+    brief = [f"--{key}={value}" for key, value in BRIEF.items()]
+    chosen = [part for file in files for part in ("--config", str(file))]
+    cli.main(["fit", *chosen, *options, *brief, f"--trainer.default_root_dir={root}"])
+    (metrics,) = root.glob(f"{files[0].stem}/*/metrics.csv")
+    return read_metrics(metrics)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_recipe_runs(path: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    rows = run([path], stand_in(yaml.safe_load(path.read_text()), pictures), tmp_path)
+    assert [row["images_seen"] for row in rows] == [8, 16]
+    assert all({"loss/generator", "loss/discriminator", "gradient/feedback"} <= row.keys() for row in rows)
+
+
+@pytest.mark.parametrize("path", OVERLAYS, ids=lambda path: path.stem)
+def test_overlay_runs_over_digits(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    rows = run([CONFIGS / "digits.yaml", path], [], tmp_path)
+    assert [row["images_seen"] for row in rows] == [8, 16]
+
+
+@pytest.mark.parametrize("path", OVERLAYS, ids=lambda path: path.stem)
+def test_overlay_is_short_and_changes_what_it_says(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = path.read_text()
+    assert len(text.splitlines()) < 10
+    for stage in ("instantiate_classes", "after_instantiate_classes"):  # its machine may be another
+        monkeypatch.setattr(Recipe, stage, lambda self: None)
+    files = ["--config", str(CONFIGS / "digits.yaml"), "--config", str(path)]
+    config = Recipe([*files, f"--trainer.default_root_dir={tmp_path}"], "validate").config
+    for section, options in yaml.safe_load(text).items():
+        for key, value in options.items():
+            assert config[section][key] == value, f"{section}.{key}"
+
+
+@pytest.mark.parametrize("path", [*RECIPES, *OVERLAYS], ids=lambda path: path.stem)
+def test_the_first_line_is_the_command(path: Path) -> None:
+    first = path.read_text().splitlines()[0]
+    assert re.match(r"# (srun )?litgan fit --config configs/", first)
+    assert str(path.relative_to(CONFIGS.parent)) in first.split()

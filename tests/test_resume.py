@@ -1,0 +1,167 @@
+"""A run that is cut and resumed is the run that was never cut: the same bits everywhere, on the CPU."""
+
+from __future__ import annotations
+
+import shutil
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback
+from torch import nn
+
+from litgan.callbacks import Checkpoint
+from litgan.losses import Relativistic, Wasserstein
+from litgan.networks import DCGANDiscriminator, DCGANGenerator
+from litgan.penalties import R1, R2, WGANGP
+from litgan.schedules import Cosine, Linear, WarmUp
+
+
+class Forgetful(nn.Module):
+    """A critic with dropout: randomness within the networks."""
+
+    def __init__(self, sample_shape: tuple[int, ...], num_classes: int = 0) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(2, 16), nn.Dropout(0.5), nn.SiLU(), nn.Linear(16, 1))
+
+    def forward(self, samples: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
+        return self.layers(samples)
+
+
+CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # options of the GAN, options of the data
+    "within an epoch": ({}, {"samples": 80}),
+    "across an epoch": ({}, {"samples": 40}),  # 5 batches
+    "at an epoch's end": ({}, {"samples": 24}),  # 3 batches
+    "ragged epochs": ({}, {"samples": 39}),  # 4 batches, 7 samples left out of each epoch
+    "2 turns, across epochs": ({"discriminator_turns": 2}, {"samples": 40}),
+    "3 turns": ({"discriminator_turns": 3}, {"samples": 32}),
+    "2 turns, at an epoch's end": ({"discriminator_turns": 2}, {"samples": 24}),
+    "points drawn by a penalty": ({"loss": Wasserstein(), "penalties": [WGANGP(every=2)]}, {}),
+    "lazy penalties": ({"loss": Relativistic(), "penalties": [R1(0.1, every=2), R2(0.1, every=4)]}, {}),
+    "schedules": (
+        {
+            "learning_rate": WarmUp(20, then=Cosine(1.0, 0.1, images=60)),
+            "penalties": [R1(Linear(1.0, 0.0, images=50))],
+            "ema_half_life": Linear(10, 50, images=48),
+        },
+        {},
+    ),
+    "dropout": ({"discriminator": Forgetful}, {}),
+    "labels": ({"num_classes": 8}, {"num_classes": 8}),
+    "momentum": ({"generator_optimizer": partial(torch.optim.SGD, lr=0.01, momentum=0.9)}, {}),
+}
+
+
+class Recorder(Callback):
+    """Keeps the real samples of every turn, and the first batch of what comes next."""
+
+    def __init__(self) -> None:
+        self.batches: list[torch.Tensor] = []
+
+    def on_train_batch_start(self, trainer, gan, batch, batch_idx):
+        self.batches.append(batch[0].clone())
+
+
+def state_of(trainer, gan) -> dict[str, Any]:
+    """All that a run's future depends on, with the next batch and the next latents themselves."""
+    return {
+        "weights": gan.state_dict(),
+        "optimizers": [optimizer.state_dict() for optimizer in trainer.optimizers],
+        "clock": (gan.images_seen, gan.turns, trainer.global_step),
+        "next latents": [gan.latents(gan.noise(name, 8)) for name in ("discriminator", "generator")],
+        "next batch": next(iter(trainer.datamodule.train_dataloader())),
+    }
+
+
+def same(left: Any, right: Any) -> bool:
+    """Equality bit for bit of nested containers."""
+    if isinstance(left, torch.Tensor):
+        return torch.equal(left, right)
+    if isinstance(left, dict):
+        return left.keys() == right.keys() and all(same(left[key], right[key]) for key in left)
+    if isinstance(left, (list, tuple)):
+        return len(left) == len(right) and all(map(same, left, right))
+    return left == right
+
+
+@pytest.fixture
+def run(tiny_gan, tiny_data, make_trainer):
+    """Trains to so many iterations, from the start or a checkpoint: (state, batches seen, trainer)."""
+
+    def train(case, iterations, *, ckpt_path=None, callbacks=()):
+        torch.manual_seed(len(callbacks) + iterations)  # what the process drew before is of no account
+        gan, data, recorder = tiny_gan(**CASES[case][0]), tiny_data(**CASES[case][1]), Recorder()
+        trainer = make_trainer(iterations, callbacks=[recorder, *callbacks])
+        trainer.fit(gan, datamodule=data, ckpt_path=ckpt_path)
+        return state_of(trainer, gan), recorder.batches, trainer
+
+    return train
+
+
+def assert_same(resumed: dict[str, Any], straight: dict[str, Any]) -> None:
+    assert [key for key in straight if not same(straight[key], resumed[key])] == []
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_six_iterations_are_three_and_three(case, run, tmp_path):
+    straight, batches, _ = run(case, 6)
+    _, before, trainer = run(case, 3)
+    trainer.save_checkpoint(tmp_path / "cut.ckpt")
+    resumed, after, _ = run(case, 6, ckpt_path=tmp_path / "cut.ckpt")
+    assert same(before + after, batches)
+    assert_same(resumed, straight)
+
+
+class Keep(Callback):
+    """Copies the last checkpoint away before the iteration after `iterations` begins."""
+
+    def __init__(self, iterations, last, to):
+        self.iterations, self.last, self.to = iterations, last, to
+
+    def on_train_batch_start(self, trainer, gan, *_):
+        if trainer.global_step == self.iterations and not self.to.exists():
+            shutil.copy(self.last, self.to)
+
+
+@pytest.mark.parametrize("cut", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("case", ["across an epoch", "at an epoch's end", "2 turns, across epochs"])
+def test_a_checkpoint_from_the_middle_of_a_run(case, cut, run, tmp_path):
+    save = Checkpoint(every=1, minutes=0, folder=str(tmp_path))
+    keep = Keep(cut, tmp_path / "last.ckpt", tmp_path / "cut.ckpt")
+    straight, batches, _ = run(case, 6, callbacks=[save, keep])
+    resumed, after, _ = run(case, 6, ckpt_path=tmp_path / "cut.ckpt")
+    assert 0 < len(after) < len(batches) and same(after, batches[-len(after) :])
+    assert_same(resumed, straight)
+
+
+def test_resuming_twice(run, tmp_path):
+    straight, _, _ = run("across an epoch", 12)
+    path = None
+    for iterations in (2, 5, 7, 10, 12):
+        resumed, _, trainer = run("across an epoch", iterations, ckpt_path=path)
+        path = tmp_path / f"{iterations}.ckpt"
+        trainer.save_checkpoint(path)
+    assert_same(resumed, straight)
+
+
+def test_convolutions_with_norms_and_labels(tiny_gan, make_trainer, tmp_path):
+    """Running statistics and power iterations are part of the state."""
+    from litgan.data import Digits
+
+    def train(iterations, ckpt_path=None):
+        gan = tiny_gan(
+            generator=partial(DCGANGenerator, latent_dim=4, widths=(8, 4)),
+            discriminator=partial(DCGANDiscriminator, widths=(4, 8), norm="batch", spectral_norm=True),
+            sample_shape=(1, 8, 8),
+            num_classes=10,
+            penalties=[R1(0.1)],
+        )
+        trainer = make_trainer(iterations)
+        trainer.fit(gan, datamodule=Digits(batch_size=8, num_classes=10), ckpt_path=ckpt_path)
+        trainer.save_checkpoint(tmp_path / "cut.ckpt")
+        return state_of(trainer, gan)
+
+    straight = train(6)
+    train(3)
+    assert_same(train(6, tmp_path / "cut.ckpt"), straight)

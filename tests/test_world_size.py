@@ -1,0 +1,150 @@
+"""N ranks compute what one rank computes, and each adversary's gradients travel alone.
+
+One launch of one process and one of two (gloo) run all of `workers.py`; the tests look at what came of it.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+WORKERS = Path(__file__).with_name("workers.py")
+TURNS = ("pictures", "points", "pairs", "encoder", "bf16")
+
+
+def launch(folder: Path, world_size: int) -> list[dict[str, Any]]:
+    """Runs the workers as torchrun would, and returns what each rank saved."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    together = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(world_size)}
+    together |= {"TORCHELASTIC_RUN_ID": "tests", "LOCAL_WORLD_SIZE": str(world_size), "OMP_NUM_THREADS": "1"}
+    ranks = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(world_size)]
+    logs = [(folder / f"{world_size}-{rank}.log").open("w+") for rank in range(world_size)]
+    processes = [
+        subprocess.Popen([sys.executable, WORKERS, folder], env=os.environ | together | rank, stderr=log)
+        for rank, log in zip(ranks, logs, strict=True)
+    ]
+    try:
+        codes = [process.wait(timeout=240) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    for code, log in zip(codes, logs, strict=True):
+        log.seek(0)
+        assert code == 0, log.read()[-3000:]
+    return [torch.load(folder / f"{world_size}-{rank}.pt", weights_only=False) for rank in range(world_size)]
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What one rank computed."""
+    return launch(tmp_path_factory.mktemp("one"), 1)[0]
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What each of two ranks computed."""
+    return launch(tmp_path_factory.mktemp("two"), 2)
+
+
+def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
+    return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
+
+
+def distance(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> float:
+    """The largest relative distance of two weights of the same name."""
+    return max(
+        ((left[name] - right[name]).norm() / right[name].norm().clamp_min(1e-12)).item() for name in right
+    )
+
+
+@pytest.mark.parametrize("scenario", TURNS)
+def test_ranks_draw_together_what_one_draws(scenario, one, two):
+    alone, shares = one[scenario], [rank[scenario] for rank in two]
+    assert alone["clock"] == shares[0]["clock"] == shares[1]["clock"]
+    assert len(alone["latents"]) >= 40 and len(alone["reals"]) >= 20
+    for turn, latents in alone["latents"].items():
+        assert torch.equal(latents, torch.cat([share["latents"][turn] for share in shares])), turn
+    for reals, *parts in zip(alone["reals"], *(share["reals"] for share in shares), strict=True):
+        assert torch.equal(reals, torch.cat(parts))
+
+
+@pytest.mark.parametrize("scenario", [*TURNS, "compressed", "power_sgd"])
+def test_replicas_stay_bit_identical(scenario, two):
+    assert same(two[0][scenario]["weights"], two[1][scenario]["weights"])
+
+
+@pytest.mark.parametrize("scenario", ["pictures", "points", "pairs", "encoder"])
+def test_two_ranks_learn_what_one_learns(scenario, one, two):
+    alone, together = one[scenario]["weights"], two[0][scenario]["weights"]
+    assert list(alone) == list(together)  # the names in checkpoints
+    assert distance(together, alone) < 1e-5
+
+
+def test_two_ranks_measure_what_one_measures(one, two):
+    assert all(abs(value) > 1e-3 for value in one["metrics"].values())
+    assert one["metrics"] == pytest.approx(two[0]["metrics"], rel=1e-6)
+    assert two[0]["metrics"] == two[1]["metrics"]
+
+
+def test_one_device_needs_no_other_recipe(one):
+    assert same(one["points"]["weights"], one["alone"]["weights"])
+
+
+def test_a_turn_sends_the_gradients_of_its_own_network_and_no_byte_more(two):
+    for rank in two:
+        traffic, sizes = rank["pictures"]["traffic"], rank["pictures"]["sizes"]
+        assert traffic == {
+            ("discriminator", "discriminator"): 2 * 20 * sizes["discriminator"],
+            ("generator", "generator"): 20 * sizes["generator"],
+        }
+
+
+def test_micro_batches_are_reduced_once_a_turn(two):
+    traffic, weights = two[0]["pairs"]["traffic"], two[0]["pairs"]["weights"]
+    for name in ("generator", "discriminator"):
+        size = sum(value.nbytes for key, value in weights.items() if key.startswith(f"{name}."))
+        assert traffic[name, name] == 20 * size
+
+
+def test_a_third_network_has_its_own_reducer(two):
+    traffic = two[0]["encoder"]["traffic"]
+    assert set(traffic) == {(name, name) for name in ("generator", "discriminator", "encoder")}
+    assert traffic["encoder", "encoder"] == 20 * 4 * (2 * 4 + 4)
+
+
+def test_the_stock_strategy_computes_the_same_with_twice_the_bytes(two):
+    stock, own = two[0]["stock"]["stock"], two[0]["stock"]["ours"]
+    assert same(stock["weights"], own["weights"])
+    everything, needed = two[0]["stock"]["traffic"]
+    assert 0 < needed <= everything / 2
+
+
+@pytest.mark.parametrize(("scenario", "bound"), [("compressed", 0.02), ("power_sgd", 0.5)])
+def test_communication_hooks_reach_every_reducer(scenario, bound, two):
+    """The encoder's turn touches neither of the others: its scenario tells what is learned uncompressed."""
+    exact, compressed = two[0]["encoder"]["weights"], two[0][scenario]["weights"]
+    for network in ("generator", "discriminator"):
+        of_network = {name: value for name, value in compressed.items() if name.startswith(f"{network}.")}
+        assert 1e-7 < distance(of_network, {name: exact[name] for name in of_network}) < bound
+
+
+@pytest.mark.parametrize(
+    ("what", "sentence"),
+    [
+        ("uneven", "batch_size 9 is global and cannot be shared equally by 2 processes: give 8 or 10."),
+        ("idle", "discriminator.forgotten.weight got no gradient in a turn of discriminator"),
+        ("stock", "give trainer.strategy adversarial_ddp."),
+    ],
+)
+def test_what_two_ranks_cannot_do_is_said_by_both(what, sentence, two):
+    for rank in two:
+        assert sentence in rank["refusals"][what]

@@ -1,0 +1,283 @@
+"""What a rank of the tests of many devices does: `python workers.py FOLDER`, started once for each rank.
+
+Each scenario trains a small GAN with the real Trainer and returns plain data; a rank saves all of
+them in `FOLDER/<world size>-<rank>.pt`. The tests compare one rank's with two ranks'.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, Trainer
+from torch import Tensor, nn
+from torch.distributed.algorithms.ddp_comm_hooks import default_hooks, powerSGD_hook
+
+from litgan import GAN
+from litgan.checkpoints import AtomicCheckpointIO
+from litgan.data import GANDataModule, Ring
+from litgan.losses import Hinge, NonSaturating, Relativistic, Wasserstein
+from litgan.metrics import evaluate
+from litgan.networks import DCGANDiscriminator, DCGANGenerator, MLPDiscriminator, MLPGenerator
+from litgan.noise import Noise, torch_generator
+from litgan.penalties import R1, R2, WGANGP
+from litgan.strategies import AdversarialDDPStrategy, register
+
+WORLD, RANK = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
+ITERATIONS = 20
+ADAM = partial(torch.optim.Adam, lr=1e-3, betas=(0.5, 0.99))
+POINTS = {
+    "generator": partial(MLPGenerator, latent_dim=4, widths=(16,), activation="silu"),
+    "discriminator": partial(MLPDiscriminator, widths=(16,), activation="silu"),
+    "generator_optimizer": ADAM,
+    "discriminator_optimizer": ADAM,
+    "sample_shape": (2,),
+}
+PICTURES = {
+    "generator": partial(DCGANGenerator, latent_dim=8, widths=(16, 8), norm="none"),
+    "discriminator": partial(DCGANDiscriminator, widths=(8, 16), spectral_norm=True),
+    "generator_optimizer": ADAM,
+    "discriminator_optimizer": ADAM,
+    "sample_shape": (1, 8, 8),
+    "num_classes": 3,
+}
+
+
+class Pictures(GANDataModule):
+    """Noise in three classes, 8 x 8."""
+
+    def __init__(self, **common: Any) -> None:
+        super().__init__((1, 8, 8), **common)
+
+    def read(self, split: str) -> tuple[Tensor, Tensor]:
+        pixels = torch.randint(0, 256, (72, 1, 8, 8), generator=torch_generator("pictures"))
+        return pixels.to(torch.uint8), torch.arange(72) % 3
+
+    def decode(self, samples: Tensor) -> Tensor:
+        return samples
+
+
+class Witnessed(GAN):
+    """Keeps the latents that it draws, in order of turns, parts of one turn joined."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.drawn: dict[tuple[int, str], list[Tensor]] = {}
+
+    def latents(self, noise: Any) -> Tensor:
+        latents = super().latents(noise)
+        self.drawn.setdefault((self.turns, self.turn_of), []).append(latents)
+        return latents
+
+
+class Encoding(Witnessed):
+    """Has a third adversary, which learns to find a sample's latents, in a turn of its own."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.encoder = nn.Linear(2, 4)
+
+    def configure_optimizers(self) -> Any:
+        optimizers = [*super().configure_optimizers(), ADAM(self.encoder.parameters())]
+        optimizers[-1].param_groups[0]["base_lr"] = 1e-3
+        return optimizers
+
+    def generator_turn(self, real: Tensor, labels: Tensor | None) -> Any:
+        record = super().generator_turn(real, labels)
+        return record | self.descend("encoder", self.optimizers()[2], self.recover, (real, labels))
+
+    def recover(self, real: Tensor, labels: Tensor | None, noise: Any) -> Any:
+        latents = self.latents(noise)
+        with torch.no_grad():
+            fake = self.generator(latents, labels)
+        error = (self.encoder(fake) - latents).square().mean()
+        return error, {"loss/encoder": error}
+
+
+class HalfIdle(MLPDiscriminator):
+    """Forgets to use one of its layers."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.forgotten = nn.Linear(2, 2)
+
+
+class Reals(Callback):
+    """Keeps the real samples that this rank is shown."""
+
+    def __init__(self) -> None:
+        self.shown: list[Tensor] = []
+
+    def on_train_batch_start(self, trainer: Trainer, gan: GAN, batch: Any, batch_idx: int) -> None:
+        self.shown.append(batch[0].clone())
+
+
+class Traffic(Callback):
+    """Counts the bytes that each reducer sends, by whose turn it is, in a communication hook."""
+
+    def __init__(self) -> None:
+        self.bytes: Counter[tuple[str, str]] = Counter()
+
+    def on_train_start(self, trainer: Trainer, gan: GAN) -> None:
+        model = trainer.strategy.model
+        wrapped = {} if model is gan else {"everything": model}
+        for name, reducer in {**getattr(trainer.strategy, "reducers", {}), **wrapped}.items():
+            reducer.register_comm_hook((gan, name), self.count)
+
+    def count(self, state, bucket):  # torch refuses annotations that are strings
+        gan, name = state
+        self.bytes[gan.turn_of, name] += bucket.buffer().nbytes
+        return default_hooks.allreduce_hook(None, bucket)
+
+
+def train(
+    gan: GAN, data: GANDataModule, *watchers: Callback, strategy: Any = "adversarial_ddp", **options: Any
+) -> dict[str, Any]:
+    """What came of ITERATIONS iterations on all ranks, as plain data."""
+    reals = Reals()
+    trainer = Trainer(
+        max_steps=ITERATIONS, max_epochs=-1, accelerator="cpu", devices=WORLD, strategy=strategy,
+        callbacks=[reals, *watchers], plugins=[AtomicCheckpointIO()], logger=False,
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+        log_every_n_steps=5, **options,
+    )  # fmt: skip
+    trainer.fit(gan, datamodule=data)
+    drawn = {key: torch.cat(parts) for key, parts in getattr(gan, "drawn", {}).items()}
+    return {
+        "weights": {name: value.clone() for name, value in gan.state_dict().items()},
+        "clock": (gan.images_seen, gan.turns, trainer.global_step),
+        "latents": drawn,
+        "reals": reals.shown,
+    }
+
+
+def pictures() -> dict[str, Any]:
+    """Convolutions, spectral norm, projection, lazy R1, several turns, clipping: and every byte counted."""
+    gan = Witnessed(
+        loss=NonSaturating(), penalties=[R1(0.5, every=3)], discriminator_turns=2,
+        clip_grad_norm={"discriminator": 0.2, "generator": 0.1}, **PICTURES,
+    )  # fmt: skip
+    traffic = Traffic()
+    sizes = {
+        name: sum(p.nbytes for p in network.parameters() if p.requires_grad)
+        for name, network in gan.named_children()
+    }
+    return train(gan, Pictures(batch_size=8, num_classes=3), traffic) | {
+        "traffic": traffic.bytes,
+        "sizes": sizes,
+    }
+
+
+def points(**options: Any) -> dict[str, Any]:
+    """A penalty with a pass of its own, on a mixture of real and fake."""
+    gan = Witnessed(loss=Wasserstein(), penalties=[WGANGP()], discriminator_turns=3, **POINTS)
+    return train(gan, Ring(batch_size=12, samples=60), **options)
+
+
+def pairs() -> dict[str, Any]:
+    """A loss that compares real i with fake i, both zero-centred penalties, and micro-batches."""
+    gan = Witnessed(loss=Relativistic(), penalties=[R1(0.1), R2(0.1, every=2)], micro_batches=2, **POINTS)
+    traffic = Traffic()
+    return train(gan, Ring(batch_size=8, samples=40), traffic) | {"traffic": traffic.bytes}
+
+
+def encoder() -> dict[str, Any]:
+    """A third network."""
+    traffic = Traffic()
+    result = train(Encoding(loss=Hinge(), **POINTS), Ring(batch_size=8, samples=40), traffic)
+    return result | {"traffic": traffic.bytes}
+
+
+def bf16() -> dict[str, Any]:
+    """Mixed precision, clipped and penalised."""
+    gan = Witnessed(loss=NonSaturating(), penalties=[R1(0.5)], clip_grad_norm=1.0, **PICTURES)
+    return train(gan, Pictures(batch_size=8, num_classes=3), precision="bf16-mixed")
+
+
+def compressed() -> dict[str, Any]:
+    """Half of the bits of each gradient."""
+    strategy = AdversarialDDPStrategy(ddp_comm_hook=default_hooks.bf16_compress_hook)
+    return train(Witnessed(loss=Hinge(), **POINTS), Ring(batch_size=8, samples=40), strategy=strategy)
+
+
+def power_sgd() -> dict[str, Any]:
+    """Low-rank gradients, with a state for each adversary."""
+    strategy = AdversarialDDPStrategy(
+        ddp_comm_hook=powerSGD_hook.powerSGD_hook,
+        ddp_comm_state=lambda: powerSGD_hook.PowerSGDState(
+            None, start_powerSGD_iter=4, min_compression_rate=1
+        ),
+    )
+    return train(Witnessed(loss=Hinge(), **POINTS), Ring(batch_size=8, samples=40), strategy=strategy)
+
+
+def stock() -> dict[str, Any]:
+    """Lightning's own strategy that looks for unused parameters."""
+    traffic = Traffic()
+    gan = Witnessed(loss=NonSaturating(), **PICTURES)
+    result = train(
+        gan, Pictures(batch_size=8, num_classes=3), traffic, strategy="ddp_find_unused_parameters_true"
+    )
+    own, twin = Traffic(), Witnessed(loss=NonSaturating(), **PICTURES)
+    ours = train(twin, Pictures(batch_size=8, num_classes=3), own)
+    return {"stock": result, "ours": ours, "traffic": (traffic.bytes.total(), own.bytes.total())}
+
+
+def refusal(run: Callable[[], Any]) -> str:
+    """The sentence with which `run` ends."""
+    try:
+        run()
+    except (ValueError, RuntimeError) as error:
+        return str(error)
+    return "nothing was refused"
+
+
+def refusals() -> dict[str, str]:
+    """What two ranks cannot do, and what each of them says."""
+    idle = POINTS | {"discriminator": partial(HalfIdle, widths=(16,))}
+    return {
+        "uneven": refusal(lambda: train(GAN(loss=Hinge(), **POINTS), Ring(batch_size=9, samples=45))),
+        "idle": refusal(lambda: train(GAN(loss=Hinge(), **idle), Ring(batch_size=8, samples=40))),
+        "stock": refusal(
+            lambda: train(GAN(loss=Hinge(), **POINTS), Ring(batch_size=8, samples=40), strategy="ddp")
+        ),
+    }
+
+
+def metrics() -> dict[str, float]:
+    """The evaluation set, drawn and measured by all ranks together."""
+    gan = GAN(loss=Hinge(), **PICTURES)
+
+    def sample(first: int, count: int) -> Tensor:
+        """Near enough to the data for each metric to be neither 0 nor 1."""
+        noise = Noise(0, 0, first, count).uniform(1, 8, 8)
+        return 0.2 * gan.sample(count, first=first) + 1.6 * noise - 0.8
+
+    return evaluate(
+        sample, Pictures(num_classes=3), "digits", count=70, batch_size=8, neighbours_count=30,
+        cache_dir=Path(sys.argv[1]) / f"cache-{WORLD}", rank=RANK, world_size=WORLD,
+    ).values  # fmt: skip
+
+
+def alone() -> dict[str, Any]:
+    """The strategy that Lightning takes for one device."""
+    return points(strategy="auto")
+
+
+BOTH = (pictures, points, pairs, encoder, bf16, metrics)
+ONE, SEVERAL = (alone,), (compressed, power_sgd, stock, refusals)
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")
+    register()
+    scenarios = (*BOTH, *(SEVERAL if WORLD > 1 else ONE))
+    results = {scenario.__name__: scenario() for scenario in scenarios}
+    torch.save(results, Path(sys.argv[1]) / f"{WORLD}-{RANK}.pt")
