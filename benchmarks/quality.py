@@ -35,7 +35,9 @@ Row = dict[str, Any]
 SHOWN = ("metric/fd_fashion", "metric/kid", "metric/precision", "metric/recall")
 
 
-def measure(name: str, minute: float, images: int, sample: Callable[[int, int], Tensor], data: FashionMNIST) -> Row:
+def measure(
+    name: str, minute: float, images: int, sample: Callable[[int, int], Tensor], data: FashionMNIST
+) -> Row:
     report = evaluate(sample, data, "fashion", count=10_000)
     row = {"run": name, "minutes": minute, "images": images, **{key: report.values[key] for key in SHOWN}}
     shown = "  ".join(f"{key.removeprefix('metric/')} {row[key]:.4g}" for key in SHOWN)
@@ -70,7 +72,14 @@ class Watch(Callback):
 
 
 def run_recipe(path: str, minutes: list[float], picture: Path, extra: list[str]) -> list[Row]:
-    quiet = ["--trainer.logger", "false", "--trainer.enable_progress_bar", "false", "--trainer.max_time", "null"]
+    quiet = [
+        "--trainer.logger",
+        "false",
+        "--trainer.enable_progress_bar",
+        "false",
+        "--trainer.max_time",
+        "null",
+    ]
     off = [f"--{part}.every=0" for part in ("realism", "samples", "gradients", "checkpoint")]
     with tempfile.TemporaryDirectory() as folder:
         recipe = Recipe(["--config", path, *quiet, *off, "--trainer.default_root_dir", folder, *extra])
@@ -165,7 +174,9 @@ def run_plain(minutes: list[float], picture: Path, workers: int) -> list[Row]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--minutes", type=float, nargs="+", default=[2, 5, 10])
     parser.add_argument("--recipe", default="configs/fashion_mnist.yaml")
     parser.add_argument("--only", choices=["litgan", "plain"], default=None)
@@ -174,10 +185,16 @@ def main() -> None:
     arguments, extra = parser.parse_known_args()
     rows: list[Row] = []
     if arguments.only != "plain":
-        rows += run_recipe(arguments.recipe, arguments.minutes, arguments.json.with_suffix(".litgan.png"), extra)
+        rows += run_recipe(
+            arguments.recipe, arguments.minutes, arguments.json.with_suffix(".litgan.png"), extra
+        )
     if arguments.only != "litgan":
         rows += run_plain(arguments.minutes, arguments.json.with_suffix(".plain.png"), arguments.workers)
-    machine = {"torch": torch.__version__, "threads": torch.get_num_threads(), "processor": platform.machine()}
+    machine = {
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "processor": platform.machine(),
+    }
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
     arguments.json.write_text(json.dumps({"machine": machine, "rows": rows}, indent=2) + "\n")
 

@@ -154,6 +154,8 @@ def test_verbs(arguments: list[str], parts: list[str], complaint: Complain) -> N
     ("options", "parts"),
     [
         (["--data.resolution=12"], ["DCGANGenerator", "12", "choose another resolution"]),
+        (["--model.generator=torch.nn.Identity"], ["Identity", "latent_dim", "add one"]),
+        (["--model.generator=torch.nn.Linear"], ["The generator cannot be made", "takes these two first"]),
         (["--data.num_classes=4"], ["Digits has 10 classes", "give num_classes 10"]),
         (["--data.batch_size=5000"], ["batch_size 5000", "give at most 1797"]),
         (["--realism.every=64", "--realism.count=3"], ["3 is too small for count", "at least 6"]),

@@ -346,3 +346,9 @@ def test_samples_are_the_averages_and_repeatable(tiny_gan, tiny_data, make_train
     assert not torch.allclose(samples, gan.sample(20, seed=2))
     in_turn = gan.ema.average(latents[:4], torch.tensor([2, 5, 2, 5]))
     torch.testing.assert_close(gan.sample(4, 1, [2, 5]), in_turn)
+
+
+def test_lazy_penalties_are_logged_though_silent_at_the_logging_point(tiny_gan, tiny_data, make_trainer):
+    gan = tiny_gan(penalties=[R1(weight=1.0, every=5)])  # in the first turn of three, and the third is logged
+    make_trainer(3, log_every_n_steps=3).fit(gan, datamodule=tiny_data())
+    assert gan.latest["penalty/r1"] > 0

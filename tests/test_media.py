@@ -7,25 +7,25 @@ import pytest
 import torch
 from PIL import Image
 
-from litgan.media import GAP, PLANE, Images, Points, save_png, signed_heat, stack, tile
+from litgan.media import GAP, PLANE, SMALLEST_TILE, Images, Points, save_png, signed_heat, stack, tile
 
 
 def test_a_grid_holds_the_samples_row_by_row() -> None:
-    pixels = torch.randint(0, 256, (5, 3, 40, 40), dtype=torch.uint8)
+    pixels = torch.randint(0, 256, (5, 3, 80, 80), dtype=torch.uint8)
     picture = Images(pixels).picture(columns=3)
-    assert picture.shape == (2 * 40 + GAP, 3 * 40 + 2 * GAP, 3)
+    assert picture.shape == (2 * 80 + GAP, 3 * 80 + 2 * GAP, 3)
     for index in range(5):
-        top, left = index // 3 * (40 + GAP), index % 3 * (40 + GAP)
-        assert torch.equal(picture[top : top + 40, left : left + 40], pixels[index].permute(1, 2, 0))
-    assert (picture[40 + GAP :, 2 * (40 + GAP) :] == 255).all(), "the place of the sixth is white"
+        top, left = index // 3 * (80 + GAP), index % 3 * (80 + GAP)
+        assert torch.equal(picture[top : top + 80, left : left + 80], pixels[index].permute(1, 2, 0))
+    assert (picture[80 + GAP :, 2 * (80 + GAP) :] == 255).all(), "the place of the sixth is white"
 
 
 def test_small_grey_images_are_enlarged_pixel_by_pixel() -> None:
     pixels = torch.randint(0, 256, (1, 1, 8, 8), dtype=torch.uint8)
-    picture = Images(pixels).picture()
-    assert picture.shape == (32, 32, 3)
-    assert torch.equal(picture[::4, ::4, 0], pixels[0, 0])
-    assert torch.equal(picture[3::4, 3::4, 2], pixels[0, 0])
+    picture, scale = Images(pixels).picture(), SMALLEST_TILE // 8
+    assert picture.shape == (SMALLEST_TILE, SMALLEST_TILE, 3)
+    assert torch.equal(picture[::scale, ::scale, 0], pixels[0, 0])
+    assert torch.equal(picture[scale - 1 :: scale, scale - 1 :: scale, 2], pixels[0, 0])
 
 
 @pytest.mark.parametrize("pixels", [torch.zeros(2, 1, 8, 8), torch.zeros(2, 2, 8, 8, dtype=torch.uint8)])
@@ -42,10 +42,10 @@ def test_heat_is_red_above_zero_blue_below_and_white_at_it() -> None:
 
 
 def test_feedback_stands_below_its_samples() -> None:
-    pixels = torch.zeros(4, 1, 32, 32, dtype=torch.uint8)
-    feedback = torch.ones(4, 1, 32, 32)
+    side = SMALLEST_TILE
+    pixels, feedback = torch.zeros(4, 1, side, side, dtype=torch.uint8), torch.ones(4, 1, side, side)
     picture = Images(pixels).criticised(feedback, columns=2)
-    rows = [picture[top + 5, 5].tolist() for top in range(0, picture.shape[0], 32 + GAP)]
+    rows = [picture[top + 5, 5].tolist() for top in range(0, picture.shape[0], side + GAP)]
     assert rows == [[0, 0, 0], [255, 0, 0], [0, 0, 0], [255, 0, 0]]
 
 

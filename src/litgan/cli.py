@@ -74,16 +74,19 @@ NOISE = (
     "The number of training batches .* is smaller than the logging interval",  # we log by the run
     "Total length of .* across ranks is zero",  # there is no validation in the middle of a fit
     "Found .* module.* in eval mode",  # the generator's average
+    "Grad strides do not match bucket view strides",  # DDP, of one-channel convolutions in channels_last
     "You're resuming from a checkpoint that ended before the epoch",  # our loaders follow the run's clock
 )
 
 
 def fit(arguments: list[str]) -> None:
     from litgan.recipe import Recipe
-    from litgan.summary import summarise
+    from litgan.summary import introduce, summarise
 
     recipe = Recipe(arguments)
     with recipe.running():
+        if recipe.trainer.is_global_zero:
+            print(introduce(recipe.trainer, recipe.model, recipe.folder.path), flush=True)
         recipe.trainer.fit(recipe.model, datamodule=recipe.datamodule, ckpt_path=recipe.ckpt_path)
         if recipe.trainer.is_global_zero:
             print(summarise(recipe.trainer, recipe.folder.path))

@@ -20,7 +20,7 @@ from litgan.losses import AdversarialLoss
 from litgan.noise import Noise, derive_seed
 from litgan.penalties import Penalty
 from litgan.precision import in_full_range, scale_each_adversary, scales
-from litgan.sampling import check_networks, draw_samples
+from litgan.sampling import check_networks, draw_samples, make_network
 from litgan.schedules import Schedule, value_at
 
 Record: TypeAlias = dict[str, Tensor]  # what a turn tells of itself, still on its device
@@ -80,8 +80,8 @@ class GAN(LightningModule):
         self.sample_shape, self.num_classes, self.seed = tuple(sample_shape), num_classes, seed
         with torch.random.fork_rng(devices=[]):  # equal seeds give equal weights, whatever ran before
             torch.manual_seed(seed)
-            self.generator = generator(self.sample_shape, num_classes)
-            self.discriminator = discriminator(self.sample_shape, num_classes)
+            self.generator = make_network("generator", generator, self.sample_shape, num_classes)
+            self.discriminator = make_network("discriminator", discriminator, self.sample_shape, num_classes)
         check_networks(self.generator, self.discriminator, self.sample_shape, num_classes)
         if len(self.sample_shape) == 3:  # images: the memory layout in which convolutions run fastest
             self.to(memory_format=torch.channels_last)
@@ -95,6 +95,7 @@ class GAN(LightningModule):
         self.turns = 0  # turns of the discriminator since the run began
         self.recipe: dict[str, Any] = {}  # plain data from which a checkpoint alone rebuilds the run
         self.images_per_iteration = 0
+        self.told: Record = {}  # what each turn last told of itself; lazy penalties are silent in most
         self.latest: dict[str, float] = {}  # what was last recorded, for the progress bar
         self.seconds_aside = 0.0  # spent on pictures, metrics and checkpoints, not on training
 
@@ -109,6 +110,7 @@ class GAN(LightningModule):
         if (self.turns + 1) % self.discriminator_turns == 0:
             record |= self.generator_turn(real, labels)
         self.turns += 1
+        self.told |= record
         return record
 
     def discriminator_turn(self, real: Tensor, labels: Tensor | None) -> Record:
@@ -197,6 +199,8 @@ class GAN(LightningModule):
                 optimizer.step()
             else:
                 self.trainer.strategy.optimizer_step(optimizer.optimizer, lambda: None)
+        if len(records) == 1:
+            return records[0]
         return {key: torch.stack([record[key] for record in records]).mean() for key in records[0]}
 
     def noise(self, name: str, count: int) -> Noise:
@@ -248,7 +252,7 @@ class GAN(LightningModule):
 
     def on_train_batch_end(self, outputs: Record, batch: Any, batch_idx: int) -> None:
         if self.iteration_ends and self.trainer.global_step % self.trainer.log_every_n_steps == 0:
-            tracking.record(self.trainer, {**outputs, **scales(self.trainer)})
+            tracking.record(self.trainer, {**self.told, **scales(self.trainer)})
 
     @property
     def iteration_ends(self) -> bool:

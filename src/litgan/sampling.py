@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,27 @@ from torch import Tensor, nn
 from litgan.noise import Noise
 
 CHUNK = 250  # samples a forward pass
+
+
+def make_network(
+    role: str, factory: Callable[..., nn.Module], sample_shape: tuple[int, ...], num_classes: int
+) -> nn.Module:
+    """The network that `factory` makes of the data's shape and number of classes.
+
+    Raises:
+        ValueError: one sentence that names the network, if it cannot be made so.
+    """
+    try:
+        network = factory(sample_shape, num_classes)
+    except (TypeError, RuntimeError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise ValueError(
+            f"The {role} cannot be made from (sample_shape, num_classes) = {sample_shape, num_classes} "
+            f"({reason}): give a network whose constructor takes these two first."
+        ) from error
+    if not isinstance(network, nn.Module):
+        raise ValueError(f"The {role} is a {type(network).__name__}: give a class of networks (nn.Module).")
+    return network
 
 
 def check_networks(

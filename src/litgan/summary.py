@@ -8,7 +8,19 @@ from typing import Any
 from lightning.pytorch import Trainer
 
 from litgan.callbacks import Checkpoint, Realism, Samples
+from litgan.gan import GAN
 from litgan.loggers import CLOCK, WandbLogger, read_metrics
+
+
+def introduce(trainer: Trainer, gan: GAN, folder: Path) -> str:
+    """One line before the first step: which networks, on what, in which precision, kept where."""
+    sizes = [
+        sum(weight.numel() for weight in network.parameters())
+        for network in (gan.generator, gan.discriminator)
+    ]
+    devices = f"{trainer.world_size} x {trainer.strategy.root_device.type}"
+    millions = " + ".join(f"{size / 1e6:.2f} M" for size in sizes)
+    return f"training {millions} parameters on {devices}, precision {trainer.precision}, in {folder}"
 
 
 def summarise(trainer: Trainer, folder: Path) -> str:
@@ -66,7 +78,7 @@ def draw_curves(metrics: Path, path: Path) -> Path:
         axes.set(title=title, xlabel=CLOCK, yscale=scale)
         axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-        if keys:
+        if axes.lines:
             axes.legend(frameon=False, fontsize=8)
     figure.savefig(path, dpi=110)
     return path
