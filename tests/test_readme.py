@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import re
 import shlex
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -77,3 +78,12 @@ def test_the_check_itself_finds_faults(line: str, monkeypatch: pytest.MonkeyPatc
 def test_commands_are_found_in_fenced_blocks() -> None:
     text = "litgan a\n```sh\n$ litgan b \\\n  --c d\npip install e\nlitgan f  # g\n```\n`litgan h`\n"
     assert [shlex.split(line, comments=True)[1:] for line in shown(text)] == [["b", "--c", "d"], ["f"]]
+
+
+def test_the_step_that_the_readme_quotes_is_the_one_that_runs() -> None:
+    code = (ROOT / "src/litgan/gan.py").read_text()
+    quoted = next(
+        block for block in FENCE.findall((ROOT / "README.md").read_text()) if "training_step" in block
+    )
+    for method in quoted.strip().split("\n\n"):
+        assert textwrap.indent(method, "    ") in code

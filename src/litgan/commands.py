@@ -53,6 +53,8 @@ def evaluate(
 ) -> dict[str, object]:
     """Measures a checkpoint against its data; the last line of stdout is one JSON object.
 
+    With the digits or fashion extractor it holds the share of each class among the samples, too.
+
     Args:
         ckpt: the checkpoint.
         count: samples to draw, and reals to compare with (at most as many as there are).
@@ -71,11 +73,8 @@ def evaluate(
         count=count, device=device, split=split,
     )  # fmt: skip
     weights = "raw" if raw_weights else "ema"
-    result = {
-        **report.values,
-        "images_seen": gan.images_seen,
-        "protocol": {**report.protocol, "weights": weights},
-    }
+    result = {**report.record(), "images_seen": gan.images_seen}
+    result["protocol"] = {**report.protocol, "weights": weights}
     if out:
         Path(out).parent.mkdir(parents=True, exist_ok=True)
         Path(out).write_text(json.dumps(result, indent=2) + "\n")
