@@ -1,6 +1,6 @@
 """What data parallelism costs a GAN: bytes an iteration by reducer, step times, and a projection.
 
-    python benchmarks/communication.py [--iterations 12] [--rounds 2] [--out communication.json]
+    python benchmarks/communication.py [--iterations 12] [--rounds 2] [--out FILE]
 
 Two processes on this machine (gloo, loopback) train the same GAN under Lightning's
 `ddp_find_unused_parameters_true` and under `adversarial_ddp`, in turns A B A B. Bytes are counted in a
@@ -216,7 +216,7 @@ def main() -> None:
     )
     parser.add_argument("--iterations", type=int, default=12, help="an A or B block, at least 2")
     parser.add_argument("--rounds", type=int, default=2, help="of A and B")
-    parser.add_argument("--out", type=Path, default=Path("communication.json"))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/communication.json"))
     parser.add_argument(
         "--alone",
         type=float,

@@ -262,3 +262,21 @@ def test_the_name_appears_only_with_the_whole_content(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda number: (sync(number), seen.append(("on disk", path.exists()))))
     AtomicCheckpointIO().save_checkpoint({"litgan": {}, "state_dict": {}}, path)
     assert seen == [("written", False), ("on disk", False)] and path.exists()
+
+
+@pytest.mark.parametrize("nested", ["os.system", "subprocess.check_output"])
+def test_a_function_hidden_among_the_options_is_refused(nested):
+    recipe = {"class_path": "litgan.data.Ring", "init_args": {"modes": 8, "deep": [{"options": nested}]}}
+    with pytest.raises(ValueError, match=f"{nested}, which is no class: do not trust it"):
+        checkpoints.build_data({"litgan": {"recipe": {"data": recipe}}, "state_dict": {}})
+
+
+def test_an_extractor_of_ones_own_comes_back_from_the_recipe():
+    recipe = {"extractor": {"class_path": "litgan.metrics.features.Classifier", "init_args": {
+        "name": "mine", "size": 8, "widths": [8], "num_classes": 3}}}  # fmt: skip
+    network = checkpoints.build_extractor({"litgan": {"recipe": {"realism": recipe}}, "state_dict": {}})
+    assert network.name == "mine" and network.size == 8
+    assert (
+        checkpoints.build_extractor({"litgan": {"recipe": {"realism": {"extractor": "digits"}}}}).name
+        == "digits"
+    )

@@ -76,7 +76,9 @@ def test_a_run_lives_in_one_folder(run: Finished) -> None:
 
 def test_the_resolved_recipe_runs_again(run: Finished, tmp_path: Path) -> None:
     resolved = run.folder / "config.yaml"
-    recipe = Recipe(["--config", str(resolved), f"--trainer.default_root_dir={tmp_path}"], "validate")
+    recipe = Recipe(["--config", str(resolved)], "validate")
+    assert recipe.folder.path.parent == run.folder.parent  # beside the first, not inside
+    assert recipe.ckpt_path is None
     assert recipe.config.model.generator.init_args.widths == [8, 8]
     assert recipe.config.trainer.max_steps == 4
     assert recipe.name == "digits"

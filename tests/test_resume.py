@@ -165,3 +165,15 @@ def test_convolutions_with_norms_and_labels(tiny_gan, make_trainer, tmp_path):
     straight = train(6)
     train(3)
     assert_same(train(6, tmp_path / "cut.ckpt"), straight)
+
+
+def test_a_resumed_run_takes_the_learning_rates_of_its_recipe(tiny_gan, tiny_data, make_trainer, tmp_path):
+    """The remedy that a stopped run names, lower learning rates, must be one."""
+    first = make_trainer(2)
+    first.fit(tiny_gan(), datamodule=tiny_data())
+    first.save_checkpoint(tmp_path / "cut.ckpt")
+    slower = tiny_gan(generator_optimizer=partial(torch.optim.Adam, lr=1e-5))
+    second = make_trainer(3)
+    second.fit(slower, datamodule=tiny_data(), ckpt_path=tmp_path / "cut.ckpt")
+    rates = [optimizer.param_groups[0]["lr"] for optimizer in second.optimizers]
+    assert rates == [1e-5, 1e-3]

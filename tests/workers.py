@@ -85,9 +85,7 @@ class Encoding(Witnessed):
         self.encoder = nn.Linear(2, 4)
 
     def configure_optimizers(self) -> Any:
-        optimizers = [*super().configure_optimizers(), ADAM(self.encoder.parameters())]
-        optimizers[-1].param_groups[0]["base_lr"] = 1e-3
-        return optimizers
+        return [*super().configure_optimizers(), ADAM(self.encoder.parameters())]
 
     def generator_turn(self, real: Tensor, labels: Tensor | None) -> Any:
         record = super().generator_turn(real, labels)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from torch import nn
 if TYPE_CHECKING:
     from litgan.data import GANDataModule
     from litgan.gan import GAN
+    from litgan.metrics import FeatureExtractor
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -97,6 +99,18 @@ def build_data(checkpoint: dict[str, Any]) -> GANDataModule:
     return _instantiate(GANDataModule, _recipe(checkpoint, "data"), subclass=True)
 
 
+def build_extractor(checkpoint: dict[str, Any]) -> FeatureExtractor:
+    """The feature extractor with which the checkpoint's run measured itself."""
+    from litgan.metrics import FeatureExtractor, extractor
+
+    chosen = _recipe(checkpoint, "realism")["extractor"]
+    return (
+        extractor(chosen)
+        if isinstance(chosen, str)
+        else _instantiate(FeatureExtractor, chosen, subclass=True)
+    )
+
+
 def _recipe(checkpoint: dict[str, Any], part: str) -> dict[str, Any]:
     recipe = checkpoint["litgan"]["recipe"].get(part)
     if not recipe:
@@ -104,27 +118,23 @@ def _recipe(checkpoint: dict[str, Any], part: str) -> dict[str, Any]:
             f"The checkpoint carries no recipe for its {part}, for its run was not started by `litgan fit`: "
             "pass the constructor's arguments to GAN.load_from_checkpoint."
         )
-    for name, value in recipe.items():  # a dotted name where a class belongs would be called as a function
-        if name != "class_path" and isinstance(value, str) and "." in value:
-            raise ValueError(
-                f"The checkpoint's recipe gives {value} as {name}, which is no class: do not trust it."
-            )
     _check_classes(recipe)
     return recipe
 
 
 def _check_classes(node: Any) -> None:
-    """Refuses a recipe that names a function to call instead of a class to build."""
+    """Refuses a recipe that names a function, which would be called, where a class or a value belongs.
+
+    To find out, packages that are installed here and named there are imported.
+    """
     if isinstance(node, dict):
         if "class_path" in node:
-            module, _, name = str(node["class_path"]).rpartition(".")
-            try:
-                found = getattr(__import__(module, fromlist=[name]), name)
-            except (ImportError, AttributeError, ValueError):
+            found = _named(str(node["class_path"]))
+            if found is None:
                 raise ValueError(
                     f"The checkpoint needs the class {node['class_path']}, which cannot be imported: "
                     "install the package that it was trained with."
-                ) from None
+                )
             if not isinstance(found, type):
                 raise ValueError(
                     f"The checkpoint's recipe names {node['class_path']}, which is no class: do not trust it."
@@ -134,6 +144,19 @@ def _check_classes(node: Any) -> None:
     elif isinstance(node, list):
         for value in node:
             _check_classes(value)
+    elif isinstance(node, str) and callable(found := _named(node)) and not isinstance(found, type):
+        raise ValueError(f"The checkpoint's recipe names {node}, which is no class: do not trust it.")
+
+
+def _named(path: str) -> Any:
+    """What a dotted path leads to, if to anything that is installed."""
+    module, _, name = path.rpartition(".")
+    if not all(part.isidentifier() for part in path.split(".")) or not module:
+        return None
+    try:
+        return getattr(importlib.import_module(module), name, None)
+    except ImportError:
+        return None
 
 
 def _instantiate(cls: type, config: dict[str, Any], subclass: bool = False) -> Any:
@@ -145,7 +168,9 @@ def _instantiate(cls: type, config: dict[str, Any], subclass: bool = False) -> A
     else:
         parser.add_class_arguments(cls, "it")
     try:  # of a copy: the parser writes its own objects into what it reads
-        return parser.instantiate_classes(parser.parse_object({"it": copy.deepcopy(config)})).it
+        parsed = parser.parse_object({"it": copy.deepcopy(config)})
+        build = getattr(parser, "instantiate", None) or parser.instantiate_classes  # its name before 4.50
+        return build(parsed).it
     except ArgumentError as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"The checkpoint's recipe does not fit this version of litgan: {reason}") from error

@@ -66,8 +66,7 @@ def evaluate(
     checkpoint = checkpoints.read(ckpt)
     device = best_device()
     gan, data = GAN.load_from_checkpoint(ckpt, map_location=device), checkpoints.build_data(checkpoint)
-    name = extractor or checkpoint["litgan"]["recipe"].get("realism", {}).get("extractor", "inception")
-    network = find_extractor(name).to(device)
+    network = (find_extractor(extractor) if extractor else checkpoints.build_extractor(checkpoint)).to(device)
     report = measure(
         lambda first, size: gan.sample(size, first=first, raw=raw_weights), data, network,
         count=count, device=device, split=split,

@@ -219,8 +219,7 @@ class GAN(LightningModule):
             make(parameter for parameter in network.parameters() if parameter.requires_grad)
             for make, network in zip(self.optimizer_factories, networks, strict=True)
         ]
-        for group in (group for optimizer in optimizers for group in optimizer.param_groups):
-            group["base_lr"] = group["lr"]
+        self.base_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
         return optimizers
 
     @property
@@ -250,6 +249,15 @@ class GAN(LightningModule):
                 "build the GAN with the data's sample_shape, or change the data's resolution or channels."
             )
 
+    def on_train_start(self) -> None:
+        """A resumed run takes the learning rates of its recipe, not of its checkpoint: they may be new."""
+        for optimizer in self.trainer.optimizers:  # those that a subclass added keep their own
+            for group in optimizer.param_groups:
+                group.setdefault("base_lr", group["lr"])
+        for optimizer, rates in zip(self.trainer.optimizers, self.base_rates, strict=False):
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["base_lr"] = rate
+
     def on_train_batch_end(self, outputs: Record, batch: Any, batch_idx: int) -> None:
         if self.iteration_ends and self.trainer.global_step % self.trainer.log_every_n_steps == 0:
             tracking.record(self.trainer, {**self.told, **scales(self.trainer)})
@@ -268,7 +276,7 @@ class GAN(LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """What the discriminator makes of real samples; the realism callback adds the distances."""
         real, labels = batch
-        self.log("logits/held_out", self.discriminator(real, labels).float().mean(), batch_size=len(real))
+        self.log("logits/real", self.discriminator(real, labels).float().mean(), batch_size=len(real))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["litgan"] = {

@@ -104,6 +104,8 @@ class Recipe(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         root, wanted = self.config.trainer.default_root_dir, self.config.ckpt_path
+        self.config.ckpt_path = None  # config.yaml, run again, starts a run anew beside this one
+        self.written = self.parser.dump(self.config)
         self.folder = runs.new_run(root, self.name)
         self.ckpt_path = runs.find_checkpoint(wanted, root, self.name) if wanted else None
         self.resumed_at = 0
@@ -150,7 +152,7 @@ class Recipe(LightningCLI):
             "precision": resolved["trainer"]["precision"],
         }  # fmt: skip
         if self.verb == "fit" and rank_zero_only.rank == 0:
-            (self.folder.path / "config.yaml").write_text(self.parser.dump(self.config))
+            (self.folder.path / "config.yaml").write_text(self.written)
             for logger in self.trainer.loggers:
                 logger.log_hyperparams(resolved)
         if torch.cuda.is_available():

@@ -63,4 +63,4 @@ def test_validation_measures_too(digits_gan: Make, digits: Digits, make_trainer:
     found = make_trainer(1, callbacks=[realism]).validate(digits_gan(), datamodule=digits, verbose=False)
     assert realism.report is not None
     assert found[0]["metric/fd_digits"] == pytest.approx(realism.report.values["metric/fd_digits"])
-    assert "logits/held_out" in found[0]
+    assert "logits/real" in found[0]

@@ -59,6 +59,8 @@ class Checkpoint(LightningCheckpoint):
         taken its turns of it already.
         """
         if trainer.world_size == 1 and trainer.state.fn == "fit" and self.ended[0] != self.saved_at:
+            if gan.iteration_ends and gan.turns > self.ended[1]:
+                self.ended = (gan.images_seen, gan.turns)
             gan.images_seen, gan.turns = self.ended
             if is_finite(gan):
                 self.save_last(trainer, gan)
