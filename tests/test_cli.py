@@ -178,3 +178,26 @@ def test_the_command_runs_as_a_module(run: Finished, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "litgan", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, f"{tmp_path / 'samples_seed0.png'}\n"), done.stderr
+
+
+def test_interpolate_walks_in_a_circle(run: Finished, tmp_path: Path) -> None:
+    """Every picture is a sample of its own, and the corners are the first samples of the same seed."""
+    out = tmp_path / "deep" / "loop.gif"
+    cli.main(
+        ["interpolate", run.checkpoint, "--out", str(out), "--points", "3", "--steps", "4", "--seed", "1"]
+    )
+    film = Image.open(out)
+    assert film.n_frames == 12 and film.info["loop"] == 0
+    samples = GAN.load_from_checkpoint(run.checkpoint).sample(3, seed=1, labels=[0])
+    corners = [Digits().decode(one[None]).picture().numpy().astype(float) for one in samples]
+    for corner in range(3):
+        film.seek(4 * corner)
+        errors = [np.abs(np.array(film.convert("RGB")) - expected).max() for expected in corners]
+        assert errors[corner] <= 8  # of 255: a GIF's palette
+        assert min(errors[:corner] + errors[corner + 1 :]) > 16
+
+
+def test_a_walk_needs_two_points(run: Finished, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["interpolate", run.checkpoint, "--points", "1"])
+    assert "goes nowhere: give at least 2 and 1" in capsys.readouterr().err

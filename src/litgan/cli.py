@@ -17,6 +17,7 @@ USAGE = """litgan: adversarial training with PyTorch Lightning
   litgan validate  --config RECIPE --ckpt_path C  measure a checkpoint with the recipe's Trainer
   litgan sample    CKPT --count 64 --out DIR      draw from a checkpoint
   litgan evaluate  CKPT --count 10000             distances to the data, as JSON
+  litgan interpolate CKPT --out loop.gif          a walk through the latents
 
 `litgan VERB --help` tells all options of a verb."""
 
@@ -139,4 +140,5 @@ VERBS: dict[str, Callable[[list[str]], None]] = {
     "validate": validate,
     "sample": command("sample"),
     "evaluate": command("evaluate"),
+    "interpolate": command("interpolate"),
 }

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import torch
 
-from litgan import checkpoints
+from litgan import checkpoints, sampling
 from litgan.gan import GAN
+from litgan.media import save_gif
 from litgan.metrics import evaluate as measure
 from litgan.metrics import extractor as find_extractor
+from litgan.noise import Noise
 
 
 def sample(
@@ -79,6 +81,42 @@ def evaluate(
         Path(out).write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps(result))
     return result
+
+
+def interpolate(
+    ckpt: str,
+    out: str = "loop.gif",
+    points: int = 6,
+    steps: int = 12,
+    seed: int = 0,
+    label: int | None = None,
+    raw_weights: bool = False,
+) -> None:
+    """Walks through the latents of a checkpoint and back to the start: one animated GIF, without an end.
+
+    Args:
+        ckpt: the checkpoint.
+        out: GIF to write.
+        points: latents to walk through, along great circles.
+        steps: pictures from one to the next.
+        seed: of these latents; they are the first ones of `litgan sample`.
+        label: class that is shown; the first if left out.
+        raw_weights: take the weights of the last step instead of their average.
+    """
+    if points < 2 or steps < 1:
+        raise ValueError(f"A walk of {points} points and {steps} steps goes nowhere: give at least 2 and 1.")
+    checkpoint = checkpoints.read(ckpt)
+    gan, data = GAN.load_from_checkpoint(ckpt, map_location=best_device()), checkpoints.build_data(checkpoint)
+    network = gan.generator if raw_weights else gan.ema.average
+    corners = Noise(seed, 0, 0, points, "sample", gan.device).normal(network.latent_dim)  # type: ignore[arg-type]
+    arcs = [
+        sampling.interpolate(*pair, steps + 1)[:-1] for pair in zip(corners, corners.roll(-1, 0), strict=True)
+    ]
+    labels = sampling.choose_labels(label if label is None else [label], 0, points * steps, gan.num_classes)
+    if label is None and labels is not None:
+        labels = torch.zeros_like(labels)
+    samples = sampling.generate(network, torch.cat(arcs), labels).cpu()
+    print(save_gif([data.decode(one[None]).picture() for one in samples], Path(out)))
 
 
 def parse_labels(labels: str | None) -> list[int] | None:

@@ -143,3 +143,13 @@ def save_png(picture: Tensor, path: Path) -> Path:
     Image.fromarray(picture.cpu().numpy()).save(partial, format="PNG")
     os.replace(partial, path)
     return path
+
+
+def save_gif(pictures: list[Tensor], path: Path, milliseconds: int = 80) -> Path:
+    """Writes pictures [H, W, 3] of one size as an endless animation, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    first, *others = [Image.fromarray(picture.cpu().numpy()) for picture in pictures]
+    partial = path.with_name(f".{path.name}.partial")
+    first.save(partial, format="GIF", save_all=True, append_images=others, duration=milliseconds, loop=0)
+    os.replace(partial, path)
+    return path
