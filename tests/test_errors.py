@@ -171,6 +171,11 @@ def test_what_does_not_fit(options: list[str], parts: list[str], fit: Complain) 
     assert all(part in sentence for part in parts), sentence
 
 
+def test_a_recipe_that_does_not_fit_leaves_no_run_folder(fit: Complain, tmp_path: Path) -> None:
+    fit("--data.resolution=12")
+    assert not (tmp_path / "runs").exists()
+
+
 def write(path: Path, mode: str = "RGB", size: int = 16) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     channels = () if mode == "L" else (3,)

@@ -114,12 +114,12 @@ class Recipe(LightningCLI):
             same = self.folder.path.with_name(saved["recipe"].get("run_id", self.folder.run_id))
             self.folder = runs.run_of(self.ckpt_path) or runs.RunFolder(same)
             self.resumed_at = saved["images_seen"]
-        if self.verb == "fit" and rank_zero_only.rank == 0:
-            self.folder.create()
         self.config.trainer.default_root_dir = str(self.folder.path)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         strategies.register()
+        if self.verb == "fit" and rank_zero_only.rank == 0:  # the networks fit the data: the run can begin
+            self.folder.create()
         config = self._get(self.config_init, "trainer")
         if self.verb != "fit":
             kwargs["logger"] = False
