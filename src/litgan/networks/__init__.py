@@ -6,5 +6,13 @@ says whether the samples of a training batch influence each other.
 
 from litgan.networks.dcgan import DCGANDiscriminator, DCGANGenerator
 from litgan.networks.mlp import MLPDiscriminator, MLPGenerator
+from litgan.networks.resnet import ResNetDiscriminator, ResNetGenerator
 
-__all__ = ["DCGANDiscriminator", "DCGANGenerator", "MLPDiscriminator", "MLPGenerator"]
+__all__ = [
+    "DCGANDiscriminator",
+    "DCGANGenerator",
+    "MLPDiscriminator",
+    "MLPGenerator",
+    "ResNetDiscriminator",
+    "ResNetGenerator",
+]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 Activation = Literal["relu", "leaky_relu", "silu"]
-Initialisation = Literal["dcgan", "he"]
+Initialisation = Literal["dcgan", "he", "glorot", "orthogonal"]
 NormKind = Literal["none", "batch", "group", "pixel"]
 
 SLOPE = 0.2  # of leaky ReLU below zero; Radford et al. 2016, section 3
@@ -37,6 +37,20 @@ class PixelNorm(nn.Module):
         return (wide * wide.square().mean(1, keepdim=True).add(1e-8).rsqrt()).to(maps.dtype)
 
 
+def normaliser(kind: NormKind, channels: int, *, affine: bool) -> nn.Module:
+    """A layer that normalises maps [B, C, H, W]; `affine` asks for gains and biases, if the kind has any."""
+    if kind == "batch":
+        return nn.BatchNorm2d(channels, affine=affine)
+    if kind == "group":
+        groups = math.gcd(channels, max(1, channels // GROUP))
+        return nn.GroupNorm(groups, channels, affine=affine)
+    if kind == "pixel":
+        return PixelNorm()
+    if kind == "none":
+        return nn.Identity()
+    raise ValueError(f"There is no norm {kind!r}: choose none, batch, group or pixel.")
+
+
 class Norm(nn.Module):
     """Normalises feature maps [B, C, H, W]; with classes, the gain and bias are the class's own.
 
@@ -56,18 +70,7 @@ class Norm(nn.Module):
     def __init__(self, kind: NormKind, channels: int, num_classes: int = 0) -> None:
         super().__init__()
         shared = num_classes == 0
-        self.normalise: nn.Module
-        if kind == "batch":
-            self.normalise = nn.BatchNorm2d(channels, affine=shared)
-        elif kind == "group":
-            groups = math.gcd(channels, max(1, channels // GROUP))
-            self.normalise = nn.GroupNorm(groups, channels, affine=shared)
-        elif kind == "pixel":
-            self.normalise = PixelNorm()
-        elif kind == "none":
-            self.normalise = nn.Identity()
-        else:
-            raise ValueError(f"There is no norm {kind!r}: choose none, batch, group or pixel.")
+        self.normalise = normaliser(kind, channels, affine=shared)
         self.gain = None if shared else nn.Embedding(num_classes, channels)
         self.bias = None if shared else nn.Embedding(num_classes, channels)
         # Radford's code starts gains at N(1, 0.02); it also tells the classes apart from the first step.
@@ -82,6 +85,34 @@ class Norm(nn.Module):
         if self.gain is None or self.bias is None:
             return maps
         gain, bias = self.gain(labels).to(maps.dtype), self.bias(labels).to(maps.dtype)
+        return torch.addcmul(bias[:, :, None, None], maps, gain[:, :, None, None])
+
+
+class AdaptiveNorm(nn.Module):
+    """Normalises feature maps [B, C, H, W]; gain and bias are linear in a condition [B, D].
+
+    Brock et al. 2019, section 3: what conditions all norms of a network is learned once, e.g. an embedding
+    of the class, where `Norm` learns C gains and biases of each class anew. A condition of 0 leaves the
+    gain at 1.
+
+    Args:
+        kind: As in `Norm`.
+        channels: C.
+        condition: D.
+
+    Raises:
+        ValueError: There is no norm `kind`.
+    """
+
+    def __init__(self, kind: NormKind, channels: int, condition: int) -> None:
+        super().__init__()
+        self.normalise = normaliser(kind, channels, affine=False)
+        self.gain = nn.Linear(condition, channels, bias=False)
+        self.bias = nn.Linear(condition, channels, bias=False)
+
+    def forward(self, maps: Tensor, condition: Tensor) -> Tensor:
+        maps = self.normalise(maps)
+        gain, bias = 1 + self.gain(condition).to(maps.dtype), self.bias(condition).to(maps.dtype)
         return torch.addcmul(bias[:, :, None, None], maps, gain[:, :, None, None])
 
 
@@ -106,32 +137,42 @@ class Projection(nn.Module):
         return logits + (self.embed(labels) * features).sum(1, keepdim=True)
 
 
-def initialise(network: nn.Module, scheme: Initialisation) -> None:
+def initialise(network: nn.Module, scheme: Initialisation, gain: float = 1.0) -> None:
     """Draws the weights of all linear and convolution layers anew and zeroes their biases.
 
     "dcgan" is N(0, 0.02), Radford et al. 2016, section 3: made for batch norm, which undoes the scale.
     "he" is N(0, 2 / fan-in), He et al. 2015, eq. 10: the signal keeps its size through layers of any
-    width without a norm to restore it. Raises ValueError for another scheme.
+    width without a norm to restore it. "glorot" is uniform with variance 2 / (fan-in + fan-out), Glorot &
+    Bengio 2010, eq. 16. "orthogonal" makes the rows of a weight matrix, or its columns if they are fewer,
+    orthonormal, Saxe et al. 2014. The last two are multiplied by `gain`. Raises ValueError for any other.
     """
-    if scheme not in ("dcgan", "he"):
-        raise ValueError(f"There is no initialisation {scheme!r}: choose dcgan or he.")
+    if scheme not in ("dcgan", "he", "glorot", "orthogonal"):
+        raise ValueError(f"There is no initialisation {scheme!r}: choose dcgan, he, glorot or orthogonal.")
     for layer in network.modules():
         if isinstance(layer, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)):
             fan_in = layer.weight[0].numel()
             if isinstance(layer, nn.ConvTranspose2d):  # an output meets k / stride taps a side
                 fan_in = layer.weight[:, 0].numel() // math.prod(layer.stride)
-            nn.init.normal_(layer.weight, 0.0, 0.02 if scheme == "dcgan" else (2 / fan_in) ** 0.5)
+            if scheme == "glorot":
+                nn.init.xavier_uniform_(layer.weight, gain)
+            elif scheme == "orthogonal":
+                nn.init.orthogonal_(layer.weight, gain)
+            else:
+                nn.init.normal_(layer.weight, 0.0, 0.02 if scheme == "dcgan" else (2 / fan_in) ** 0.5)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
 
 
-def add_spectral_norm(network: nn.Module) -> None:
+def add_spectral_norm(network: nn.Module, *, embeddings: bool = True) -> None:
     """Divides each weight matrix of the network by its largest singular value; Miyato et al. 2018.
 
-    Class embeddings included. Initialise first: the power iteration starts from the weights it finds.
+    Class embeddings included, unless `embeddings` is false: the gains that a generator's norms hold for
+    each class are no matrix that its signal passes through. Initialise first: the power iteration starts
+    from the weights it finds.
     """
+    kinds = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d, *((nn.Embedding,) if embeddings else ()))
     for layer in list(network.modules()):
-        if isinstance(layer, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d, nn.Embedding)):
+        if isinstance(layer, kinds):
             parametrizations.spectral_norm(layer)
 
 
