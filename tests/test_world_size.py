@@ -1,12 +1,11 @@
 """N ranks compute what one rank computes, and each adversary's gradients travel alone.
 
-One launch of one process and one of two (gloo) run all of `workers.py`; the tests look at what came of it.
+One rank and two (gloo) run all of `workers.py`; the tests look at what came of it.
 """
 
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -19,40 +18,28 @@ WORKERS = Path(__file__).with_name("workers.py")
 TURNS = ("pictures", "points", "pairs", "encoder", "bf16")
 
 
-def launch(folder: Path, world_size: int) -> list[dict[str, Any]]:
-    """Runs the workers as torchrun would, and returns what each rank saved."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    together = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(world_size)}
-    together |= {"TORCHELASTIC_RUN_ID": "tests", "LOCAL_WORLD_SIZE": str(world_size), "OMP_NUM_THREADS": "1"}
-    ranks = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(world_size)]
-    logs = [(folder / f"{world_size}-{rank}.log").open("w+") for rank in range(world_size)]
-    processes = [
-        subprocess.Popen([sys.executable, WORKERS, folder], env=os.environ | together | rank, stderr=log)
-        for rank, log in zip(ranks, logs, strict=True)
-    ]
-    try:
-        codes = [process.wait(timeout=240) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    for code, log in zip(codes, logs, strict=True):
-        log.seek(0)
-        assert code == 0, log.read()[-3000:]
-    return [torch.load(folder / f"{world_size}-{rank}.pt", weights_only=False) for rank in range(world_size)]
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with what each rank computed."""
+    folder = tmp_path_factory.mktemp("ranks")
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, WORKERS, folder], env=environment, capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder
 
 
 @pytest.fixture(scope="module")
-def one(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def one(results: Path) -> dict[str, Any]:
     """What one rank computed."""
-    return launch(tmp_path_factory.mktemp("one"), 1)[0]
+    return torch.load(results / "1-0.pt", weights_only=False)
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+def two(results: Path) -> list[dict[str, Any]]:
     """What each of two ranks computed."""
-    return launch(tmp_path_factory.mktemp("two"), 2)
+    return [torch.load(results / f"2-{rank}.pt", weights_only=False) for rank in range(2)]
 
 
 def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
@@ -140,6 +127,7 @@ def test_communication_hooks_reach_every_reducer(scenario, bound, two):
 @pytest.mark.parametrize(
     ("what", "sentence"),
     [
+        ("astray", "Rank 1 goes on after 1,024 images and rank 0 after 0: give all of them the same"),
         ("uneven", "batch_size 9 is global and cannot be shared equally by 2 processes: give 8 or 10."),
         ("idle", "discriminator.forgotten.weight got no gradient in a turn of discriminator"),
         ("stock", "give trainer.strategy adversarial_ddp."),

@@ -1,4 +1,4 @@
-"""What a rank of the tests of many devices does: `python workers.py FOLDER`, started once for each rank.
+"""What a rank of the tests of many devices does: `python workers.py FOLDER` forks one rank, then two.
 
 Each scenario trains a small GAN with the real Trainer and returns plain data; a rank saves all of
 them in `FOLDER/<world size>-<rank>.pt`. The tests compare one rank's with two ranks'.
@@ -6,7 +6,9 @@ them in `FOLDER/<world size>-<rank>.pt`. The tests compare one rank's with two r
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import socket
 import sys
 import warnings
 from collections import Counter
@@ -30,7 +32,7 @@ from litgan.noise import Noise, torch_generator
 from litgan.penalties import R1, R2, WGANGP
 from litgan.strategies import AdversarialDDPStrategy, register
 
-WORLD, RANK = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
+WORLD, RANK = 1, 0  # of this process; forked ranks differ
 ITERATIONS = 20
 ADAM = partial(torch.optim.Adam, lr=1e-3, betas=(0.5, 0.99))
 POINTS = {
@@ -136,20 +138,30 @@ class Traffic(Callback):
 
 
 def train(
-    gan: GAN, data: GANDataModule, *watchers: Callback, strategy: Any = "adversarial_ddp", **options: Any
+    gan: GAN,
+    data: GANDataModule,
+    *watchers: Callback,
+    iterations: int = ITERATIONS,
+    start: Path | None = None,
+    end: Path | None = None,
+    strategy: Any = "adversarial_ddp",
+    **options: Any,
 ) -> dict[str, Any]:
-    """What came of ITERATIONS iterations on all ranks, as plain data."""
+    """What came of so many iterations on all ranks, as plain data; from a checkpoint, and to one."""
     reals = Reals()
     trainer = Trainer(
-        max_steps=ITERATIONS, max_epochs=-1, accelerator="cpu", devices=WORLD, strategy=strategy,
+        max_steps=iterations, max_epochs=-1, accelerator="cpu", devices=WORLD, strategy=strategy,
         callbacks=[reals, *watchers], plugins=[AtomicCheckpointIO()], logger=False,
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
         log_every_n_steps=5, **options,
     )  # fmt: skip
-    trainer.fit(gan, datamodule=data)
+    trainer.fit(gan, datamodule=data, ckpt_path=start)
+    if end is not None:
+        trainer.save_checkpoint(end)
     drawn = {key: torch.cat(parts) for key, parts in getattr(gan, "drawn", {}).items()}
     return {
         "weights": {name: value.clone() for name, value in gan.state_dict().items()},
+        "optimizers": [optimizer.state_dict() for optimizer in trainer.optimizers],
         "clock": (gan.images_seen, gan.turns, trainer.global_step),
         "latents": drawn,
         "reals": reals.shown,
@@ -240,7 +252,10 @@ def refusal(run: Callable[[], Any]) -> str:
 def refusals() -> dict[str, str]:
     """What two ranks cannot do, and what each of them says."""
     idle = POINTS | {"discriminator": partial(HalfIdle, widths=(16,))}
+    astray = GAN(loss=Hinge(), **POINTS)
+    astray.images_seen = 1024 * RANK  # as if ranks had found different checkpoints
     return {
+        "astray": refusal(lambda: train(astray, Ring(batch_size=8, samples=40))),
         "uneven": refusal(lambda: train(GAN(loss=Hinge(), **POINTS), Ring(batch_size=9, samples=45))),
         "idle": refusal(lambda: train(GAN(loss=Hinge(), **idle), Ring(batch_size=8, samples=40))),
         "stock": refusal(
@@ -269,13 +284,53 @@ def alone() -> dict[str, Any]:
     return points(strategy="auto")
 
 
+def launch(world_size: int, work: Callable[..., None], *arguments: Any) -> list[multiprocessing.Process]:
+    """Forks ranks that torchrun might have started: what they import is imported once for all of them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    context: Any = multiprocessing.get_context("fork")
+    ranks = range(world_size)
+    processes = [context.Process(target=become, args=(r, world_size, port, work, *arguments)) for r in ranks]
+    for process in processes:
+        process.start()
+    return processes
+
+
+def become(rank: int, world_size: int, port: int, work: Callable[..., None], *arguments: Any) -> None:
+    """Turns this process into one rank of several."""
+    global WORLD, RANK
+    WORLD, RANK = world_size, rank
+    os.environ |= {
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": "tests",
+        "WORLD_SIZE": str(world_size), "LOCAL_WORLD_SIZE": str(world_size),
+        "RANK": str(rank), "LOCAL_RANK": str(rank),
+    }  # fmt: skip
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    work(*arguments)
+
+
+def in_turn(world_size: int, work: Callable[..., None], *arguments: Any) -> None:
+    """Launches ranks, and ends with an error if one of them does."""
+    processes = launch(world_size, work, *arguments)
+    for process in processes:
+        process.join()
+    if any(process.exitcode for process in processes):
+        sys.exit(f"ranks ended with {[process.exitcode for process in processes]}")
+
+
 BOTH = (pictures, points, pairs, encoder, bf16, metrics)
 ONE, SEVERAL = (alone,), (compressed, power_sgd, stock, refusals)
 
 
-if __name__ == "__main__":
-    warnings.simplefilter("ignore")
-    register()
+def invariance(folder: Path) -> None:
+    """All scenarios of this number of ranks."""
     scenarios = (*BOTH, *(SEVERAL if WORLD > 1 else ONE))
-    results = {scenario.__name__: scenario() for scenario in scenarios}
-    torch.save(results, Path(sys.argv[1]) / f"{WORLD}-{RANK}.pt")
+    torch.save({scenario.__name__: scenario() for scenario in scenarios}, folder / f"{WORLD}-{RANK}.pt")
+
+
+if __name__ == "__main__":
+    register()
+    for world_size in (1, 2):
+        in_turn(world_size, invariance, Path(sys.argv[1]))

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import zip_longest
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 
 from litgan import checkpoints, sampling
 from litgan.gan import GAN
@@ -26,6 +31,8 @@ def sample(
 ) -> None:
     """Draws samples from a checkpoint into a folder: one picture, and the samples themselves as a .pt file.
 
+    Under torchrun the processes share the work, and what is written is the same.
+
     Args:
         ckpt: the checkpoint.
         count: samples to draw.
@@ -38,11 +45,25 @@ def sample(
     if count < 1:
         raise ValueError(f"A count of {count} draws nothing: give at least 1.")
     checkpoint = checkpoints.read(ckpt)
-    gan, data = GAN.load_from_checkpoint(ckpt, map_location=best_device()), checkpoints.build_data(checkpoint)
-    samples = gan.sample(count, seed, parse_labels(labels), truncation=truncation, raw=raw_weights).cpu()
-    written = data.decode(samples).save(Path(out) / f"samples_seed{seed}")
-    torch.save(samples, Path(out) / f"samples_seed{seed}.pt")
-    print("\n".join(str(path) for path in written))
+    with ranks() as (rank, world_size, device):
+        gan = GAN.load_from_checkpoint(ckpt, map_location=device)
+        share = [  # in the very batches in which one process would draw them: the same bits
+            gan.sample(
+                min(sampling.CHUNK, count - first), seed, parse_labels(labels),
+                first=first, truncation=truncation, raw=raw_weights,
+            ).cpu()
+            for first in range(rank * sampling.CHUNK, count, world_size * sampling.CHUNK)
+        ]  # fmt: skip
+        shares = [share]
+        if world_size > 1:
+            shares = [[] for _ in range(world_size)]
+            dist.gather_object(share, shares if rank == 0 else None)
+    if rank == 0:
+        chunks = [chunk for turn in zip_longest(*shares) for chunk in turn if chunk is not None]
+        samples, path = torch.cat(chunks), Path(out) / f"samples_seed{seed}"
+        written = checkpoints.build_data(checkpoint).decode(samples).save(path)
+        torch.save(samples, path.with_suffix(".pt"))
+        print("\n".join(str(path) for path in written))
 
 
 def evaluate(
@@ -55,7 +76,8 @@ def evaluate(
 ) -> dict[str, object]:
     """Measures a checkpoint against its data; the last line of stdout is one JSON object.
 
-    With the digits or fashion extractor it holds the share of each class among the samples, too.
+    With the digits or fashion extractor it holds the share of each class among the samples, too. Under
+    torchrun the processes share the work, and the first of them tells the result.
 
     Args:
         ckpt: the checkpoint.
@@ -66,20 +88,23 @@ def evaluate(
         raw_weights: measure the weights of the last step instead of their average.
     """
     checkpoint = checkpoints.read(ckpt)
-    device = best_device()
-    gan, data = GAN.load_from_checkpoint(ckpt, map_location=device), checkpoints.build_data(checkpoint)
-    network = (find_extractor(extractor) if extractor else checkpoints.build_extractor(checkpoint)).to(device)
-    report = measure(
-        lambda first, size: gan.sample(size, first=first, raw=raw_weights), data, network,
-        count=count, device=device, split=split,
-    )  # fmt: skip
+    with ranks() as (rank, world_size, device):
+        gan, data = GAN.load_from_checkpoint(ckpt, map_location=device), checkpoints.build_data(checkpoint)
+        with first_on_its_machine():
+            data.load(split)
+            network = find_extractor(extractor) if extractor else checkpoints.build_extractor(checkpoint)
+        report = measure(
+            lambda first, size: gan.sample(size, first=first, raw=raw_weights), data, network.to(device),
+            count=count, device=device, split=split, rank=rank, world_size=world_size,
+        )  # fmt: skip
     weights = "raw" if raw_weights else "ema"
     result = {**report.record(), "images_seen": gan.images_seen}
     result["protocol"] = {**report.protocol, "weights": weights}
-    if out:
+    if out and rank == 0:
         Path(out).parent.mkdir(parents=True, exist_ok=True)
         Path(out).write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result))
+    if rank == 0:
+        print(json.dumps(result))
     return result
 
 
@@ -136,3 +161,38 @@ def parse_labels(labels: str | None) -> list[int] | None:
 def best_device() -> torch.device:
     """The GPU where there is one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@contextmanager
+def ranks() -> Iterator[tuple[int, int, torch.device]]:
+    """(rank, world size, device) of this process: one of torchrun's, else (0, 1, the best device).
+
+    Joins a process group for the time in between, where there is none yet: what lies on the CPU travels by
+    gloo, what lies on a GPU by NCCL.
+    """
+    if not (dist.is_available() and dist.is_torchelastic_launched()):
+        yield 0, 1, best_device()
+        return
+    device = best_device()
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+    joins = not dist.is_initialized()
+    if joins:
+        dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield dist.get_rank(), dist.get_world_size(), device
+    finally:
+        if joins:
+            dist.destroy_process_group()
+
+
+@contextmanager
+def first_on_its_machine() -> Iterator[None]:
+    """What is downloaded in here is downloaded once: the first rank of a machine goes before the others."""
+    together, first = dist.is_initialized(), os.environ.get("LOCAL_RANK") == "0"
+    if together and not first:
+        dist.barrier()
+    yield
+    if together and first:
+        dist.barrier()

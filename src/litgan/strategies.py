@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import torch.distributed as dist
 from lightning.fabric.strategies import _StrategyRegistry
 from lightning.pytorch.overrides.distributed import _register_ddp_comm_hook, prepare_for_backward
 from lightning.pytorch.strategies import DDPStrategy, StrategyRegistry
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
+
+from litgan.heartbeat import Heartbeat, check_seconds
 
 
 class AdversarialDDPStrategy(DDPStrategy):
@@ -25,20 +29,27 @@ class AdversarialDDPStrategy(DDPStrategy):
     their own and passes that are not reduced (`block_backward_sync`) need nothing special. Names of
     weights do not change, and buffers are left to each rank once training has begun.
 
+    A rank that dies or hangs does not leave the others waiting: see `litgan.heartbeat`.
+
     As `trainer.strategy: adversarial_ddp` in recipes. On one device it reduces nothing.
 
     Args:
+        beat_every: seconds between two signs of life of a rank.
+        patience: seconds without one after which the other ranks end with an error.
         ddp_comm_hook: communication hook for every reducer, e.g. torch's `bf16_compress_hook`.
         ddp_comm_state: makes the hook's state, once for each reducer, since PowerSGD's belongs to one.
         options: those of Lightning's DDPStrategy, and of `DistributedDataParallel` (`bucket_cap_mb`, ...).
 
     Raises:
-        ValueError: for `static_graph`, which turns are not, or a `ddp_comm_state` that is no function.
+        ValueError: for `static_graph`, which turns are not, a `ddp_comm_state` that is no function, or a
+            `patience` of less than two beats.
     """
 
     def __init__(
         self,
         *,
+        beat_every: float = 5.0,
+        patience: float = 30.0,
         ddp_comm_hook: Callable[..., Any] | None = None,
         ddp_comm_state: Callable[[], Any] | None = None,
         **options: Any,
@@ -52,17 +63,50 @@ class AdversarialDDPStrategy(DDPStrategy):
                 f"ddp_comm_state is a {type(ddp_comm_state).__name__} that all adversaries would share: "
                 "give a function that makes one."
             )
+        check_seconds(beat_every, patience)
         super().__init__(ddp_comm_hook=ddp_comm_hook, ddp_comm_state=ddp_comm_state, **options)
+        self.beat_every, self.patience = beat_every, patience
+        self.heartbeat: Heartbeat | None = None
         self.reducers: dict[str, DistributedDataParallel] = {}
+
+    def setup_distributed(self) -> None:
+        super().setup_distributed()
+        if self.world_size > 1:
+            assert self.cluster_environment is not None
+            self.heartbeat = Heartbeat(
+                self.global_rank, self.world_size, self.cluster_environment.main_address, self.broadcast,
+                every=self.beat_every, patience=self.patience, last_act=self._kill_launched,
+            )  # fmt: skip
+
+    def _kill_launched(self) -> None:
+        """Ends the ranks that this process launched, one of which may be stopped and hear nothing else."""
+        if self.launcher is not None:
+            self.launcher.kill(getattr(signal, "SIGKILL", signal.SIGTERM))
 
     def configure_ddp(self) -> None:
         if self.world_size == 1:
             return
         assert self.lightning_module is not None
+        self._compare_clocks()
         for name, network in self.lightning_module.named_children():
             if any(parameter.requires_grad for parameter in network.parameters()):
                 self.reducers[name] = self._setup_model(network)
         self._register_ddp_hooks()
+
+    def _compare_clocks(self) -> None:
+        """A resumed run goes on from one checkpoint.
+
+        Raises:
+            RuntimeError: on all ranks, if one of them stands elsewhere than rank zero.
+        """
+        clocks: list[int] = [0] * self.world_size
+        dist.all_gather_object(clocks, getattr(self.lightning_module, "images_seen", 0))
+        for rank, clock in enumerate(clocks):
+            if clock != clocks[0]:
+                raise RuntimeError(
+                    f"Rank {rank} goes on after {clock:,} images and rank 0 after {clocks[0]:,}: give all of "
+                    "them the same checkpoint, in a folder that all machines share."
+                )
 
     def _register_ddp_hooks(self) -> None:
         for reducer in self.reducers.values():
@@ -100,7 +144,15 @@ class AdversarialDDPStrategy(DDPStrategy):
                 stack.enter_context(reducer.no_sync())
             yield
 
+    def on_exception(self, exception: BaseException) -> None:
+        """An error is told to the other ranks; whoever asks to exit does so in order."""
+        if self.heartbeat is not None:
+            self.heartbeat.leave(failed=not isinstance(exception, SystemExit))
+        super().on_exception(exception)
+
     def teardown(self) -> None:
+        if self.heartbeat is not None:
+            self.heartbeat.leave()
         self.reducers.clear()
         super().teardown()
 
