@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import resource
+import signal
 import struct
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -155,6 +157,19 @@ def test_a_resumed_run_loses_and_doubles_no_row(runs: dict[str, Path]) -> None:
     assert lasting(resumed) == lasting(whole)
 
 
+def test_wandb_waits_for_a_run_that_was_told_to_stop(tmp_path: Path) -> None:
+    before = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGUSR1)}
+    with pytest.raises(SystemExit) as stop:  # after one iteration
+        fit(tmp_path, 6, '--trainer.max_time={"seconds": 0}', "--realism.every=0", "--samples.every=0")
+    for one, handler in before.items():
+        signal.signal(one, handler)
+    wandb.teardown()
+    (folder,) = tmp_path.glob("digits/*")
+    assert stop.value.code == 75
+    assert len(records(folder, "preempting")) == 1
+    assert [record.exit_code for record in records(folder, "exit")] == [75]
+
+
 def test_a_checkpoint_that_was_moved_resumes_its_own_run(runs: dict[str, Path], tmp_path: Path) -> None:
     moved = tmp_path / "download.ckpt"
     moved.write_bytes((runs["whole"] / "checkpoints" / "last.ckpt").read_bytes())
@@ -197,3 +212,21 @@ def test_rows_beyond_the_checkpoint_are_dropped(tmp_path: Path) -> None:
     assert read_metrics(path) == [
         {"images_seen": 0, "a": 0.0}, {"images_seen": 8, "a": 8.0, "b": 1.0}, {"images_seen": 32, "a": 5.0}
     ]  # fmt: skip
+
+
+def test_a_full_disk_costs_rows_and_nothing_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Files may have so many bytes: half a row fits, then no new column does, then all is well again."""
+    path, limits = tmp_path / "metrics.csv", resource.getrlimit(resource.RLIMIT_FSIZE)
+    logger = CSVLogger(path)
+    logger.log_metrics({"a": 0.5, "images_seen": 8})
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 3, limits[1]))
+        logger.log_metrics({"a": 1.5, "images_seen": 16})
+        logger.log_metrics({"long": 1 / 3, "images_seen": 24})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    logger.log_metrics({"a": 2.5, "images_seen": 32})
+    logger.log_metrics({"b": 3.0, "images_seen": 32})
+    assert read_metrics(path) == [{"images_seen": 8, "a": 0.5}, {"images_seen": 32, "a": 2.5, "b": 3.0}]
+    sentence = f"litgan: A row of {path} cannot be written (File too large): make room there."
+    assert capsys.readouterr().err.splitlines() == [f"{sentence} Training goes on."], "said once"

@@ -14,7 +14,7 @@ from litgan.runs import RunFolder, find_checkpoint, new_run, run_of
 
 def put(path, images_seen: int, age: int):
     """A checkpoint that was written `age` seconds ago."""
-    path.parent.mkdir(parents=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     torch.save({"state_dict": {}, "litgan": {"images_seen": images_seen}}, path)
     os.utime(path, (1_000_000 - age, 1_000_000 - age))
     return path
@@ -59,19 +59,49 @@ def test_a_disk_that_is_full_already(tmp_path, monkeypatch):
         RunFolder(tmp_path / "run").create()
 
 
-def test_last_is_the_newest_readable_checkpoint_of_the_recipe(tmp_path):
-    old = put(tmp_path / "ring" / "b" / "checkpoints" / "last.ckpt", 10, age=200)
+def test_last_is_the_newest_readable_checkpoint_of_the_recipe(tmp_path, capsys):
+    """Of a run the one with more images, whichever was written last; of runs the one that wrote last."""
+    best = put(tmp_path / "ring" / "b" / "checkpoints" / "best.ckpt", 90, age=300)
+    put(tmp_path / "ring" / "b" / "checkpoints" / "last.ckpt", 10, age=200)
     new = put(tmp_path / "ring" / "a" / "checkpoints" / "last.ckpt", 20, age=100)
+    put(tmp_path / "ring" / "a" / "checkpoints" / "best.ckpt", 20, age=100)
     broken = put(tmp_path / "ring" / "c" / "checkpoints" / "last.ckpt", 30, age=0)
     put(tmp_path / "digits" / "d" / "checkpoints" / "last.ckpt", 40, age=0)
-    put(tmp_path / "ring" / "e" / "checkpoints" / "best.ckpt", 50, age=0)
     broken.write_bytes(broken.read_bytes()[:100])
+    broken.with_name(".last.ckpt.7.partial").write_bytes(new.read_bytes())
     assert find_checkpoint("last", tmp_path, "ring") == new
-    new.unlink()
-    assert find_checkpoint("last", tmp_path, "ring") == old
-    old.unlink()
+    said = capsys.readouterr().err
+    assert said.startswith(f"litgan: The checkpoint {broken} cannot be read")
+    assert said.endswith("It is passed over.\n") and said.count("\n") == 1
+    spare = put(broken.with_name("best.ckpt"), 5, age=400)
+    assert find_checkpoint("last", tmp_path, "ring") == spare, "its run wrote last"
+    shutil.rmtree(tmp_path / "ring" / "c")
+    shutil.rmtree(tmp_path / "ring" / "a")
+    assert find_checkpoint("last", tmp_path, "ring") == best
+    shutil.rmtree(tmp_path / "ring" / "b")
     with pytest.raises(FileNotFoundError, match=r"No run in .*ring has a checkpoint to resume from: start"):
         find_checkpoint("last", tmp_path, "ring")
+
+
+def test_a_slurm_step_and_the_environment_name_the_run(tmp_path, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "4711")
+    assert not new_run(tmp_path, "ring").run_id.startswith("slurm")  # sbatch without srun
+    monkeypatch.delenv("LITGAN_RUN_ID")
+    monkeypatch.setenv("SLURM_STEP_ID", "0")
+    assert new_run(tmp_path, "ring").run_id == "slurm-4711-0"
+    monkeypatch.setenv("LITGAN_RUN_ID", "mine")
+    assert new_run(tmp_path, "ring").run_id == "mine"
+
+
+def test_what_a_killed_process_left_half_written_is_removed(tmp_path):
+    folder = RunFolder(tmp_path / "ring" / "a")
+    kept = put(folder.path / "checkpoints" / "last.ckpt", 10, age=0)
+    names = ("checkpoints/.last.ckpt.7.partial", ".metrics.csv.partial", "samples/.000000064.png.partial")
+    for name in names:
+        (folder.path / name).parent.mkdir(exist_ok=True)
+        (folder.path / name).write_bytes(b"half")
+    folder.create()
+    assert [path for path in folder.path.rglob("*") if path.is_file()] == [kept]
 
 
 def test_a_path_is_taken_as_it_is_once_it_can_be_read(tmp_path):

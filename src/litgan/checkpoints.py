@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import importlib
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,23 +19,40 @@ if TYPE_CHECKING:
     from litgan.metrics import FeatureExtractor
 
 
+PARTIAL = ".partial"  # how the hidden names of files end that are being written
+
+
 class AtomicCheckpointIO(TorchCheckpointIO):
     """A checkpoint is there whole or not at all: temporary name, fsync, rename. Loads weights only."""
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
     ) -> None:
+        """Writes `.NAME.PID.partial` and renames it.
+
+        Raises:
+            OSError: one sentence, if the disk is full or refuses; what `path` held before is untouched.
+        """
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        partial = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             with partial.open("wb") as file:
                 torch.save(checkpoint, file)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(partial, path)
+        except (OSError, RuntimeError) as error:
+            cause = error if isinstance(error, OSError) else error.__context__
+            if not isinstance(cause, OSError):  # torch reports the disk's error as a RuntimeError of its own
+                raise
+            raise OSError(
+                f"The checkpoint {path} cannot be saved ({cause.strerror or cause}): make room there; what "
+                "was saved before is intact."
+            ) from error
         finally:
-            partial.unlink(missing_ok=True)
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
 
     def load_checkpoint(
         self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True

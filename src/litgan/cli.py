@@ -23,7 +23,10 @@ USAGE = """litgan: adversarial training with PyTorch Lightning
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Runs one verb; bad input ends with one sentence on stderr and exit code 1 (2: bad command line)."""
+    """Runs one verb; bad input ends with one sentence on stderr and exit code 1 (2: bad command line).
+
+    A `fit` that was stopped before its end, saved, ends with 75: `--ckpt_path last` goes on with it.
+    """
     verb, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if verb in ("-h", "--help"):
         print(USAGE)
@@ -81,6 +84,8 @@ NOISE = (
 
 
 def fit(arguments: list[str]) -> None:
+    from litgan import runs
+    from litgan.callbacks import Interrupted
     from litgan.recipe import Recipe
     from litgan.summary import introduce, summarise
 
@@ -88,9 +93,15 @@ def fit(arguments: list[str]) -> None:
     with recipe.running():
         if recipe.trainer.is_global_zero:
             print(introduce(recipe.trainer, recipe.model, recipe.folder.path), flush=True)
-        recipe.trainer.fit(recipe.model, datamodule=recipe.datamodule, ckpt_path=recipe.ckpt_path)
+        try:
+            recipe.trainer.fit(recipe.model, datamodule=recipe.datamodule, ckpt_path=recipe.ckpt_path)
+        except Interrupted as stop:
+            if recipe.trainer.is_global_zero:
+                print(f"\n{stop}", flush=True)
+            raise
         if recipe.trainer.is_global_zero:
-            print(summarise(recipe.trainer, recipe.folder.path))
+            with runs.dispensable("The picture of the curves"):
+                print(summarise(recipe.trainer, recipe.folder.path))
 
 
 def validate(arguments: list[str]) -> None:

@@ -13,6 +13,9 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.loggers import WandbLogger as LightningWandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
+from litgan import runs
+from litgan.checkpoints import PARTIAL
+
 CLOCK = "images_seen"
 
 
@@ -43,7 +46,8 @@ class WandbLogger(LightningWandbLogger):
 
 def wandb_logger(folder: Path, *, project: str, run_id: str, name: str) -> WandbLogger:
     """The run `run_id` of W&B, continued where it exists, its files under `folder`/wandb."""
-    folder.mkdir(parents=True, exist_ok=True)
+    if getattr(rank_zero_only, "rank", 0) == 0:  # others, on other machines, do not know its name
+        folder.mkdir(parents=True, exist_ok=True)
     import wandb
 
     return WandbLogger(
@@ -65,8 +69,9 @@ def _logged_in() -> bool:
 class CSVLogger(Logger):
     """One row per `images_seen`, one column per key, in one file that grows with the run.
 
-    Every value is on disk as soon as it is logged. A resumed run goes on in the same file: rows beyond
-    the checkpoint's clock, from the part of the run that was lost, are dropped.
+    Every value is on disk as soon as it is logged; what a full disk refuses is left out. A resumed run
+    goes on in the same file: rows beyond the checkpoint's clock, from the part of the run that was lost,
+    are dropped.
 
     Args:
         path: of the file.
@@ -101,6 +106,10 @@ class CSVLogger(Logger):
         scalars = {key: value for key, value in metrics.items() if isinstance(value, (int, float))}
         if CLOCK not in scalars or len(scalars) == 1:
             return
+        with runs.dispensable(f"A row of {self.path}"):
+            self._write(scalars)
+
+    def _write(self, scalars: dict[str, float]) -> None:
         if not self.columns:
             self._open()
         if scalars[CLOCK] != self.row.get(CLOCK):
@@ -109,10 +118,7 @@ class CSVLogger(Logger):
         if new := [key for key in self.row if key not in self.columns]:
             older = [row for row in read_metrics(self.path) if row[CLOCK] != self.row[CLOCK]]
             self._rewrite([*self.columns, *new], older)
-        with self.path.open("r+", newline="") as file:
-            file.seek(self.start)
-            file.truncate()
-            self._writer(file).writerow(self.row)
+        self._replace_last()
 
     def _open(self) -> None:
         found = read_metrics(self.path) if self.path.exists() else []
@@ -120,22 +126,30 @@ class CSVLogger(Logger):
         self._rewrite(list(dict.fromkeys([CLOCK, *(key for row in rows for key in row)])), rows[:-1])
         if rows:  # the last one is left open for more keys
             self.row = rows[-1]
-            with self.path.open("a", newline="") as file:
-                self._writer(file).writerow(self.row)
+            self._replace_last()
+
+    def _replace_last(self) -> None:
+        try:
+            with self.path.open("r+", newline="") as file:
+                file.seek(self.start)
+                file.truncate()
+                self._writer(file, self.columns).writerow(self.row)
+        except OSError:
+            os.truncate(self.path, self.start)  # half a row would spoil the next
+            raise
 
     def _rewrite(self, columns: list[str], rows: list[dict[str, float]]) -> None:
-        self.columns = columns
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_name(f".{self.path.name}.partial")
+        partial = self.path.with_name(f".{self.path.name}{PARTIAL}")
         with partial.open("w", newline="") as file:
-            writer = self._writer(file)
+            writer = self._writer(file, columns)
             writer.writeheader()
             writer.writerows(rows)
         os.replace(partial, self.path)
-        self.start = self.path.stat().st_size
+        self.columns, self.start = columns, self.path.stat().st_size
 
-    def _writer(self, file: TextIO) -> csv.DictWriter[str]:
-        return csv.DictWriter(file, self.columns, lineterminator="\n")
+    def _writer(self, file: TextIO, columns: list[str]) -> csv.DictWriter[str]:
+        return csv.DictWriter(file, columns, lineterminator="\n")
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 import yaml
 from jsonargparse import ArgumentError
+from lightning.fabric.plugins.environments import ClusterEnvironment as Cluster
+from lightning.fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only
@@ -18,12 +20,14 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from litgan import checkpoints, runs, strategies
 from litgan.callbacks import Checkpoint, Gradients, Progress, Realism, Samples, Throughput
+from litgan.callbacks.interruption import STOPPED, Interrupted, Interruption
 from litgan.checkpoints import AtomicCheckpointIO
 from litgan.data import GANDataModule
 from litgan.gan import GAN
-from litgan.hardware import best_precision
+from litgan.hardware import best_precision, settle_devices
 from litgan.loggers import CSVLogger, wandb_logger
 from litgan.messages import explain
+from litgan.profilers import NoProfiler
 
 WATCHERS = {"realism": Realism, "samples": Samples, "gradients": Gradients, "checkpoint": Checkpoint}
 
@@ -46,6 +50,7 @@ class Recipe(LightningCLI):
 
     def __init__(self, args: list[str], verb: str = "fit") -> None:
         self.verb = verb
+        settle_devices()
         super().__init__(
             GAN,
             GANDataModule,
@@ -108,6 +113,8 @@ class Recipe(LightningCLI):
         self.written = self.parser.dump(self.config)
         self.folder = runs.new_run(root, self.name)
         self.ckpt_path = runs.find_checkpoint(wanted, root, self.name) if wanted else None
+        if self.verb == "fit" and not wanted:  # a run that was given its name goes on where it stopped
+            self.ckpt_path = self.folder.newest_checkpoint()
         self.resumed_at = 0
         if self.ckpt_path:
             saved = checkpoints.read(self.ckpt_path)["litgan"]
@@ -132,13 +139,18 @@ class Recipe(LightningCLI):
                 CSVLogger(self.folder.path / "metrics.csv", resumed_at=self.resumed_at),
             ]  # fmt: skip
         plugins = config["plugins"] or []
-        kwargs["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpointIO()]
+        plugins = plugins if isinstance(plugins, list) else [plugins]
+        kwargs["plugins"] = [*plugins, *cluster(plugins), AtomicCheckpointIO()]
         callbacks = config["callbacks"] or []
         own: list[Callback] = [Throughput()] if self.verb == "fit" else []
         if config["enable_progress_bar"] is not False:
             own.append(Progress())
         kwargs["callbacks"] = [*own, *(callbacks if isinstance(callbacks, list) else [callbacks])]
         try:
+            if self.verb == "fit":  # behind all other callbacks, for it leaves, and before the Checkpoint
+                self.trainer_defaults["callbacks"] = Interruption(config["max_time"])
+                kwargs["max_time"] = None
+            kwargs["profiler"] = config["profiler"] or NoProfiler()
             return super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, ValueError) as error:
             raise ValueError(f"The trainer cannot be built as the recipe says: {error}") from error
@@ -165,12 +177,25 @@ class Recipe(LightningCLI):
 
         try:
             yield
+        except Interrupted:
+            if wandb.run is not None:  # W&B waits for the process that goes on with it
+                wandb.run.mark_preempting()
+            wandb.finish(exit_code=STOPPED)
+            raise
         except BaseException:
             wandb.finish(exit_code=1)
             raise
         finally:
             os.environ.pop("LITGAN_RUN_ID", None)
         wandb.finish()
+
+
+def cluster(plugins: list[Any]) -> list[Cluster]:
+    """Lightning's own choice under SLURM, without its requeueing, which would cut an iteration in two."""
+    chosen = any(isinstance(plugin, Cluster) for plugin in plugins)
+    if chosen or TorchElasticEnvironment.detect() or not SLURMEnvironment.detect():
+        return []
+    return [SLURMEnvironment(auto_requeue=False)]
 
 
 USAGES = {

@@ -5,9 +5,14 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from lightning.pytorch.utilities import rank_zero_only
 
 from litgan import checkpoints
 
@@ -30,13 +35,16 @@ class RunFolder:
         return self.path.parent.name
 
     def create(self) -> None:
-        """Makes the folder.
+        """Makes the folder, and removes what a killed process left half-written in it.
 
         Raises:
             OSError: one sentence, if it cannot be made or too little space is left in it.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            for folder in (self.path, self.path / "checkpoints", self.path / "samples"):
+                for leftover in folder.glob(f".*{checkpoints.PARTIAL}"):
+                    leftover.unlink(missing_ok=True)
             free = shutil.disk_usage(self.path).free
         except OSError as error:
             raise OSError(
@@ -49,16 +57,37 @@ class RunFolder:
                 f"{NEEDED_BYTES / 2**20:.0f} MiB, or give another place with --trainer.default_root_dir."
             )
 
+    def newest_checkpoint(self) -> Path | None:
+        """The readable one of `last.ckpt` and `best.ckpt` that has seen more images, if there is any."""
+        seen: dict[Path, int] = {}
+        for name in ("last.ckpt", "best.ckpt"):
+            path = self.path / "checkpoints" / name
+            try:
+                seen[path] = checkpoints.read(path)["litgan"]["images_seen"]
+            except FileNotFoundError:
+                continue
+            except ValueError as error:
+                warn(f"{error} It is passed over.")
+        return max(seen, key=seen.__getitem__, default=None)
+
 
 def new_run(root: str | Path, recipe: str) -> RunFolder:
-    """A folder with a fresh id, the same one in all processes that this one launches."""
-    run_id = os.environ.get("LITGAN_RUN_ID") or f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+    """A folder whose name is given from outside, or fresh and the same in all processes launched from here.
+
+    `LITGAN_RUN_ID` gives it, and so do a SLURM job and its step, which keep their numbers when requeued.
+    """
+    job, step = os.environ.get("SLURM_JOB_ID"), os.environ.get("SLURM_STEP_ID")
+    run_id = os.environ.get("LITGAN_RUN_ID") or (f"slurm-{job}-{step}" if job and step else "")
+    run_id = run_id or f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
     os.environ["LITGAN_RUN_ID"] = run_id
     return RunFolder(Path(root) / recipe / run_id)
 
 
 def find_checkpoint(wanted: str, root: str | Path, recipe: str) -> Path:
-    """The checkpoint that `wanted` names: a path, or "last" for the newest readable one of the recipe's runs.
+    """The checkpoint that `wanted` names: a path, or "last" for the newest of the recipe's runs.
+
+    Among runs the one that wrote last counts, within it the checkpoint that has seen most images; those
+    that cannot be read are passed over, with a sentence on stderr.
 
     Raises:
         FileNotFoundError: if there is none.
@@ -66,13 +95,10 @@ def find_checkpoint(wanted: str, root: str | Path, recipe: str) -> Path:
     if wanted != "last":
         checkpoints.read(wanted)
         return Path(wanted)
-    found = sorted(Path(root, recipe).glob("*/checkpoints/last.ckpt"), key=lambda path: path.stat().st_mtime)
-    for path in reversed(found):
-        try:
-            checkpoints.read(path)
-            return path
-        except ValueError:
-            continue
+    found = sorted(Path(root, recipe).glob("*/checkpoints/*.ckpt"), key=lambda path: -path.stat().st_mtime)
+    for folder in dict.fromkeys(path.parent.parent for path in found):
+        if newest := RunFolder(folder).newest_checkpoint():
+            return newest
     raise FileNotFoundError(
         f"No run in {Path(root, recipe)} has a checkpoint to resume from: start one without --ckpt_path."
     )
@@ -82,3 +108,26 @@ def run_of(checkpoint: Path) -> RunFolder | None:
     """The run folder that a checkpoint lies in, if it does."""
     folder = checkpoint.resolve().parent
     return RunFolder(folder.parent) if folder.name == "checkpoints" else None
+
+
+@rank_zero_only
+def warn(sentence: str) -> None:
+    """Says on stderr what is no reason to stop; nor is it one that stderr goes to a full disk, too."""
+    with suppress(OSError):
+        print(f"litgan: {sentence}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def dispensable(what: str) -> Iterator[None]:
+    """What is written in here shows a run, and the run goes on without it where the disk is full."""
+    try:
+        yield
+    except OSError as error:
+        if what not in refused:
+            warn(f"{what} cannot be written ({error.strerror or error}): make room there. Training goes on.")
+        refused.add(what)
+    else:
+        refused.discard(what)
+
+
+refused: set[str] = set()  # what could not be written the last time, and was said

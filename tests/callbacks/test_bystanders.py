@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import torch
 
 from litgan import GAN
-from litgan.callbacks import Checkpoint, Gradients, Progress, Realism, Samples, Throughput
+from litgan.callbacks import Checkpoint, Gradients, Interruption, Progress, Realism, Samples, Throughput
 from litgan.data import Digits
 
 Make: TypeAlias = Callable[..., Any]  # what a fixture makes things with
@@ -23,7 +23,7 @@ def state(gan: GAN) -> dict[str, Any]:
 def test_callbacks_change_nothing(digits_gan: Make, make_trainer: Make, memory: Any) -> None:
     everything = [
         Throughput(), Realism("digits", every=16, count=20), Samples(every=16), Gradients(every=16),
-        Checkpoint(every=16), Progress(),
+        Checkpoint(every=16), Progress(), Interruption({"hours": 1}),
     ]  # fmt: skip
     watched = {"callbacks": everything, "logger": memory, "log_every_n_steps": 1, "enable_progress_bar": True}
     ends = []

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+import resource
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TypeAlias
@@ -36,9 +37,11 @@ class Diary(Checkpoint):
         super().__init__(**options)
         self.saved: list[tuple[str, int]] = []
 
-    def save(self, trainer: Trainer, gan: GAN, name: str) -> None:
-        super().save(trainer, gan, name)
-        self.saved.append((name, gan.images_seen))
+    def save(self, trainer: Trainer, gan: GAN, name: str) -> bool:
+        saved = super().save(trainer, gan, name)
+        if saved:
+            self.saved.append((name, gan.images_seen))
+        return saved
 
 
 class Sabotage(Callback):
@@ -168,3 +171,60 @@ def test_another_folder_may_be_given(
     make_trainer(2, callbacks=[keeper]).fit(gan, datamodule=tiny_data())
     saved = checkpoints.read(tmp_path / "elsewhere" / "last.ckpt")["state_dict"]
     assert all(torch.equal(value, saved[key]) for key, value in gan.state_dict().items())
+
+
+class FullDisk(Callback):
+    """Refuses files of more than 1,000 bytes, as a full disk would, before some iterations."""
+
+    def __init__(self, *iterations: int) -> None:
+        self.iterations = iterations
+
+    def on_train_batch_start(self, trainer: Trainer, gan: GAN, *_: object) -> None:
+        _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        full = trainer.global_step in self.iterations
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000 if full else hard, hard))
+
+
+@pytest.fixture
+def _disk() -> Iterator[None]:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@pytest.mark.usefixtures("_disk")
+def test_a_full_disk_stops_the_run_and_spares_what_was_saved(
+    tiny_gan: Make, tiny_data: Make, make_trainer: Make, tmp_path: Path
+) -> None:
+    keeper = Diary(every=8, minutes=0)
+    trainer = make_trainer(9, callbacks=[FullDisk(3), keeper])
+    with pytest.raises(OSError, match=r"last.ckpt cannot be saved \(File too large\): make room there; what"):
+        trainer.fit(tiny_gan(), datamodule=tiny_data())
+    assert trainer.global_step == 4
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["last.ckpt"]
+    assert clock(tmp_path / "checkpoints" / "last.ckpt") == 24
+
+
+@pytest.mark.usefixtures("_disk")
+def test_a_full_disk_may_be_lived_with(
+    tiny_gan: Make, tiny_data: Make, make_trainer: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The best of all falls into the time when nothing can be saved, and a lesser one comes after."""
+    keeper = Diary(every=8, minutes=0, if_unsaved="continue")
+    realism = Scripted(9.0, 5.0, 1.0, 2.0, 4.0)
+    trainer = make_trainer(4, callbacks=[realism, FullDisk(1), keeper])
+    trainer.fit(tiny_gan(), datamodule=tiny_data())
+    names = ["best.ckpt", "last.ckpt", "best.ckpt", "last.ckpt", "last.ckpt"]
+    assert keeper.saved == list(zip(names, [8, 8, 24, 24, 32], strict=True))
+    assert (keeper.best_value, keeper.best_at) == (2.0, 24)
+    said = capsys.readouterr().err.splitlines()
+    assert [line.partition(": ")[2].split(" cannot")[0] for line in said if "Training goes on." in line] == [
+        f"The checkpoint {tmp_path / 'checkpoints' / name}" for name in ("best.ckpt", "last.ckpt")
+    ]
+
+
+@pytest.mark.usefixtures("_disk")
+def test_the_last_save_of_a_run_must_succeed(tiny_gan: Make, tiny_data: Make, make_trainer: Make) -> None:
+    callbacks = [FullDisk(2), Diary(every=0, minutes=0, if_unsaved="continue")]
+    with pytest.raises(OSError, match="cannot be saved"):
+        make_trainer(3, callbacks=callbacks).fit(tiny_gan(), datamodule=tiny_data())

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
 from itertools import islice
 
 import pytest
@@ -203,3 +206,13 @@ def test_threaded_keeps_order_and_reports_the_first_failure():
 
 def test_free_memory_of_the_host_is_plausible():
     assert 2**26 < free_memory() <= 2**62
+
+
+def test_readers_survive_the_signals_that_a_scheduler_sends_to_all_processes_of_a_job():
+    loader = StreamingLoader(Files(), LABELS, ClockBatchSampler(SIZE, 5), num_workers=1)
+    batches = iter(loader)
+    first = next(batches)
+    for child in multiprocessing.active_children():
+        os.kill(child.pid, signal.SIGTERM)
+        os.kill(child.pid, signal.SIGUSR1)
+    assert len([first, *batches]) == SIZE // 5

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Checkpoint as LightningCheckpoint
 
-from litgan import tracking
+from litgan import runs, tracking
 from litgan.callbacks.realism import Realism
 from litgan.gan import GAN
 
@@ -25,10 +25,22 @@ class Checkpoint(LightningCheckpoint):
         every: images between two saves of the last state, 0 for never.
         minutes: wall-clock minutes after which it is saved in any case, 0 for never.
         folder: where to; None for the run's own folder.
+        if_unsaved: what follows when a checkpoint cannot be written, e.g. on a full disk: the run stops, or
+            it says so and continues to the next save. The last save of a run must succeed in any case.
+
+    Raises:
+        FloatingPointError: while training, if a weight is not finite when it is to be saved.
+        OSError: while training, on every rank, if a checkpoint cannot be written; the earlier one is intact.
     """
 
-    def __init__(self, every: int = 100_000, minutes: float = 10.0, folder: str | None = None) -> None:
-        self.every, self.minutes, self.folder = every, minutes, folder
+    def __init__(
+        self,
+        every: int = 100_000,
+        minutes: float = 10.0,
+        folder: str | None = None,
+        if_unsaved: Literal["stop", "continue"] = "stop",
+    ) -> None:
+        self.every, self.minutes, self.folder, self.if_unsaved = every, minutes, folder, if_unsaved
         self.saved_at = -1  # images_seen of last.ckpt
         self.best_value: float | None = None
         self.best_at = -1  # images_seen of best.ckpt
@@ -48,6 +60,11 @@ class Checkpoint(LightningCheckpoint):
             self.save_last(trainer, gan)
 
     def on_train_end(self, trainer: Trainer, gan: GAN) -> None:
+        self.if_unsaved = "stop"  # there is no next save
+        self.catch_up(trainer, gan)
+
+    def catch_up(self, trainer: Trainer, gan: GAN) -> None:
+        """Saves what has not been saved yet of the present state."""
         self.keep_best(trainer, gan)
         if self.saved_at != gan.images_seen:
             self.save_last(trainer, gan)
@@ -79,18 +96,33 @@ class Checkpoint(LightningCheckpoint):
         value = realism.report.values[realism.monitor]  # type: ignore[union-attr]
         least = math.inf if self.best_value is None else self.best_value
         if value < least:
+            earlier = self.best_value, self.best_at
             self.best_value, self.best_at = value, gan.images_seen
-            self.save(trainer, gan, "best.ckpt")
+            if not self.save(trainer, gan, "best.ckpt"):
+                self.best_value, self.best_at = earlier
 
     def save_last(self, trainer: Trainer, gan: GAN) -> None:
         self.clock, self.saved_at = time.monotonic(), gan.images_seen
-        self.save(trainer, gan, "last.ckpt")
+        if not self.save(trainer, gan, "last.ckpt"):
+            self.saved_at = -1
 
-    def save(self, trainer: Trainer, gan: GAN, name: str) -> None:
+    def save(self, trainer: Trainer, gan: GAN, name: str) -> bool:
+        """Whether it was saved; the same answer on all ranks, though one alone writes."""
         if not is_finite(gan):
             raise FloatingPointError(tracking.not_finite("A weight", float("nan"), gan.images_seen))
+        failure = None
         with tracking.aside(gan):
-            trainer.save_checkpoint(self.path(trainer, name))
+            try:
+                trainer.save_checkpoint(self.path(trainer, name))
+            except OSError as error:
+                failure = str(error)
+                trainer.strategy.barrier("Trainer.save_checkpoint")  # where the other ranks wait
+            failure = trainer.strategy.broadcast(failure)
+        if failure and self.if_unsaved == "stop":
+            raise OSError(failure)
+        if failure:
+            runs.warn(f"{failure} Training goes on.")
+        return not failure
 
     def path(self, trainer: Trainer, name: str) -> Path:
         """Where `last.ckpt` or `best.ckpt` lies."""

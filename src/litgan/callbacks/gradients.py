@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from litgan import tracking
+from litgan import runs, tracking
 from litgan.gan import GAN
 from litgan.noise import Noise
 from litgan.precision import ScaledTurns
@@ -82,8 +82,9 @@ class Gradients(Callback):
             media = trainer.datamodule.decode(samples)
             picture = media.criticised(feedback, columns=8)
             folder = Path(self.folder) if self.folder else Path(trainer.default_root_dir) / "samples"
-            media.save(folder / f"{gan.images_seen:09d}_feedback", picture)
-            tracking.publish_picture(trainer, "feedback", picture)
+            with runs.dispensable("The picture of the feedback"):
+                media.save(folder / f"{gan.images_seen:09d}_feedback", picture)
+                tracking.publish_picture(trainer, "feedback", picture)
 
     def feedback(self, gan: GAN) -> tuple[Tensor, Tensor]:
         """Samples [count, *sample_shape] and dL_i/dx_i of each, both networks in evaluation mode."""

@@ -43,6 +43,11 @@ class Progress(TQDMProgressBar):
             self.show(trainer, pl_module)
         super().on_train_end(trainer, pl_module)
 
+    def on_exception(self, trainer: Trainer, *_: Any) -> None:
+        """Leaves the last line to the sentence that says why the run ended."""
+        if self._train_progress_bar is not None:
+            self.train_progress_bar.close()
+
     def show(self, trainer: Trainer, pl_module: LightningModule) -> None:
         bar = self.train_progress_bar
         bar.n = trainer.global_step

@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
-from litgan import sampling, tracking
+from litgan import runs, sampling, tracking
 from litgan.gan import GAN
 from litgan.media import save_png, stack
 from litgan.noise import Noise
@@ -53,8 +53,9 @@ class Samples(Callback):
         data = trainer.datamodule
         batches = data.real_batches(min(self.count, data.size()))
         picture = data.decode(torch.cat([batch for batch, _ in batches])).picture(self.columns)
-        save_png(picture, self.path(trainer, "reals.png"))
-        tracking.publish_picture(trainer, "reals", picture)
+        with runs.dispensable("The picture of the reals"):
+            save_png(picture, self.path(trainer, "reals.png"))
+            tracking.publish_picture(trainer, "reals", picture)
 
     @rank_zero_only
     def show(self, trainer: Trainer, gan: GAN) -> None:
@@ -63,9 +64,10 @@ class Samples(Callback):
             grid = trainer.datamodule.decode(gan.sample(self.count, self.seed))
             walk = trainer.datamodule.decode(self.walk(gan))
             picture = stack([grid.picture(self.columns), walk.picture(self.columns)])
-            self.last = grid.save(self.path(trainer, gan.images_seen), picture)[0]
             self.shown_at = gan.images_seen
-            tracking.publish_picture(trainer, "samples", picture)
+            with runs.dispensable("The grid of samples"):
+                self.last = grid.save(self.path(trainer, gan.images_seen), picture)[0]
+                tracking.publish_picture(trainer, "samples", picture)
 
     def walk(self, gan: GAN) -> torch.Tensor:
         """Samples on the great circle between the first two fixed latents, all of the first class."""

@@ -9,6 +9,7 @@ sample by sample through torch's DataLoader. Their batches are equal bit for bit
 from __future__ import annotations
 
 import os
+import signal
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -219,6 +220,7 @@ class StreamingLoader(ClockLoader):
             batch_size=None,  # the sampler's items are whole batches
             num_workers=num_workers,
             persistent_workers=num_workers > 0,
+            worker_init_fn=_leave_signals_to_training,
             generator=torch.Generator(),  # or it would draw from the process's global stream each epoch
         )
 
@@ -230,6 +232,13 @@ class StreamingLoader(ClockLoader):
                 finally:
                     del stored  # with this frame it makes a cycle that keeps the workers for seconds
             yield number, self._send(stored), None if self.labels is None else self._send(self.labels[chosen])
+
+
+def _leave_signals_to_training(worker: int) -> None:
+    """A scheduler signals every process of a job: the iteration that training still ends needs its reader."""
+    for name in ("SIGTERM", "SIGUSR1"):
+        if one := getattr(signal, name, None):  # Windows has no SIGUSR1
+            signal.signal(one, signal.SIG_IGN)
 
 
 class _BatchReader(Dataset[Any]):

@@ -1,0 +1,202 @@
+"""Interruption: a run that is told to stop saves at the end of its iteration, and leaves."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+from datetime import timedelta
+from enum import IntEnum
+from types import FrameType
+from typing import Any
+
+import torch
+from lightning.fabric.plugins.environments import LightningEnvironment, SLURMEnvironment
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import Timer
+from torch import distributed
+
+from litgan.callbacks.checkpoint import Checkpoint
+from litgan.gan import GAN
+
+STOPPED = 75  # exit code; EX_TEMPFAIL of BSD's sysexits.h: try again later
+
+
+class Reason(IntEnum):
+    """Why to stop. Of several the largest counts: who sends SIGUSR1 before SIGTERM wants to be requeued."""
+
+    NONE = 0
+    MAX_TIME = 1
+    SIGTERM = 2
+    SIGUSR1 = 3
+
+
+class Interrupted(SystemExit):
+    """The run stopped before its end and is saved: `--ckpt_path last` goes on with it.
+
+    Ends the process with code 75, or with 0 where Lightning launched it, which takes any other code for
+    a crash and kills the run.
+    """
+
+    def __init__(self, sentence: str, code: int = STOPPED) -> None:
+        super().__init__(code)
+        self.sentence = sentence
+
+    def __str__(self) -> str:
+        return self.sentence
+
+
+class Interruption(Callback):
+    """Stops a run on SIGTERM, on SIGUSR1 and after `max_time`, saved and with exit code 75.
+
+    A signal is only noted. At the end of the iteration, when what is due by then has been measured and
+    drawn, `last.ckpt` is saved and `Interrupted` raised, without the measurements and pictures of the
+    run's end: schedulers grant seconds. Under SLURM, SIGUSR1 requeues the job, too; SIGTERM does not.
+    A run that was told in its last iteration saves and ends as ever.
+
+    Several ranks leave together, whichever of them was told to: at the end of each iteration their reasons
+    set out to one another, over the CPU and in the background, and at the end of the next they have
+    arrived. Nobody waits, and they leave one iteration later.
+
+    Args:
+        max_time: wall-clock time that this process may train, "DD:HH:MM:SS" or {hours: 3}; None for no
+            limit. (Lightning's Timer counts the whole run, so that a run stopped by it and resumed with
+            the same limit would stop at once.)
+
+    Raises:
+        ValueError: at the start, if the Trainer has no `Checkpoint` to save with.
+    """
+
+    def __init__(self, max_time: str | timedelta | dict[str, int] | None = None) -> None:
+        self.timer = Timer(max_time)
+        self.noticed = Reason.NONE
+        self.before: dict[signal.Signals, Any] = {}  # handlers that were in place
+        self.silenced: list[tuple[object, str]] = []  # methods of Lightning's
+        self.group: Any = None  # of all ranks, where there are several
+        self.message = torch.zeros(())  # the reason that travels
+        self.travel: distributed.Work | None = None
+
+    def on_fit_start(self, trainer: Trainer, gan: GAN) -> None:
+        keeper_of(trainer)
+        self.noticed = Reason.NONE
+        self.silence(trainer)
+        if threading.current_thread() is threading.main_thread():  # others may not take signals
+            for name in ("SIGTERM", "SIGUSR1"):
+                if one := getattr(signal, name, None):  # Windows has no SIGUSR1
+                    self.before[one] = signal.signal(one, self.notice)
+
+    def silence(self, trainer: Trainer) -> None:
+        """Keeps Lightning from handling the same signals.
+
+        Its handler broadcasts from within the handler, so that a signal to one rank alone hangs the run;
+        its loop broadcasts before each batch and waits for the device to read the answer; and its SLURM
+        handler saves in the middle of an iteration.
+        """
+        connector, loop = getattr(trainer, "_signal_connector", None), trainer.fit_loop.epoch_loop
+        methods = ((connector, "register_signal_handlers"), (loop, "_broadcast_sigterm_tensor"))
+        self.silenced = [
+            (owner, name) for owner, name in methods if hasattr(owner, name)
+        ]  # not every version
+        for owner, name in self.silenced:
+            setattr(owner, name, lambda: None)
+
+    def notice(self, number: int, frame: FrameType | None) -> None:
+        """The handler."""
+        self.noticed = max(self.noticed, Reason[signal.Signals(number).name])
+
+    def on_train_start(self, trainer: Trainer, gan: GAN) -> None:
+        self.timer.on_train_start(trainer, gan)
+        self.travel = None
+        if trainer.world_size > 1:  # a group of its own keeps its messages apart from the gradients
+            self.group = distributed.new_group(backend="gloo")
+
+    def on_train_batch_end(self, trainer: Trainer, gan: GAN, *batch: Any) -> None:
+        if not gan.iteration_ends:
+            return
+        reason = self.told(trainer) if self.group is None else self.agreed(trainer)
+        if not reason:
+            return
+        keeper = keeper_of(trainer)
+        keeper.if_unsaved = "stop"  # there is no next save to wait for
+        keeper.catch_up(trainer, gan)
+        if 0 < trainer.max_steps <= trainer.global_step:  # a resumed run would have nothing left to end
+            return
+        gan.on_train_batch_end(*batch)  # its turn would come after the callbacks': it writes the last row
+        cause = reason.name if reason > Reason.MAX_TIME else "--trainer.max_time"
+        remedy = "go on with --ckpt_path last."
+        if reason is Reason.SIGUSR1 and trainer.is_global_zero and SLURMEnvironment.detect():
+            remedy = requeue() or remedy
+        raise Interrupted(
+            f"Stopped by {cause} after {gan.images_seen:,} images, saved in "
+            f"{keeper.path(trainer, 'last.ckpt')}: {remedy}",
+            code=0 if launched_by_lightning(trainer) else STOPPED,
+        )
+
+    def told(self, trainer: Trainer) -> Reason:
+        """Why this process wants to stop; the time is that of rank zero."""
+        left = self.timer.time_remaining()
+        late = trainer.is_global_zero and left is not None and left <= 0
+        return max(self.noticed, Reason.MAX_TIME if late else Reason.NONE)
+
+    def agreed(self, trainer: Trainer) -> Reason:
+        """Why some rank wanted to stop one iteration ago; if none did, asks anew."""
+        if self.travel is not None:
+            self.travel.wait()
+            self.travel = None
+            if reason := Reason(int(self.message)):
+                return reason
+        self.message = torch.tensor(int(self.told(trainer)))
+        self.travel = distributed.all_reduce(
+            self.message, distributed.ReduceOp.MAX, group=self.group, async_op=True
+        )
+        return Reason.NONE
+
+    def on_train_end(self, trainer: Trainer, gan: GAN) -> None:
+        if self.travel is not None:
+            self.travel.wait()
+
+    def on_exception(self, trainer: Trainer, gan: GAN, exception: BaseException) -> None:
+        if not isinstance(exception, Interrupted):  # which ends the process: no second signal shall cut that
+            self.put_back(trainer)
+
+    def teardown(self, trainer: Trainer, gan: GAN, stage: str) -> None:
+        if self.group is not None and distributed.is_initialized():
+            distributed.destroy_process_group(self.group)
+        self.put_back(trainer)
+
+    def put_back(self, trainer: Trainer) -> None:
+        """Leaves handlers and Lightning as they were."""
+        while self.before:
+            one, handler = self.before.popitem()
+            signal.signal(one, signal.SIG_DFL if handler is None else handler)
+        while self.silenced:
+            owner, name = self.silenced.pop()
+            delattr(owner, name)  # the instance's, which hid the class's
+        self.group = None
+
+
+def keeper_of(trainer: Trainer) -> Checkpoint:
+    """The callback that saves this run."""
+    for callback in trainer.callbacks:
+        if isinstance(callback, Checkpoint):
+            return callback
+    raise ValueError("Interruption saves with the callback Checkpoint: add it to the Trainer's callbacks.")
+
+
+def launched_by_lightning(trainer: Trainer) -> bool:
+    """Whether Lightning started this process for another device of a run that somebody else started."""
+    environment = getattr(trainer.strategy, "cluster_environment", None)
+    return isinstance(environment, LightningEnvironment) and trainer.local_rank > 0
+
+
+def requeue() -> str:
+    """Puts the SLURM job back into the queue; says what came of it, and what to do."""
+    array, task = (os.environ.get(f"SLURM_ARRAY_{name}_ID") for name in ("JOB", "TASK"))
+    job = f"{array}_{task}" if array else os.environ.get("SLURM_JOB_ID", "")
+    try:
+        subprocess.run(["scontrol", "requeue", job], check=True, capture_output=True, text=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        reason = " ".join(getattr(error, "stderr", "").split()) or error
+        return f"SLURM job {job} could not be requeued ({reason}), submit it again with --ckpt_path last."
+    return f"SLURM job {job} is requeued and goes on by itself."

@@ -1,0 +1,203 @@
+"""What one process does that is told to stop; tests/test_interruption.py has whole `litgan fit` processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+import torch
+from lightning.pytorch import Callback, Trainer
+
+from litgan import GAN, checkpoints
+from litgan.callbacks import Checkpoint, Interrupted, Interruption
+from litgan.callbacks.interruption import requeue
+
+Make: TypeAlias = Callable[..., Any]  # what a fixture makes things with
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+
+
+@pytest.fixture(autouse=True)
+def handlers() -> Iterator[list[Any]]:
+    """The present ones; `Interrupted` ends a process and leaves them taken."""
+    before = [signal.getsignal(one) for one in SIGNALS]
+    yield before
+    for one, handler in zip(SIGNALS, before, strict=True):
+        signal.signal(one, handler)
+
+
+class Send(Callback):
+    """Sends signals to its own process before the given turn (0 is the first)."""
+
+    def __init__(self, turn: int, *signals: signal.Signals) -> None:
+        self.turn, self.signals = turn, signals
+
+    def on_train_batch_start(self, trainer: Trainer, gan: GAN, *_: object) -> None:
+        if gan.turns == self.turn:
+            for one in self.signals:
+                os.kill(os.getpid(), one)
+
+
+class Ended(Callback):
+    """Whether the end of the run was reached."""
+
+    reached = False
+
+    def on_train_end(self, trainer: Trainer, gan: GAN) -> None:
+        self.reached = True
+
+
+@pytest.fixture
+def fit(tiny_gan: Make, tiny_data: Make, make_trainer: Make) -> Make:
+    """Trains to so many iterations with an Interruption; returns the GAN."""
+
+    def run(iterations: int, *watchers: Callback, gan: GAN | None = None, **options: Any) -> GAN:
+        gan = gan or tiny_gan()
+        stop = Interruption(options.pop("max_time", None))
+        path = options.pop("ckpt_path", None)
+        keeper = Checkpoint(every=0, minutes=0)
+        trainer = make_trainer(iterations, callbacks=[*watchers, stop, keeper], **options)
+        trainer.fit(gan, datamodule=tiny_data(), ckpt_path=path)
+        return gan
+
+    return run
+
+
+@pytest.mark.parametrize("turns", [1, 2])
+@pytest.mark.parametrize("one", SIGNALS)
+def test_stops_at_the_end_of_the_iteration_and_goes_on_to_the_same_bits(
+    one: signal.Signals, turns: int, fit: Make, tiny_gan: Make, memory: Any, tmp_path: Path
+) -> None:
+    """The signal comes in the first turn of the third iteration."""
+    ended, last = Ended(), tmp_path / "checkpoints" / "last.ckpt"
+    gan = tiny_gan(discriminator_turns=turns)
+    with pytest.raises(Interrupted) as stop:
+        fit(9, ended, Send(2 * turns, one), gan=gan, logger=memory, log_every_n_steps=1)
+    assert stop.value.code == 75
+    assert str(stop.value) == (
+        f"Stopped by {one.name} after {24 * turns} images, saved in {last}: go on with --ckpt_path last."
+    )
+    saved = checkpoints.read(last)
+    assert (saved["litgan"]["turns"], saved["global_step"]) == (3 * turns, 3)
+    assert list(memory.values("loss/generator")) == [8 * turns, 16 * turns, 24 * turns], (
+        "the last row is there"
+    )
+    assert not ended.reached, "no measurements of the run's end"
+
+    resumed = fit(9, gan=tiny_gan(discriminator_turns=turns), ckpt_path=last).state_dict()
+    straight = fit(9, gan=tiny_gan(discriminator_turns=turns)).state_dict()
+    assert all(torch.equal(value, resumed[name]) for name, value in straight.items())
+
+
+def test_a_wish_to_be_requeued_outlasts_a_sigterm(fit: Make) -> None:
+    with pytest.raises(Interrupted, match="Stopped by SIGUSR1 after 16 images"):
+        fit(9, Send(1, signal.SIGUSR1, signal.SIGTERM))
+
+
+def test_a_run_told_in_its_last_iteration_saves_and_ends(fit: Make, tmp_path: Path) -> None:
+    """Resumed, it would have nothing left to do, and its last measurements would never be made."""
+
+    class Saved(Ended):
+        def on_train_end(self, trainer: Trainer, gan: GAN) -> None:
+            super().on_train_end(trainer, gan)
+            self.saved = checkpoints.read(tmp_path / "checkpoints" / "last.ckpt")["global_step"]
+
+    ended = Saved()
+    fit(3, ended, Send(2, signal.SIGTERM))
+    assert ended.reached and ended.saved == 3, "saved before the end's measurements"
+
+
+@pytest.mark.parametrize(
+    ("array", "script", "called", "said"),
+    [
+        ({}, "exit 0", "requeue 4711", "SLURM job 4711 is requeued and goes on by itself."),
+        (
+            {"SLURM_ARRAY_JOB_ID": "47", "SLURM_ARRAY_TASK_ID": "3"}, "exit 0", "requeue 47_3",
+            "SLURM job 47_3 is requeued and goes on by itself.",
+        ),
+        (
+            {}, "echo not allowed >&2; exit 1", "requeue 4711",
+            "SLURM job 4711 could not be requeued (not allowed), submit it again with --ckpt_path last.",
+        ),
+        (
+            {}, None, "", "SLURM job 4711 could not be requeued ([Errno 2] No such file or directory: "
+            "'scontrol'), submit it again with --ckpt_path last.",
+        ),
+    ],
+)  # fmt: skip
+def test_requeue(
+    array: dict[str, str], script: str | None, called: str, said: str, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    calls, scontrol = tmp_path / "calls", tmp_path / "scontrol"
+    calls.write_text("")
+    if script:
+        scontrol.write_text(f'#!/bin/sh\necho "$@" >> {calls}\n{script}\n')
+        scontrol.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for name, value in ({"SLURM_JOB_ID": "4711"} | array).items():
+        monkeypatch.setenv(name, value)
+    assert requeue() == said
+    assert calls.read_text().strip() == called
+
+
+def test_max_time_counts_this_process_alone(fit: Make, tmp_path: Path) -> None:
+    """A limit of nothing still lets each resumed process do one iteration."""
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    for images, path in ((8, None), (16, last), (24, last)):
+        with pytest.raises(
+            Interrupted, match=rf"Stopped by --trainer.max_time after {images} images"
+        ) as stop:
+            fit(9, max_time=timedelta(0), ckpt_path=path)
+        assert stop.value.code == 75
+    assert fit(9, max_time="00:01:00:00", ckpt_path=last).images_seen == 72
+
+
+def test_afterwards_everything_is_as_before(fit: Make, handlers: list[Any]) -> None:
+    class Look(Callback):
+        def on_train_start(self, trainer: Trainer, gan: GAN) -> None:
+            self.trainer = trainer
+            self.taken = [signal.getsignal(one) for one in SIGNALS]
+            self.silenced = "_broadcast_sigterm_tensor" in vars(trainer.fit_loop.epoch_loop)
+
+    class Break(Callback):
+        def on_train_batch_end(self, trainer: Trainer, gan: GAN, *_: object) -> None:
+            raise ArithmeticError("an accident")
+
+    look = Look()
+    fit(2, look)
+    assert not set(look.taken) & set(handlers) and look.silenced
+    with pytest.raises(ArithmeticError, match="accident"):
+        fit(2, look, Break())
+    assert [signal.getsignal(one) for one in SIGNALS] == handlers
+    assert "_broadcast_sigterm_tensor" not in vars(look.trainer.fit_loop.epoch_loop)
+    assert "register_signal_handlers" not in vars(look.trainer._signal_connector)
+
+
+def test_outside_the_main_thread_signals_are_left_alone(fit: Make, handlers: list[Any]) -> None:
+    seen: list[int] = []
+    thread = threading.Thread(target=lambda: seen.append(fit(2).images_seen))
+    thread.start()
+    thread.join()
+    assert seen == [16] and [signal.getsignal(one) for one in SIGNALS] == handlers
+
+
+def test_needs_a_checkpoint(tiny_gan: Make, tiny_data: Make, make_trainer: Make) -> None:
+    with pytest.raises(ValueError, match="saves with the callback Checkpoint: add it"):
+        make_trainer(2, callbacks=[Interruption()]).fit(tiny_gan(), datamodule=tiny_data())
+
+
+def test_what_cannot_be_saved_is_no_orderly_stop(
+    tiny_gan: Make, tiny_data: Make, make_trainer: Make, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    keeper = Checkpoint(every=8, minutes=0, folder=str(tmp_path / "file"), if_unsaved="continue")
+    trainer = make_trainer(9, callbacks=[Send(3, signal.SIGTERM), Interruption(), keeper])
+    with pytest.raises(OSError, match=r"last.ckpt cannot be saved \(.+\): make room"):
+        trainer.fit(tiny_gan(), datamodule=tiny_data())
+    assert trainer.global_step == 4
