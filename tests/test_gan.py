@@ -101,7 +101,7 @@ class Diary(Callback):
 
     def on_train_batch_end(self, trainer, gan, outputs, batch, batch_idx):
         self.batches.append(batch[0].clone())
-        self.records.append({name: float(value) for name, value in outputs.items()})
+        self.records.append({name: float(value.mean()) for name, value in outputs.items()})
 
 
 @pytest.mark.parametrize("turns", [1, 2, 3])

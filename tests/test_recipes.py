@@ -66,7 +66,11 @@ def test_recipe_runs(path: Path, pictures: Path, tmp_path: Path, monkeypatch: py
     assert all({"loss/generator", "loss/discriminator", "gradient/feedback"} <= row.keys() for row in rows)
 
 
-@pytest.mark.parametrize("path", OVERLAYS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=[pytest.mark.slow] if path.stem == "compile" else []) for path in OVERLAYS],
+    ids=lambda path: path.stem,
+)
 def test_overlay_runs_over_digits(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "disabled")
     rows = run([CONFIGS / "digits.yaml", path], [], tmp_path)

@@ -25,6 +25,9 @@ def split(real: Tensor, labels: Tensor | None, noise: Noise, parts: int) -> Iter
     Raises:
         ValueError: if `parts` does not divide the batch.
     """
+    if parts == 1:
+        yield (real, labels, noise), True
+        return
     size, rest = divmod(len(real), parts)
     if rest:
         raise ValueError(

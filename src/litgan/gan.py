@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import torch
-from lightning.pytorch import Callback, LightningModule
-from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from litgan import checkpoints, tracking
-from litgan.accumulation import Limits, check_limits, clip, refuse_trainer_options, split, unreduced
+from litgan import checkpoints
+from litgan.accumulation import Limits
+from litgan.adversaries import Adversaries, Batch, Record
+from litgan.compilation import uncompiled
 from litgan.ema import EMA
 from litgan.losses import AdversarialLoss
-from litgan.noise import Noise, derive_seed
+from litgan.noise import Noise, seed_device
+from litgan.one_stage import OneStage, check_one_stage, check_penalty, learning
 from litgan.penalties import Penalty
-from litgan.precision import in_full_range, scale_each_adversary, scales
+from litgan.precision import in_full_range
 from litgan.sampling import check_networks, draw_samples, make_network
 from litgan.schedules import Schedule, value_at
 
-Record: TypeAlias = dict[str, Tensor]  # what a turn tells of itself, still on its device
-Batch: TypeAlias = tuple[Tensor, Tensor | None]  # real samples, labels or None
-Objective: TypeAlias = Callable[[Tensor, Tensor | None, Noise], tuple[Tensor, Record]]
+Update: TypeAlias = Literal["alternating", "one_stage"]
 
 
-class GAN(LightningModule):
+class GAN(Adversaries):
     """The adversarial game, over any samples: images, sound, music, text or points.
 
     Args:
@@ -41,6 +39,9 @@ class GAN(LightningModule):
         discriminator_turns: turns of the discriminator, each with a fresh batch, per generator turn.
         micro_batches: equal parts in which a turn takes its batch, to save memory; norm-free networks learn
             from the parts what they would from the whole.
+        update: "alternating", or "one_stage": the generator learns from the discriminator's own pass over
+            its fakes, which spares it a pass through each network (see `litgan.one_stage`).
+        compile: the turns with torch.compile; a text is its mode, "reduce-overhead" for CUDA graphs.
         clip_grad_norm: largest norm of the gradient of an adversary, the same for each or
             {generator: ..., discriminator: ...}; None for no limit.
         learning_rate: factor on both optimizers' learning rates, e.g. a `litgan.schedules.WarmUp`.
@@ -51,7 +52,8 @@ class GAN(LightningModule):
         seed: of the weights, the latents and every other draw.
 
     Raises:
-        ValueError: if a number of turns or parts is below 1, or if a network does not fit the data.
+        ValueError: if a number of turns or parts is below 1, if a network does not fit the data, or if one
+            stage cannot serve both turns.
     """
 
     def __init__(
@@ -64,6 +66,8 @@ class GAN(LightningModule):
         penalties: Sequence[Penalty] = (),
         discriminator_turns: int = 1,
         micro_batches: int = 1,
+        update: Update = "alternating",
+        compile: bool | str = False,
         clip_grad_norm: Limits = None,
         learning_rate: float | Schedule = 1.0,
         ema_half_life: float | Schedule = 10_000,
@@ -76,13 +80,18 @@ class GAN(LightningModule):
         for name, number in (("discriminator_turns", discriminator_turns), ("micro_batches", micro_batches)):
             if number < 1:
                 raise ValueError(f"{name} is {number}: give at least 1.")
-        self.automatic_optimization = False
         self.sample_shape, self.num_classes, self.seed = tuple(sample_shape), num_classes, seed
         with torch.random.fork_rng(devices=[]):  # equal seeds give equal weights, whatever ran before
             torch.manual_seed(seed)
             self.generator = make_network("generator", generator, self.sample_shape, num_classes)
             self.discriminator = make_network("discriminator", discriminator, self.sample_shape, num_classes)
         check_networks(self.generator, self.discriminator, self.sample_shape, num_classes)
+        if update not in get_args(Update):
+            raise ValueError(f"update is {update!r}: give {' or '.join(get_args(Update))}.")
+        if update == "one_stage":
+            check_one_stage(loss, self.discriminator, self.sample_shape, num_classes)
+        self.stage = OneStage() if update == "one_stage" else None
+        self.compile_mode = compile
         if len(self.sample_shape) == 3:  # images: the memory layout in which convolutions run fastest
             self.to(memory_format=torch.channels_last)
         self.ema = EMA(self.generator, ema_half_life, ema_ramp_up)
@@ -90,21 +99,13 @@ class GAN(LightningModule):
         self.optimizer_factories = (generator_optimizer, discriminator_optimizer)
         self.discriminator_turns, self.learning_rate = discriminator_turns, learning_rate
         self.micro_batches, self.clip_grad_norm = micro_batches, clip_grad_norm
-        self.turn_of = ""  # whose turn it is
-        self.images_seen = 0  # the clock: real samples shown to the discriminator, over all ranks
-        self.turns = 0  # turns of the discriminator since the run began
-        self.recipe: dict[str, Any] = {}  # plain data from which a checkpoint alone rebuilds the run
-        self.images_per_iteration = 0
-        self.told: Record = {}  # what each turn last told of itself; lazy penalties are silent in most
-        self.latest: dict[str, float] = {}  # what was last recorded, for the progress bar
-        self.seconds_aside = 0.0  # spent on pictures, metrics and checkpoints, not on training
 
     # -- the game ------------------------------------------------------------------------------
 
     def training_step(self, batch: Batch, batch_idx: int) -> Record:
         """A turn of the discriminator and, every `discriminator_turns`-th time, one of the generator."""
         real, labels = batch
-        torch.manual_seed(derive_seed("networks", self.seed, self.turns, self.global_rank))  # dropout and kin
+        seed_device(self.device, "networks", self.seed, self.turns, self.global_rank)  # dropout and kin
         record = self.discriminator_turn(real, labels)
         self.images_seen += len(real) * self.trainer.world_size
         if (self.turns + 1) % self.discriminator_turns == 0:
@@ -131,162 +132,69 @@ class GAN(LightningModule):
         """What the discriminator minimises: the mean loss of real and fake samples, and the penalties due."""
         due = [penalty for penalty in self.penalties if self.turns % penalty.every == 0]
         sides = {side for penalty in due for side in penalty.differentiates}
-        with torch.no_grad():
-            fake = self.generator(self.latents(noise), labels)
-        real, real_logits = self.judge(real, labels, "real" in sides)
-        fake, fake_logits = self.judge(fake, labels, "fake" in sides)
-        objective = self.loss.discriminator(real=real_logits, fake=fake_logits).mean()
+        drawn = self.draw(noise, labels)
+        real = real.detach().requires_grad_("real" in sides)
+        fake = drawn.detach().requires_grad_("fake" in sides or drawn.requires_grad)
+        with uncompiled(needed=bool(self.compile_mode and sides)):
+            objective, real_logits, fake_logits = self.tell_apart(real, fake, labels)
+        if self.stage is not None and drawn.requires_grad:
+            penalised = objective if "fake" in sides else None
+            self.stage.keep(drawn, fake, penalised, real_logits=real_logits, fake_logits=fake_logits)
         record = {"loss/discriminator": objective, "logits/real": real_logits, "logits/fake": fake_logits}
         with in_full_range(self.device) as anew:  # under float16 alone the penalties need a pass of their own
             if due and anew:
-                real, real_logits = self.judge(real.float(), labels, "real" in sides)
-                fake, fake_logits = self.judge(fake.float(), labels, "fake" in sides)
+                real = real.detach().float().requires_grad_("real" in sides)
+                fake = fake.detach().float().requires_grad_("fake" in sides)
+                real_logits, fake_logits = self.discriminator(real, labels), self.discriminator(fake, labels)
             for penalty in due:
                 value = penalty(
                     self.discriminator, real=real, fake=fake, real_logits=real_logits,
                     fake_logits=fake_logits, labels=labels, noise=noise.stream(penalty.name),
                 ).mean()  # fmt: skip
+                if self.stage is not None and drawn.requires_grad:
+                    check_penalty(penalty, value, fake)
                 objective = objective + value_at(penalty.weight, self.images_seen) * penalty.every * value
                 record[f"penalty/{penalty.name}"] = value
         return objective, record
 
     def generator_objective(self, real: Tensor, labels: Tensor | None, noise: Noise) -> tuple[Tensor, Record]:
         """What the generator minimises: the mean loss of what it makes of `noise`."""
-        fake = self.generator(self.latents(noise), labels)
-        real_logits = self.discriminator(real, labels) if self.loss.pairs else None
-        fake_logits = self.discriminator(fake, labels)
-        objective = self.loss.generator(real=real_logits, fake=fake_logits).mean()
+        if self.stage is not None:
+            objective, value = self.stage.objective(self.loss, self.micro_batches)
+            return objective, {"loss/generator": value}
+        objective = self.fool(self.latents(noise), real, labels)
         return objective, {"loss/generator": objective}
 
-    def judge(self, samples: Tensor, labels: Tensor | None, differentiate: bool) -> tuple[Tensor, Tensor]:
-        """Samples, cut off from what made them, and their logits, differentiable in them or not."""
-        samples = samples.detach().requires_grad_(differentiate)
-        return samples, self.discriminator(samples, labels)
+    def draw(self, noise: Noise, labels: Tensor | None) -> Tensor:
+        """Fakes for the discriminator: without the generator's graph, unless one stage serves both turns."""
+        latents = self.latents(noise)
+        shared = self.stage is not None and (self.turns + 1) % self.discriminator_turns == 0
+        with learning(self.generator) if shared else torch.no_grad():
+            return self.imagine(latents, labels)
 
-    def descend(self, name: str, optimizer: LightningOptimizer, objective: Objective, batch: Batch) -> Record:
-        """One step down the mean of `objective` over the batch, for the parameters of `optimizer` alone.
+    def imagine(self, latents: Tensor, labels: Tensor | None) -> Tensor:
+        """The generator's samples."""
+        return self.generator(latents, labels)
 
-        The batch is taken in `micro_batches` equal parts, and ranks reduce their gradients with the last.
-        Only the generator's step passes through Lightning's wrapper, which counts it: thus
-        `trainer.global_step` advances by one an iteration and `max_steps` means iterations.
+    def tell_apart(self, real: Tensor, fake: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """The discriminator's loss, and its logits of real and fake samples."""
+        real_logits, fake_logits = self.discriminator(real, labels), self.discriminator(fake, labels)
+        return self.loss.discriminator(real=real_logits, fake=fake_logits).mean(), real_logits, fake_logits
 
-        Args:
-            name: of the network whose turn it is: key of its noise, its clipping and its loss scale.
-            optimizer: of that network.
-            objective: of samples, labels and noise; gives a scalar and what to record.
-            batch: of this rank.
-
-        Raises:
-            FloatingPointError: if the objective is not finite (off the CPU: at the next logging point).
-        """
-        self.turn_of = name
-        factor = value_at(self.learning_rate, self.images_seen)
-        for group in optimizer.param_groups:
-            group["lr"] = group["base_lr"] * factor
-        records: list[Record] = []
-        with self.toggled_optimizer(optimizer):
-            for part, last in split(*batch, self.noise(name, len(batch[0])), self.micro_batches):
-                value, record = objective(*part)
-                if value.device.type == "cpu" and not value.isfinite():
-                    sentence = tracking.not_finite(f"loss/{name}", value.item(), self.images_seen)
-                    raise FloatingPointError(sentence)
-                if not records:
-                    optimizer.zero_grad()
-                with nullcontext() if last else unreduced(self.trainer):
-                    self.manual_backward(value / self.micro_batches)
-                records.append({key: value.detach().float().mean() for key, value in record.items()})
-            if name == "generator":
-                optimizer.step()
-            else:
-                self.trainer.strategy.optimizer_step(optimizer.optimizer, lambda: None)
-        if len(records) == 1:
-            return records[0]
-        return {key: torch.stack([record[key] for record in records]).mean() for key in records[0]}
-
-    def noise(self, name: str, count: int) -> Noise:
-        """The randomness of this turn for the `count` samples of this rank."""
-        return Noise(self.seed, self.turns, self.global_rank * count, count, name, self.device)
+    def fool(self, latents: Tensor, real: Tensor, labels: Tensor | None) -> Tensor:
+        """The generator's loss."""
+        fake_logits = self.discriminator(self.generator(latents, labels), labels)
+        real_logits = self.discriminator(real, labels) if self.loss.pairs else None
+        return self.loss.generator(real=real_logits, fake=fake_logits).mean()
 
     def latents(self, noise: Noise) -> Tensor:
         """Latents [count, latent_dim] ~ N(0, 1)."""
         return noise.normal(self.generator.latent_dim)  # type: ignore[arg-type]
 
-    # -- machinery -----------------------------------------------------------------------------
-
-    def configure_optimizers(self) -> list[Optimizer]:
-        networks = (self.generator, self.discriminator)
-        optimizers = [
-            make(parameter for parameter in network.parameters() if parameter.requires_grad)
-            for make, network in zip(self.optimizer_factories, networks, strict=True)
-        ]
-        self.base_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
-        return optimizers
-
-    @property
-    def generator_optimizer(self) -> LightningOptimizer:
-        return self.optimizers()[0]  # type: ignore[index]
-
-    @property
-    def discriminator_optimizer(self) -> LightningOptimizer:
-        return self.optimizers()[1]  # type: ignore[index]
-
-    def configure_callbacks(self) -> list[Callback]:
-        refuse_trainer_options(self.trainer)  # the last hook before Lightning refuses them, without a remedy
-        return []
-
-    def setup(self, stage: str) -> None:
-        scale_each_adversary(self.trainer)
-
-    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        clip(optimizer, self.clip_grad_norm, self.turn_of)
-
-    def on_fit_start(self) -> None:
-        check_limits(self.clip_grad_norm, [name for name, _ in self.named_children() if name != "ema"])
-        data_shape = getattr(getattr(self.trainer, "datamodule", None), "sample_shape", self.sample_shape)
-        if tuple(data_shape) != self.sample_shape:
-            raise ValueError(
-                f"The data's samples have shape {tuple(data_shape)}, this GAN makes {self.sample_shape}: "
-                "build the GAN with the data's sample_shape, or change the data's resolution or channels."
-            )
-
-    def on_train_start(self) -> None:
-        """A resumed run takes the learning rates of its recipe, not of its checkpoint: they may be new."""
-        for optimizer in self.trainer.optimizers:  # those that a subclass added keep their own
-            for group in optimizer.param_groups:
-                group.setdefault("base_lr", group["lr"])
-        for optimizer, rates in zip(self.trainer.optimizers, self.base_rates, strict=False):
-            for group, rate in zip(optimizer.param_groups, rates, strict=True):
-                group["base_lr"] = rate
-
-    def on_train_batch_end(self, outputs: Record, batch: Any, batch_idx: int) -> None:
-        if self.iteration_ends and self.trainer.global_step % self.trainer.log_every_n_steps == 0:
-            tracking.record(self.trainer, {**self.told, **scales(self.trainer)})
-
-    @property
-    def iteration_ends(self) -> bool:
-        """Whether the last turn was the last one of its iteration."""
-        return self.turns % self.discriminator_turns == 0
-
-    def passes(self, every: int) -> bool:
-        """Whether the iteration that just ended passed a multiple of `every` images; never for 0."""
-        if not every or not self.iteration_ends:
-            return False
-        return self.images_seen // every > (self.images_seen - self.images_per_iteration) // every
-
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """What the discriminator makes of real samples; the realism callback adds the distances."""
         real, labels = batch
         self.log("logits/real", self.discriminator(real, labels).float().mean(), batch_size=len(real))
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["litgan"] = {
-            "images_seen": self.images_seen, "turns": self.turns, "recipe": self.recipe
-        }  # fmt: skip
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoints.check_architecture(checkpoint, self)
-        self.images_seen = checkpoint["litgan"]["images_seen"]
-        self.turns = checkpoint["litgan"]["turns"]
 
     # -- the finished generator ----------------------------------------------------------------
 

@@ -33,7 +33,10 @@ class Penalty(ABC):
     """
 
     name: ClassVar[str]  # logged as penalty/<name>
-    differentiates: ClassVar[tuple[str, ...]] = ()  # "real", "fake": require grad before the pass
+    differentiates: ClassVar[
+        tuple[str, ...]
+    ] = ()  # "real", "fake": require grad before the pass; name "fake"
+    # also where `fake_logits` enter: one stage has to tell the loss's gradient from the penalty's
 
     def __init__(self, weight: float | Schedule = 1.0, every: int = 1) -> None:
         if not isinstance(weight, Schedule) and not 0 <= weight < math.inf:

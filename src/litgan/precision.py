@@ -76,10 +76,19 @@ class ScaledTurns(MixedPrecision):
             self.skipped[name].fill_(state["skipped"])
 
 
-def scale_each_adversary(trainer: Trainer) -> None:
-    """Gives a Trainer with precision 16-mixed the plugin above instead of Lightning's own."""
+def scale_each_adversary(trainer: Trainer, shared: bool = False) -> None:
+    """Gives a Trainer with precision 16-mixed the plugin above instead of Lightning's own.
+
+    Raises:
+        ValueError: if the adversaries share a backward pass, which has one scale.
+    """
     plugin = trainer.precision_plugin
     if type(plugin) is MixedPrecision and plugin.precision == "16-mixed":
+        if shared:
+            raise ValueError(
+                "update is one_stage, whose backward pass cannot carry the loss scales of both adversaries: "
+                "give --trainer.precision bf16-mixed or 32-true, or update alternating."
+            )
         trainer.strategy.precision_plugin = ScaledTurns(plugin.device)
 
 

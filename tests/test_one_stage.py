@@ -1,0 +1,401 @@
+"""One stage: the generator's gradient out of the discriminator's own pass, and where that cannot be."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.pytorch import Callback
+from torch import nn
+
+from litgan import GAN
+from litgan.callbacks import Gradients
+from litgan.data import Digits, Ring
+from litgan.losses import Hinge, LeastSquares, Minimax, NonSaturating, Relativistic, Wasserstein
+from litgan.networks import DCGANDiscriminator, DCGANGenerator, MLPDiscriminator
+from litgan.one_stage import feedback_ratio
+from litgan.penalties import R1, R2, WGANGP, Penalty
+
+LOSSES = [NonSaturating(), Minimax(), LeastSquares(), Wasserstein(), Relativistic()]
+PENALTIES = {"": [], "R1": [R1(0.5)], "R1 and R2": [R1(0.1), R2(0.2)], "WGAN-GP": [WGANGP()]}
+STILL = partial(torch.optim.SGD, lr=0.0)
+STEADY = partial(torch.optim.SGD, lr=0.02)  # Adam would blow differences in rounding up to whole steps
+PICTURES = {
+    "generator": partial(DCGANGenerator, latent_dim=4, widths=(16, 8), norm="group"),
+    "discriminator": partial(DCGANDiscriminator, widths=(8, 16), norm="group"),
+    "sample_shape": (1, 8, 8),
+    "num_classes": 10,
+}
+
+
+class Caught(GAN):
+    """Keeps each turn's gradients as its optimizer uses them; both turns draw the same latents."""
+
+    def noise(self, name, count):
+        return super().noise("both", count)
+
+    def on_before_optimizer_step(self, optimizer):
+        super().on_before_optimizer_step(optimizer)
+        gradients = {
+            name: value.grad.clone() for name, value in self.named_parameters() if value.requires_grad
+        }
+        self.__dict__.setdefault("caught", []).append((self.turn_of, gradients))
+
+
+def distance(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> float:
+    """The largest distance of two tensors of one name, relative to the norm over all."""
+    assert left.keys() == right.keys()
+    whole = torch.cat([value.flatten() for value in right.values()]).norm()
+    assert whole > 1e-5
+    return max(((left[name] - right[name]).norm() / whole).item() for name in right)
+
+
+@pytest.fixture
+def gradients(tiny_gan, tiny_data, make_trainer):
+    """Gradients of the turns of two iterations that move nothing: [(whose, by name)] of both updates."""
+
+    def catch(*, data=None, trainer=None, **options):
+        found = []
+        for update in ("alternating", "one_stage"):
+            still = {"generator_optimizer": STILL, "discriminator_optimizer": STILL}
+            gan = tiny_gan(Caught, update=update, **(still | options))
+            make_trainer(2, **(trainer or {})).fit(gan, datamodule=data or tiny_data())
+            found.append(gan.caught)
+        return found
+
+    return catch
+
+
+def assert_the_same_game(two_passes, one_stage, tolerance=1e-5):
+    assert [name for name, _ in two_passes] == [name for name, _ in one_stage]
+    for (name, wanted), (_, got) in zip(two_passes, one_stage, strict=True):
+        if name == "discriminator":
+            assert all(torch.equal(got[key], wanted[key]) for key in wanted)
+        else:
+            assert distance(got, wanted) < tolerance
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+@pytest.mark.parametrize("penalties", PENALTIES.values(), ids=PENALTIES)
+@pytest.mark.parametrize("loss", LOSSES, ids=repr)
+def test_gradients_are_those_of_two_passes(loss, penalties, parts, gradients):
+    assert_the_same_game(*gradients(loss=loss, penalties=penalties, micro_batches=parts))
+
+
+@pytest.mark.parametrize("turns", [2, 3])
+def test_the_last_of_several_turns_is_shared(turns, gradients):
+    two_passes, one_stage = gradients(discriminator_turns=turns, penalties=[R1(0.1), R2(0.2, every=2)])
+    assert [name for name, _ in one_stage] == ([*["discriminator"] * turns, "generator"]) * 2
+    assert_the_same_game(two_passes, one_stage)
+
+
+@pytest.mark.parametrize("loss", [NonSaturating(), Relativistic()], ids=repr)
+def test_the_same_with_convolutions_and_labels(loss, gradients):
+    data = Digits(batch_size=8, num_classes=10)
+    assert_the_same_game(*gradients(loss=loss, penalties=[R1(0.1)], micro_batches=2, data=data, **PICTURES))
+
+
+def test_limits_clip_the_same_gradients(gradients):
+    two_passes, one_stage = gradients(clip_grad_norm={"generator": 0.01, "discriminator": 0.02})
+    for name, caught in one_stage:
+        norm = torch.cat([gradient.flatten() for gradient in caught.values()]).norm()
+        assert norm.item() == pytest.approx({"generator": 0.01, "discriminator": 0.02}[name], rel=1e-3)
+    assert_the_same_game(two_passes, one_stage)
+
+
+def test_bfloat16_differs_by_its_rounding(gradients):
+    data, trainer = Digits(batch_size=8, num_classes=10), {"precision": "bf16-mixed"}
+    two_passes, one_stage = gradients(penalties=[R1(0.1)], data=data, trainer=trainer, **PICTURES)
+    assert_the_same_game(two_passes, one_stage, tolerance=0.01)
+    assert distance(one_stage[1][1], two_passes[1][1]) > 0  # it was bfloat16
+
+
+class Reals(Callback):
+    """Keeps the real samples of every turn."""
+
+    def __init__(self):
+        self.batches = []
+
+    def on_train_batch_start(self, trainer, gan, batch, batch_idx):
+        self.batches.append(batch[0].clone())
+
+
+def test_both_move_from_the_same_state(tiny_gan, tiny_data, make_trainer):
+    """Three steps by hand down Goodfellow's losses: the generator does not wait for the discriminator."""
+    options = {"generator_optimizer": STEADY, "discriminator_optimizer": STEADY}
+    trained, byhand = (tiny_gan(Caught, update="one_stage", **options) for _ in range(2))
+    seen = Reals()
+    make_trainer(3, callbacks=[seen]).fit(trained, datamodule=tiny_data())
+    softplus = nn.functional.softplus
+    for byhand.turns, real in enumerate(seen.batches):
+        fake = byhand.generator(byhand.latents(GAN.noise(byhand, "both", len(real))))
+        told, blamed = (byhand.discriminator(each) for each in (real, fake.detach()))
+        of_discriminator = (softplus(-told) + softplus(blamed)).mean()
+        of_generator = softplus(-byhand.discriminator(fake)).mean()
+        steps = [
+            (weight, gradient)
+            for loss, network in ((of_discriminator, byhand.discriminator), (of_generator, byhand.generator))
+            for weight, gradient in zip(
+                network.parameters(),
+                torch.autograd.grad(loss, [*network.parameters()], retain_graph=True),
+                strict=True,
+            )
+        ]
+        with torch.no_grad():
+            for weight, gradient in steps:
+                weight -= 0.02 * gradient
+    for name in ("generator", "discriminator"):
+        wanted, got = getattr(byhand, name).state_dict(), getattr(trained, name).state_dict()
+        assert distance(got, wanted) < 1e-6
+
+
+class Passes(Callback):
+    """Counts the forward passes of both networks."""
+
+    def on_train_start(self, trainer, gan):
+        self.count = {"generator": 0, "discriminator": 0}
+        for name in self.count:
+            getattr(gan, name).register_forward_hook(partial(self.note, name))
+
+    def note(self, name, *_):
+        self.count[name] += 1
+
+
+@pytest.mark.parametrize(
+    ("update", "turns", "passes"),
+    [
+        ("one_stage", 1, (1, 2)),
+        ("alternating", 1, (2, 3)),
+        ("one_stage", 3, (3, 6)),
+        ("alternating", 3, (4, 7)),
+    ],
+)
+def test_it_spares_a_pass_through_each_network(update, turns, passes, tiny_gan, tiny_data, make_trainer):
+    watcher = Passes()
+    gan = tiny_gan(update=update, discriminator_turns=turns, penalties=[R1(0.1), R2(0.1)])
+    make_trainer(4, callbacks=[watcher]).fit(gan, datamodule=tiny_data())
+    assert tuple(watcher.count.values()) == tuple(4 * number for number in passes)
+
+
+def test_the_feedback_that_is_logged_is_the_same(tiny_gan, tiny_data, make_trainer, tmp_path):
+    logged = {}
+    for update in ("alternating", "one_stage"):
+        gan = tiny_gan(
+            Caught,
+            update=update,
+            penalties=[R2(1.0)],
+            discriminator_optimizer=STILL,
+            generator_optimizer=STILL,
+        )
+        watcher = Gradients(every=0, folder=str(tmp_path))
+        make_trainer(2, callbacks=[watcher], log_every_n_steps=1).fit(gan, datamodule=tiny_data())
+        logged[update] = gan.latest
+    assert {"gradient/feedback", "gradient/generator", "loss/generator"} <= logged["one_stage"].keys()
+    assert logged["one_stage"] == pytest.approx(logged["alternating"], rel=1e-5)
+
+
+def test_a_resumed_run_is_the_straight_one(tiny_gan, tiny_data, make_trainer, tmp_path):
+    def train(iterations, ckpt_path=None):
+        gan = tiny_gan(
+            update="one_stage", penalties=[R1(0.1, every=2)], discriminator_turns=2, micro_batches=2
+        )
+        trainer = make_trainer(iterations)
+        trainer.fit(gan, datamodule=tiny_data(), ckpt_path=ckpt_path)
+        trainer.save_checkpoint(tmp_path / f"{iterations}.ckpt")
+        return gan.state_dict()
+
+    straight = train(6)
+    train(3)
+    resumed = train(6, tmp_path / "3.ckpt")
+    assert all(torch.equal(resumed[name], straight[name]) for name in straight)
+
+
+def test_a_turn_cut_short_leaves_nothing_to_the_next_run(tiny_gan, tiny_data, make_trainer):
+    """As an interrupt between the two turns does."""
+    gan, twin = (tiny_gan(update="one_stage") for _ in range(2))
+    gan.generator_turn = lambda *_: (_ for _ in ()).throw(RuntimeError("cut short"))
+    with pytest.raises(RuntimeError, match="cut short"):
+        make_trainer(1).fit(gan, datamodule=tiny_data())
+    del gan.generator_turn
+    gan.load_state_dict(twin.state_dict())
+    gan.images_seen = gan.turns = 0
+    for each in (gan, twin):
+        make_trainer(2).fit(each, datamodule=tiny_data())
+    assert all(torch.equal(gan.state_dict()[name], value) for name, value in twin.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("loss", "penalties", "iterations"),
+    [
+        (NonSaturating(), [R1(0.02)], 150),
+        (Relativistic(), [R1(0.02), R2(0.02)], 150),
+        (LeastSquares(), [R1(0.02)], 150),
+        (Wasserstein(), [WGANGP(0.1)], 300),
+    ],
+    ids=repr,
+)
+def test_it_finds_one_gaussian(loss, penalties, iterations, tiny_gan, make_trainer):
+    """As tests/test_learning.py asks of alternating turns."""
+    adam = partial(torch.optim.Adam, lr=5e-3, betas=(0.0, 0.99))
+    gan = tiny_gan(
+        loss=loss, penalties=penalties, ema_half_life=1000, update="one_stage",
+        generator_optimizer=adam, discriminator_optimizer=adam,
+    )  # fmt: skip
+    data = Ring(modes=1, radius=-0.75, std=0.2, batch_size=64)
+    assert (gan.sample(1000).mean(0) - data.centres[0]).norm() > 1
+    make_trainer(iterations).fit(gan, datamodule=data)
+    samples = gan.sample(1000)
+    assert (samples.mean(0) - data.centres[0]).norm() < 0.15
+    assert samples.std(0).min() > 0.05
+
+
+# -- the ratio ---------------------------------------------------------------------------------
+
+
+def test_the_ratio_by_hand():
+    """NonSaturating: -sigmoid(-D) / sigmoid(D) = -exp(-D)."""
+    fake = torch.tensor([[-60.0], [-2.0], [0.0], [3.0], [60.0]])
+    ratio = feedback_ratio(NonSaturating(), real=fake, fake=fake)
+    torch.testing.assert_close(ratio, -torch.exp(-fake), rtol=1e-5, atol=0)
+    squares = feedback_ratio(LeastSquares(), real=fake, fake=fake)
+    assert squares[2] == 0  # nothing to scale
+    torch.testing.assert_close(squares[[0, 1, 3, 4]], (fake - 1)[[0, 1, 3, 4]] / fake[[0, 1, 3, 4]])
+
+
+@pytest.mark.parametrize("logit", [-85.0, -88.0, -95.0, -103.0, -120.0, -1e30])
+def test_a_fake_that_is_known_for_sure_breaks_nothing(logit):
+    """Below -87 a derivative of float32 loses its digits, below -103 all of itself."""
+    ratio = feedback_ratio(NonSaturating(), real=torch.zeros(1, 1), fake=torch.full((1, 1), logit))
+    assert ratio.isfinite().all() and (ratio != 0) == (logit > -87)
+
+
+# -- what it refuses ---------------------------------------------------------------------------
+
+
+class Sceptic(nn.Module):
+    """A discriminator of the user's own, which also sees how much the batch varies (Karras et al. 2018)."""
+
+    def __init__(self, sample_shape, num_classes=0, *, logits=1, sees_the_batch=True):
+        super().__init__()
+        self.sees_the_batch = sees_the_batch
+        self.linear = nn.Linear(3, logits)
+
+    def forward(self, samples, labels=None):
+        spread = samples.std(0).mean() if self.sees_the_batch else samples.new_zeros(())
+        return self.linear(torch.cat([samples, spread.expand(len(samples), 1)], dim=1))
+
+
+BATCH_NORM = PICTURES | {"discriminator": partial(DCGANDiscriminator, widths=(8, 16), norm="batch")}
+PATCHES = partial(Sceptic, logits=4, sees_the_batch=False)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (
+            {"loss": Hinge()},
+            "but Hinge sends nothing back from fakes that the discriminator knows already: take",
+        ),
+        (
+            BATCH_NORM,
+            "but samples see each other in DCGANDiscriminator .*: take a discriminator without them",
+        ),
+        ({"discriminator": Sceptic}, "but samples see each other in Sceptic .*, or update alternating"),
+        ({"discriminator": PATCHES}, "but Sceptic gives 4 logits for each sample: take one that gives 1"),
+        ({"update": "one_step"}, "update is 'one_step': give alternating or one_stage"),
+    ],
+)
+def test_what_one_stage_cannot_serve_is_refused_at_once(options, sentence, tiny_gan):
+    with pytest.raises(ValueError, match=sentence) as caught:
+        tiny_gan(**({"update": "one_stage"} | options))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_network_of_ones_own_that_judges_each_sample_is_taken(tiny_gan):
+    assert (
+        tiny_gan(update="one_stage", discriminator=partial(Sceptic, sees_the_batch=False)).stage is not None
+    )
+
+
+def test_looking_at_a_network_leaves_it_as_it_was(tiny_gan):
+    discriminator = partial(MLPDiscriminator, widths=(16,), spectral_norm=True)  # a pass moves u and v
+    plain, looked_at = (
+        tiny_gan(update=update, discriminator=discriminator) for update in ("alternating", "one_stage")
+    )
+    assert all(torch.equal(plain.state_dict()[name], value) for name, value in looked_at.state_dict().items())
+
+
+class OfLogits(Penalty):
+    """As LeCam (Tseng et al. 2021) it depends on the fakes' logits and differentiates none."""
+
+    name = "of_logits"
+
+    def __call__(self, discriminator, *, real, fake, real_logits, fake_logits, labels=None, noise=None):
+        return (real_logits.square() + fake_logits.square()).sum(1)
+
+
+class OfLogitsSaysSo(OfLogits):
+    differentiates = ("fake",)
+
+
+def test_a_penalty_that_teaches_the_generator_unawares_is_refused(tiny_gan, tiny_data, make_trainer):
+    with pytest.raises(RuntimeError, match=r"penalty 'of_logits' .*: name \"fake\" in its `differentiates`"):
+        make_trainer(1).fit(tiny_gan(update="one_stage", penalties=[OfLogits()]), datamodule=tiny_data())
+
+
+def test_a_penalty_that_says_so_is_left_out_of_the_feedback(gradients):
+    assert_the_same_game(*gradients(penalties=[OfLogitsSaysSo(0.3)]))
+
+
+def test_two_loss_scales_are_refused(tiny_gan, tiny_data, make_trainer):
+    from lightning.pytorch.plugins import MixedPrecision
+
+    trainer = make_trainer(1)
+    trainer.strategy.precision_plugin = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu"))
+    with pytest.raises(
+        ValueError, match=r"one_stage, whose backward pass .*: give --trainer.precision bf16-mixed"
+    ):
+        trainer.fit(tiny_gan(update="one_stage"), datamodule=tiny_data())
+
+
+# -- two ranks ---------------------------------------------------------------------------------
+
+RANKS = """
+import sys
+from pathlib import Path
+import torch, workers
+from litgan import GAN
+from litgan.data import Ring
+from litgan.losses import Relativistic
+from litgan.penalties import R1, R2
+from litgan.strategies import register
+
+def work():
+    gan = GAN(loss=Relativistic(), penalties=[R1(0.1), R2(0.1, every=2)], update="one_stage", micro_batches=2,
+              discriminator_turns=2, **workers.POINTS)
+    weights = workers.train(gan, Ring(batch_size=8, samples=40))["weights"]
+    torch.save(weights, Path(sys.argv[1]) / f"{workers.WORLD}-{workers.RANK}.pt")
+
+register()
+for world_size in (1, 2):
+    workers.in_turn(world_size, work)
+"""
+
+
+@pytest.mark.slow
+def test_two_ranks_learn_what_one_learns(tmp_path):
+    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path}
+    done = subprocess.run(
+        [sys.executable, "-c", RANKS, tmp_path], env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    alone, first, second = (torch.load(tmp_path / f"{name}.pt") for name in ("1-0", "2-0", "2-1"))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    for name in alone:
+        assert (first[name] - alone[name]).norm() <= 1e-5 * alone[name].norm(), name
