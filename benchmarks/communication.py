@@ -1,6 +1,6 @@
 """What data parallelism costs a GAN: bytes an iteration by reducer, step times, and a projection.
 
-    python benchmarks/communication.py [--iterations 12] [--rounds 2] [--out FILE]
+    python benchmarks/communication.py [--iterations 12] [--rounds 2]
 
 Two processes on this machine (gloo, loopback) train the same GAN under Lightning's
 `ddp_find_unused_parameters_true` and under `adversarial_ddp`, in turns A B A B. Bytes are counted in a
@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import socket
 import statistics
 import subprocess
@@ -28,18 +27,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import measure
 import torch
 from lightning.pytorch import Callback, Trainer
+from synthetic import Synthetic
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 
 from litgan import GAN
-from litgan.data import GANDataModule
+from litgan.cli import quieten
 from litgan.losses import NonSaturating
 from litgan.networks import DCGANDiscriminator, DCGANGenerator
 from litgan.strategies import register
 
 STRATEGIES = {"stock": "ddp_find_unused_parameters_true", "litgan": "adversarial_ddp"}
-SAMPLE_SHAPE = (3, 32, 32)
 NETWORKS = {  # widths of the generator, from its first layer; the discriminator's are the same backwards
     "DCGAN": (256, 128, 64),
     "30 M + 30 M": (1696, 848, 424),
@@ -50,16 +50,6 @@ LINKS = {  # GPUs -> bytes a second out of each, seconds a hop, what that is
     64: (25e9, 10e-6, "200 Gb/s a GPU between 8 nodes"),
     512: (25e9, 10e-6, "200 Gb/s a GPU between 64 nodes"),
 }
-
-
-class Noise(GANDataModule):
-    """Pixels that cost nothing to read."""
-
-    def read(self, split: str) -> tuple[torch.Tensor, None]:
-        return torch.randint(0, 256, (256, *SAMPLE_SHAPE), dtype=torch.uint8), None
-
-    def decode(self, samples: torch.Tensor) -> torch.Tensor:
-        return samples
 
 
 class Meter(Callback):
@@ -101,14 +91,14 @@ def train(network: str, strategy: str, devices: int, iterations: int) -> dict[st
     gan = GAN(
         partial(DCGANGenerator, widths=widths, norm="none"),
         partial(DCGANDiscriminator, widths=widths[::-1]),
-        NonSaturating(), sgd, sgd, sample_shape=SAMPLE_SHAPE,
+        NonSaturating(), sgd, sgd, sample_shape=(3, 32, 32),
     )  # fmt: skip
     trainer = Trainer(
         max_steps=iterations, max_epochs=-1, devices=devices, strategy=strategy, callbacks=[meter],
         accelerator="cpu" if devices > 1 else "auto", precision="32-true", logger=False,
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
     )  # fmt: skip
-    trainer.fit(gan, datamodule=Noise(SAMPLE_SHAPE, batch_size=BATCH[network] * devices))
+    trainer.fit(gan, datamodule=Synthetic(batch_size=BATCH[network] * devices))
     return {
         "milliseconds": 1e3 * statistics.median(meter.times[1:]),
         "bytes": {key: value / (iterations - 1) for key, value in meter.bytes.items()},
@@ -120,15 +110,19 @@ def train(network: str, strategy: str, devices: int, iterations: int) -> dict[st
 
 def worker(out: Path, iterations: int, rounds: int) -> None:
     """One of the two processes: A B A B with the DCGAN, then a count with the larger pair."""
-    blocks = [
-        (name, train("DCGAN", STRATEGIES[name], 2, iterations)) for _ in range(rounds) for name in STRATEGIES
-    ]
-    large = {name: train("30 M + 30 M", strategy, 2, 2) for name, strategy in STRATEGIES.items()}
+    measured = {
+        network: [
+            (name, train(network, strategy, 2, iterations if network == "DCGAN" else 2))
+            for _ in range(rounds if network == "DCGAN" else 1)
+            for name, strategy in STRATEGIES.items()
+        ]
+        for network in NETWORKS
+    }
     if os.environ["RANK"] == "0":
-        out.write_text(json.dumps({"DCGAN": blocks, "30 M + 30 M": list(large.items())}))
+        out.write_text(json.dumps(measured))
 
 
-def launch(iterations: int, rounds: int) -> dict[str, Any]:
+def launch(options: list[str]) -> dict[str, Any]:
     """Starts the two processes and reads what they measured."""
     with socket.socket() as free, tempfile.TemporaryDirectory() as folder:
         free.bind(("127.0.0.1", 0))
@@ -141,11 +135,9 @@ def launch(iterations: int, rounds: int) -> dict[str, Any]:
             "LOCAL_WORLD_SIZE": "2",
         }
         together |= {"TORCHELASTIC_RUN_ID": "communication", "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, __file__, "--iterations", str(iterations), "--rounds", str(rounds)]
+        command = [sys.executable, __file__, *options, "--worker", str(out)]
         processes = [
-            subprocess.Popen(
-                [*command, "--worker", out], env=os.environ | together | {"RANK": r, "LOCAL_RANK": r}
-            )
+            subprocess.Popen(command, env=os.environ | together | {"RANK": r, "LOCAL_RANK": r})
             for r in ("0", "1")
         ]
         for process in processes:
@@ -162,9 +154,7 @@ def all_reduce(size: float, messages: float, gpus: int) -> float:
 
 def report(measured: dict[str, Any], alone: dict[str, Any]) -> dict[str, Any]:
     """Prints the tables, and returns what is in them."""
-    result: dict[str, Any] = {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}"
-    }
+    result: dict[str, Any] = {}
     for network, runs in measured.items():
         sides = {name: [run for each, run in runs if each == name] for name in STRATEGIES}
         generator, discriminator = alone[network]["parameters"]
@@ -211,12 +201,9 @@ def report(measured: dict[str, Any], alone: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = measure.options(__doc__, __file__)
     parser.add_argument("--iterations", type=int, default=12, help="an A or B block, at least 2")
     parser.add_argument("--rounds", type=int, default=2, help="of A and B")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/communication.json"))
     parser.add_argument(
         "--alone",
         type=float,
@@ -224,18 +211,21 @@ def main() -> None:
         help="milliseconds an iteration on one device, of each pair",
     )
     parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options = parser.parse_args() if "--worker" in sys.argv else measure.parse(parser)
     warnings.simplefilter("ignore")
+    quieten()
     register()
+    if options.quick:
+        options.iterations, options.rounds = 2, 1
+        del NETWORKS["30 M + 30 M"]
     if options.worker:
         worker(options.worker, options.iterations, options.rounds)
         return
-    measured = launch(options.iterations, options.rounds)
+    measured = launch(sys.argv[1:])
     alone = {network: train(network, "auto", 1, 5) for network in NETWORKS}
     for network, milliseconds in zip(NETWORKS, options.alone or (), strict=bool(options.alone)):
         alone[network] |= {"milliseconds": milliseconds, "device": "device, as told"}
-    options.out.write_text(json.dumps(report(measured, alone), indent=1))
-    print(f"\nWritten to {options.out}.")
+    measure.write(options, report(measured, alone))
 
 
 if __name__ == "__main__":

@@ -1,29 +1,29 @@
 """Distance against training time: a recipe, and the plain DCGAN loop that everybody copies, measured alike.
 
-    python benchmarks/quality.py --minutes 2 5 10 --json benchmarks/results/quality.json
+    python benchmarks/quality.py --minutes 2 5 10
+    python benchmarks/quality.py --minutes 3 --only litgan --name one-stage --model.update one_stage
 
 Both see Fashion-MNIST at 32 x 32 with batches of 64. Only training counts as time: measuring, pictures and
-start-up do not. The plain loop follows PyTorch's DCGAN example: float32, batch norm, binary cross-entropy,
-Adam at 2e-4, a torchvision-style data set behind a DataLoader, no average of the weights, no penalty.
+start-up do not. Further options go to the recipe. The plain loop follows PyTorch's DCGAN example: float32,
+batch norm, binary cross-entropy, Adam at 2e-4, a torchvision-style data set behind a DataLoader, no average
+of the weights, no penalty.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import platform
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import measure
 import torch
 import torch.nn.functional as F
 from lightning.pytorch import Callback, Trainer
+from loops import Pictures
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
-from torchvision import transforms
+from torch.utils.data import DataLoader
 
 from litgan.data import FashionMNIST
 from litgan.gan import GAN
@@ -35,7 +35,7 @@ Row = dict[str, Any]
 SHOWN = ("metric/fd_fashion", "metric/kid", "metric/precision", "metric/recall")
 
 
-def measure(
+def rate(
     name: str, minute: float, images: int, sample: Callable[[int, int], Tensor], data: FashionMNIST
 ) -> Row:
     report = evaluate(sample, data, "fashion", count=10_000)
@@ -51,8 +51,8 @@ def measure(
 class Watch(Callback):
     """Measures the recipe's averaged generator after given minutes of training, then stops it."""
 
-    def __init__(self, minutes: list[float], picture: Path) -> None:
-        self.minutes, self.picture, self.rows = list(minutes), picture, []
+    def __init__(self, name: str, minutes: list[float], picture: Path) -> None:
+        self.name, self.minutes, self.picture, self.rows = name, list(minutes), picture, []
 
     def on_train_start(self, trainer: Trainer, gan: GAN) -> None:
         self.start, self.aside = time.perf_counter(), gan.seconds_aside
@@ -63,7 +63,7 @@ class Watch(Callback):
             return
         began = time.perf_counter()
         sample = lambda first, count: gan.sample(count, first=first)  # noqa: E731
-        self.rows.append(measure("litgan", self.minutes.pop(0), gan.images_seen, sample, trainer.datamodule))
+        self.rows.append(rate(self.name, self.minutes.pop(0), gan.images_seen, sample, trainer.datamodule))
         if not self.minutes:
             save_png(trainer.datamodule.decode(gan.sample(64)).picture(8), self.picture)
             trainer.should_stop = True
@@ -71,41 +71,18 @@ class Watch(Callback):
         gan.seconds_aside += time.perf_counter() - began
 
 
-def run_recipe(path: str, minutes: list[float], picture: Path, extra: list[str]) -> list[Row]:
-    quiet = [
-        "--trainer.logger",
-        "false",
-        "--trainer.enable_progress_bar",
-        "false",
-        "--trainer.max_time",
-        "null",
-    ]
+def run_recipe(name: str, path: str, minutes: list[float], picture: Path, extra: list[str]) -> list[Row]:
+    quiet = ["--trainer.logger=false", "--trainer.enable_progress_bar=false", "--trainer.max_steps=10000000"]
     off = [f"--{part}.every=0" for part in ("realism", "samples", "gradients", "checkpoint")]
     with tempfile.TemporaryDirectory() as folder:
         recipe = Recipe(["--config", path, *quiet, *off, "--trainer.default_root_dir", folder, *extra])
-        watch = Watch(minutes, picture)
+        watch = Watch(name, minutes, picture)
         recipe.trainer.callbacks.append(watch)
         recipe.trainer.fit(recipe.model, recipe.datamodule)
     return watch.rows
 
 
 # ------------------------------------------------------------------------------ the plain loop
-
-
-class Pictures(Dataset):
-    """As torchvision's MNIST classes: a PIL image made and transformed anew for every sample."""
-
-    def __init__(self, data: FashionMNIST) -> None:
-        self.images = data.load("train")[0][:, 0, 2:-2, 2:-2].numpy()
-        self.transform = transforms.Compose(
-            [transforms.Pad(2), transforms.ToTensor(), transforms.Normalize((0.5,), (0.5,))]
-        )
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> Tensor:
-        return self.transform(transforms.functional.to_pil_image(self.images[index], mode="L"))
 
 
 def block(convolution: nn.Module, channels: int, activation: nn.Module) -> list[nn.Module]:
@@ -141,7 +118,9 @@ def run_plain(minutes: list[float], picture: Path, workers: int) -> list[Row]:
     data, rows, images, trained = FashionMNIST(), [], 0, 0.0
     generator, discriminator = plain_networks()
     adams = [torch.optim.Adam(net.parameters(), 2e-4, (0.5, 0.999)) for net in (generator, discriminator)]
-    loader = DataLoader(Pictures(data), 64, shuffle=True, drop_last=True, num_workers=workers)
+    loader = DataLoader(
+        Pictures(data.load("train")[0]), 64, shuffle=True, drop_last=True, num_workers=workers
+    )
     ones, zeros = torch.ones(64, 1), torch.zeros(64, 1)
 
     def sample(first: int, count: int) -> Tensor:
@@ -164,7 +143,7 @@ def run_plain(minutes: list[float], picture: Path, workers: int) -> list[Row]:
                 trained += time.perf_counter() - began
                 generator.eval()
                 with torch.no_grad():
-                    rows.append(measure("plain", minutes[len(rows)], images, sample, data))
+                    rows.append(rate("plain", minutes[len(rows)], images, sample, data))
                     if len(rows) == len(minutes):
                         save_png(data.decode(sample(0, 64)).picture(8), picture)
                         return rows
@@ -174,29 +153,25 @@ def run_plain(minutes: list[float], picture: Path, workers: int) -> list[Row]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = measure.options(__doc__, __file__)
     parser.add_argument("--minutes", type=float, nargs="+", default=[2, 5, 10])
     parser.add_argument("--recipe", default="configs/fashion_mnist.yaml")
     parser.add_argument("--only", choices=["litgan", "plain"], default=None)
+    parser.add_argument("--name", default="litgan", help="of the recipe's rows")
     parser.add_argument("--workers", type=int, default=0, help="of the plain loop's DataLoader")
-    parser.add_argument("--json", type=Path, default=Path("benchmarks/results/quality.json"))
-    arguments, extra = parser.parse_known_args()
+    parsed, extra = parser.parse_known_args()
+    parsed = measure.settle(parsed)
+    minutes = [0.05] if parsed.quick else parsed.minutes
+    pictures = parsed.out or Path(tempfile.mkdtemp(), "quality.json")
+    pictures.parent.mkdir(parents=True, exist_ok=True)
     rows: list[Row] = []
-    if arguments.only != "plain":
-        rows += run_recipe(
-            arguments.recipe, arguments.minutes, arguments.json.with_suffix(".litgan.png"), extra
-        )
-    if arguments.only != "litgan":
-        rows += run_plain(arguments.minutes, arguments.json.with_suffix(".plain.png"), arguments.workers)
-    machine = {
-        "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
-        "processor": platform.machine(),
-    }
-    arguments.json.parent.mkdir(parents=True, exist_ok=True)
-    arguments.json.write_text(json.dumps({"machine": machine, "rows": rows}, indent=2) + "\n")
+    if parsed.only != "plain":
+        picture = pictures.with_suffix(f".{parsed.name}.png")
+        rows += run_recipe(parsed.name, parsed.recipe, minutes, picture, extra)
+    if parsed.only != "litgan":
+        rows += run_plain(minutes, pictures.with_suffix(".plain.png"), parsed.workers)
+    print(measure.table(rows))
+    measure.write(parsed, {"rows": rows})
 
 
 if __name__ == "__main__":

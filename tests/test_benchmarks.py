@@ -1,0 +1,301 @@
+"""The benchmarks measure what they say; each runs in its quick form."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from litgan import GAN
+from litgan.data import Digits
+from litgan.recipe import Recipe
+
+ROOT = Path(__file__).parents[1]
+SCRIPTS = ROOT / "benchmarks"
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Any]]:
+    """Imports a benchmark by its name, and puts back what gpu.py switches."""
+    arithmetic, convolutions = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    monkeypatch.syspath_prepend(SCRIPTS)
+    yield importlib.import_module
+    torch.set_float32_matmul_precision(arithmetic)
+    torch.backends.cudnn.allow_tf32 = convolutions
+
+
+def run(name: str, *options: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(SCRIPTS / f"{name}.py"), *map(str, options)]
+    return subprocess.run(
+        command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, timeout=500
+    )
+
+
+# -- what they share
+
+
+def test_sides_take_turns_and_warm_up(script: Any) -> None:
+    calls = ""
+
+    def side(name: str) -> Any:
+        def call() -> None:
+            nonlocal calls
+            calls += name
+
+        return call
+
+    seconds = script("measure").in_turns({"a": side("a"), "b": side("b")}, rounds=2, number=3, warm_up=1)
+    assert calls == "aaabbb" * 3
+    assert {name: len(values) for name, values in seconds.items()} == {"a": 2, "b": 2}
+    assert min(seconds["a"]) > 0
+
+
+def test_a_figure_is_a_median_with_its_quartiles(script: Any) -> None:
+    measure = script("measure")
+    assert measure.spread([5.0, 1.0, 2.0, 4.0, 3.0]) == (3.0, 2.0, 4.0)
+    assert measure.spread([3.0, 1.0]) == (2.0, 1.0, 3.0)
+    assert measure.ratios([2.0, 9.0], [1.0, 3.0]) == [2.0, 3.0]
+    assert measure.show([0.001, 0.002, 0.003], 1e3) == "2 (1 to 3)"
+    with pytest.raises(ValueError, match="shorter"):
+        measure.ratios([1.0, 2.0], [1.0])
+
+
+def test_table(script: Any) -> None:
+    rows = [{"side": "raw", "ms": 1.23456}, {"side": "litgan", "ms": 12345.6, "count": 1000}]
+    assert script("measure").table(rows).splitlines() == [
+        "side        ms  count",
+        "---------------------",
+        "raw      1.235",
+        "litgan  12,346  1,000",
+    ]
+
+
+def test_results_name_command_and_machine(script: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    measure, out = script("measure"), tmp_path / "new" / "x.json"
+    monkeypatch.setattr(sys, "argv", ["x.py", "--rounds", "3"])
+    parser = measure.options("What it measures.", "anywhere/x.py")
+    measure.write(measure.parse(parser, ["--out", str(out)]), {"rows": [1]})
+    found = json.loads(out.read_text())
+    assert found["command"] == "python benchmarks/x.py --rounds 3"
+    assert found["machine"] == measure.machine() and found["machine"]["torch"] == torch.__version__
+    assert found["rows"] == [1]
+    assert measure.parse(parser, ["--quick"]).out is None  # the figures of a quick form replace no result
+    assert measure.parse(parser, []).out == SCRIPTS / "results" / "x.json"
+
+
+# -- the storm
+
+
+@pytest.fixture
+def saved(tiny_gan: Any, tiny_data: Any, make_trainer: Any, tmp_path: Path) -> Any:
+    """Trains so many iterations and saves where a run of the storm would: the run."""
+
+    def save(storm: ModuleType, number: int, iterations: int, **options: Any) -> Any:
+        run = storm.Run(number, tmp_path / str(number), threads=1)
+        trainer = make_trainer(iterations)
+        trainer.fit(tiny_gan(**options), datamodule=tiny_data())
+        trainer.save_checkpoint(run.last)
+        return run
+
+    return save
+
+
+def test_bits_are_compared(script: Any) -> None:
+    same, one = script("kill_storm").same, torch.ones(2)
+    assert same({"a": [one, 1]}, {"a": [one.clone(), 1]})
+    assert not same({"a": [one, 1]}, {"a": [one, 2]})
+    assert not same(one, one.nextafter(2 * one))
+    assert not same(one, one.double())
+    assert not same(torch.zeros(1), -torch.zeros(1))
+    assert not same({"a": 1}, {"b": 1}) and not same([1], [1, 2])
+
+
+def test_the_verdict_on_a_run(script: Any, saved: Any) -> None:
+    storm = script("kill_storm")
+    reference, alike = saved(storm, 0, 3), saved(storm, 1, 3)
+    assert alike.row(reference)["bit-identical"] and not alike.faults
+    shorter = saved(storm, 2, 2)
+    assert not shorter.row(reference)["bit-identical"]
+    other = saved(storm, 3, 3, seed=1)
+    assert not other.row(reference)["bit-identical"] and "run 3" in other.faults[0]
+    (alike.last.parent / ".last.ckpt.77.partial").touch()
+    assert alike.row(reference)["temporary files left"] == 1 and "77.partial" in alike.faults[0]
+
+
+def test_what_a_kill_cost(script: Any, saved: Any) -> None:
+    storm = script("kill_storm")
+    run = saved(storm, 1, 3)  # 24 images
+    (run.folder / "metrics.csv").write_text("images_seen,loss/generator\n24,1.0\n56,1.0\n")
+    run.inspect()
+    assert run.lost == 32 and not run.faults
+    run.lost = storm.INTERVAL + 1
+    run.row(run)
+    assert "lost" in run.faults[0]
+    run.last.write_bytes(run.last.read_bytes()[:-100])
+    run.inspect()
+    assert "does not load" in run.faults[-1]
+    assert not run.row(saved(storm, 0, 3))["bit-identical"]
+
+
+def test_nothing_saved_yet_is_all_lost(script: Any, tmp_path: Path) -> None:
+    run = script("kill_storm").Run(1, tmp_path, threads=1)
+    run.inspect()
+    assert run.lost == 0
+    run.folder.mkdir(parents=True)
+    (run.folder / "metrics.csv").write_text("images_seen,loss/generator\n64,1.0\n")
+    run.inspect()
+    assert run.lost == 64
+
+
+@pytest.mark.slow
+def test_a_small_storm(tmp_path: Path) -> None:
+    done = run("kill_storm", "--kills", 2, "--jobs", 1, "--threads", 1, "--out", tmp_path / "storm.json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads((tmp_path / "storm.json").read_text())
+    assert found["summary"]["kills"] >= 2 and found["summary"]["killed in saving"] >= 1
+    assert all(row["bit-identical"] for row in found["rows"])
+
+
+# -- data, scaling
+
+
+def test_both_loaders_show_the_same_samples(script: Any) -> None:
+    """What is timed does the same work: each sample once, in the same range."""
+    data, module = Digits(32), script("data")
+    images, labels = data.load()
+    theirs = torch.stack([real for real, _ in module.Torchvision(images, labels)])
+    torch.testing.assert_close(theirs, data.encode(images), atol=1e-6, rtol=0)
+    epochs = module.from_memory(data, 64, [0])
+    assert {epoch() for epoch in epochs.values()} == {len(images) // 64 * 64}
+
+
+def test_files_hold_the_same_samples(script: Any, tmp_path: Path) -> None:
+    data, module = Digits(32), script("data")
+    module.write_files(data, 20, tmp_path)
+    pictures, _ = module.ImageFolder(str(tmp_path), channels=1, memory="disk").load()
+    assert torch.equal(torch.stack([pictures[index] for index in range(20)]), data.load()[0][:20])
+    assert {epoch() for epoch in module.from_files(tmp_path, 8, [0]).values()} == {16}
+
+
+@pytest.mark.parametrize("power", [0.0, 1.0, 2.0])
+def test_exponent(script: Any, power: float) -> None:
+    sizes = [16, 32, 128]
+    assert script("scaling").exponent(sizes, [3.0 * size**power for size in sizes]) == pytest.approx(power)
+
+
+def test_axes_share_their_case(script: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Costs that are proportional to the batch give exponent 1 in every column; no case runs twice."""
+    scaling, cases = script("scaling"), []
+
+    def afresh(case: dict[str, Any], options: Any) -> dict[str, Any]:
+        cases.append(case)
+        return {"seconds": [case["batch"] / 1000], "at_rest": 1.0, "peak": 1.0 + case["batch"] / 1024}
+
+    monkeypatch.setattr(scaling, "afresh", afresh)
+    known: dict[str, Any] = {}
+    rows = {axis: scaling.grow(axis, sizes, None, known) for axis, sizes in scaling.CASES.items()}
+    assert len(cases) == sum(map(len, scaling.CASES.values())) - len(scaling.CASES) + 1
+    assert [row["images/s"] for row in rows["batch"]] == pytest.approx([1000] * 6)
+    found = scaling.exponents("batch", rows["batch"])
+    assert [slope for pair in found.values() for slope in pair] == pytest.approx([1.0] * 4)
+
+
+# -- CUDA
+
+
+def test_flops_by_hand(script: Any) -> None:
+    """2 B operations a weight and pass, of each turn's forward and backward passes that are needed."""
+    batch, latents, width = 32, 4, 16
+    generator, discriminator = latents * width + width * 2, 2 * width + width
+    forward = 2 * generator + 3 * discriminator  # the discriminator sees real and fake, then fake again
+    weights = generator + 2 * discriminator
+    feedback = width * 2 + 2 * width + discriminator  # to hidden layers, and to the samples for the generator
+    options = [
+        f"--config={ROOT / 'configs' / 'ring.yaml'}", f"--data.batch_size={batch}",
+        f"--model.generator.widths=[{width}]", f"--model.generator.latent_dim={latents}",
+        f"--model.discriminator.widths=[{width}]", "--model.penalties=[]",
+    ]  # fmt: skip
+    counted = script("gpu").flops(options, device="cpu")
+    assert counted == 2 * batch * (forward + weights + feedback)
+
+
+def test_lazy_penalties_have_their_share_of_the_flops(script: Any) -> None:
+    options = [
+        f"--config={ROOT / 'configs' / 'digits.yaml'}", "--data=synthetic.Synthetic", "--data.resolution=8",
+        "--data.channels=1", "--data.batch_size=8",
+    ]  # fmt: skip
+    none, lazy, eager = (
+        script("gpu").flops([*options, *chosen], device="cpu")
+        for chosen in (["--model.penalties=[]"], ["--model.penalties.every=8"], [])
+    )
+    assert lazy - none == pytest.approx((eager - none) / 8)
+    assert eager > 1.1 * none
+
+
+def test_the_networks_for_cuda_can_be_made(script: Any, tmp_path: Path) -> None:
+    for name, options in script("gpu").NETWORKS.items():
+        resolution = int(name.split("-")[1])
+        recipe = Recipe([*options, f"--trainer.default_root_dir={tmp_path}"], "validate")
+        assert isinstance(recipe.model, GAN)
+        assert recipe.model.sample_shape == (3, resolution, resolution)
+
+
+def test_the_block_holds_the_period_of_every_penalty(script: Any) -> None:
+    import yaml
+
+    for path in (ROOT / "configs").glob("*.yaml"):
+        for penalty in yaml.safe_load(path.read_text())["model"].get("penalties", []):
+            assert script("gpu").BLOCK % penalty["init_args"].get("every", 1) == 0
+
+
+def test_refusal_without_cuda() -> None:
+    done = run("gpu", CUDA_VISIBLE_DEVICES="")
+    assert done.returncode == 1
+    assert (
+        done.stderr.strip()
+        == "There is no CUDA device here: run benchmarks/gpu.py on a machine that has one."
+    )
+
+
+def test_matmul_rate_is_that_of_the_product(script: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu, clock = script("gpu"), iter(range(100))
+    monkeypatch.setattr(gpu, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    assert gpu.matmul_rate("highest", torch.float32, "cpu", size=16) == 2 * 16**3  # each took a second
+
+
+# -- every script
+
+
+def check_data(found: dict[str, Any]) -> None:
+    assert all(row["images/s"] > 0 for row in found["rows"])
+    assert len(found["data_wait"]["shares"]) == 9 and all(0 <= it < 1 for it in found["data_wait"]["shares"])
+
+
+def check_scaling(found: dict[str, Any]) -> None:
+    few, many = found["images"]["rows"]  # of 32 x 32 bytes each
+    resident = (many["images"] - few["images"]) / 1024
+    assert many["at rest, MiB"] - few["at rest, MiB"] == pytest.approx(resident, rel=0.2)
+
+
+def check_communication(found: dict[str, Any]) -> None:
+    assert found["DCGAN"]["litgan"]["total"] < 0.51 * found["DCGAN"]["stock"]["total"]
+
+
+QUICK = {"data": check_data, "scaling": check_scaling, "communication": check_communication}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", QUICK)
+def test_quick_form(name: str, tmp_path: Path) -> None:
+    done = run(name, "--quick", "--threads", 1, "--out", tmp_path / "out.json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    QUICK[name](json.loads((tmp_path / "out.json").read_text()))
