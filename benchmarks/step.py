@@ -59,7 +59,7 @@ CASES = {
     ),
     "recipe fashion_mnist": Case(FASHION, number=16, rivals=("raw", "usual")),
     "ring": Case(RING, number=200, batch=256),
-    "sngan-64": Case(SNGAN, number=1),
+    "sngan-64": Case(SNGAN, ("--data=synthetic.Synthetic",), number=1),
 }
 
 

@@ -290,12 +290,27 @@ def check_communication(found: dict[str, Any]) -> None:
     assert found["DCGAN"]["litgan"]["total"] < 0.51 * found["DCGAN"]["stock"]["total"]
 
 
-QUICK = {"data": check_data, "scaling": check_scaling, "communication": check_communication}
+def check_step(found: dict[str, Any]) -> None:
+    blocks = found["seconds"]["ring"]
+    assert blocks.keys() == {"litgan", "raw"}
+    assert all(len(seconds) == 2 and min(seconds) > 0 for seconds in blocks.values())
+
+
+def check_memory(found: dict[str, Any]) -> None:
+    assert [row["loop"] for row in found["rows"]] == ["raw", "litgan"]
+    assert all(row["training adds, MiB"] > 0 for row in found["rows"])
+
+
+QUICK = {
+    "data": check_data, "scaling": check_scaling, "communication": check_communication, "step": check_step,
+    "memory": check_memory,
+}  # fmt: skip
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", QUICK)
 def test_quick_form(name: str, tmp_path: Path) -> None:
-    done = run(name, "--quick", "--threads", 1, "--out", tmp_path / "out.json")
+    only = ["--only", "ring"] if name in ("step", "memory") else []
+    done = run(name, "--quick", "--threads", 1, "--out", tmp_path / "out.json", *only)
     assert done.returncode == 0, done.stdout + done.stderr
     QUICK[name](json.loads((tmp_path / "out.json").read_text()))
