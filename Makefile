@@ -21,8 +21,8 @@ help: ## list the targets
 train: $(INSTALLED)base ## train the embedded recipe: handwritten digits, on a CPU, without an account
 	$(BIN)/litgan fit --config configs/digits.yaml $(ARGS)
 
-test: $(INSTALLED)dev,metrics,notebooks ## run the whole test suite
-	$(BIN)/python -m pytest $(ARGS)
+test: $(INSTALLED)dev,metrics,notebooks ## run the whole test suite, two files at a time
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 lint: $(INSTALLED)ruff ## check style and formatting
 	$(BIN)/ruff check .

@@ -62,8 +62,8 @@ singular = pytest.mark.filterwarnings("ignore:Matrix is singular")  # scipy's, w
 @singular
 @pytest.mark.parametrize(
     ("count", "fakes", "dimension"),
-    [(400, 300, 24), (40, 60, 100), (300, 30, 64), (2, 2, 16)],
-    ids=["full rank", "both deficient", "fakes deficient", "two samples"],
+    [(400, 300, 24), (40, 60, 100), (300, 30, 64), (2, 2, 16), (24, 24, 24)],
+    ids=["full rank", "both deficient", "fakes deficient", "two samples", "as many as dimensions"],
 )
 def test_frechet_agrees_with_scipy(count, fakes, dimension):
     real, fake = cloud(count, dimension, 1), cloud(fakes, dimension, 2, axes=1, spread=1.3, centre=0.2)
@@ -80,6 +80,63 @@ def test_frechet_with_dead_features_agrees_with_scipy():
     real[:, 3:8], fake[:, 3:12] = 0, 0
     real[:, 19], fake[:, 19] = real[:, 18], fake[:, 18]
     assert frechet_distance(real=real, fake=fake).item() == pytest.approx(by_scipy(real, fake), rel=1e-6)
+
+
+@singular
+def test_frechet_with_dead_features_on_one_side_agrees_with_scipy():
+    real, fake = cloud(200, 20, 1), cloud(200, 20, 2, axes=1)
+    fake[:, 3:12] = 0
+    for sides in ({"real": real, "fake": fake}, {"real": fake, "fake": real}):
+        assert frechet_distance(**sides).item() == pytest.approx(by_scipy(**sides), rel=1e-6)
+
+
+@pytest.mark.parametrize("count", [97, 400], ids=["barely full rank", "full rank"])
+@pytest.mark.parametrize("spread", [1e-3, 1e-6], ids="scales to {:.0e}".format)
+@pytest.mark.parametrize("order", ["falling", "rising", "mixed"])
+def test_frechet_keeps_its_digits_where_features_differ_in_scale(order, spread, count):
+    """Against roots and singular values, which round at 1e-15 of the trace; a zero's root would at 1e-8."""
+    scales = torch.logspace(0, torch.tensor(spread).log10().item(), 96, dtype=torch.float64)
+    generator = torch.Generator().manual_seed(3)
+    kinds = {"falling": torch.arange(96), "rising": torch.arange(95, -1, -1)}
+    scales = scales[kinds.get(order, torch.randperm(96, generator=generator))]
+    noise = torch.randn(2, count, 96, generator=generator, dtype=torch.float64)
+    real, fake = scales * noise[0], scales * (noise[1] + 0.1 * noise[1].roll(1, 1))
+    error = frechet_distance(real=real, fake=fake) - by_singular_values(real, fake)
+    assert error.abs() < 1e-10 * spread_of(real, fake)
+
+
+def test_frechet_is_not_deceived_by_what_rounding_leaves_of_a_repeated_feature():
+    """Cholesky's factorisation often ends well on it, with a last pivot that should be zero."""
+    for seed in range(40):
+        drawn = torch.randn(2, 64, 16, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        real, fake = drawn @ torch.randn(2, 16, 16, generator=torch.Generator().manual_seed(seed)).double()
+        real[:, 0] = real[:, 15]
+        fake[:, 0] = fake[:, 15 if seed % 2 else 0]
+        error = frechet_distance(real=real, fake=fake) - by_singular_values(real, fake)
+        assert error.abs() < 1e-11 * spread_of(real, fake)
+
+
+def by_singular_values(real: Tensor, fake: Tensor) -> Tensor:
+    roots = []
+    for values, vectors in (torch.linalg.eigh(each.T.cov()) for each in (real, fake)):
+        kept = values > 1e-14 * values[-1]
+        roots.append(vectors[:, kept] * values[kept].sqrt())
+    overlap = torch.linalg.svdvals(roots[0].T @ roots[1]).sum()
+    return (real.mean(0) - fake.mean(0)).square().sum() + spread_of(real, fake) - 2 * overlap
+
+
+def spread_of(real: Tensor, fake: Tensor) -> Tensor:
+    return real.var(0).sum() + fake.var(0).sum()
+
+
+def test_frechet_of_an_ill_conditioned_spectrum():
+    """On common axes it is sum (sqrt(a) - sqrt(b))^2, whatever the condition (here 1e8) and the blocks."""
+    axes = rotation(512)
+    a = torch.logspace(0, -8, 512, dtype=torch.float64)
+    b = a * torch.linspace(0.5, 1.5, 512).double()
+    real, fake = (Moments(1000, torch.zeros(512).double(), (axes * each) @ axes.T) for each in (a, b))
+    expected = (a.sqrt() - b.sqrt()).square().sum().item()
+    assert frechet_from_moments(real=real, fake=fake).item() == pytest.approx(expected, rel=1e-9)
 
 
 def by_scipy(real: Tensor, fake: Tensor) -> float:
@@ -208,11 +265,13 @@ def test_results_are_float64_scalars(metric):
 @pytest.mark.parametrize("metric", ALL)
 def test_bad_features_are_refused_in_a_sentence(metric):
     real = cloud(20, 3, 1)
-    with pytest.raises(ValueError, match=r"1 fake samples are too few, this distance needs \d: raise"):
+    with pytest.raises(
+        ValueError, match=r"1 fake samples are too few, this distance needs \d: raise the count\.$"
+    ):
         metric(real=real, fake=real[:1])
     with pytest.raises(ValueError, match="same extractor"):
         metric(real=real, fake=real[:, :2])
-    with pytest.raises(ValueError, match="fake features are not finite"):
+    with pytest.raises(ValueError, match=r"The fake features are not finite: .*\.$"):
         metric(real=real, fake=real / torch.zeros(3))
 
 
@@ -220,7 +279,7 @@ def test_bad_moments_are_refused_in_a_sentence():
     moments = Moments.of(cloud(20, 3, 1))
     with pytest.raises(ValueError, match="needs 2 samples a side, not 20 real and 1 fake"):
         frechet_from_moments(real=moments, fake=Moments(1, moments.mean, moments.covariance))
-    with pytest.raises(ValueError, match="3 dimensions, fake ones 4"):
+    with pytest.raises(ValueError, match="3 dimensions, the fake ones 4"):
         frechet_from_moments(real=moments, fake=Moments.of(cloud(20, 4, 1)))
 
 

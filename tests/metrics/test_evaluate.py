@@ -17,7 +17,7 @@ from litgan.metrics import streams
 from litgan.metrics.distances import density_coverage, frechet_distance, kernel_distance, precision_recall
 from litgan.metrics.evaluate import Report, evaluate
 from litgan.metrics.features import FeatureExtractor, extractor
-from litgan.metrics.streams import FeatureBank, FeatureMoments
+from litgan.metrics.streams import FeatureBank, FeatureMoments, Portions
 
 
 class Pixels(FeatureExtractor):
@@ -144,6 +144,61 @@ def test_reals_are_seen_once(measure):
     assert eyes.seen == 180  # only the fakes again
 
 
+def refused(samples: Tensor) -> Tensor:
+    """What the allocator answers to a batch that is too large: it is asked for 4 exbibytes."""
+    return torch.empty(2**60)
+
+
+class Greedy(Pixels):
+    """Has memory for so many samples and no more; notes what it was asked to look at."""
+
+    def __init__(self, room: int) -> None:
+        super().__init__()
+        self.room, self.asked = room, []
+
+    def features(self, samples: Tensor) -> Tensor:
+        self.asked.append(len(samples))
+        return super().features(samples) if len(samples) <= self.room else refused(samples)
+
+
+def test_a_batch_too_large_for_the_memory_is_halved_once_and_for_all(measure):
+    eyes = Greedy(7)
+    assert measure(eyes=eyes, batch_size=30) == measure(eyes=Pixels(), batch_size=30)
+    batch = [*[4] * 7, 2]
+    assert eyes.asked == 2 * [30, 15, 8, *batch, *batch], "each side finds out for itself"
+
+
+def test_samples_too_large_for_the_memory_are_drawn_in_halves(measure):
+    asked = []
+
+    def sample(first: int, count: int) -> Tensor:
+        asked.append((first, count))
+        return (
+            measure.fakes.view(-1, 1, 4, 4)[first : first + count] if count <= 10 else refused(measure.fakes)
+        )
+
+    assert measure(sample=sample) == measure()
+    assert asked[:4] == [(0, 25), (0, 13), (0, 7), (7, 7)]
+    assert max(count for _, count in asked[2:]) == 7
+
+
+def test_a_sample_that_does_not_fit_alone_is_the_allocators_error(measure):
+    with pytest.raises(RuntimeError, match="can't allocate memory"):
+        measure(eyes=Greedy(0))
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory():
+    calls = []
+
+    def broken(start: int, size: int) -> Tensor:
+        calls.append(size)
+        raise RuntimeError("shapes do not match")
+
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        Portions()(broken, 8)
+    assert calls == [8]
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -234,7 +289,7 @@ def test_the_generator_keeps_its_autocast_and_the_numbers_keep_theirs(measure):
         ({"neighbours_count": 2}, "2 is too small for neighbours_count"),
         ({"sample": lambda first, count: torch.full((count, 1, 4, 4), torch.nan)}, "hold NaN or infinity"),
         ({"sample": lambda first, count: torch.zeros(count, 2)}, r"looks at images .* not at \[25, 2\]"),
-        ({"eyes": "nobody"}, "no feature extractor 'nobody'"),
+        ({"eyes": "nobody"}, "No feature extractor 'nobody'"),
     ],
 )
 def test_bad_input_is_refused_in_a_sentence(measure, changes, sentence):

@@ -40,6 +40,11 @@ def inception_weights(tmp_path_factory) -> Path:
     for part in network.modules():
         if isinstance(part, nn.Conv2d):
             nn.init.kaiming_normal_(part.weight, nonlinearity="relu", generator=generator)
+        elif isinstance(part, nn.BatchNorm2d):
+            part.running_mean.normal_(0, 0.1, generator=generator)
+            part.running_var.uniform_(0.5, 1.5, generator=generator)
+            nn.init.uniform_(part.weight, 0.8, 1.2, generator=generator)
+            nn.init.normal_(part.bias, 0, 0.1, generator=generator)
     path = tmp_path_factory.mktemp("inception") / "weights.pth"
     torch.save(network.state_dict(), path)
     return path
@@ -170,7 +175,9 @@ def test_the_digest_follows_the_weights(digits):
 
 def test_look_up(digits):
     assert extractor(digits) is digits
-    with pytest.raises(ValueError, match="no feature extractor 'digit': choose one of inception, digits"):
+    with pytest.raises(
+        ValueError, match="No feature extractor 'digit': choose one of inception, inception-bf16, digits"
+    ):
         extractor("digit")
 
 
@@ -191,14 +198,37 @@ def test_files_that_hold_no_classifier_are_refused_in_a_sentence(tmp_path):
             Classifier.from_file(tmp_path / f"{name}.safetensors")
 
 
+@pytest.fixture(scope="module")
+def reference(inception_weights):
+    """torch-fidelity's own extractor."""
+    module = pytest.importorskip("torch_fidelity.feature_extractor_inceptionv3")
+    network = module.FeatureExtractorInceptionV3("reference", ["2048"], str(inception_weights))
+    return lambda pixels: network(pixels)[0]
+
+
+@pytest.fixture(scope="module")
+def inception(inception_weights) -> Inception:
+    return Inception(inception_weights)
+
+
+def test_inception_sees_what_torch_fidelitys_does(inception, reference):
+    """The features of uint8 pictures that both round alike, and the distance to float32's own 1e-6."""
+    real, fake = noise_pictures(9, seed=0), noise_pictures(8, seed=1)  # nine: more than one pass on a CPU
+    ours = {"real": inception(as_samples(real)), "fake": inception(as_samples(fake))}
+    theirs = {"real": reference(real), "fake": reference(fake)}
+    for side in ours:
+        torch.testing.assert_close(ours[side], theirs[side], rtol=1e-4, atol=1e-5 * theirs[side].std())
+    assert ours["real"].dtype == torch.float32 and ours["real"].shape == (9, 2048)
+    distance = frechet_distance(**ours).item()
+    assert distance == pytest.approx(frechet_distance(**theirs).item(), rel=1e-6)
+
+
 @pytest.mark.slow  # its reference takes the eigenvalues of a 2048 x 2048 matrix
-def test_inception_is_torch_fidelitys(inception_weights):
-    """Features bit for bit, and the FID to 1e-4 relative, from uint8 pictures that both round alike."""
+def test_inception_measures_what_torch_fidelity_does(inception, inception_weights):
+    """Its own pipeline, to what the 2,041 zeros under its square root leave of so few samples."""
     torch_fidelity = pytest.importorskip("torch_fidelity")
-    ours = Inception(inception_weights)
     real, fake = noise_pictures(8, seed=0), noise_pictures(7, seed=1)
-    reals, fakes = ours(as_samples(real)), ours(as_samples(fake))
-    assert torch.equal(reals, ours.network(real)[0])
+    reals, fakes = inception(as_samples(real)), inception(as_samples(fake))
     theirs = torch_fidelity.calculate_metrics(
         input1=Pixels(fake),
         input2=Pixels(real),
@@ -210,8 +240,28 @@ def test_inception_is_torch_fidelitys(inception_weights):
         batch_size=12,
         feature_extractor_weights_path=str(inception_weights),
     )["frechet_inception_distance"]
-    assert frechet_distance(real=reals, fake=fakes).item() == pytest.approx(theirs, rel=1e-4)
+    assert frechet_distance(real=reals, fake=fakes).item() == pytest.approx(theirs, rel=1e-3)
     assert (reals.mean(0) - fakes.mean(0)).square().sum() < 0.8 * theirs  # the covariances have their say
+
+
+def test_bf16_inception_is_close_and_says_so(inception, inception_weights):
+    half = Inception(inception_weights, precision="bf16")
+    assert half.digest == inception.digest, "of the weights as published"
+    assert half.protocol() == inception.protocol() | {"extractor": "inception-bf16", "dtype": "bfloat16"}
+    samples = as_samples(noise_pictures(8, seed=0))
+    exact, rounded = inception(samples), half(samples)
+    assert rounded.dtype == torch.float32
+    assert 1e-4 < (rounded - exact).norm() / exact.norm() < 0.02
+    with pytest.raises(ValueError, match="no precision 'fp16': choose fp32 or bf16"):
+        Inception(inception_weights, precision="fp16")
+
+
+@pytest.mark.parametrize("shape", [(24, 24), (32, 48), (299, 299), (31, 400)], ids=str)
+def test_pictures_are_resized_as_torch_fidelity_does(shape):
+    module = pytest.importorskip("torch_fidelity.interpolate_compat_tensorflow")
+    levels = torch.randint(256, (2, 3, *shape), generator=torch.Generator().manual_seed(0)).float()
+    theirs = module.interpolate_bilinear_2d_like_tensorflow1x(levels, size=(299, 299), align_corners=False)
+    assert torch.equal(features._resized_as_in_tensorflow_1(levels, 299), theirs)
 
 
 def noise_pictures(count: int, *, seed: int) -> Tensor:
@@ -220,12 +270,13 @@ def noise_pictures(count: int, *, seed: int) -> Tensor:
     return (255 * brightness * drawn).byte()
 
 
-def test_inception_rounds_and_takes_grey(inception_weights):
-    ours = Inception(inception_weights)
+def test_inception_rounds_and_takes_grey(inception, reference):
     level = torch.full((1, 1, 8, 8), 100)
     nearly = as_samples(level) + 0.4 / 127.5
-    assert torch.equal(ours(nearly), ours.network(level.to(torch.uint8).expand(-1, 3, -1, -1))[0])
-    assert ours.protocol()["resize"] == "299 x 299, bilinear, TensorFlow 1"
+    expected = reference(level.to(torch.uint8).expand(-1, 3, -1, -1))
+    torch.testing.assert_close(inception(nearly), expected, rtol=1e-4, atol=1e-5 * expected.std())
+    assert torch.equal(inception(nearly), inception(as_samples(level)))
+    assert inception.protocol()["resize"] == "299 x 299, bilinear, TensorFlow 1"
 
 
 def as_samples(pixels: Tensor) -> Tensor:
@@ -245,7 +296,7 @@ class Pixels(torch.utils.data.Dataset):
 
 def test_missing_inception_weights_say_where_to_put_them(tmp_path, monkeypatch):
     pytest.importorskip("torch_fidelity")
-    with pytest.raises(FileNotFoundError, match=r"no Inception weights at .*absent\.pth: download them"):
+    with pytest.raises(FileNotFoundError, match=r"No Inception weights at .*absent\.pth: download http"):
         Inception(tmp_path / "absent.pth")
 
     def unreachable(*_, **__):

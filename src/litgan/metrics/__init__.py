@@ -6,6 +6,7 @@ from litgan.metrics.distances import (
     frechet_distance,
     frechet_from_moments,
     kernel_distance,
+    prdc,
     precision_recall,
 )
 from litgan.metrics.evaluate import Report, evaluate
@@ -23,5 +24,6 @@ __all__ = [
     "frechet_distance",
     "frechet_from_moments",
     "kernel_distance",
+    "prdc",
     "precision_recall",
 ]

@@ -35,34 +35,75 @@ def frechet_distance(*, real: Tensor, fake: Tensor) -> Tensor:
 
     With Inception features this is the FID (Heusel et al., 2017, equation 6):
     |mean_r - mean_f|^2 + tr(C_r + C_f - 2 (C_r C_f)^(1/2)).
-    Exact for fewer samples than dimensions too, though its value then says more about the counts.
+    Exact for fewer samples than dimensions too, though its value then says more about the counts. Rounding
+    stays below 1e-10 of tr(C_r + C_f), also where features repeat each other or never fire.
     """
     real, fake = _checked(real, fake, minimum=2)
-    mean_gap = real.mean(0) - fake.mean(0)
-    return _frechet(mean_gap, _root_of_features(real), _root_of_features(fake))
+    if min(len(real), len(fake)) > real.shape[1]:
+        return frechet_from_moments(real=Moments.of(real), fake=Moments.of(fake))
+    roots = _root_of_features(real), _root_of_features(fake)
+    spread = sum(root.square().sum() for root in roots)
+    mean_gap = (real.mean(0) - fake.mean(0)).square().sum()
+    return (mean_gap + spread - 2 * _overlap_of_roots(*roots)).clamp(min=0)
 
 
 def frechet_from_moments(*, real: Moments, fake: Moments) -> Tensor:
     """`frechet_distance` of clouds of which only the moments were kept."""
     if real.mean.shape != fake.mean.shape:
         raise ValueError(
-            f"real features have {len(real.mean)} dimensions, fake ones {len(fake.mean)}: "
-            "extract both with the same extractor"
+            f"The real features have {len(real.mean)} dimensions, the fake ones {len(fake.mean)}: "
+            "extract both with the same extractor."
         )
     if min(real.count, fake.count) < 2:
         raise ValueError(
-            f"the Fréchet distance needs 2 samples a side, not {real.count} real and {fake.count} fake ones"
+            f"The Fréchet distance needs 2 samples a side, not {real.count} real and {fake.count} fake ones: "
+            "raise the count."
         )
-    roots = _root_of_covariance(real.covariance), _root_of_covariance(fake.covariance)
-    return _frechet(real.mean - fake.mean, *roots)
+    covariances = real.covariance, fake.covariance
+    factors = _cholesky_factors(*covariances)
+    if factors is None:
+        overlap = _overlap_of_roots(*map(_root_of_covariance, covariances))
+    else:
+        overlap = _overlap_of_factors(*factors)
+    mean_gap = (real.mean - fake.mean).square().sum()
+    return (mean_gap + real.covariance.trace() + fake.covariance.trace() - 2 * overlap).clamp(min=0)
 
 
-def _frechet(mean_gap: Tensor, real_root: Tensor, fake_root: Tensor) -> Tensor:
-    # For any roots, C = R^T R, the eigenvalues of C_r C_f are the squared singular values of R_r R_f^T: no
-    # square root of a matrix, and rounding stays relative to the largest one instead of its square root.
-    overlap = torch.linalg.svdvals(real_root @ fake_root.T).sum()
-    spread = real_root.square().sum() + fake_root.square().sum()
-    return (mean_gap.square().sum() + spread - 2 * overlap).clamp(min=0)
+def _overlap_of_roots(real: Tensor, fake: Tensor) -> Tensor:
+    """tr (C_r C_f)^(1/2) from any roots [*, D], C = R^T R, also of covariances without full rank.
+
+    The eigenvalues of C_r C_f are the squared singular values of R_r R_f^T, and rounding stays 1e-16 of the
+    largest of these, where the root of an eigenvalue that should be zero would be 1e-8 of it.
+    """
+    return torch.linalg.svdvals(real @ fake.T).sum()
+
+
+def _overlap_of_factors(real: Tensor, fake: Tensor, *, block: int = 256) -> Tensor:
+    """`_overlap_of_roots` of R = L^T, L triangular and of full rank: eigenvalues of a symmetric matrix.
+
+    Block by block, for half of each factor is zero and nobody reads the upper half of the last product.
+    """
+    product, gram = torch.zeros_like(real), torch.zeros_like(real)
+    pieces = [(slice(start, start + block), slice(start + block)) for start in range(0, len(real), block)]
+    for rows, known in pieces:
+        product[known, known] += real[rows, known].T @ fake[rows, known]
+    for rows, known in pieces:
+        gram[rows, known] = product[rows] @ product[known].T
+    return torch.linalg.eigvalsh(gram, UPLO="L").clamp(min=0).sqrt().sum()
+
+
+def _cholesky_factors(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Lower factors of both covariances, their features in a common order; None where one lacks full rank."""
+    # falling variances grade the factors downwards, as the accuracy of small eigenvalues wants it
+    order = (real.diagonal() + fake.diagonal()).argsort(descending=True)
+    factors = []
+    for covariance in (real, fake):
+        factor, failed = torch.linalg.cholesky_ex(covariance[order][:, order])
+        pivots = factor.diagonal().square()
+        if failed or not pivots.min() > pivots.max() * _tolerance(covariance):
+            return None
+        factors.append(factor)
+    return factors[0], factors[1]
 
 
 def _root_of_features(features: Tensor) -> Tensor:
@@ -75,8 +116,13 @@ def _root_of_features(features: Tensor) -> Tensor:
 def _root_of_covariance(covariance: Tensor) -> Tensor:
     values, vectors = torch.linalg.eigh(covariance)
     # what rounding leaves of a zero eigenvalue is not spread: its root would be 1e-8 of the largest one's
-    kept = values > values[-1] * len(values) * torch.finfo(values.dtype).eps
+    kept = values > values[-1] * _tolerance(covariance)
     return values[kept].sqrt()[:, None] * vectors[:, kept].T
+
+
+def _tolerance(matrix: Tensor) -> float:
+    """What rounding leaves of a zero eigenvalue, relative to the largest."""
+    return len(matrix) * torch.finfo(matrix.dtype).eps
 
 
 def kernel_distance(*, real: Tensor, fake: Tensor) -> Tensor:
@@ -93,8 +139,13 @@ def kernel_distance(*, real: Tensor, fake: Tensor) -> Tensor:
 
 def _kernel_within(features: Tensor) -> Tensor:
     """Mean kernel of two different samples."""
-    own = _kernel(features.square().sum(1), features.shape[1]).sum()
-    return (_kernel_sum(features, features) - own) / (len(features) * (len(features) - 1))
+    count, dimension = features.shape
+    sums, start = [-_kernel(features.square().sum(1), dimension).sum()], 0  # less each sample's own
+    for block in _blocks(features, count):
+        table = _kernel(block @ features[start:].T, dimension)
+        sums.append(2 * table.sum() - table[:, : len(block)].sum())  # what lies left of it is mirrored above
+        start += len(block)
+    return torch.stack(sums).sum() / (count * (count - 1))
 
 
 def _kernel_sum(left: Tensor, right: Tensor) -> Tensor:
@@ -103,7 +154,8 @@ def _kernel_sum(left: Tensor, right: Tensor) -> Tensor:
 
 
 def _kernel(products: Tensor, dimension: int) -> Tensor:
-    return (products / dimension + 1) ** 3
+    """In place of `products`."""
+    return products.div_(dimension).add_(1).pow_(3)
 
 
 def precision_recall(*, real: Tensor, fake: Tensor, neighbours: int = 3) -> tuple[Tensor, Tensor]:
@@ -112,14 +164,7 @@ def precision_recall(*, real: Tensor, fake: Tensor, neighbours: int = 3) -> tupl
     Precision: the share of fakes that lie within some real sample's ball, whose radius is the distance to
     its `neighbours`-th nearest real one. Recall: the same with the roles exchanged.
     """
-    real, fake = _checked(real, fake, minimum=neighbours + 1)
-    real_radii, fake_radii = _radii(real, neighbours), _radii(fake, neighbours)
-    believable, covered = [], torch.zeros(len(real), dtype=torch.bool, device=real.device)
-    for block, radii in zip(_blocks(fake, len(real)), _blocks(fake_radii, len(real)), strict=True):
-        distances = torch.cdist(block, real)
-        believable.append((distances <= real_radii).any(1))
-        covered |= (distances <= radii[:, None]).any(0)
-    return torch.cat(believable).double().mean(), covered.double().mean()
+    return prdc(real=real, fake=fake, near=neighbours, far=neighbours)[:2]
 
 
 def density_coverage(*, real: Tensor, fake: Tensor, neighbours: int = 5) -> tuple[Tensor, Tensor]:
@@ -128,22 +173,36 @@ def density_coverage(*, real: Tensor, fake: Tensor, neighbours: int = 5) -> tupl
     Density: in how many real balls a fake lies, on average, over `neighbours`: an outlier among the reals
     counts for little; it may exceed 1. Coverage: the share of real balls that hold a fake.
     """
-    real, fake = _checked(real, fake, minimum=neighbours + 1)
-    radii = _radii(real, neighbours)
-    balls, covered = [], torch.zeros(len(real), dtype=torch.bool, device=real.device)
-    for block in _blocks(fake, len(real)):
-        inside = torch.cdist(block, real) <= radii
-        balls.append(inside.sum(1))
-        covered |= inside.any(0)
-    return torch.cat(balls).double().mean() / neighbours, covered.double().mean()
+    return prdc(real=real, fake=fake, near=neighbours, far=neighbours)[2:]
 
 
-def _radii(features: Tensor, neighbours: int) -> Tensor:
-    """Distance of each sample to its `neighbours`-th nearest other one, [N]."""
-    nearest = neighbours + 1  # the sample itself is the nearest
-    blocks = _blocks(features, len(features))
-    tables = (torch.cdist(block, features) for block in blocks)
-    return torch.cat([table.topk(nearest, dim=1, largest=False).values[:, -1] for table in tables])
+def prdc(*, real: Tensor, fake: Tensor, near: int = 3, far: int = 5) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """`precision_recall` to the `near`-th neighbour, and `density_coverage` to the `far`-th.
+
+    Together they need three tables of distances, not five.
+    """
+    real, fake = _checked(real, fake, minimum=max(near, far) + 1)
+    real_near, real_far = _radii(real, near, far)
+    (fake_near,) = _radii(fake, near)
+    believable, balls = [], []
+    recalled, covered = torch.zeros(2, len(real), dtype=torch.bool, device=real.device)
+    for block, radii in zip(_blocks(fake, len(real)), _blocks(fake_near, len(real)), strict=True):
+        distances = torch.cdist(block, real)
+        believable.append((distances <= real_near).any(1))
+        recalled |= (distances <= radii[:, None]).any(0)
+        within = distances <= real_far
+        balls.append(within.sum(1))
+        covered |= within.any(0)
+    precision, density = torch.cat(believable).double().mean(), torch.cat(balls).double().mean() / far
+    return precision, recalled.double().mean(), density, covered.double().mean()
+
+
+def _radii(features: Tensor, *neighbours: int) -> Tensor:
+    """Distances of each sample to its so-manieth nearest other ones, [len(neighbours), N]."""
+    tables = (torch.cdist(block, features) for block in _blocks(features, len(features)))
+    nearest = max(neighbours) + 1  # the sample itself is the nearest
+    found = torch.cat([table.topk(nearest, dim=1, largest=False).values for table in tables])
+    return found.T[list(neighbours)]
 
 
 def _blocks(rows: Tensor, columns: int) -> Iterator[Tensor]:
@@ -154,16 +213,16 @@ def _blocks(rows: Tensor, columns: int) -> Iterator[Tensor]:
 def _checked(real: Tensor, fake: Tensor, *, minimum: int) -> tuple[Tensor, Tensor]:
     if real.ndim != 2 or fake.ndim != 2 or real.shape[1] != fake.shape[1]:
         raise ValueError(
-            f"real and fake features must be [N, D] and [M, D], not {list(real.shape)} and "
-            f"{list(fake.shape)}: extract both with the same extractor"
+            f"Real and fake features must be [N, D] and [M, D], not {list(real.shape)} and "
+            f"{list(fake.shape)}: extract both with the same extractor."
         )
     for side, features in (("real", real), ("fake", fake)):
         if len(features) < minimum:
             raise ValueError(
-                f"{len(features)} {side} samples are too few, this distance needs {minimum}: raise the count"
+                f"{len(features)} {side} samples are too few, this distance needs {minimum}: raise the count."
             )
         if not features.isfinite().all():
             raise ValueError(
-                f"the {side} features are not finite: look for NaN or infinity in the {side} samples"
+                f"The {side} features are not finite: look for NaN or infinity in the {side} samples."
             )
     return real.double(), fake.double()

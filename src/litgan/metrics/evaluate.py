@@ -11,15 +11,10 @@ import torch
 import torch.distributed
 from torch import Tensor
 
-from litgan.metrics.distances import (
-    density_coverage,
-    frechet_from_moments,
-    kernel_distance,
-    precision_recall,
-)
+from litgan.metrics.distances import frechet_from_moments, kernel_distance, prdc
 from litgan.metrics.features import Classifier, FeatureExtractor
 from litgan.metrics.features import extractor as find_extractor
-from litgan.metrics.streams import FeatureStream, RealSide, Statistics, real_statistics
+from litgan.metrics.streams import FeatureStream, Portions, RealSide, Statistics, real_statistics
 
 MINIMUM = 6  # samples a side: density and coverage look at five neighbours
 
@@ -56,7 +51,8 @@ def evaluate(
     """Fréchet and kernel distance, precision, recall, density and coverage of a generator.
 
     With several ranks each of them calls this, draws its share, and returns the same report as one rank
-    would. The Fréchet distance sees all samples, the others the first `neighbours_count`.
+    would. The Fréchet distance sees all samples, the others the first `neighbours_count`. Batches that do
+    not fit into the device's memory are halved until they do.
 
     Args:
         sample: `sample(first, count)` gives the fakes with the global indices `first` to
@@ -64,6 +60,7 @@ def evaluate(
         data: the real side.
         extractor: a name of `litgan.metrics.features.EXTRACTORS`, or an extractor; it moves to `device`.
         count: fakes; and reals, or as many as the split holds.
+        batch_size: samples drawn and looked at together, at most.
         neighbours_count: samples a side whose features are kept for the distances between pairs.
         cache_dir: folder of the real statistics; None is $LITGAN_CACHE, else ~/.cache/litgan.
 
@@ -75,14 +72,15 @@ def evaluate(
     reals = min(count, data.size(split))
     for what, number in (("count", count), ("real samples", reals), ("neighbours_count", neighbours_count)):
         if number < MINIMUM:
-            raise ValueError(f"{number} is too small for {what}: the metrics need at least {MINIMUM} a side")
+            raise ValueError(f"{number} is too small for {what}: the metrics need at least {MINIMUM} a side.")
     if world_size > 1 and not torch.distributed.is_initialized():
-        raise RuntimeError(f"{world_size} ranks cannot add up their samples: start a process group first")
+        raise RuntimeError(f"{world_size} ranks cannot add up their samples: start a process group first.")
     eyes = find_extractor(extractor).to(device)
     stream = FeatureStream(eyes, batch_size, neighbours_count, torch.device(device), rank, world_size)
     real = real_statistics(stream, data, count=reals, split=split, cache_dir=cache_dir)
+    portions = Portions()
     fakes = (
-        sample(first, min(batch_size, count - first))
+        portions(lambda start, size: sample(first + start, size), min(batch_size, count - first))  # noqa: B023
         for first in range(rank * batch_size, count, world_size * batch_size)
     )
     fake = stream.collect(fakes, shift=real.moments.mean)
@@ -99,8 +97,7 @@ def evaluate(
 
 def _distances(name: str, real: Statistics, fake: Statistics) -> dict[str, float]:
     frechet = "metric/fid" if name == "inception" else f"metric/fd_{name}"
-    precision, recall = precision_recall(real=real.bank, fake=fake.bank)
-    density, coverage = density_coverage(real=real.bank, fake=fake.bank)
+    precision, recall, density, coverage = prdc(real=real.bank, fake=fake.bank)
     values = {
         frechet: frechet_from_moments(real=real.moments, fake=fake.moments),
         "metric/kid": kernel_distance(real=real.bank, fake=fake.bank),

@@ -7,7 +7,7 @@ import json
 import os
 import uuid
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,7 +22,7 @@ from torchmetrics import Metric
 from litgan.metrics.distances import Moments
 from litgan.metrics.features import FeatureExtractor
 
-CACHE_VERSION = 1  # raise it when what is cached, or how it is computed, changes
+CACHE_VERSION = 2  # raise it when what is cached, or how it is computed, changes
 
 
 class RealSide(Protocol):
@@ -119,7 +119,11 @@ class FeatureStream:
 
     @torch.no_grad()
     def collect(self, batches: Iterable[Tensor], shift: Tensor | None = None) -> Statistics:
-        """Statistics over all ranks; `batches` are this rank's, around `shift` (see `FeatureMoments`)."""
+        """Statistics over all ranks; `batches` are this rank's, around `shift` (see `FeatureMoments`).
+
+        On CUDA nothing in the loop waits for the device: it draws, looks and adds up while the next batch is
+        being prepared. So the samples that are not finite are counted, and refused by all ranks at the end.
+        """
         dimension = self.eyes.dimension
         home = torch.device("cpu") if self.device.type == "mps" else self.device  # Metal has no float64
         options = {"sync_on_compute": self.world_size > 1}
@@ -127,14 +131,58 @@ class FeatureStream:
         bank = FeatureBank(**options).to(home)
         for metric in (moments, bank):  # a rank may get no batch at all, and still has to join the reduction
             metric.update(torch.empty(0, dimension, device=home))
-        for turn, samples in enumerate(batches):
-            if not samples.isfinite().all():
-                raise ValueError("the samples to measure hold NaN or infinity: measure an earlier checkpoint")
-            features = self.eyes(samples.to(self.device)).to(home)
+        flawed, portions = torch.zeros((), dtype=torch.int64, device=self.device), Portions()
+        for turn, batch in enumerate(batches):
+            samples = batch.to(self.device)
+            flawed += samples.numel() - samples.isfinite().sum()
+            look = lambda start, count: self.eyes(samples[start : start + count])  # noqa: B023, E731
+            features = portions(look, len(samples)).to(home)
             moments.update(features)
             first = (self.rank + turn * self.world_size) * self.batch_size
             bank.update(features[: max(0, self.bank_limit - first)])
+        if self.world_size > 1:
+            torch.distributed.all_reduce(flawed)
+        if flawed:
+            raise ValueError("The samples to measure hold NaN or infinity: measure an earlier checkpoint.")
         return Statistics(moments.compute(), bank.compute())
+
+
+class Portions:
+    """Calls a function on ranges that fit into the device's memory.
+
+    Where memory gives out, the range is halved and tried again; later calls keep to the smaller size.
+    """
+
+    def __init__(self) -> None:
+        self.size: int | None = None  # largest range that is tried, None while nothing was too large
+
+    def __call__(self, function: Callable[[int, int], Tensor], count: int) -> Tensor:
+        """`function(start, size)` over 0 to `count`, concatenated.
+
+        Raises:
+            RuntimeError: a single item does not fit either.
+        """
+        pieces: list[Tensor] = []
+        start = 0
+        while start < count:
+            size = min(self.size or count, count - start)
+            try:
+                pieces.append(function(start, size))
+            except RuntimeError as error:
+                if size == 1 or not _is_out_of_memory(error):
+                    raise
+                self.size = (size + 1) // 2
+            else:
+                start += size
+                continue
+            if torch.cuda.is_available():  # after the handler, whose traceback holds on to tensors
+                torch.cuda.empty_cache()
+        return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """CUDA, XPU and MPS say the first, the allocator of the CPU the second."""
+    return any(sign in str(error) for sign in ("out of memory", "can't allocate memory"))
 
 
 def real_statistics(
@@ -187,7 +235,7 @@ def _load(path: Path, stream: FeatureStream) -> Statistics | None:
         moments = Moments(int(tensors["count"]), tensors["mean"], tensors["covariance"])
         return Statistics(moments, tensors["bank"])
     except (SafetensorError, OSError, KeyError) as error:
-        warnings.warn(f"{path} is unreadable ({error}): the real statistics are computed anew", stacklevel=2)
+        warnings.warn(f"{path} is unreadable ({error}): the real statistics are computed anew.", stacklevel=2)
         return None
 
 
@@ -206,6 +254,9 @@ def _save(path: Path, statistics: Statistics) -> None:
         unfinished.write_bytes(save({name: tensor.contiguous() for name, tensor in tensors.items()}))
         unfinished.replace(path)
     except OSError as error:
-        warnings.warn(f"the real statistics are not cached ({error}): set LITGAN_CACHE", stacklevel=2)
+        warnings.warn(
+            f"The real statistics are not cached ({error}): set LITGAN_CACHE to a writable folder.",
+            stacklevel=2,
+        )
     finally:
         unfinished.unlink(missing_ok=True)
