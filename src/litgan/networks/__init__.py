@@ -6,13 +6,19 @@ says whether the samples of a training batch influence each other.
 
 from litgan.networks.dcgan import DCGANDiscriminator, DCGANGenerator
 from litgan.networks.mlp import MLPDiscriminator, MLPGenerator
+from litgan.networks.r3gan import R3GANDiscriminator, R3GANGenerator
 from litgan.networks.resnet import ResNetDiscriminator, ResNetGenerator
+from litgan.networks.stylegan2 import StyleGAN2Discriminator, StyleGAN2Generator
 
 __all__ = [
     "DCGANDiscriminator",
     "DCGANGenerator",
     "MLPDiscriminator",
     "MLPGenerator",
+    "R3GANDiscriminator",
+    "R3GANGenerator",
     "ResNetDiscriminator",
     "ResNetGenerator",
+    "StyleGAN2Discriminator",
+    "StyleGAN2Generator",
 ]

@@ -183,19 +183,24 @@ def check_widths(widths: Sequence[int], owner: nn.Module) -> tuple[int, ...]:
     return tuple(widths)
 
 
+def image_side(sample_shape: Sequence[int], owner: nn.Module) -> int:
+    """R of the shape [C, R, R]; ValueError unless it is one and R a power of two, 4 at least."""
+    side = sample_shape[-1] if sample_shape else 0
+    square = len(sample_shape) == 3 and sample_shape[1] == side
+    if not square or side < 4 or side & (side - 1):
+        raise ValueError(
+            f"{type(owner).__name__} needs square images whose side is a power of two (4 or more), but the "
+            f"samples' shape is {list(sample_shape)}: choose another resolution in the data's options."
+        )
+    return side
+
+
 def image_geometry(sample_shape: Sequence[int], widths: Sequence[int], owner: nn.Module) -> tuple[int, int]:
     """Channels and base resolution: the side of the maps after halving the image once per width.
 
     Raises ValueError unless `sample_shape` is [C, R, R] with R a power of two and the base is at least 2.
     """
-    name = type(owner).__name__
-    resolution = sample_shape[-1] if sample_shape else 0
-    square = len(sample_shape) == 3 and sample_shape[1] == resolution
-    if not square or resolution < 4 or resolution & (resolution - 1):
-        raise ValueError(
-            f"{name} needs square images whose side is a power of two (4 or more), but the samples' shape is "
-            f"{list(sample_shape)}: choose another resolution in the data's options."
-        )
+    name, resolution = type(owner).__name__, image_side(sample_shape, owner)
     most = resolution.bit_length() - 2
     if not 1 <= len(widths) <= most:
         raise ValueError(

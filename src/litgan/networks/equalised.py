@@ -1,0 +1,123 @@
+"""Layers at an equalised learning rate, Karras et al. 2018, and the low-pass filter of Karras et al. 2020."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import conv2d, linear, pad
+
+GAIN = 2**0.5  # keeps the mean square that ReLU halves; He et al. 2015, eq. 10
+
+
+class EqualisedLinear(nn.Module):
+    """Features [B, inputs] to [B, outputs] at an equalised learning rate; Karras et al. 2018, section 4.1.
+
+    The weights are kept at N(0, 1) and scaled by 1 / sqrt(inputs) as they are used: Adam, which ignores the
+    scale of gradients, then changes layers of all widths at one pace.
+
+    Args:
+        inputs: Length of the features.
+        outputs: Length of what is made of them.
+        bias: What all biases start at.
+        gain: Factor on the result, which may be that of the leaky ReLU behind: the two commute.
+        rate: Factor on the learning rate: weights and biases are kept 1 / rate times as large.
+    """
+
+    def __init__(
+        self, inputs: int, outputs: int, *, bias: float = 0.0, gain: float = 1.0, rate: float = 1.0
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(outputs, inputs) / rate)
+        self.bias = nn.Parameter(torch.full((outputs,), bias / rate))
+        self.weight_scale, self.bias_scale = gain * rate * inputs**-0.5, gain * rate
+
+    def forward(self, features: Tensor) -> Tensor:
+        return linear(features, self.weight * self.weight_scale, self.bias * self.bias_scale)
+
+
+class EqualisedConv2d(nn.Module):
+    """Convolves maps [B, inputs, H, W], as `EqualisedLinear` does features, to [B, outputs, H, W].
+
+    Args:
+        inputs: Channels of the maps.
+        outputs: Channels of what is made of them.
+        kernel_size: Odd side of the kernel.
+        stride: As in `nn.Conv2d`.
+        padding: None for that which keeps the side.
+        bias: Whether there is one; it starts at 0.
+        gain: As in `EqualisedLinear`.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel_size: int,
+        *,
+        stride: int = 1,
+        padding: int | None = None,
+        bias: bool = True,
+        gain: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(outputs, inputs, kernel_size, kernel_size))
+        self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
+        self.stride, self.padding = stride, kernel_size // 2 if padding is None else padding
+        self.weight_scale, self.bias_scale = gain * (inputs * kernel_size**2) ** -0.5, gain
+
+    def forward(self, maps: Tensor) -> Tensor:
+        bias = None if self.bias is None else self.bias * self.bias_scale
+        return conv2d(maps, self.weight * self.weight_scale, bias, self.stride, self.padding)
+
+
+class Filtered(torch.autograd.Function):
+    """Maps [B, C, H, W], with `padding` zeros around, convolved with one symmetric kernel [1, 1, K, K].
+
+    The gradient is filtered by the same kernel. Torch's own second derivative of a convolution with a group
+    for each channel goes from channel to channel, which R1 and path length would pay for.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, maps: Tensor, kernel: Tensor, padding: int) -> Tensor:
+        ctx.save_for_backward(kernel)
+        ctx.padding = padding
+        channels = maps.shape[1]
+        return conv2d(
+            maps, kernel.to(maps.dtype).expand(channels, -1, -1, -1), padding=padding, groups=channels
+        )
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (kernel,) = ctx.saved_tensors
+        padding = kernel.shape[-1] - 1 - ctx.padding
+        return Filtered.apply(gradients[0], kernel, padding), None, None
+
+
+class FIR(nn.Module):
+    """Low-pass filter [1, 3, 3, 1] / 8 along both sides of maps [B, C, H, W], zero outside; no weights.
+
+    It goes with each doubling and halving, so that no strided layer folds frequencies over one another
+    (Zhang 2019, "Making convolutional networks shift-invariant again").
+    """
+
+    kernel: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        taps = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
+        self.register_buffer("kernel", torch.outer(taps, taps)[None, None], persistent=False)
+
+    def forward(self, maps: Tensor, *, padding: int, gain: float = 1.0) -> Tensor:
+        """The filtered maps, `gain` times, [B, C, H + 2 padding - 3, W + 2 padding - 3]."""
+        return Filtered.apply(maps, gain * self.kernel, padding)
+
+    def halved(self, maps: Tensor) -> Tensor:
+        """Maps [B, C, R, R] to [B, C, R/2, R/2]."""
+        return self(maps, padding=1)[..., ::2, ::2]
+
+    def doubled(self, maps: Tensor) -> Tensor:
+        """Maps [B, C, R, R] to [B, C, 2R, 2R]; the gain makes up for the zeros in between."""
+        spread = pad(maps[..., :, None, :, None], (0, 1, 0, 0, 0, 1)).flatten(4).flatten(2, 3)
+        return self(spread, padding=2, gain=4.0)[..., :-1, :-1]

@@ -1,0 +1,387 @@
+import copy
+import itertools
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from torch import nn
+from torch.nn import functional as F
+
+from litgan.losses import Relativistic
+from litgan.networks import R3GANDiscriminator, R3GANGenerator
+from litgan.networks.r3gan import (
+    DiscriminativeBasis,
+    GenerativeBasis,
+    ResidualBlock,
+    doubling,
+    halving,
+    initialise_residual,
+)
+from litgan.penalties import R1, R2
+
+CONDITIONS = pytest.mark.parametrize("classes", [0, 3])
+SLOPE = 0.2
+CONFIGS = Path(__file__).parents[2] / "configs"
+
+
+def pair(classes=0, resolution=16, widths=None, channels=3, count=2, awake=False):
+    """A generator and a discriminator that mirrors it; `awake` lets the residual branches speak."""
+    stages = resolution.bit_length() - 2
+    widths = list(widths or [16] * stages)
+    options = [
+        {"widths": widths[::step], "cardinalities": [4] * stages, "blocks": [count] * stages}
+        for step in (1, -1)
+    ]
+    shape = (channels, resolution, resolution)
+    networks = R3GANGenerator(shape, classes, **options[0]), R3GANDiscriminator(shape, classes, **options[1])
+    for block in itertools.chain(*map(blocks, networks)):
+        if awake:
+            nn.init.normal_(block.narrow.weight, 0.0, block.narrow.in_channels**-0.5)
+    return networks
+
+
+def blocks(network):
+    return [layer for layer in network.modules() if isinstance(layer, ResidualBlock)]
+
+
+def inputs(count, classes):
+    return torch.randn(count, 64), torch.arange(count) % classes if classes else None
+
+
+def count(network):
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def unlearning(network):
+    return [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()]
+
+
+def rms(maps):
+    return maps.square().mean().sqrt().item()
+
+
+@pytest.mark.parametrize(
+    ("resolution", "classes", "narrow", "generator", "discriminator"),
+    [
+        (32, 10, [], 20_781_952, 21_280_512),  # CIFAR-10, which the paper conditions on the class
+        (32, 0, [], 20_732_160, 20_683_776),
+        (64, 0, [384], 22_429_824, 22_381_440),  # FFHQ-64
+        (256, 0, [384, 192, 96], 23_057_952, 23_009_568),  # FFHQ-256
+    ],
+)
+def test_parameters_at_the_published_configurations(resolution, classes, narrow, generator, discriminator):
+    """Widths, two blocks a stage and groups of 16 channels are those of the authors' presets (train.py).
+
+    The counts follow from them: 2 C * C + 2 C * 16 * 9 + C * 2 C weights and 2 * 2 C biases a block; a basis;
+    1 x 1 convolutions between unequal widths and at the image. The authors' Networks.py has the same layers.
+    """
+    widths = [768, 768, 768, 768, *narrow]
+    options = {
+        "widths": widths,
+        "cardinalities": [width // 8 for width in widths],
+        "blocks": [2] * len(widths),
+    }
+    backwards = {name: numbers[::-1] for name, numbers in options.items()}
+    with torch.device("meta"):
+        counts = (
+            count(R3GANGenerator((3, resolution, resolution), classes, **options)),
+            count(R3GANDiscriminator((3, resolution, resolution), classes, **backwards)),
+        )
+    trunk = sum(2 * (4 * c * c + 2 * c * 16 * 9 + 4 * c) for c in widths) + 16 * 768
+    trunk += sum(a * b for a, b in itertools.pairwise(widths) if a != b) + 3 * widths[-1]
+    ends = (64 + 64 * bool(classes)) * 768 + 64 * classes, 768 * (768 + classes if classes else 1)
+    assert counts == (trunk + ends[0], trunk + ends[1]) == (generator, discriminator)
+
+
+def test_the_defaults_are_cifar_10s():
+    with torch.device("meta"):
+        assert count(R3GANGenerator((3, 32, 32), 10)) == 20_781_952
+        assert count(R3GANDiscriminator((3, 32, 32), 10)) == 21_280_512
+
+
+@pytest.mark.parametrize(
+    ("recipe", "resolution", "classes", "generator", "discriminator"),
+    [
+        ("cifar10_r3gan_conditional", 32, 10, 20_781_952, 21_280_512),
+        ("cifar10_r3gan", 32, 0, 20_732_160, 20_683_776),
+        ("ffhq64_r3gan", 64, 0, 22_429_824, 22_381_440),
+    ],
+)
+def test_recipes_have_the_published_sizes(recipe, resolution, classes, generator, discriminator):
+    model = yaml.safe_load((CONFIGS / f"{recipe}.yaml").read_text())["model"]
+    shape = (3, resolution, resolution)
+    with torch.device("meta"):
+        made = R3GANGenerator(shape, classes, **model["generator"]["init_args"])
+        judged = R3GANDiscriminator(shape, classes, **model["discriminator"]["init_args"])
+    assert (count(made), count(judged)) == (generator, discriminator)
+
+
+@CONDITIONS
+@pytest.mark.parametrize(("resolution", "channels"), [(4, 3), (32, 1), (64, 3), (128, 4), (256, 3)])
+def test_any_power_of_two_and_any_channels(resolution, channels, classes):
+    widths = [16, 8, 4, 4, 4, 4, 4][: resolution.bit_length() - 2]
+    generator, discriminator = pair(classes, resolution, widths, channels, count=1)
+    latents, labels = inputs(2, classes)
+    fake = generator(latents, labels)
+    assert fake.shape == (2, channels, resolution, resolution)
+    assert discriminator(fake, labels).shape == (2, 1)
+
+
+def test_residual_blocks_are_identities_at_the_start():
+    networks = pair()
+    assert [len(blocks(network)) for network in networks] == [6, 6]
+    maps = torch.randn(2, 16, 8, 8)
+    for block in itertools.chain(*map(blocks, networks)):
+        assert torch.equal(block(maps), maps)
+        block(maps).square().sum().backward()
+        assert block.narrow.weight.grad.any()  # but not for long
+
+
+@pytest.mark.parametrize("depth", [1, 4, 16])
+def test_a_branch_would_add_one_part_in_the_number_of_blocks(depth):
+    """Fixup: two layers of gain L^(-1/4) each, so that L branches together add as much as came in."""
+    torch.manual_seed(0)
+    network = nn.Sequential(*(ResidualBlock(64, 8, 2) for _ in range(depth)))
+    initialise_residual(network)
+    nn.init.normal_(network[0].narrow.weight, 0.0, 128**-0.5)
+    maps = torch.randn(64, 64, 16, 16)
+    interior = (network[0](maps) - maps)[:, :, 1:-1, 1:-1]  # the border sees zeros
+    assert interior.square().mean().item() == pytest.approx(1 / depth, rel=0.2)
+    assert not network[0].widen.bias.any() and not network[0].mix.bias.any()
+
+
+@pytest.mark.parametrize("awake", [False, True])
+@pytest.mark.parametrize("classes", [0, 10])
+@pytest.mark.parametrize("resolution", [32, 64, 128, 256])
+def test_signals_keep_their_size_at_the_start(awake, classes, resolution):
+    """Maps after each stage have rms 0.1 to 2.5; interpolation takes a part of it, blocks take none.
+
+    Each doubling about halves the norm of the feedback, and each halving that of the gradient that returns
+    to the image, as averages of four pixels do: 0.2 to 0.85 of it is left. `awake`, with the branches' last
+    layers drawn as all others, is the size that the blocks can grow to.
+    """
+    torch.manual_seed(0)
+    generator, discriminator = pair(classes, resolution, awake=awake)
+    maps = []
+    for stage in (*generator.stages, *discriminator.stages):
+        stage.register_forward_hook(lambda stage, given, made: maps.append(made))
+        stage.register_forward_hook(lambda stage, given, made: made.retain_grad())
+    latents, labels = inputs(2, classes)
+    discriminator(generator(latents, labels), labels).sum().backward()
+    assert all(0.1 < rms(each) < 2.5 for each in maps)
+    made, judged = maps[: len(generator.stages)], maps[len(generator.stages) :]
+    for before, after in itertools.pairwise(made):
+        assert 0.5 < rms(after) / rms(before) < 1.4
+        assert 0.2 < after.grad.norm() / before.grad.norm() < 0.85
+    for before, after in itertools.pairwise(judged):
+        assert 0.5 < rms(after) / rms(before) < 1.4
+        assert 0.2 < before.grad.norm() / after.grad.norm() < 0.85
+
+
+def test_resampling_is_bilinear():
+    torch.manual_seed(0)
+    small, large = torch.randn(2, 3, 8, 8).double(), torch.randn(2, 3, 16, 16).double()
+    double, halve = doubling(3, 3).double(), halving(3, 3).double()
+    bilinear = F.interpolate(small, scale_factor=2.0, mode="bilinear")
+    torch.testing.assert_close(double(small)[:, :, 1:-1, 1:-1], bilinear[:, :, 1:-1, 1:-1])
+    antialiased = F.interpolate(large, scale_factor=0.5, mode="bilinear", antialias=True)
+    torch.testing.assert_close(halve(large)[:, :, 1:-1, 1:-1], antialiased[:, :, 1:-1, 1:-1])
+    torch.testing.assert_close((double(small) * large).sum(), 4 * (small * halve(large)).sum())
+    assert (
+        double(torch.ones(1, 3, 2, 2).double())[0, 0, 0, 0].item() == (3 / 4) ** 2
+    )  # zero beyond the border
+
+
+def test_transitions_widen_where_resampling_is_cheapest():
+    torch.manual_seed(0)
+    maps, large = torch.randn(2, 3, 4, 4), torch.randn(2, 3, 8, 8)
+    double, halve = doubling(3, 5), halving(3, 5)
+    assert double[0].kernel_size == halve[-1].kernel_size == (1, 1)
+    torch.testing.assert_close(double(maps), double[0](double[1:](maps)))  # they commute
+    torch.testing.assert_close(halve(large), halve[:-1](halve[-1](large)))
+    assert count(doubling(3, 3)) == count(halving(3, 3)) == 0
+
+
+def test_blocks_compute_what_the_paper_draws():
+    torch.manual_seed(0)
+    block = ResidualBlock(4, 2, 3).double()
+    for bias in (block.widen.bias, block.mix.bias):
+        nn.init.normal_(bias)
+    maps = torch.randn(2, 4, 8, 8).double()
+    hidden = F.leaky_relu(torch.einsum("oi,bihw->bohw", block.widen.weight[..., 0, 0], maps).add(
+        block.widen.bias[:, None, None]), SLOPE)  # fmt: skip
+    halves = [
+        F.conv2d(half, weight, bias, padding=1)
+        for half, weight, bias in zip(
+            hidden.chunk(2, dim=1), block.mix.weight.chunk(2), block.mix.bias.chunk(2), strict=True
+        )
+    ]
+    hidden = F.leaky_relu(torch.cat(halves, dim=1), SLOPE)
+    assert hidden.shape[1] == 12
+    branch = torch.einsum("oi,bihw->bohw", block.narrow.weight[..., 0, 0], hidden)
+    torch.testing.assert_close(block(maps), maps + branch)
+
+
+def test_bases_are_linear_maps_from_and_to_vectors():
+    torch.manual_seed(0)
+    made, judged = GenerativeBasis(6, 5), DiscriminativeBasis(5, 2)
+    vectors = torch.randn(3, 6)
+    expected = torch.einsum("chw,ci,bi->bchw", made.basis[0], made.linear.weight, vectors)
+    torch.testing.assert_close(made(vectors), expected)
+    maps = torch.randn(3, 5, 4, 4)
+    expected = torch.einsum("oc,chw,bchw->bo", judged.linear.weight, judged.basis[0], maps)
+    torch.testing.assert_close(judged(maps), expected)
+    wide = GenerativeBasis(6, 4096), DiscriminativeBasis(4096, 1)
+    assert [basis.basis.std().item() for basis in wide] == pytest.approx([1, 1 / 4], rel=0.02)
+
+
+@CONDITIONS
+def test_every_parameter_learns(classes):
+    torch.manual_seed(0)
+    generator, discriminator = pair(classes, widths=[16, 12, 8], awake=True)
+    latents, labels = inputs(9, classes)
+    discriminator(generator(latents, labels), labels).square().sum().backward()
+    assert unlearning(generator) == unlearning(discriminator) == []
+
+
+def test_r1_and_r2_teach_the_discriminator():
+    torch.manual_seed(0)
+    _, discriminator = pair(3, widths=[16, 12, 8], awake=True)
+    real, fake = torch.randn(2, 6, 3, 16, 16, requires_grad=True)
+    labels = torch.arange(6) % 3
+    logits = {"real_logits": discriminator(real, labels), "fake_logits": discriminator(fake, labels)}
+    Relativistic().discriminator(real=logits["real_logits"], fake=logits["fake_logits"]).mean().backward(
+        retain_graph=True
+    )
+    for penalty in (R1(), R2()):
+        discriminator.zero_grad()
+        penalty(discriminator, real=real, fake=fake, labels=labels, **logits).sum().backward()
+        deaf = [name for name in unlearning(discriminator) if not name.endswith("bias")]
+        assert deaf == []  # piecewise linear: to biases alone the gradient's norm is constant
+
+
+def test_labels_join_the_latents_and_project_the_vectors():
+    torch.manual_seed(0)
+    labels, other = torch.tensor([0, 1, 2, 0]), torch.tensor([1, 2, 0, 2])
+    generator, discriminator = pair(3)
+    heard: list[tuple[torch.Tensor, torch.Tensor]] = []
+    for network in (generator, discriminator):
+        network.basis.register_forward_hook(lambda basis, given, made: heard.append((given[0], made)))
+    latents, samples = torch.randn(4, 64), torch.randn(4, 3, 16, 16)
+    assert not torch.equal(generator(latents, labels), generator(latents, other))
+    assert torch.equal(heard[0][0], torch.cat([latents, generator.embed.weight[labels]], dim=1))
+    logits = discriminator(samples, labels)
+    projected = heard[-1][1] @ discriminator.embed.weight.T
+    torch.testing.assert_close(logits, projected.gather(1, labels[:, None]))
+    unconditional, judge = pair()
+    assert torch.equal(unconditional(latents, labels), unconditional(latents))
+    assert torch.equal(judge(samples, labels), judge(samples))
+
+
+def test_embeddings_start_as_those_of_one_hot_labels():
+    generator, discriminator = pair(100, widths=[256, 16, 16])
+    assert generator.embed.weight.std().item() == pytest.approx(100**-0.5, rel=0.05)
+    assert discriminator.embed.weight.std().item() == pytest.approx(25600**-0.5, rel=0.05)
+
+
+def test_samples_do_not_see_each_other():
+    torch.manual_seed(0)
+    for network, given in zip(pair(awake=True), (torch.randn(6, 64), torch.rand(6, 3, 16, 16)), strict=True):
+        alone = torch.cat([network(one) for one in given.split(1)])
+        assert not network.mixes_samples
+        torch.testing.assert_close(alone, network(given), atol=1e-5, rtol=1e-4)
+
+
+@CONDITIONS
+def test_copies_and_state_dicts_are_equal(classes):
+    networks, twins = pair(classes, awake=True), pair(classes)
+    latents, labels = inputs(5, classes)
+    for network, twin, given in zip(networks, twins, (latents, torch.rand(5, 3, 16, 16)), strict=True):
+        assert not any("kernel" in name for name in network.state_dict())  # the blur is no weight
+        twin.load_state_dict(network.state_dict())
+        for same in (twin, copy.deepcopy(network)):
+            assert torch.equal(same(given, labels), network(given, labels))
+
+
+def layers_of(*networks):
+    return [layer for network in networks for layer in network.modules() if not list(layer.children())]
+
+
+def test_channels_last_changes_nothing_and_lasts():
+    torch.manual_seed(0)
+    generator, discriminator = pair(3, awake=True)
+    latents, labels = inputs(8, 3)
+    plain = generator(latents, labels)
+    logits = discriminator(plain, labels)
+    maps = []
+    for network in (generator, discriminator):
+        network.to(memory_format=torch.channels_last)
+        for layer in layers_of(network):
+            layer.register_forward_hook(lambda layer, given, made: maps.append(made))
+    fake = generator(latents, labels)
+    torch.testing.assert_close(fake, plain, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(discriminator(fake, labels), logits, rtol=1e-3, atol=1e-4)
+    assert all(each.is_contiguous(memory_format=torch.channels_last) for each in maps if each.ndim == 4)
+
+
+def test_bfloat16_autocast_changes_little_and_lasts():
+    torch.manual_seed(0)
+    generator, discriminator = pair(3, awake=True)
+    latents, labels = inputs(8, 3)
+    exact = generator(latents, labels)
+    judged = discriminator(exact, labels)
+    maps = []
+    for layer in layers_of(generator, discriminator):
+        layer.register_forward_hook(lambda layer, given, made: maps.append(made))
+    with torch.autocast("cpu", torch.bfloat16):
+        fake = generator(latents, labels)
+        logits = discriminator(fake, labels)
+    assert (fake - exact).abs().mean() < 0.03 * exact.abs().mean()
+    assert (logits - judged).abs().mean() < 0.03 * judged.abs().mean()
+    assert {each.dtype for each in maps if each.ndim == 4} == {torch.bfloat16}
+    logits.float().sum().backward()
+    assert unlearning(generator) == []
+
+
+@CONDITIONS
+def test_the_networks_compile_to_one_graph(classes):
+    torch.compiler.reset()
+    latents, labels = inputs(4, classes)
+    given = latents
+    for network in pair(classes, widths=[16, 12, 8], awake=True):
+        plain = network(given, labels)
+        compiled = torch.compile(network, backend="eager", fullgraph=True)(given, labels)
+        torch.testing.assert_close(compiled, plain)
+        given = plain.detach()
+
+
+ONE = {"widths": (8,), "cardinalities": (4,), "blocks": (1,)}
+
+
+@pytest.mark.parametrize(
+    ("build", "sentence"),
+    [
+        (lambda: R3GANGenerator((3, 48, 48)), "power of two"),
+        (lambda: R3GANDiscriminator((3, 32, 64)), "square"),
+        (lambda: R3GANGenerator((2,)), r"shape is \[2\]"),
+        (lambda: R3GANGenerator((3, 64, 64)), "each of the 5 resolutions from 4 to 64"),
+        (lambda: R3GANDiscriminator((3, 32, 32), widths=()), "widths has 0 entries: give 4"),
+        (lambda: R3GANDiscriminator((3, 4, 4), **ONE | {"widths": (-8,)}), r"widths \[-8\]"),
+        (lambda: R3GANGenerator((3, 4, 4), **ONE | {"blocks": (1, 1)}), r"blocks \[1, 1\]: give one"),
+        (lambda: R3GANGenerator((3, 4, 4), **ONE | {"blocks": (0,)}), r"blocks \[0\]: give one"),
+        (lambda: R3GANDiscriminator((3, 32, 32), cardinalities=(96,)), r"cardinalities \[96\]"),
+        (lambda: R3GANGenerator((3, 4, 4), **ONE | {"cardinalities": (3,)}), r"cut 2 \* 8 channels into 3"),
+        (lambda: R3GANDiscriminator((3, 4, 4), **ONE | {"cardinalities": (5,)}), "into 5 groups"),
+        (lambda: R3GANGenerator((3, 4, 4), expansion=0, **ONE), "expansion 0"),
+        (lambda: R3GANGenerator((3, 4, 4), 10, **ONE)(torch.randn(2, 64)), "conditioned on 10 classes"),
+        (lambda: R3GANDiscriminator((3, 4, 4), 10, **ONE)(torch.zeros(2, 3, 4, 4)), "pass labels"),
+        (lambda: R3GANGenerator((3, 4, 4), 10, **ONE)(torch.randn(2, 64), torch.zeros(2)), "int64"),
+        (lambda: R3GANGenerator((3, 4, 4), **ONE)(torch.randn(2, 100)), "built for inputs"),
+        (lambda: R3GANDiscriminator((3, 4, 4), **ONE)(torch.zeros(2, 1, 4, 4)), "built for inputs"),
+    ],
+)
+def test_what_does_not_fit_is_named_in_one_sentence(build, sentence):
+    with pytest.raises(ValueError, match=sentence) as refused:
+        build()
+    assert "\n" not in str(refused.value)
