@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from lightning.pytorch import Trainer
 
 from litgan import GAN
@@ -20,11 +21,16 @@ from litgan.networks import MLPDiscriminator, MLPGenerator
 
 
 @pytest.fixture(autouse=True)
-def _keep_to_yourself(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Caches go to a temporary folder, W&B stays offline, and each run gets an id of its own."""
+def _keep_to_yourself(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """Caches go to a temporary folder, W&B stays offline, each run gets an id and leaves no process group."""
     monkeypatch.setenv("LITGAN_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("LITGAN_RUN_ID", "")
+    yield
+    if dist.is_initialized():  # Lightning leaves it to the end of the process
+        dist.destroy_process_group()
 
 
 @pytest.fixture
