@@ -21,7 +21,7 @@ help: ## list the targets
 train: $(INSTALLED)base ## train the embedded recipe: handwritten digits, on a CPU, without an account
 	$(BIN)/litgan fit --config configs/digits.yaml $(ARGS)
 
-test: $(INSTALLED)dev,metrics,notebooks ## run the whole test suite, two files at a time
+test: $(INSTALLED)all ## run the whole test suite, two files at a time
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 lint: $(INSTALLED)ruff ## check style and formatting

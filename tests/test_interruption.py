@@ -33,6 +33,7 @@ SLURM = {
     "JOB_ID": "4711", "STEP_ID": "0", "JOB_NAME": "gan", "NTASKS": "1", "NTASKS_PER_NODE": "1", "NNODES": "1",
     "PROCID": "0", "LOCALID": "0", "NODEID": "0", "NODELIST": "localhost",
 }  # fmt: skip
+ALONE = {"OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1"}  # SIGABRT shows what every thread is doing
 
 
 class Fit:
@@ -45,7 +46,7 @@ class Fit:
         with self.said.open("w") as said:
             self.process = subprocess.Popen(
                 [*FIT, *RING, f"--trainer.default_root_dir={root}", *options],
-                env=variables | {"WANDB_MODE": "disabled", "OMP_NUM_THREADS": "1"} | environment,
+                env=variables | {"WANDB_MODE": "disabled", **ALONE} | environment,
                 stdout=said, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
 
@@ -61,9 +62,13 @@ class Fit:
         return int(lines[-1].split(",")[0]) if lines else 0
 
     def wait_until(self, condition: Callable[[], Any]) -> None:
-        end = time.monotonic() + 120
+        end = time.monotonic() + 240
         while not condition():
-            assert self.process.poll() is None and time.monotonic() < end, self.said.read_text()[-3000:]
+            assert self.process.poll() is None, self.said.read_text()[-3000:]
+            if time.monotonic() > end:  # every process of the group tells where each of its threads is
+                os.killpg(self.process.pid, signal.SIGABRT)
+                self.process.wait()
+                raise AssertionError(f"nothing happens: {self.said.read_text()[-9000:]}")
             time.sleep(0.01)
 
     def train(self, iterations: int) -> Fit:

@@ -56,6 +56,7 @@ class Adversaries(LightningModule):
         self.images_per_iteration = 0
         self.told: Record = {}  # what each turn last told of itself; lazy penalties are silent in most
         self.latest: dict[str, float] = {}  # what was last recorded, for the progress bar
+        self.followers: list[nn.Module] = []  # parts that change with the clock
         self.seconds_aside = 0.0  # spent on pictures, metrics and checkpoints, not on training
 
     def descend(self, name: str, optimizer: LightningOptimizer, objective: Objective, batch: Batch) -> Record:
@@ -179,10 +180,18 @@ class Adversaries(LightningModule):
         if self.compile_mode:
             compile_turns(self, self.compile_mode)
 
+    def tell_time(self, followers: Iterable[nn.Module]) -> None:
+        """Parts of networks that change with the clock (a temperature, a ramp) have `follow(images_seen)`."""
+        for part in followers:
+            part.follow(self.images_seen)  # type: ignore[operator]
+
     def teardown(self, stage: str) -> None:
         restore(self)
 
+        self.followers = [part for part in self.modules() if hasattr(part, "follow")]
+
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        self.tell_time(self.followers)
         if self.compile_mode:  # CUDA graphs lend fakes and gradients until this is said again
             torch.compiler.cudagraph_mark_step_begin()
 
@@ -211,3 +220,4 @@ class Adversaries(LightningModule):
         checkpoints.check_architecture(checkpoint, self)
         self.images_seen = checkpoint["litgan"]["images_seen"]
         self.turns = checkpoint["litgan"]["turns"]
+        self.tell_time([part for part in self.modules() if hasattr(part, "follow")])

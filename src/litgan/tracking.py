@@ -13,6 +13,7 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 
 from litgan.loggers import WandbLogger
+from litgan.media import Media
 
 
 def record(trainer: Trainer, values: Mapping[str, Tensor | float]) -> dict[str, float]:
@@ -51,14 +52,16 @@ def not_finite(name: str, value: float, images_seen: int) -> str:
     )
 
 
-def publish_picture(trainer: Trainer, name: str, picture: Tensor) -> None:
-    """Sends a picture, uint8 [H, W, 3], to every W&B logger; the disk has its own copy."""
+def publish_picture(trainer: Trainer, name: str, picture: Tensor, media: Media | None = None) -> None:
+    """Sends a picture, uint8 [H, W, 3], to every W&B logger, with what plays the media that it shows."""
     for logger in trainer.loggers:
         if isinstance(logger, WandbLogger):
             import wandb
 
-            image = wandb.Image(picture.cpu().numpy())
-            logger.log_metrics({name: image, "images_seen": trainer.lightning_module.images_seen})
+            players = {} if media is None else media.players()
+            shown = {f"{name}/{kind}": player for kind, player in players.items()}
+            shown |= {name: wandb.Image(picture.cpu().numpy())}
+            logger.log_metrics({**shown, "images_seen": trainer.lightning_module.images_seen})
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from torch.utils.hooks import RemovableHandle
 
 from litgan import runs, tracking
 from litgan.gan import GAN
+from litgan.media import save_png
 from litgan.noise import Noise
 from litgan.precision import ScaledTurns
 from litgan.sampling import choose_labels
@@ -83,7 +84,7 @@ class Gradients(Callback):
             picture = media.criticised(feedback, columns=8)
             folder = Path(self.folder) if self.folder else Path(trainer.default_root_dir) / "samples"
             with runs.dispensable("The picture of the feedback"):
-                media.save(folder / f"{gan.images_seen:09d}_feedback", picture)
+                save_png(picture, folder / f"{gan.images_seen:09d}_feedback.png")
                 tracking.publish_picture(trainer, "feedback", picture)
 
     def feedback(self, gan: GAN) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from litgan import runs, sampling, tracking
 from litgan.gan import GAN
-from litgan.media import save_png, stack
+from litgan.media import stack
 from litgan.noise import Noise
 
 
@@ -18,7 +18,8 @@ class Samples(Callback):
     """Shows what the averaged generator makes of fixed latents, and a walk between two of them.
 
     Writes `<folder>/reals.png` once and `<folder>/<images_seen>.png` before the first step, at the
-    cadence and at the end; the same pictures go to W&B as `reals` and `samples`.
+    cadence and at the end, with what else the medium needs beside them (.wav, .mid, .txt); the same
+    go to W&B as `reals` and `samples`.
 
     Args:
         folder: where to; None for the run's own folder.
@@ -52,10 +53,11 @@ class Samples(Callback):
         """Saves and logs what the generator is to learn."""
         data = trainer.datamodule
         batches = data.real_batches(min(self.count, data.size()))
-        picture = data.decode(torch.cat([batch for batch, _ in batches])).picture(self.columns)
+        reals = data.decode(torch.cat([batch for batch, _ in batches]))
+        picture = reals.picture(self.columns)
         with runs.dispensable("The picture of the reals"):
-            save_png(picture, self.path(trainer, "reals.png"))
-            tracking.publish_picture(trainer, "reals", picture)
+            reals.save(self.path(trainer, "reals"), picture)
+            tracking.publish_picture(trainer, "reals", picture, reals)
 
     @rank_zero_only
     def show(self, trainer: Trainer, gan: GAN) -> None:
@@ -67,7 +69,7 @@ class Samples(Callback):
             self.shown_at = gan.images_seen
             with runs.dispensable("The grid of samples"):
                 self.last = grid.save(self.path(trainer, gan.images_seen), picture)[0]
-                tracking.publish_picture(trainer, "samples", picture)
+                tracking.publish_picture(trainer, "samples", picture, grid)
 
     def walk(self, gan: GAN) -> torch.Tensor:
         """Samples on the great circle between the first two fixed latents, all of the first class."""

@@ -25,7 +25,7 @@ from litgan.data.loader import (
     gather,
     to_unit_range,
 )
-from litgan.noise import torch_generator
+from litgan.noise import Noise, torch_generator
 
 
 class GANDataModule(LightningDataModule, ABC):
@@ -47,7 +47,8 @@ class GANDataModule(LightningDataModule, ABC):
     then `litgan fit ... --data spirals.Spirals --data.turns 3`. `read` may return uint8 images,
     floats, or a map-style data set that reads one stored sample at a time (`SampleFiles`); it is
     called when a split is first used, once a process. Override `encode` where stored samples are
-    not what the discriminator sees, and `splits` where there is a test set.
+    not what the discriminator sees, `vary` where a stored sample stands for others, and `splits` where
+    there is a test set.
 
     Args:
         sample_shape: of one sample as the networks see it.
@@ -95,6 +96,14 @@ class GANDataModule(LightningDataModule, ABC):
     def encode(self, stored: Tensor) -> Tensor:
         """A whole batch of stored samples as the discriminator sees them, float32; inverse of `decode`."""
         return to_unit_range(stored)
+
+    def vary(self, stored: Tensor, noise: Noise) -> Tensor:
+        """A training batch of stored samples [B, ...] as it is shown this time, on its device.
+
+        For variations that a data set allows for: loudness, onset, key. All randomness comes from `noise`,
+        so that ranks and resumed runs agree. Metrics see samples as they are stored.
+        """
+        return stored
 
     @property
     def fingerprint(self) -> str:
@@ -146,13 +155,13 @@ class GANDataModule(LightningDataModule, ABC):
 
     def train_dataloader(self) -> ClockLoader:
         """Loader of this rank's share, on the training device, that follows the run's clock."""
-        return self._loader(self._clock, flip=self.flip)
+        return self._loader(self._clock, flip=self.flip, vary=self.vary)
 
     def val_dataloader(self) -> ClockLoader | list[Any]:
         """One pass over the training samples under `trainer.validate`; nothing in the middle of a fit."""
         if self.trainer is None or self.trainer.state.fn != TrainerFn.VALIDATING:
             return []
-        return self._loader(lambda: 0, flip=False)
+        return self._loader(lambda: 0)
 
     def prepare_data(self) -> None:
         """Download, where there is something to download; one process a machine."""
@@ -181,7 +190,7 @@ class GANDataModule(LightningDataModule, ABC):
         run: Any = self.trainer
         return 0 if run is None else run.lightning_module.images_seen
 
-    def _loader(self, images_seen: Callable[[], int], *, flip: bool) -> ClockLoader:
+    def _loader(self, images_seen: Callable[[], int], **shown: Any) -> ClockLoader:
         samples, labels = self.load("train")
         trainer = self.trainer
         sampler = ClockBatchSampler(
@@ -194,7 +203,7 @@ class GANDataModule(LightningDataModule, ABC):
         )
         labels = labels if self.num_classes else None
         device = "cpu" if trainer is None else trainer.strategy.root_device
-        options: dict[str, Any] = {"device": device, "encode": self.encode, "flip": flip}
+        options: dict[str, Any] = {"device": device, "encode": self.encode, **shown}
         if isinstance(samples, Tensor):
             return ResidentLoader(samples, labels, sampler, memory=self.memory, **options)
         return StreamingLoader(samples, labels, sampler, num_workers=self.num_workers, **options)

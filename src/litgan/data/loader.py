@@ -133,6 +133,7 @@ class ClockLoader(ABC):
         device: where batches are wanted.
         encode: whole batches of stored samples to what the discriminator sees.
         flip: mirror each image left to right with probability one half.
+        vary: stored samples and their noise to what else they may be: louder, later, transposed.
     """
 
     def __init__(
@@ -143,12 +144,14 @@ class ClockLoader(ABC):
         device: torch.device | str = "cpu",
         encode: Callable[[Tensor], Tensor] = to_unit_range,
         flip: bool = False,
+        vary: Callable[[Tensor, Noise], Tensor] | None = None,
     ) -> None:
         self.labels = labels
         self._sampler = sampler
         self.device = torch.device(device)
         self.encode = encode
         self.flip = flip
+        self.vary = vary
 
     def __len__(self) -> int:
         return len(self._sampler)
@@ -158,6 +161,8 @@ class ClockLoader(ABC):
             if self.flip:
                 chance = self._sampler.noise(number, "flip", stored.device).uniform(*[1] * (stored.ndim - 1))
                 stored = torch.where(chance < 0.5, stored.flip(-1), stored)
+            if self.vary is not None:
+                stored = self.vary(stored, self._sampler.noise(number, "vary", stored.device))
             yield self.encode(stored), labels
 
     @abstractmethod

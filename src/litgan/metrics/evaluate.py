@@ -48,7 +48,7 @@ def evaluate(
     rank: int = 0,
     world_size: int = 1,
 ) -> Report:
-    """Fréchet and kernel distance, precision, recall, density and coverage of a generator.
+    """Fréchet and kernel distance, precision, recall, density and coverage, and the medium's own metrics.
 
     With several ranks each of them calls this, draws its share, and returns the same report as one rank
     would. The Fréchet distance sees all samples, the others the first `neighbours_count`. Batches that do
@@ -56,7 +56,7 @@ def evaluate(
 
     Args:
         sample: `sample(first, count)` gives the fakes with the global indices `first` to
-            `first + count`, [count, C, H, W] in [-1, 1].
+            `first + count`, [count, *sample_shape] in [-1, 1].
         data: the real side.
         extractor: a name of `litgan.metrics.features.EXTRACTORS`, or an extractor; it moves to `device`.
         count: fakes; and reals, or as many as the split holds.
@@ -65,7 +65,7 @@ def evaluate(
         cache_dir: folder of the real statistics; None is $LITGAN_CACHE, else ~/.cache/litgan.
 
     Raises:
-        ValueError: too few samples on a side, unknown extractor, data that are no images, samples that
+        ValueError: too few samples on a side, unknown extractor, data of another medium, samples that
             are not finite.
         RuntimeError: several ranks, but no process group.
     """
@@ -92,7 +92,9 @@ def evaluate(
         "split": split,
         "data": data.fingerprint,
     }
-    return Report(_distances(eyes.name, real, fake), protocol, _class_shares(eyes, fake.bank))
+    table = eyes.table(real=real.details, fake=fake.details, data=data)
+    values = _distances(eyes.name, real, fake) | {f"metric/{name}": value for name, value in table.items()}
+    return Report(values, protocol, _class_shares(eyes, fake.bank))
 
 
 def _distances(name: str, real: Statistics, fake: Statistics) -> dict[str, float]:

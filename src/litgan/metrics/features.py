@@ -37,43 +37,71 @@ def weights_digest(module: nn.Module) -> str:
 
 
 class FeatureExtractor(nn.Module, ABC):
-    """Samples [N, C, H, W] in [-1, 1], C = 1 or 3, to float32 features [N, `dimension`].
+    """Samples [N, *sample_shape] in [-1, 1] to float32 features [N, `dimension`].
 
     Frozen, always in evaluation mode (also when a parent calls `train()`), and blind to autocast.
     Gradients still flow to the samples. Never make it an attribute of a LightningModule: its weights
     would enter checkpoints, the EMA copy and DDP.
+
+    Looks at images [N, 1 or 3, H, W] unless `check` says otherwise. Metrics of a medium that no distance
+    between features tells (n-grams of a text, the scale of a melody) come from `table`, which compares
+    what `details` keeps of each sample.
     """
 
     name: str  # suffix of the log key, e.g. "digits" -> metric/fd_digits
-    size: int  # side of the square that the network sees
     dimension: int
-    resize: str  # how samples of another size get to `size`
+    size: int = 0  # side of the square that the network sees, 0 for samples of any size
+    resize: str = ""  # how samples of another size get to `size`
     dtype: torch.dtype = torch.float32  # inside the network
     digest: str  # set by `freeze`
+    detail_count: int = 0  # R, values that `details` keeps of a sample
+    detail_dtype: torch.dtype = torch.float32
 
     def forward(self, samples: Tensor) -> Tensor:
         """Features, float32 [N, dimension].
 
         Raises:
-            ValueError: the samples are not [N, 1 or 3, H, W].
+            ValueError: the samples are not what this extractor looks at.
+        """
+        self.check(samples)
+        with torch.autocast(samples.device.type, enabled=False):
+            return self.features(samples.float().clamp(-1, 1))
+
+    def check(self, samples: Tensor) -> None:
+        """Compares the shape of a batch with what this extractor looks at.
+
+        Raises:
+            ValueError: it is another medium's.
         """
         if samples.ndim != 4 or samples.shape[1] not in (1, 3):
             raise ValueError(
                 f"The extractor {self.name!r} looks at images [N, 1 or 3, H, W], not at "
                 f"{list(samples.shape)}: choose one that fits this data set."
             )
-        with torch.autocast(samples.device.type, enabled=False):
-            return self.features(samples.float().clamp(-1, 1))
 
     @abstractmethod
     def features(self, samples: Tensor) -> Tensor:
-        """float32 [N, C, H, W] within [-1, 1] -> float32 [N, dimension]."""
+        """float32 [N, *sample_shape] within [-1, 1] -> float32 [N, dimension]."""
+
+    def details(self, samples: Tensor) -> Tensor:
+        """What `table` compares of each sample, `detail_dtype` [N, `detail_count`]."""
+        return torch.empty(len(samples), self.detail_count, dtype=self.detail_dtype, device=samples.device)
+
+    def table(self, *, real: Tensor, fake: Tensor, data: Any) -> dict[str, float]:
+        """Metrics of the medium: name (logged as metric/<name>) -> value.
+
+        Args:
+            real: details of real samples, [at most neighbours_count, R]; in no particular order.
+            fake: details of as many fakes.
+            data: the data module, for what only the data set knows: its alphabet, its rate, its text.
+        """
+        return {}
 
     def protocol(self) -> dict[str, Any]:
         """What somebody else needs to get the same features."""
-        resize = f"{self.size} x {self.size}, {self.resize}"
+        resize = {"resize": f"{self.size} x {self.size}, {self.resize}"} if self.size else {}
         dtype = str(self.dtype).removeprefix("torch.")
-        return {"extractor": self.name, "digest": self.digest, "resize": resize, "dtype": dtype}
+        return {"extractor": self.name, "digest": self.digest, **resize, "dtype": dtype}
 
     def train(self, mode: bool = True) -> FeatureExtractor:
         """Evaluation mode, whatever the parent asks for."""
@@ -259,11 +287,19 @@ def _inception_weights(weights: str | Path | None) -> Path:
     return path
 
 
+def _of(module: str, name: str) -> Callable[[], FeatureExtractor]:
+    """The class `name` of `litgan.metrics.<module>`, imported when it is first wanted."""
+    return lambda: getattr(importlib.import_module(f"litgan.metrics.{module}"), name)()
+
+
 EXTRACTORS: dict[str, Callable[[], FeatureExtractor]] = {
     "inception": Inception,
     "inception-bf16": lambda: Inception(precision="bf16"),
     "digits": lambda: Classifier.from_file(WEIGHTS / "digits.safetensors"),
     "fashion": lambda: Classifier.from_file(WEIGHTS / "fashion.safetensors"),
+    "sound": _of("sound", "SoundStatistics"),
+    "music": _of("music", "MusicStatistics"),
+    "text": _of("text", "TextStatistics"),
 }
 
 

@@ -22,7 +22,7 @@ from torchmetrics import Metric
 from litgan.metrics.distances import Moments
 from litgan.metrics.features import FeatureExtractor
 
-CACHE_VERSION = 2  # raise it when what is cached, or how it is computed, changes
+CACHE_VERSION = 3  # raise it when what is cached, or how it is computed, changes
 
 
 class RealSide(Protocol):
@@ -89,12 +89,12 @@ class FeatureBank(Metric):
         self.add_state("features", [], dist_reduce_fx="cat")
 
     def update(self, features: Tensor) -> None:
-        """Keeps features [N, D]."""
+        """Keeps features [N, D], of any dtype."""
         assert isinstance(self.features, list)
         self.features.append(features)
 
     def compute(self) -> Tensor:
-        """All that came, float32 [N, D]; in another order on another number of ranks."""
+        """All that came, [N, D]; in another order on another number of ranks."""
         return torch.cat(self.features) if isinstance(self.features, list) else self.features
 
 
@@ -104,6 +104,7 @@ class Statistics:
 
     moments: Moments
     bank: Tensor  # float32 [at most neighbours_count, D]
+    details: Tensor  # of the same samples, [at most neighbours_count, R]
 
 
 @dataclass(frozen=True)
@@ -124,27 +125,31 @@ class FeatureStream:
         On CUDA nothing in the loop waits for the device: it draws, looks and adds up while the next batch is
         being prepared. So the samples that are not finite are counted, and refused by all ranks at the end.
         """
-        dimension = self.eyes.dimension
+        eyes, dimension = self.eyes, self.eyes.dimension
         home = torch.device("cpu") if self.device.type == "mps" else self.device  # Metal has no float64
         options = {"sync_on_compute": self.world_size > 1}
         moments = FeatureMoments(dimension, shift, **options).to(home)
-        bank = FeatureBank(**options).to(home)
+        bank, details = FeatureBank(**options).to(home), FeatureBank(**options).to(home)
         for metric in (moments, bank):  # a rank may get no batch at all, and still has to join the reduction
             metric.update(torch.empty(0, dimension, device=home))
+        details.update(torch.empty(0, eyes.detail_count, dtype=eyes.detail_dtype, device=home))
         flawed, portions = torch.zeros((), dtype=torch.int64, device=self.device), Portions()
         for turn, batch in enumerate(batches):
             samples = batch.to(self.device)
             flawed += samples.numel() - samples.isfinite().sum()
-            look = lambda start, count: self.eyes(samples[start : start + count])  # noqa: B023, E731
+            look = lambda start, count: eyes(samples[start : start + count])  # noqa: B023, E731
             features = portions(look, len(samples)).to(home)
             moments.update(features)
             first = (self.rank + turn * self.world_size) * self.batch_size
-            bank.update(features[: max(0, self.bank_limit - first)])
+            kept = max(0, self.bank_limit - first)
+            bank.update(features[:kept])
+            if eyes.detail_count:
+                details.update(eyes.details(samples[:kept]).to(home))
         if self.world_size > 1:
             torch.distributed.all_reduce(flawed)
         if flawed:
             raise ValueError("The samples to measure hold NaN or infinity: measure an earlier checkpoint.")
-        return Statistics(moments.compute(), bank.compute())
+        return Statistics(moments.compute(), bank.compute(), details.compute())
 
 
 class Portions:
@@ -233,7 +238,7 @@ def _load(path: Path, stream: FeatureStream) -> Statistics | None:
     try:
         tensors = load_file(path, device="cpu" if stream.device.type == "mps" else str(stream.device))
         moments = Moments(int(tensors["count"]), tensors["mean"], tensors["covariance"])
-        return Statistics(moments, tensors["bank"])
+        return Statistics(moments, tensors["bank"], tensors["details"])
     except (SafetensorError, OSError, KeyError) as error:
         warnings.warn(f"{path} is unreadable ({error}): the real statistics are computed anew.", stacklevel=2)
         return None
@@ -247,6 +252,7 @@ def _save(path: Path, statistics: Statistics) -> None:
         "mean": moments.mean,
         "covariance": moments.covariance,
         "bank": statistics.bank,
+        "details": statistics.details,
     }
     unfinished = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
     try:

@@ -1,0 +1,89 @@
+"""What all media share: the contract, and how pictures are put together and written."""
+
+from __future__ import annotations
+
+import math
+import os
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+GAP = 2  # pixels between tiles
+
+
+class Media(ABC):
+    """A batch of decoded samples."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def picture(self, columns: int | None = None) -> Tensor:
+        """All samples in one picture, uint8 [height, width, 3]."""
+
+    @abstractmethod
+    def criticised(self, feedback: Tensor, columns: int | None = None) -> Tensor:
+        """The samples with the feedback of each, [N, *sample_shape], uint8 [height, width, 3]."""
+
+    def save(self, stem: Path, picture: Tensor | None = None) -> list[Path]:
+        """Writes `<stem>.png` (the given picture or the media's own) and what else the medium needs."""
+        return [save_png(self.picture() if picture is None else picture, stem.with_name(stem.name + ".png"))]
+
+    def players(self) -> dict[str, Any]:
+        """What W&B shows besides the picture: kind -> W&B object, logged as <name>/<kind>.
+
+        Called only where W&B logs: import it inside.
+        """
+        return {}
+
+
+def tile(tiles: Tensor, columns: int | None = None) -> Tensor:
+    """Tiles [N, H, W, 3] side by side with white gaps, `columns` a row (default: about a square)."""
+    count, height, width, _ = tiles.shape
+    columns = columns or math.ceil(math.sqrt(count))
+    rows = math.ceil(count / columns)
+    grid = torch.full((rows * (height + GAP) - GAP, columns * (width + GAP) - GAP, 3), 255, dtype=torch.uint8)
+    for index, one in enumerate(tiles):
+        top, left = index // columns * (height + GAP), index % columns * (width + GAP)
+        grid[top : top + height, left : left + width] = one
+    return grid
+
+
+def stack(pictures: list[Tensor], gap: int = 4 * GAP) -> Tensor:
+    """Pictures [H, W, 3] of any size one below the other, on white."""
+    width = max(picture.shape[1] for picture in pictures)
+    height = sum(picture.shape[0] for picture in pictures) + gap * (len(pictures) - 1)
+    canvas, top = torch.full((height, width, 3), 255, dtype=torch.uint8), 0
+    for picture in pictures:
+        canvas[top : top + picture.shape[0], : picture.shape[1]] = picture
+        top += picture.shape[0] + gap
+    return canvas
+
+
+def to_tensor(image: Image.Image) -> Tensor:
+    """A PIL image as uint8 [H, W, 3]."""
+    rgb = image.convert("RGB")
+    return torch.frombuffer(bytearray(rgb.tobytes()), dtype=torch.uint8).view(rgb.height, rgb.width, 3)
+
+
+def save_png(picture: Tensor, path: Path) -> Path:
+    """Writes a picture [H, W, 3] whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    Image.fromarray(picture.cpu().numpy()).save(partial, format="PNG")
+    os.replace(partial, path)
+    return path
+
+
+def save_gif(pictures: list[Tensor], path: Path, milliseconds: int = 80) -> Path:
+    """Writes pictures [H, W, 3] of one size as an endless animation, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    first, *others = [Image.fromarray(picture.cpu().numpy()) for picture in pictures]
+    partial = path.with_name(f".{path.name}.partial")
+    first.save(partial, format="GIF", save_all=True, append_images=others, duration=milliseconds, loop=0)
+    os.replace(partial, path)
+    return path
