@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 from functools import partial
 from typing import Any
@@ -14,7 +15,17 @@ from torch import nn
 from litgan.callbacks import Checkpoint
 from litgan.losses import Relativistic, Wasserstein
 from litgan.networks import DCGANDiscriminator, DCGANGenerator
-from litgan.penalties import R1, R2, WGANGP
+from litgan.penalties import (
+    DRAGAN,
+    R1,
+    R2,
+    WGANGP,
+    FiniteDifferenceR1,
+    LatentConsistency,
+    LatentDiversity,
+    LeCam,
+    PathLength,
+)
 from litgan.schedules import Cosine, Linear, WarmUp
 
 
@@ -47,6 +58,15 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # options of the GA
         },
         {},
     ),
+    "penalties that remember": ({"penalties": [LeCam(0.1)], "generator_penalties": [PathLength(0.1, 2)]}, {}),
+    "penalties with neighbours": (
+        {
+            "penalties": [DRAGAN(0.1), FiniteDifferenceR1(0.1), LatentConsistency(0.1)],
+            "generator_penalties": [LatentDiversity(0.1)],
+        },
+        {},
+    ),
+    "several averages": ({"more_half_lives": [16, 64]}, {}),
     "dropout": ({"discriminator": Forgetful}, {}),
     "labels": ({"num_classes": 8}, {"num_classes": 8}),
     "momentum": ({"generator_optimizer": partial(torch.optim.SGD, lr=0.01, momentum=0.9)}, {}),
@@ -91,7 +111,7 @@ def run(tiny_gan, tiny_data, make_trainer):
 
     def train(case, iterations, *, ckpt_path=None, callbacks=()):
         torch.manual_seed(len(callbacks) + iterations)  # what the process drew before is of no account
-        gan, data, recorder = tiny_gan(**CASES[case][0]), tiny_data(**CASES[case][1]), Recorder()
+        gan, data, recorder = tiny_gan(**copy.deepcopy(CASES[case][0])), tiny_data(**CASES[case][1]), Recorder()
         trainer = make_trainer(iterations, callbacks=[recorder, *callbacks])
         trainer.fit(gan, datamodule=data, ckpt_path=ckpt_path)
         return state_of(trainer, gan), recorder.batches, trainer

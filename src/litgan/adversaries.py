@@ -8,7 +8,7 @@ from contextlib import contextmanager, nullcontext
 from typing import Any, TypeAlias
 
 import torch
-from lightning.pytorch import Callback, LightningModule
+from lightning.pytorch import Callback
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -16,8 +16,10 @@ from torch.optim import Optimizer
 from litgan import checkpoints, tracking
 from litgan.accumulation import Limits, check_limits, clip, refuse_trainer_options, split, unreduced
 from litgan.compilation import compile_turns, restore
+from litgan.finished import Finished
 from litgan.noise import Noise
 from litgan.one_stage import OneStage
+from litgan.penalties import Penalty
 from litgan.precision import scale_each_adversary, scales
 from litgan.schedules import Schedule, value_at
 
@@ -27,14 +29,13 @@ Objective: TypeAlias = Callable[[Tensor, Tensor | None, Noise], tuple[Tensor, Re
 OptimizerFactory: TypeAlias = Callable[[Iterable[nn.Parameter]], Optimizer]
 
 
-class Adversaries(LightningModule):
+class Adversaries(Finished):
     """Two networks that take turns, each stepped by its own optimizer down its own objective.
 
     `litgan.GAN` says what the turns are; this class takes them. Time is counted in `images_seen`: real
     samples shown to the discriminator, over all ranks, since the run began.
     """
 
-    generator: nn.Module
     discriminator: nn.Module
     optimizer_factories: tuple[OptimizerFactory, OptimizerFactory]
     learning_rate: float | Schedule
@@ -44,6 +45,7 @@ class Adversaries(LightningModule):
     sample_shape: tuple[int, ...]
     seed: int
     stage: OneStage | None
+    penalties: tuple[Penalty, ...]
     compile_mode: bool | str
 
     def __init__(self) -> None:
@@ -158,8 +160,14 @@ class Adversaries(LightningModule):
         clip(optimizer, self.clip_grad_norm, self.turn_of)
 
     def on_fit_start(self) -> None:
-        check_limits(self.clip_grad_norm, [name for name, _ in self.named_children() if name != "ema"])
-        data_shape = getattr(getattr(self.trainer, "datamodule", None), "sample_shape", self.sample_shape)
+        learning = [
+            name for name, part in self.named_children() if any(w.requires_grad for w in part.parameters())
+        ]
+        check_limits(self.clip_grad_norm, learning)
+        data = getattr(self.trainer, "datamodule", None)
+        for penalty in self.penalties:
+            penalty.settle(self.sample_shape, getattr(data, "batch_size", 0))
+        data_shape = getattr(data, "sample_shape", self.sample_shape)
         if tuple(data_shape) != self.sample_shape:
             raise ValueError(
                 f"The data's samples have shape {tuple(data_shape)}, this GAN makes {self.sample_shape}: "

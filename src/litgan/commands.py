@@ -15,6 +15,7 @@ import torch.distributed as dist
 from litgan import checkpoints, sampling
 from litgan.gan import GAN
 from litgan.media import save_gif
+from litgan.metrics import Report
 from litgan.metrics import evaluate as measure
 from litgan.metrics import extractor as find_extractor
 from litgan.noise import Noise
@@ -28,6 +29,7 @@ def sample(
     labels: str | None = None,
     truncation: float | None = None,
     raw_weights: bool = False,
+    ema: int | None = None,
 ) -> None:
     """Draws samples from a checkpoint into a folder: one picture, and the samples themselves as a .pt file.
 
@@ -41,6 +43,7 @@ def sample(
         labels: classes to draw, separated by commas and repeated as needed; all in turn if left out.
         truncation: cut-off of the latents in standard deviations, e.g. 0.7; none if left out.
         raw_weights: take the weights of the last step instead of their average.
+        ema: half-life of the average to take, one of the recipe's more_half_lives; its own if left out.
     """
     if count < 1:
         raise ValueError(f"A count of {count} draws nothing: give at least 1.")
@@ -50,7 +53,7 @@ def sample(
         share = [  # in the very batches in which one process would draw them: the same bits
             gan.sample(
                 min(sampling.CHUNK, count - first), seed, parse_labels(labels),
-                first=first, truncation=truncation, raw=raw_weights,
+                first=first, truncation=truncation, raw=raw_weights, half_life=ema,
             ).cpu()
             for first in range(rank * sampling.CHUNK, count, world_size * sampling.CHUNK)
         ]  # fmt: skip
@@ -73,6 +76,7 @@ def evaluate(
     extractor: str | None = None,
     split: str = "train",
     raw_weights: bool = False,
+    ema: str | None = None,
 ) -> dict[str, object]:
     """Measures a checkpoint against its data; the last line of stdout is one JSON object.
 
@@ -86,6 +90,8 @@ def evaluate(
         extractor: inception, digits or fashion; the recipe's own if left out.
         split: of the data to compare with.
         raw_weights: measure the weights of the last step instead of their average.
+        ema: half-life of the average to measure, one of the recipe's more_half_lives; all: measure each of
+            them and tell the best, with the others beside it; the recipe's own if left out.
     """
     checkpoint = checkpoints.read(ckpt)
     with ranks() as (rank, world_size, device):
@@ -93,13 +99,19 @@ def evaluate(
         with first_on_its_machine():
             data.load(split)
             network = find_extractor(extractor) if extractor else checkpoints.build_extractor(checkpoint)
-        report = measure(
-            lambda first, size: gan.sample(size, first=first, raw=raw_weights), data, network.to(device),
-            count=count, device=device, split=split, rank=rank, world_size=world_size,
-        )  # fmt: skip
-    weights = "raw" if raw_weights else "ema"
-    result = {**report.record(), "images_seen": gan.images_seen}
-    result["protocol"] = {**report.protocol, "weights": weights}
+        reports: dict[str, Report] = {}
+        for half_life in half_lives(gan, ema):
+            reports["raw" if raw_weights else f"ema {half_life or ''}".strip()] = measure(
+                lambda first, size: gan.sample(size, first=first, raw=raw_weights, half_life=half_life),  # noqa: B023
+                data, network.to(device), count=count, device=device, split=split, rank=rank,
+                world_size=world_size,
+            )  # fmt: skip
+    distances = {weights: next(iter(report.values.values())) for weights, report in reports.items()}
+    best = min(distances, key=distances.__getitem__)
+    result = {**reports[best].record(), "images_seen": gan.images_seen}
+    result["protocol"] = {**reports[best].protocol, "weights": best}
+    if len(distances) > 1:
+        result["averages"] = distances
     if out and rank == 0:
         Path(out).parent.mkdir(parents=True, exist_ok=True)
         Path(out).write_text(json.dumps(result, indent=2) + "\n")
@@ -142,6 +154,21 @@ def interpolate(
         labels = torch.zeros_like(labels)
     samples = sampling.generate(network, torch.cat(arcs), labels).cpu()
     print(save_gif([data.decode(one[None]).picture() for one in samples], Path(out)))
+
+
+def half_lives(gan: GAN, ema: str | None) -> list[int | None]:
+    """The averages that `--ema` names: None for the run's own.
+
+    Raises:
+        ValueError: if it is neither a number nor all.
+    """
+    if ema is None:
+        return [None]
+    if ema == "all":
+        return [None, *map(int, gan.averages)]
+    if not ema.isdecimal():
+        raise ValueError(f"--ema {ema} is no half-life: give the number of images, or all.")
+    return [int(ema)]
 
 
 def parse_labels(labels: str | None) -> list[int] | None:

@@ -13,14 +13,15 @@ from torch.optim import Optimizer
 from litgan import checkpoints
 from litgan.accumulation import Limits
 from litgan.adversaries import Adversaries, Batch, Record
+from litgan.augment import Augmentation
 from litgan.compilation import uncompiled
 from litgan.ema import EMA
 from litgan.losses import AdversarialLoss
 from litgan.noise import Noise, seed_device
 from litgan.one_stage import OneStage, check_one_stage, check_penalty, learning
-from litgan.penalties import Penalty
+from litgan.penalties import GeneratorPenalty, Penalty
 from litgan.precision import in_full_range
-from litgan.sampling import check_networks, draw_samples, make_network
+from litgan.sampling import check_networks, make_network
 from litgan.schedules import Schedule, value_at
 
 Update: TypeAlias = Literal["alternating", "one_stage"]
@@ -36,6 +37,8 @@ class GAN(Adversaries):
         generator_optimizer: makes the generator's optimizer from its parameters.
         discriminator_optimizer: makes the discriminator's.
         penalties: what the discriminator minimises besides.
+        generator_penalties: what the generator minimises besides.
+        augmentation: changes what the discriminator sees, real and fake, in both turns.
         discriminator_turns: turns of the discriminator, each with a fresh batch, per generator turn.
         micro_batches: equal parts in which a turn takes its batch, to save memory; norm-free networks learn
             from the parts what they would from the whole.
@@ -47,6 +50,7 @@ class GAN(Adversaries):
         learning_rate: factor on both optimizers' learning rates, e.g. a `litgan.schedules.WarmUp`.
         ema_half_life: of the generator's average, in images.
         ema_ramp_up: share of `images_seen` that bounds that half-life early on; 0 for none.
+        more_half_lives: of further averages to choose from after training (Karras et al. 2024, EDM2).
         sample_shape: shape of one sample, without the batch; the command line takes it from the data.
         num_classes: classes that the networks are conditioned on, 0 for none; taken from the data.
         seed: of the weights, the latents and every other draw.
@@ -64,6 +68,8 @@ class GAN(Adversaries):
         generator_optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
         discriminator_optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
         penalties: Sequence[Penalty] = (),
+        generator_penalties: Sequence[GeneratorPenalty] = (),
+        augmentation: Augmentation | None = None,
         discriminator_turns: int = 1,
         micro_batches: int = 1,
         update: Update = "alternating",
@@ -72,6 +78,7 @@ class GAN(Adversaries):
         learning_rate: float | Schedule = 1.0,
         ema_half_life: float | Schedule = 10_000,
         ema_ramp_up: float = 0.05,
+        more_half_lives: Sequence[int] = (),
         sample_shape: tuple[int, ...] = (1, 32, 32),
         num_classes: int = 0,
         seed: int = 0,
@@ -95,12 +102,19 @@ class GAN(Adversaries):
         if len(self.sample_shape) == 3:  # images: the memory layout in which convolutions run fastest
             self.to(memory_format=torch.channels_last)
         self.ema = EMA(self.generator, ema_half_life, ema_ramp_up)
-        self.loss, self.penalties = loss, tuple(penalties)
+        self.averages = nn.ModuleDict({str(n): EMA(self.generator, n, ema_ramp_up) for n in more_half_lives})
+        self.loss, self.penalties, self.generator_penalties = (
+            loss,
+            tuple(penalties),
+            tuple(generator_penalties),
+        )
+        self.augmentation: Augmentation | None = augmentation
+        self.memories = nn.ModuleList(  # what penalties remember is in the checkpoint
+            penalty for penalty in (*penalties, *generator_penalties) if isinstance(penalty, nn.Module)
+        )
         self.optimizer_factories = (generator_optimizer, discriminator_optimizer)
         self.discriminator_turns, self.learning_rate = discriminator_turns, learning_rate
         self.micro_batches, self.clip_grad_norm = micro_batches, clip_grad_norm
-
-    # -- the game ------------------------------------------------------------------------------
 
     def training_step(self, batch: Batch, batch_idx: int) -> Record:
         """A turn of the discriminator and, every `discriminator_turns`-th time, one of the generator."""
@@ -117,13 +131,17 @@ class GAN(Adversaries):
     def discriminator_turn(self, real: Tensor, labels: Tensor | None) -> Record:
         """The discriminator learns to tell `real` from what the generator makes now."""
         optimizer, objective = self.discriminator_optimizer, self.discriminator_objective
-        return self.descend("discriminator", optimizer, objective, (real, labels))
+        record = self.descend("discriminator", optimizer, objective, (real, labels))
+        if self.augmentation is not None:
+            self.augmentation.adapt(self.turns + 1, len(real) * self.trainer.world_size)
+            record |= self.augmentation.told()
+        return record
 
     def generator_turn(self, real: Tensor, labels: Tensor | None) -> Record:
         """The generator learns from the feedback: the discriminator's error, carried back into it."""
         record = self.descend("generator", self.generator_optimizer, self.generator_objective, (real, labels))
         self.images_per_iteration = len(real) * self.trainer.world_size * self.discriminator_turns
-        self.ema.update(self.generator, images_seen=self.images_seen, images=self.images_per_iteration)
+        self.update_averages(images=self.images_per_iteration)
         return record
 
     def discriminator_objective(
@@ -132,11 +150,13 @@ class GAN(Adversaries):
         """What the discriminator minimises: the mean loss of real and fake samples, and the penalties due."""
         due = [penalty for penalty in self.penalties if self.turns % penalty.every == 0]
         sides = {side for penalty in due for side in penalty.differentiates}
-        drawn = self.draw(noise, labels)
-        real = real.detach().requires_grad_("real" in sides)
+        drawn = self.see(self.draw(noise, labels), noise.stream("fake"))
+        real = self.see(real, noise.stream("real")).detach().requires_grad_("real" in sides)
         fake = drawn.detach().requires_grad_("fake" in sides or drawn.requires_grad)
         with uncompiled(needed=bool(self.compile_mode and sides)):
             objective, real_logits, fake_logits = self.tell_apart(real, fake, labels)
+        if self.augmentation is not None:
+            self.augmentation.watch(real_logits)
         if self.stage is not None and drawn.requires_grad:
             penalised = objective if "fake" in sides else None
             self.stage.keep(drawn, fake, penalised, real_logits=real_logits, fake_logits=fake_logits)
@@ -150,6 +170,7 @@ class GAN(Adversaries):
                 value = penalty(
                     self.discriminator, real=real, fake=fake, real_logits=real_logits,
                     fake_logits=fake_logits, labels=labels, noise=noise.stream(penalty.name),
+                    **self.neighbours(penalty, noise, labels),
                 ).mean()  # fmt: skip
                 if self.stage is not None and drawn.requires_grad:
                     check_penalty(penalty, value, fake)
@@ -162,8 +183,38 @@ class GAN(Adversaries):
         if self.stage is not None:
             objective, value = self.stage.objective(self.loss, self.micro_batches)
             return objective, {"loss/generator": value}
-        objective = self.fool(self.latents(noise), real, labels)
-        return objective, {"loss/generator": objective}
+        latents, draws = self.latents(noise), self.draws(noise.stream("fake"))
+        real = self.see(real, noise.stream("real")) if self.loss.pairs else real
+        objective = self.fool(latents, real, labels, draws)
+        record = {"loss/generator": objective}
+        with in_full_range(self.device):
+            for penalty in self.generator_penalties:
+                if self.turns // self.discriminator_turns % penalty.every == 0:
+                    drawn = noise.stream(penalty.name)
+                    value = penalty(self.generator, latents=latents, labels=labels, noise=drawn).mean()
+                    weight = value_at(penalty.weight, self.images_seen) * penalty.every
+                    objective = objective + weight * value
+                    record[f"penalty/{penalty.name}"] = value
+        return objective, record
+
+    def see(self, samples: Tensor, noise: Noise) -> Tensor:
+        """Samples as the discriminator sees them."""
+        draws = self.draws(noise)
+        return samples if self.augmentation is None or draws is None else self.augmentation(samples, draws)
+
+    def draws(self, noise: Noise) -> Tensor | None:
+        """What the augmentation of this turn's samples depends on."""
+        return None if self.augmentation is None else noise.uniform(self.augmentation.draws)
+
+    def neighbours(self, penalty: Penalty, noise: Noise, labels: Tensor | None) -> dict[str, Tensor]:
+        """For a penalty that asks for them: samples of latents near those of this turn's fakes."""
+        if not penalty.neighbourhood:
+            return {}
+        latents = self.latents(noise)
+        step = self.latents(noise.stream("near"))
+        with torch.no_grad():
+            near = self.imagine(latents + penalty.neighbourhood * step, labels)
+            return {"near": self.see(near, noise.stream("fake"))}
 
     def draw(self, noise: Noise, labels: Tensor | None) -> Tensor:
         """Fakes for the discriminator: without the generator's graph, unless one stage serves both turns."""
@@ -181,9 +232,14 @@ class GAN(Adversaries):
         real_logits, fake_logits = self.discriminator(real, labels), self.discriminator(fake, labels)
         return self.loss.discriminator(real=real_logits, fake=fake_logits).mean(), real_logits, fake_logits
 
-    def fool(self, latents: Tensor, real: Tensor, labels: Tensor | None) -> Tensor:
-        """The generator's loss."""
-        fake_logits = self.discriminator(self.generator(latents, labels), labels)
+    def fool(
+        self, latents: Tensor, real: Tensor, labels: Tensor | None, draws: Tensor | None = None
+    ) -> Tensor:
+        """The generator's loss; `draws` tell how its samples are changed for the discriminator."""
+        fake = self.generator(latents, labels)
+        if self.augmentation is not None and draws is not None:
+            fake = self.augmentation(fake, draws)
+        fake_logits = self.discriminator(fake, labels)
         real_logits = self.discriminator(real, labels) if self.loss.pairs else None
         return self.loss.generator(real=real_logits, fake=fake_logits).mean()
 
@@ -195,38 +251,6 @@ class GAN(Adversaries):
         """What the discriminator makes of real samples; the realism callback adds the distances."""
         real, labels = batch
         self.log("logits/real", self.discriminator(real, labels).float().mean(), batch_size=len(real))
-
-    # -- the finished generator ----------------------------------------------------------------
-
-    def sample(
-        self,
-        count: int,
-        seed: int = 0,
-        labels: Tensor | Sequence[int] | None = None,
-        *,
-        first: int = 0,
-        truncation: float | None = None,
-        raw: bool = False,
-    ) -> Tensor:
-        """Samples [count, *sample_shape] in the data's range, of the averaged generator.
-
-        Sample i depends on (seed, first + i) alone: the first 64 of 1,000 are the 64 of 64.
-
-        Args:
-            count: how many.
-            seed: of the latents.
-            labels: class of each sample, repeated as needed; None takes all classes in turn.
-            first: index of the first sample.
-            truncation: latents are drawn from the normal cut off at +- this value (Brock et al. 2019,
-                BigGAN, section 3.1); None for the whole normal.
-            raw: take the weights of the last step, not their average.
-
-        Raises:
-            ValueError: if a label is not a class, or `truncation` is not positive.
-        """
-        network = self.generator if raw else self.ema.average
-        noise = Noise(seed, 0, first, count, "sample", self.device)
-        return draw_samples(network, noise, labels, num_classes=self.num_classes, truncation=truncation)
 
     @classmethod
     def load_from_checkpoint(

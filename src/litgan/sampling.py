@@ -83,23 +83,32 @@ def draw_samples(
     num_classes: int = 0,
     truncation: float | None = None,
 ) -> Tensor:
-    """Samples [noise.count, *sample_shape] of `generator` in evaluation mode, chunk by chunk."""
-    latents = noise.normal(generator.latent_dim)  # type: ignore[arg-type]
-    if truncation is not None:
+    """Samples [noise.count, *sample_shape] of `generator` in evaluation mode, chunk by chunk.
+
+    A generator with the attribute `truncates` takes the truncation itself (StyleGAN2: psi); for another the
+    latents are truncated.
+    """
+    latents, options = noise.normal(generator.latent_dim), {}  # type: ignore[arg-type]
+    if truncation is not None and getattr(generator, "truncates", False):
+        options = {"truncation": truncation}
+    elif truncation is not None:
         latents = truncate(latents, truncation)
     labels = choose_labels(labels, noise.first, noise.count, num_classes)
-    return generate(generator, latents, labels)
+    return generate(generator, latents, labels, **options)
 
 
 @torch.no_grad()
-def generate(generator: nn.Module, latents: Tensor, labels: Tensor | None = None) -> Tensor:
-    """Samples of `generator` in evaluation mode for given latents and labels, chunk by chunk."""
+def generate(generator: nn.Module, latents: Tensor, labels: Tensor | None = None, **options: float) -> Tensor:
+    """Samples of `generator` in evaluation mode for given latents and labels, chunk by chunk.
+
+    `options` go to its forward pass.
+    """
     training = generator.training
     generator.eval()
     try:
         chunks = latents.split(CHUNK)
         of_chunk = [None] * len(chunks) if labels is None else labels.to(latents.device).split(CHUNK)
-        return torch.cat([generator(z, y) for z, y in zip(chunks, of_chunk, strict=True)]).float()
+        return torch.cat([generator(z, y, **options) for z, y in zip(chunks, of_chunk, strict=True)]).float()
     finally:
         generator.train(training)
 

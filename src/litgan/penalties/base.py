@@ -1,4 +1,4 @@
-"""Gradient penalties: what keeps the discriminator smooth, one unweighted value per sample.
+"""What the adversaries minimise besides the game: one unweighted value per sample.
 
 The training step minimises  loss + weight * every * penalty,  on every `every`-th discriminator turn
 only (lazy regularisation, Karras et al. 2020, appendix B). In the equations D(x) is the mean of a
@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -38,17 +38,12 @@ class Penalty(ABC):
     ] = ()  # "real", "fake": require grad before the pass; name "fake"
     # also where `fake_logits` enter: one stage has to tell the loss's gradient from the penalty's
 
+    neighbourhood: float = (
+        0.0  # standard deviation of latents around the fakes', whose samples come as `near`
+    )
+
     def __init__(self, weight: float | Schedule = 1.0, every: int = 1) -> None:
-        if not isinstance(weight, Schedule) and not 0 <= weight < math.inf:
-            raise ValueError(
-                f"{type(self).__name__} has weight={weight!r}: "
-                "give a finite number of at least 0, or a schedule of images_seen."
-            )
-        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
-            raise ValueError(
-                f"{type(self).__name__} has every={every!r}: "
-                "give the period in discriminator turns, an integer of at least 1."
-            )
+        check_rates(self, weight, every)
         self.weight = weight
         self.every = every
 
@@ -79,6 +74,9 @@ class Penalty(ABC):
             RuntimeError: The logits do not lead back to the samples that `differentiates` names.
         """
 
+    def settle(self, sample_shape: tuple[int, ...], batch_size: int) -> None:  # noqa: B027
+        """Told before training of one sample's shape and how many a turn shows, over all ranks."""
+
     def gradients(self, *, samples: Tensor, logits: Tensor) -> Tensor:
         """Each sample's gradient of its mean logit, flattened, in at least float32: [B, N]."""
         gradient = None
@@ -98,86 +96,54 @@ class Penalty(ABC):
         return f"{type(self).__name__}(weight={self.weight!r}, every={self.every})"
 
 
-class R1(Penalty):
-    """Zero-centred penalty on real samples, Mescheder et al. 2018, eq. 9:  gamma / 2 * ||grad D(x)||^2.
-
-    The call returns the squared norm, so `weight` is gamma / 2. No second pass: it differentiates the
-    logits that the loss computed.
-    """
-
-    name = "r1"
-    differentiates = ("real",)
-
-    def __call__(
-        self,
-        discriminator: Callable[..., Tensor],
-        *,
-        real: Tensor,
-        fake: Tensor,
-        real_logits: Tensor,
-        fake_logits: Tensor,
-        labels: Tensor | None = None,
-        noise: Noise | None = None,
-    ) -> Tensor:
-        return self.gradients(samples=real, logits=real_logits).square().sum(1)
-
-
-class R2(Penalty):
-    """Zero-centred penalty on fake samples, Mescheder et al. 2018, eq. 10:  gamma / 2 * ||grad D(G(z))||^2.
-
-    As `R1`: the call returns the squared norm and `weight` is gamma / 2. R3GAN uses both.
-    """
-
-    name = "r2"
-    differentiates = ("fake",)
-
-    def __call__(
-        self,
-        discriminator: Callable[..., Tensor],
-        *,
-        real: Tensor,
-        fake: Tensor,
-        real_logits: Tensor,
-        fake_logits: Tensor,
-        labels: Tensor | None = None,
-        noise: Noise | None = None,
-    ) -> Tensor:
-        return self.gradients(samples=fake, logits=fake_logits).square().sum(1)
-
-
-class WGANGP(Penalty):
-    """One-centred penalty of Gulrajani et al. 2017, eq. 3:  lambda * (||grad D(x^)|| - target)^2.
-
-    x^ = epsilon * x + (1 - epsilon) * G(z), with one epsilon ~ U[0, 1) a sample. `weight` is lambda
-    (10 in the paper). The discriminator judges the interpolates in a pass of its own, with the same labels.
+class GeneratorPenalty(ABC):
+    """A term of the generator's loss, called as `penalty(generator, latents=..., ...) -> [B]`.
 
     Args:
-        weight: As in `Penalty`.
-        every: As in `Penalty`.
-        target: The norm aimed at: the Lipschitz constant that the critic is held to.
+        weight: Factor of the penalty: a number of at least 0, or a schedule of `images_seen`.
+        every: Applied in every `every`-th turn of the generator, times `every`.
+
+    Raises:
+        ValueError: `weight` is negative or not finite, or `every` is not an integer of at least 1.
     """
 
-    name = "wgan_gp"
+    name: ClassVar[str]  # logged as penalty/<name>
 
-    def __init__(self, weight: float | Schedule = 10.0, every: int = 1, target: float = 1.0) -> None:
-        super().__init__(weight, every)
-        self.target = target
+    def __init__(self, weight: float | Schedule = 1.0, every: int = 1) -> None:
+        check_rates(self, weight, every)
+        self.weight = weight
+        self.every = every
 
+    @abstractmethod
     def __call__(
-        self,
-        discriminator: Callable[..., Tensor],
-        *,
-        real: Tensor,
-        fake: Tensor,
-        real_logits: Tensor,
-        fake_logits: Tensor,
-        labels: Tensor | None = None,
-        noise: Noise | None = None,
+        self, generator: Any, *, latents: Tensor, labels: Tensor | None = None, noise: Noise | None = None
     ) -> Tensor:
-        epsilon = torch.rand(len(real), 1, device=real.device) if noise is None else noise.uniform(1)
-        epsilon = epsilon.to(real).view(len(real), *[1] * (real.ndim - 1))
-        with torch.enable_grad():
-            points = (epsilon * real + (1 - epsilon) * fake).detach().requires_grad_()
-            gradients = self.gradients(samples=points, logits=discriminator(points, labels))
-            # vector_norm, unlike sqrt of a sum, has a finite gradient where the critic is flat.
-            return (torch.linalg.vector_norm(gradients, dim=1) - self.target).square()
+        """The penalty [B], differentiable in the generator's parameters.
+
+        Args:
+            generator: In training mode.
+            latents: [B, latent_dim].
+            labels: Classes [B], or None.
+            noise: Where random numbers come from; None draws from torch's global generator.
+        """
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(weight={self.weight!r}, every={self.every})"
+
+
+def check_rates(owner: object, weight: float | Schedule, every: int) -> None:
+    """Refuses what is no weight or no period.
+
+    Raises:
+        ValueError: `weight` is negative or not finite, or `every` is not an integer of at least 1.
+    """
+    if not isinstance(weight, Schedule) and not 0 <= weight < math.inf:
+        raise ValueError(
+            f"{type(owner).__name__} has weight={weight!r}: "
+            "give a finite number of at least 0, or a schedule of images_seen."
+        )
+    if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+        raise ValueError(
+            f"{type(owner).__name__} has every={every!r}: "
+            "give the period in discriminator turns, an integer of at least 1."
+        )

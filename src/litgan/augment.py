@@ -1,0 +1,242 @@
+"""Augmentation: what the discriminator sees of real and fake samples, so that few samples last longer.
+
+Both sides are changed alike, in both turns, and the generator learns through the change: a GAN whose
+changes can be undone in distribution does not learn to make them (Karras et al. 2020, "Training generative
+adversarial networks with limited data", section 2.2). How each sample is changed is a function of
+(seed, iteration, sample index), like every other draw.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from litgan import warps
+from litgan.schedules import Schedule, value_at
+
+
+class Augmentation(nn.Module, ABC):
+    """A random change of samples. Its buffers, if it has any, are in the checkpoint."""
+
+    draws: int  # random numbers that the change of a sample takes
+
+    @abstractmethod
+    def forward(self, samples: Tensor, draws: Tensor) -> Tensor:
+        """Samples [B, *sample_shape], changed as `draws` [B, draws], uniform in [0, 1), say."""
+
+    def watch(self, real_logits: Tensor) -> None:
+        """Sees what the discriminator made of reals in this turn, [B, K], of this rank."""
+
+    def adapt(self, turns: int, images: int) -> None:
+        """Told after the `turns`-th turn of the discriminator, which showed so many images to all ranks."""
+
+    def told(self) -> dict[str, Tensor]:
+        """What to log of its state: key -> scalar on its device."""
+        return {}
+
+
+class DiffAugment(Augmentation):
+    """Zhao et al. 2020, "Differentiable augmentation for data-efficient GAN training", for images.
+
+    colour: brightness + U(-1/2, 1/2) of the half-range, saturation x U(0, 2), contrast x U(1/2, 3/2).
+    translation: by whole pixels, up to an eighth of each side; black moves in.
+    cutout: a black square of half the side, anywhere.
+
+    Args:
+        policy: any of colour, translation and cutout.
+
+    Raises:
+        ValueError: for another policy.
+    """
+
+    def __init__(self, policy: Sequence[str] = ("colour", "translation", "cutout")) -> None:
+        super().__init__()
+        known = {"colour": (self.colour, 3), "translation": (self.translation, 2), "cutout": (self.cutout, 2)}
+        if wrong := [name for name in policy if name not in known]:
+            raise ValueError(f"DiffAugment has no policy {wrong[0]!r}: give any of {', '.join(known)}.")
+        self.policy = tuple(policy)
+        self.draws = sum(known[name][1] for name in policy)
+
+    def forward(self, samples: Tensor, draws: Tensor) -> Tensor:
+        check_images(self, samples)
+        left = iter(draws.unbind(1))
+        for name in self.policy:
+            samples = getattr(self, name)(samples, left)
+        return samples
+
+    def colour(self, images: Tensor, draws: Iterator[Tensor]) -> Tensor:
+        bright, colourful, strong = (next(draws).view(-1, 1, 1, 1).to(images.dtype) for _ in range(3))
+        images = images + (bright - 0.5)
+        grey = images.mean(1, keepdim=True)
+        images = grey + (images - grey) * (2 * colourful)
+        middle = images.mean((1, 2, 3), keepdim=True)
+        return middle + (images - middle) * (strong + 0.5)
+
+    def translation(self, images: Tensor, draws: Iterator[Tensor]) -> Tensor:
+        for axis in (2, 3):
+            side = images.shape[axis]
+            reach = round(side / 8)
+            by = (next(draws) * (2 * reach + 1)).long() - reach
+            source = torch.arange(side, device=images.device)[None] - by[:, None]
+            shape = [len(images), 1, side, 1] if axis == 2 else [len(images), 1, 1, side]
+            inside = ((source >= 0) & (source < side)).view(shape)
+            index = source.clamp(0, side - 1).view(shape).expand_as(images)
+            # black is -1: what moves in is as dark as a border can be
+            images = torch.where(inside, images.gather(axis, index), -1.0)
+        return images
+
+    def cutout(self, images: Tensor, draws: Iterator[Tensor]) -> Tensor:
+        cut = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=images.device)
+        for axis in (2, 3):
+            side = images.shape[axis]
+            centre = (next(draws) * side).floor().view(-1, 1, 1, 1)
+            shape = [1, 1, side, 1] if axis == 2 else [1, 1, 1, side]
+            distance = torch.arange(side, device=images.device).view(shape) - centre
+            cut = cut & (distance >= -(side // 4)) & (distance < side // 4)
+        return torch.where(cut, -1.0, images)
+
+
+class ADA(Augmentation):
+    """Adaptive discriminator augmentation, Karras et al. 2020, section 3 and appendix B, for images.
+
+    Each change of the pipeline (pixel blitting, geometry, colour: the paper's "bgc") happens to a sample with
+    probability p. After every `every` turns p moves a step towards where the discriminator overfits no more
+    than `target`: r = E[sign D(x)] over the reals (eq. 1). Samples to which nothing happens stay as they are,
+    bit for bit.
+
+    Args:
+        p: probability at the start; a schedule fixes it as a function of `images_seen` instead.
+        target: r that p aims at; None leaves p as it is.
+        every: turns of the discriminator between two steps of p.
+        images: in so many images p may move from 0 to 1.
+        colour: change colours too.
+
+    Raises:
+        ValueError: if p is no probability, or a schedule and a target are given both.
+    """
+
+    draws = 28
+    p: Tensor
+    signs: Tensor
+
+    def __init__(
+        self,
+        p: float | Schedule = 0.0,
+        target: float | None = 0.6,
+        every: int = 4,
+        images: int = 500_000,
+        colour: bool = True,
+    ) -> None:
+        super().__init__()
+        if isinstance(p, Schedule) and target is not None:
+            raise ValueError("ADA has a schedule for p and a target: give target null, or a number for p.")
+        if not isinstance(p, Schedule) and not 0 <= p <= 1:
+            raise ValueError(f"ADA has p = {p}, which is no probability: give 0 to 1.")
+        self.schedule, self.target, self.every, self.images, self.colour = p, target, every, images, colour
+        self.register_buffer("p", torch.tensor(value_at(p, 0)))
+        self.register_buffer("signs", torch.zeros(2))  # their sum, and their number
+
+    def follow(self, images_seen: int) -> None:
+        """Sets p where a schedule does."""
+        if isinstance(self.schedule, Schedule):
+            self.p.fill_(self.schedule(images_seen))
+
+    @torch.no_grad()
+    def watch(self, real_logits: Tensor) -> None:
+        if self.target is not None:
+            signs = real_logits.detach().float().sign()
+            self.signs += torch.stack([signs.sum(), torch.ones_like(signs).sum()])
+
+    @torch.no_grad()
+    def adapt(self, turns: int, images: int) -> None:
+        if self.target is None or turns % self.every:
+            return
+        if dist.is_available() and dist.is_initialized():  # all ranks move alike
+            dist.all_reduce(self.signs)
+        overfit = self.signs[0] / self.signs[1] - self.target
+        self.p.add_(overfit.sign() * (images * self.every / self.images)).clamp_(0.0, 1.0)
+        self.signs.zero_()
+
+    def told(self) -> dict[str, Tensor]:
+        return {"augmentation/p": self.p.clone()}
+
+    def forward(self, samples: Tensor, draws: Tensor) -> Tensor:
+        check_images(self, samples)
+        left = iter(draws.unbind(1))
+        chosen, inverse = self.geometry(left, *samples.shape[-2:])
+        moved = torch.where(chosen.view(-1, 1, 1, 1), warps.warp(samples, inverse), samples)
+        return self.colours(left, moved) if self.colour else moved
+
+    def geometry(self, left: Iterator[Tensor], height: int, width: int) -> tuple[Tensor, Tensor]:
+        """Which samples are moved [B], and how, [B, 3, 3]."""
+        turned = 1 - (1 - self.p).sqrt()  # there are two chances to be turned (appendix B)
+        gates: list[Tensor] = []
+
+        def amount(neutral: float, value: Tensor, gate: Tensor) -> Tensor:
+            return torch.where(gate, value, neutral)
+
+        def gate(chance: Tensor) -> Tensor:
+            gates.append(next(left) < chance)
+            return gates[-1]
+
+        on = gate(self.p)
+        mirror = amount(1.0, 1 - 2 * (next(left) * 2).floor(), on)
+        on = gate(self.p)
+        quarter = amount(0.0, (next(left) * 4).floor() * (math.pi / 2), on)
+        on = gate(self.p)
+        whole = [amount(0.0, ((2 * next(left) - 1) * side / 8).round(), on) for side in (width, height)]
+        on = gate(self.p)
+        size = amount(1.0, torch.exp2(0.2 * normal(next(left))), on)
+        on = gate(turned)
+        before = amount(0.0, (2 * next(left) - 1) * math.pi, on)
+        on = gate(self.p)
+        stretch = amount(1.0, torch.exp2(0.2 * normal(next(left))), on)
+        on = gate(turned)
+        after = amount(0.0, (2 * next(left) - 1) * math.pi, on)
+        on = gate(self.p)
+        part = [amount(0.0, normal(next(left)) * side / 8, on) for side in (width, height)]
+        inverse = warps.scale(mirror, torch.ones_like(mirror)) @ warps.rotate(quarter) @ warps.shift(*whole)
+        inverse = inverse @ warps.scale(size, size) @ warps.rotate(before)
+        inverse = inverse @ warps.scale(stretch, 1 / stretch) @ warps.rotate(after) @ warps.shift(*part)
+        return torch.stack(gates).any(0), inverse
+
+    def colours(self, left: Iterator[Tensor], images: Tensor) -> Tensor:
+        """Images with their brightness, contrast, luma, hue and saturation changed."""
+        made = []
+        for neutral, make, value in (
+            (0.0, warps.brightness, lambda u: 0.2 * normal(u)),
+            (1.0, warps.contrast, lambda u: torch.exp2(0.5 * normal(u))),
+            (0.0, warps.flip_luma, lambda u: (2 * u).floor()),
+            (0.0, warps.turn_hue, lambda u: (2 * u - 1) * math.pi),
+            (1.0, warps.saturation, lambda u: torch.exp2(normal(u))),
+        ):
+            on = next(left) < self.p
+            made.append((on, make(torch.where(on, value(next(left)), neutral))))
+        chosen = torch.stack([on for on, _ in made]).any(0)
+        colours = made[0][1]
+        for _, later in made[1:]:
+            colours = later @ colours
+        return torch.where(chosen.view(-1, 1, 1, 1), warps.recolour(images, colours), images)
+
+
+def normal(uniform: Tensor) -> Tensor:
+    """Standard normal numbers from uniform ones in [0, 1), finite."""
+    return torch.special.ndtri(uniform.clamp(1e-6, 1 - 1e-6))
+
+
+def check_images(augmentation: Augmentation, samples: Tensor) -> None:
+    """Compares the shape of a batch with what this augmentation changes.
+
+    Raises:
+        ValueError: if these are no images, or smaller than 8 pixels.
+    """
+    if samples.ndim != 4 or min(samples.shape[-2:]) < 8:
+        raise ValueError(
+            f"{type(augmentation).__name__} changes images [B, C, H, W] of at least 8 pixels a side, not "
+            f"{list(samples.shape)}: leave model.augmentation out for such data."
+        )
