@@ -21,8 +21,14 @@ OFFLINE = {
     "litgan.data.Digits",
     "litgan.data.Ring",
     "litgan.data.Grid",
+    "litgan.data.Scales",
+    "litgan.data.Tones",
 }  # a folder stands in for others
-LARGE = ("cifar10_r3gan", "ffhq")  # made for GPUs: two samples have to do
+TWINS = {  # of the same sample_shape, and synthesised
+    "litgan.data.Music": "litgan.data.Scales",
+    "litgan.data.Sound": "litgan.data.Tones",
+}
+LARGE = ("cifar10_r3gan", "cifar10_stylegan2", "ffhq")  # made for GPUs: two samples have to do
 BRIEF = {
     "trainer.max_steps": 2, "trainer.log_every_n_steps": 1, "trainer.accelerator": "cpu",
     "trainer.devices": 1, "realism.every": 0, "samples.count": 4, "gradients.count": 4,
@@ -45,6 +51,8 @@ def stand_in(recipe: dict, pictures: Path) -> list[str]:
     """Options that put the folder in the place of data that cannot be had offline."""
     if recipe["data"]["class_path"] in OFFLINE:
         return []
+    if recipe["data"]["class_path"] in TWINS:
+        return ["--data", TWINS[recipe["data"]["class_path"]]]
     return ["--data", "litgan.data.ImageFolder", "--data.root", str(pictures)]
 
 

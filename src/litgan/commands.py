@@ -19,6 +19,7 @@ from litgan.metrics import Report
 from litgan.metrics import evaluate as measure
 from litgan.metrics import extractor as find_extractor
 from litgan.noise import Noise
+from litgan.report import write_report
 
 
 def sample(
@@ -80,8 +81,9 @@ def evaluate(
 ) -> dict[str, object]:
     """Measures a checkpoint against its data; the last line of stdout is one JSON object.
 
-    With the digits or fashion extractor it holds the share of each class among the samples, too. Under
-    torchrun the processes share the work, and the first of them tells the result.
+    With the digits or fashion extractor it holds the share of each class among the samples, too; of a GAN
+    with classes, precision and recall within each. Under torchrun the processes share the work, and the
+    first of them tells the result.
 
     Args:
         ckpt: the checkpoint.
@@ -105,6 +107,7 @@ def evaluate(
                 lambda first, size: gan.sample(size, first=first, raw=raw_weights, half_life=half_life),  # noqa: B023
                 data, network.to(device), count=count, device=device, split=split, rank=rank,
                 world_size=world_size,
+                labels=lambda first, size: sampling.choose_labels(None, first, size, gan.num_classes),
             )  # fmt: skip
     distances = {weights: next(iter(report.values.values())) for weights, report in reports.items()}
     best = min(distances, key=distances.__getitem__)
@@ -154,6 +157,16 @@ def interpolate(
         labels = torch.zeros_like(labels)
     samples = sampling.generate(network, torch.cat(arcs), labels).cpu()
     print(save_gif([data.decode(one[None]).picture() for one in samples], Path(out)))
+
+
+def report(run_dir: str, out: str | None = None) -> None:
+    """Shows a run as one self-contained web page: curves, grids over time, verdicts, protocol and recipe.
+
+    Args:
+        run_dir: the run's folder, runs/<recipe>/<run id>.
+        out: HTML file to write; report.html in the run's folder if left out.
+    """
+    print(write_report(run_dir, out))
 
 
 def half_lives(gan: GAN, ema: str | None) -> list[int | None]:

@@ -216,3 +216,15 @@ def test_readers_survive_the_signals_that_a_scheduler_sends_to_all_processes_of_
         os.kill(child.pid, signal.SIGTERM)
         os.kill(child.pid, signal.SIGUSR1)
     assert len([first, *batches]) == SIZE // 5
+
+
+def test_a_balanced_epoch_shows_every_class_equally_often():
+    labels = torch.tensor([0] * 30 + [1] * 7 + [2] * 3)
+    sampler = ClockBatchSampler(40, 8, balance=labels)
+    order = torch.cat([torch.tensor(batch) for batch in sampler])
+    assert labels[order].bincount().tolist() == [14, 13, 13]
+    assert set(order[labels[order] == 1].tolist()) == set(range(30, 37)), "the scarce ones come all"
+    assert len(set(order[labels[order] == 0].tolist())) == 14, "none of the others twice"
+    assert order.tolist() != torch.cat([torch.tensor(b) for b in ClockBatchSampler(40, 8)]).tolist()
+    ranks = [list(ClockBatchSampler(40, 8, rank=rank, world_size=2, balance=labels)) for rank in (0, 1)]
+    assert [a + b for a, b in zip(*ranks, strict=True)] == list(sampler)

@@ -132,8 +132,8 @@ def test_a_classifier_reports_the_shares_of_its_classes(tmp_path):
     eyes, fakes = extractor("digits"), drawn(40, 8, seed=3, spread=0.8)
     report = evaluate(generator_of(fakes), Reals(drawn(40, 8, seed=4)), eyes, count=40, cache_dir=tmp_path)
     expected = eyes.classify(fakes).bincount(minlength=10) / 40
-    assert report.class_shares == pytest.approx(expected.tolist())
-    assert report.record()["class_shares"] == list(report.class_shares)
+    assert report.record()["class_shares"] == report.classes["class_shares"]
+    assert report.classes["class_shares"] == pytest.approx(expected.tolist())
 
 
 def test_reals_are_seen_once(measure):
@@ -336,3 +336,42 @@ if __name__ == "__main__":
     )
     (folder / f"{rank}.json").write_text(json.dumps(measure_as_rank(rank, 2, folder)))
     torch.distributed.destroy_process_group()
+
+
+class Labelled(Reals):
+    """Reals of two classes, in turn."""
+
+    def real_batches(self, count, **options):
+        labels = torch.arange(len(self.samples)) % 2
+        own = iter(labels[:count].split(options["batch_size"])[options["rank"] :: options["world_size"]])
+        return ((batch, next(own)) for batch, _ in super().real_batches(count, **options))
+
+
+def test_precision_and_recall_within_each_class_that_was_asked_for(tmp_path):
+    """Of class 0 the fakes are good, of class 1 they are all alike."""
+    reals, fakes = drawn(80, seed=1), drawn(60, seed=2)
+    fakes[1::2] = fakes[1] + 1e-4 * drawn(30, seed=3)
+    report = evaluate(
+        generator_of(fakes), Labelled(reals), Pixels(), count=60, cache_dir=tmp_path, batch_size=16,
+        labels=lambda first, count: torch.arange(first, first + count) % 2,
+    )  # fmt: skip
+    for label in (0, 1):
+        sides = {"real": reals[:60][label::2].flatten(1), "fake": fakes[label::2].flatten(1)}
+        precision, recall = (value.item() for value in precision_recall(**sides))
+        assert report.classes["class_recall"][label] == pytest.approx(recall)
+        assert report.classes["class_precision"][label] == pytest.approx(precision)
+    assert report.values["metric/worst_recall"] == min(report.classes["class_recall"])
+    assert report.classes["class_recall"][0] > 0.5 > report.classes["class_recall"][1]
+
+
+def test_a_classifier_tells_how_often_it_sees_the_class_that_was_asked_for(tmp_path):
+    eyes, fakes = extractor("digits"), drawn(40, 8, seed=3, spread=0.8)
+    seen, asked = eyes.classify(fakes), torch.arange(40) % 10
+    report = evaluate(
+        generator_of(fakes), Labelled(drawn(40, 8, seed=4)), eyes, count=40, cache_dir=tmp_path,
+        labels=lambda first, count: asked[first : first + count],
+    )  # fmt: skip
+    assert report.values["metric/class_accuracy"] == pytest.approx((seen == asked).double().mean().item())
+    assert "metric/class_accuracy" not in evaluate(
+        generator_of(fakes), Reals(drawn(40, 8, seed=4)), eyes, count=40, cache_dir=tmp_path
+    ).values  # fmt: skip

@@ -8,6 +8,7 @@ from torch import Tensor
 from litgan import tracking
 from litgan.gan import GAN
 from litgan.metrics import FeatureExtractor, Report, evaluate, extractor
+from litgan.sampling import choose_labels
 
 
 class Realism(Callback):
@@ -70,9 +71,13 @@ class Realism(Callback):
         def sample(first: int, count: int) -> Tensor:
             return gan.sample(count, first=first, raw=self.raw)
 
+        def labels(first: int, count: int) -> Tensor | None:
+            return choose_labels(None, first, count, gan.num_classes)
+
         with tracking.aside(gan):
             self.report = evaluate(
-                sample, trainer.datamodule, self.network(gan), count=self.count, batch_size=self.batch_size,
+                sample, trainer.datamodule, self.network(gan), labels=labels, count=self.count,
+                batch_size=self.batch_size,
                 device=gan.device, split=self.split, rank=trainer.global_rank, world_size=trainer.world_size,
             )  # fmt: skip
             self.measured_at = gan.images_seen

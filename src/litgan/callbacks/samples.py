@@ -25,7 +25,8 @@ class Samples(Callback):
         folder: where to; None for the run's own folder.
         every: images between two grids, 0 for never.
         count: samples in the grid.
-        columns: of the grid, and steps of the walk between the first two latents (its last row).
+        columns: of the grid, and steps of the walk between the first two latents (its last row). A GAN of 2
+            to 20 classes has a column for each.
         seed: of the fixed latents.
     """
 
@@ -63,9 +64,11 @@ class Samples(Callback):
     def show(self, trainer: Trainer, gan: GAN) -> None:
         """Saves and logs the grid of the present generator."""
         with tracking.aside(gan):
-            grid = trainer.datamodule.decode(gan.sample(self.count, self.seed))
+            columns = gan.num_classes if 1 < gan.num_classes <= 20 else self.columns
+            count = max(1, self.count // columns) * columns if columns != self.columns else self.count
+            grid = trainer.datamodule.decode(gan.sample(count, self.seed))
             walk = trainer.datamodule.decode(self.walk(gan))
-            picture = stack([grid.picture(self.columns), walk.picture(self.columns)])
+            picture = stack([grid.picture(columns), walk.picture(self.columns)])
             self.shown_at = gan.images_seen
             with runs.dispensable("The grid of samples"):
                 self.last = grid.save(self.path(trainer, gan.images_seen), picture)[0]

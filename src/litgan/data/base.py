@@ -59,6 +59,7 @@ class GANDataModule(LightningDataModule, ABC):
             "disk": read anew each time; "auto": the first of these where the set takes no more than a
             quarter of the free memory. Batches do not depend on it.
         num_workers: processes that read from disk.
+        balanced: show every class equally often, the scarce ones' samples repeatedly.
     """
 
     splits: ClassVar[tuple[str, ...]] = ("train",)
@@ -74,6 +75,7 @@ class GANDataModule(LightningDataModule, ABC):
         seed: int = 0,
         memory: Memory = "auto",
         num_workers: int = 0,
+        balanced: bool = False,
     ) -> None:
         super().__init__()
         self.sample_shape = tuple(sample_shape)
@@ -81,7 +83,7 @@ class GANDataModule(LightningDataModule, ABC):
         self.num_classes = num_classes
         self.seed = seed
         self.memory: Memory = memory
-        self.num_workers = num_workers
+        self.num_workers, self.balanced = num_workers, balanced
         self._loaded: dict[str, tuple[Tensor | SampleFiles, Tensor | None]] = {}
         self._fingerprint: str | None = None
 
@@ -192,6 +194,8 @@ class GANDataModule(LightningDataModule, ABC):
 
     def _loader(self, images_seen: Callable[[], int], **shown: Any) -> ClockLoader:
         samples, labels = self.load("train")
+        if self.balanced and labels is None:
+            raise ValueError(f"{type(self).__name__} has no labels to balance: give data.balanced false.")
         trainer = self.trainer
         sampler = ClockBatchSampler(
             len(samples),
@@ -200,6 +204,7 @@ class GANDataModule(LightningDataModule, ABC):
             rank=0 if trainer is None else trainer.global_rank,
             world_size=1 if trainer is None else trainer.world_size,
             images_seen=images_seen,
+            balance=labels if self.balanced else None,
         )
         labels = labels if self.num_classes else None
         device = "cpu" if trainer is None else trainer.strategy.root_device

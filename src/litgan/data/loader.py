@@ -66,6 +66,7 @@ class ClockBatchSampler(Sampler[list[int]]):
         rank: this process, which takes samples [rank * B / W, (rank + 1) * B / W) of each batch.
         world_size: number of processes W.
         images_seen: the clock, in samples over all ranks since the run began.
+        balance: labels [N] of classes that an epoch shows equally often; None shows each sample once.
 
     Raises:
         ValueError: `batch_size` is not positive, not a multiple of `world_size`, or exceeds `size`.
@@ -80,6 +81,7 @@ class ClockBatchSampler(Sampler[list[int]]):
         rank: int = 0,
         world_size: int = 1,
         images_seen: Callable[[], int] = lambda: 0,
+        balance: Tensor | None = None,
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {batch_size}.")
@@ -97,6 +99,7 @@ class ClockBatchSampler(Sampler[list[int]]):
         self.size, self.batch_size, self.seed = size, batch_size, seed
         self.rank, self.world_size = rank, world_size
         self.images_seen = images_seen
+        self.balance = balance
 
     def __len__(self) -> int:
         """Batches in a whole epoch, also when the clock stands in the middle of one."""
@@ -109,7 +112,11 @@ class ClockBatchSampler(Sampler[list[int]]):
         """Pairs of (number of the batch since the run began, this rank's indices [B / W] on `device`)."""
         seen = self.images_seen() // self.batch_size
         epoch = seen // len(self)
-        order = torch.randperm(self.size, generator=torch_generator("order", self.seed, epoch)).to(device)
+        draw = torch_generator("order", self.seed, epoch)
+        order = torch.randperm(self.size, generator=draw)
+        if self.balance is not None:
+            order = balanced(self.balance, draw)[order]
+        order = order.to(device)
         share = self.batch_size // self.world_size
         for number in range(seen, (epoch + 1) * len(self)):
             start = number % len(self) * self.batch_size + self.rank * share
@@ -119,6 +126,18 @@ class ClockBatchSampler(Sampler[list[int]]):
         """Randomness for this rank's samples of batch `number`."""
         share = self.batch_size // self.world_size
         return Noise(self.seed, number, self.rank * share, share, name=name, device=device)
+
+
+def balanced(labels: Tensor, draw: torch.Generator) -> Tensor:
+    """Indices [N] of samples, as many of each class (or one more), those of scarce ones repeated."""
+    members = [(labels == label).nonzero().flatten() for label in labels.unique()]
+    share, rest = divmod(len(labels), len(members))
+    chosen = []
+    for place, own in enumerate(members):
+        wanted = share + (place < rest)
+        rounds = [torch.randperm(len(own), generator=draw) for _ in range(-(-wanted // len(own)))]
+        chosen.append(own[torch.cat(rounds)[:wanted]])
+    return torch.cat(chosen)
 
 
 class ClockLoader(ABC):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,12 @@ import torch
 import torch.distributed
 from torch import Tensor
 
-from litgan.metrics.distances import frechet_from_moments, kernel_distance, prdc
+from litgan.metrics.distances import (
+    frechet_from_moments,
+    kernel_distance,
+    prdc,
+    precision_recall,
+)
 from litgan.metrics.features import Classifier, FeatureExtractor
 from litgan.metrics.features import extractor as find_extractor
 from litgan.metrics.streams import FeatureStream, Portions, RealSide, Statistics, real_statistics
@@ -25,12 +30,11 @@ class Report:
 
     values: dict[str, float]  # log key -> value
     protocol: dict[str, Any]
-    class_shares: tuple[float, ...] | None = None  # of the fakes, where the extractor is a classifier
+    classes: dict[str, list[float]] = field(default_factory=dict)  # a list over the classes for each name
 
     def record(self) -> dict[str, Any]:
         """One dictionary for JSON."""
-        shares = {} if self.class_shares is None else {"class_shares": list(self.class_shares)}
-        return {**self.values, **shares, "protocol": self.protocol}
+        return {**self.values, **self.classes, "protocol": self.protocol}
 
 
 @torch.no_grad()
@@ -40,6 +44,7 @@ def evaluate(
     extractor: str | FeatureExtractor,
     *,
     count: int,
+    labels: Callable[[int, int], Tensor | None] = lambda first, count: None,
     batch_size: int = 250,
     device: torch.device | str = "cpu",
     split: str = "train",
@@ -60,6 +65,7 @@ def evaluate(
         data: the real side.
         extractor: a name of `litgan.metrics.features.EXTRACTORS`, or an extractor; it moves to `device`.
         count: fakes; and reals, or as many as the split holds.
+        labels: `labels(first, count)` tells the classes that `sample` was asked for; None without classes.
         batch_size: samples drawn and looked at together, at most.
         neighbours_count: samples a side whose features are kept for the distances between pairs.
         cache_dir: folder of the real statistics; None is $LITGAN_CACHE, else ~/.cache/litgan.
@@ -80,7 +86,10 @@ def evaluate(
     real = real_statistics(stream, data, count=reals, split=split, cache_dir=cache_dir)
     portions = Portions()
     fakes = (
-        portions(lambda start, size: sample(first + start, size), min(batch_size, count - first))  # noqa: B023
+        (
+            portions(lambda start, size: sample(first + start, size), min(batch_size, count - first)),  # noqa: B023
+            labels(first, min(batch_size, count - first)),
+        )
         for first in range(rank * batch_size, count, world_size * batch_size)
     )
     fake = stream.collect(fakes, shift=real.moments.mean)
@@ -94,7 +103,15 @@ def evaluate(
     }
     table = eyes.table(real=real.details, fake=fake.details, data=data)
     values = _distances(eyes.name, real, fake) | {f"metric/{name}": value for name, value in table.items()}
-    return Report(values, protocol, _class_shares(eyes, fake.bank))
+    classes = _shares(eyes, fake.bank)
+    if len(fake.labels) and len(real.labels):
+        classes |= _per_class(real, fake)
+        known = [recall for recall in classes["class_recall"] if recall == recall]  # not NaN
+        values |= {"metric/worst_recall": min(known)} if known else {}
+        if isinstance(eyes, Classifier):
+            obeyed = eyes.judge(fake.bank).argmax(1) == fake.labels
+            values |= {"metric/class_accuracy": obeyed.double().mean().item()}
+    return Report(values, protocol, classes)
 
 
 def _distances(name: str, real: Statistics, fake: Statistics) -> dict[str, float]:
@@ -111,8 +128,23 @@ def _distances(name: str, real: Statistics, fake: Statistics) -> dict[str, float
     return {key: value.item() for key, value in values.items()}
 
 
-def _class_shares(eyes: FeatureExtractor, features: Tensor) -> tuple[float, ...] | None:
+def _shares(eyes: FeatureExtractor, features: Tensor) -> dict[str, list[float]]:
+    """How often each class is seen among the fakes, where the extractor is a classifier."""
     if not isinstance(eyes, Classifier):
-        return None
+        return {}
     guesses = eyes.judge(features).argmax(1)
-    return tuple((guesses.bincount(minlength=eyes.head.out_features) / len(guesses)).tolist())
+    return {"class_shares": (guesses.bincount(minlength=eyes.head.out_features) / len(guesses)).tolist()}
+
+
+def _per_class(real: Statistics, fake: Statistics) -> dict[str, list[float]]:
+    """Precision and recall within each class that was asked for; NaN where a side has too few samples."""
+    found: dict[str, list[float]] = {"class_precision": [], "class_recall": []}
+    for label in range(int(fake.labels.max()) + 1):
+        sides = (real.bank[real.labels == label], fake.bank[fake.labels == label])
+        if min(map(len, sides)) < MINIMUM:
+            precision, recall = torch.full((2,), float("nan"))
+        else:
+            precision, recall = precision_recall(real=sides[0], fake=sides[1])
+        found["class_precision"].append(precision.item())
+        found["class_recall"].append(recall.item())
+    return found

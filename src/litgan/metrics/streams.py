@@ -105,6 +105,7 @@ class Statistics:
     moments: Moments
     bank: Tensor  # float32 [at most neighbours_count, D]
     details: Tensor  # of the same samples, [at most neighbours_count, R]
+    labels: Tensor  # of the same samples, int64 [at most neighbours_count], or none
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,9 @@ class FeatureStream:
     world_size: int
 
     @torch.no_grad()
-    def collect(self, batches: Iterable[Tensor], shift: Tensor | None = None) -> Statistics:
+    def collect(
+        self, batches: Iterable[tuple[Tensor, Tensor | None]], shift: Tensor | None = None
+    ) -> Statistics:
         """Statistics over all ranks; `batches` are this rank's, around `shift` (see `FeatureMoments`).
 
         On CUDA nothing in the loop waits for the device: it draws, looks and adds up while the next batch is
@@ -129,12 +132,13 @@ class FeatureStream:
         home = torch.device("cpu") if self.device.type == "mps" else self.device  # Metal has no float64
         options = {"sync_on_compute": self.world_size > 1}
         moments = FeatureMoments(dimension, shift, **options).to(home)
-        bank, details = FeatureBank(**options).to(home), FeatureBank(**options).to(home)
+        bank, details, classes = (FeatureBank(**options).to(home) for _ in range(3))
         for metric in (moments, bank):  # a rank may get no batch at all, and still has to join the reduction
             metric.update(torch.empty(0, dimension, device=home))
         details.update(torch.empty(0, eyes.detail_count, dtype=eyes.detail_dtype, device=home))
+        classes.update(torch.empty(0, dtype=torch.int64, device=home))
         flawed, portions = torch.zeros((), dtype=torch.int64, device=self.device), Portions()
-        for turn, batch in enumerate(batches):
+        for turn, (batch, labels) in enumerate(batches):
             samples = batch.to(self.device)
             flawed += samples.numel() - samples.isfinite().sum()
             look = lambda start, count: eyes(samples[start : start + count])  # noqa: B023, E731
@@ -145,11 +149,13 @@ class FeatureStream:
             bank.update(features[:kept])
             if eyes.detail_count:
                 details.update(eyes.details(samples[:kept]).to(home))
+            if labels is not None:
+                classes.update(labels[:kept].to(home))
         if self.world_size > 1:
             torch.distributed.all_reduce(flawed)
         if flawed:
             raise ValueError("The samples to measure hold NaN or infinity: measure an earlier checkpoint.")
-        return Statistics(moments.compute(), bank.compute(), details.compute())
+        return Statistics(moments.compute(), bank.compute(), details.compute(), classes.compute())
 
 
 class Portions:
@@ -222,7 +228,7 @@ def real_statistics(
     batches = data.real_batches(
         count, batch_size=stream.batch_size, split=split, rank=stream.rank, world_size=stream.world_size
     )
-    statistics = stream.collect(samples for samples, _ in batches)
+    statistics = stream.collect(batches)
     if stream.rank == 0:
         _save(path, statistics)
     return statistics
@@ -238,7 +244,7 @@ def _load(path: Path, stream: FeatureStream) -> Statistics | None:
     try:
         tensors = load_file(path, device="cpu" if stream.device.type == "mps" else str(stream.device))
         moments = Moments(int(tensors["count"]), tensors["mean"], tensors["covariance"])
-        return Statistics(moments, tensors["bank"], tensors["details"])
+        return Statistics(moments, tensors["bank"], tensors["details"], tensors["labels"])
     except (SafetensorError, OSError, KeyError) as error:
         warnings.warn(f"{path} is unreadable ({error}): the real statistics are computed anew.", stacklevel=2)
         return None
@@ -253,6 +259,7 @@ def _save(path: Path, statistics: Statistics) -> None:
         "covariance": moments.covariance,
         "bank": statistics.bank,
         "details": statistics.details,
+        "labels": statistics.labels,
     }
     unfinished = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
     try:

@@ -1,0 +1,125 @@
+"""The projected discriminator: what is frozen, what learns, and what it sees."""
+
+from __future__ import annotations
+
+import urllib.error
+from functools import partial
+
+import pytest
+import torch
+
+from litgan.data import FashionMNIST
+from litgan.networks import ProjectedDiscriminator
+from litgan.networks.projected import Stages, find_backbone
+
+RANDOM = {
+    "backbone": "torchvision:mobilenet_v3_small",
+    "pretrained": False,
+    "depths": 3,
+    "widths": (8, 8, 16),
+}
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"backbone": "digits"}, RANDOM], ids=["fashion", "digits", "torchvision"]
+)
+@pytest.mark.parametrize(("channels", "num_classes"), [(1, 0), (3, 5)])
+def test_every_depth_judges_every_sample_alone(options, channels, num_classes):
+    torch.manual_seed(0)
+    network = ProjectedDiscriminator((channels, 64, 64), num_classes, **options).eval()
+    samples = torch.randn(3, channels, 64, 64).clamp(-1, 1)
+    labels = torch.tensor([0, 4, 2]) if num_classes else None
+    logits = network(samples, labels)
+    assert logits.ndim == 2 and len(logits) == 3 and logits.shape[1] > 1
+    alone = network(samples[1:2], None if labels is None else labels[1:2])
+    torch.testing.assert_close(logits[1:2], alone, rtol=1e-4, atol=1e-5)
+
+
+def test_only_the_judges_learn_and_the_gradient_reaches_the_picture():
+    torch.manual_seed(0)
+    network = ProjectedDiscriminator((1, 32, 32))
+    assert {name.split(".")[0] for name, weight in network.named_parameters() if weight.requires_grad} == {
+        "judges"
+    }
+    before = {name: value.clone() for name, value in network.backbone.state_dict().items()}
+    samples = torch.randn(4, 1, 32, 32, requires_grad=True)
+    network.train()
+    network(samples).square().sum().backward()
+    assert (samples.grad.flatten(1).norm(dim=1) > 0).all()
+    assert not any(module.training for module in network.backbone.modules())
+    assert all(torch.equal(before[name], value) for name, value in network.backbone.state_dict().items())
+
+
+def test_a_second_derivative_is_there_for_penalties():
+    network = ProjectedDiscriminator((1, 32, 32))
+    samples = torch.randn(2, 1, 32, 32, requires_grad=True)
+    (slope,) = torch.autograd.grad(network(samples).sum(), samples, create_graph=True)
+    slope.square().sum().backward()
+    assert (
+        sum(weight.grad.abs().sum() for weight in network.judges.parameters() if weight.grad is not None) > 0
+    )
+
+
+def test_stages_are_the_last_maps_of_each_resolution():
+    layers = [torch.nn.Conv2d(3, 4, 3, padding=1), torch.nn.MaxPool2d(2), torch.nn.Conv2d(4, 5, 3, padding=1)]
+    layers += [torch.nn.ReLU(), torch.nn.MaxPool2d(2), torch.nn.Conv2d(5, 6, 3, padding=1)]
+    maps = Stages(layers)(torch.zeros(1, 1, 16, 16))
+    assert [tuple(found.shape[1:]) for found in maps] == [(5, 8, 8), (6, 4, 4)]
+    assert (maps[0] >= 0).all(), "after its last layer, which rectifies"
+
+
+def test_the_backbone_sees_what_its_training_saw():
+    seen = []
+    stages = Stages([torch.nn.Identity()], (0.5, 0.4, 0.3), (0.1, 0.2, 0.4))
+    stages.layers[0].register_forward_hook(lambda module, inputs, output: seen.append(output))
+    stages(torch.full((1, 3, 2, 2), 1.0))
+    torch.testing.assert_close(seen[0][0, :, 0, 0], torch.tensor([5.0, 3.0, 1.75]))
+
+
+@pytest.mark.slow
+def test_it_tells_fashion_from_noise_better_than_from_itself():
+    torch.manual_seed(0)
+    try:
+        data = FashionMNIST(resolution=32)
+        real = next(iter(data.real_batches(256, batch_size=256)))[0]
+    except (FileNotFoundError, RuntimeError, OSError) as error:
+        pytest.skip(str(error))
+    network = ProjectedDiscriminator((1, 32, 32))
+    adam = torch.optim.Adam([w for w in network.parameters() if w.requires_grad], lr=2e-3)
+    fake = real[torch.randperm(256)].flip(2)
+    for _ in range(40):
+        adam.zero_grad()
+        loss = torch.nn.functional.softplus(-network(real[:128])).mean()
+        (loss + torch.nn.functional.softplus(network(fake[:128])).mean()).backward()
+        adam.step()
+    network.eval()
+    right = (network(real[128:]).mean(1) > 0).float().mean() + (
+        network(fake[128:]).mean(1) < 0
+    ).float().mean()
+    assert right / 2 > 0.8  # upside down
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (partial(ProjectedDiscriminator, (1, 32, 32), backbone="resnet"), "no backbone 'resnet': give fashion"),
+        (partial(ProjectedDiscriminator, (1, 32, 32), backbone="torchvision:no"), "has no network 'no'"),
+        (partial(ProjectedDiscriminator, (1, 32, 32), depths=9), "give 1 to"),
+        (partial(ProjectedDiscriminator, (1, 32, 32), widths=(8,)), "a width for each"),
+        (lambda: ProjectedDiscriminator((1, 32, 32))(torch.zeros(1, 1, 16, 16)), "was built for inputs"),
+        (lambda: ProjectedDiscriminator((1, 32, 32), 3)(torch.zeros(1, 1, 32, 32)), "pass labels"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_refused(make, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        make()
+
+
+def test_a_backbone_that_cannot_be_had_offline_names_those_that_can(monkeypatch):
+    def unreachable(*arguments, **options):
+        raise urllib.error.URLError("no route to host")
+
+    monkeypatch.setattr("torch.hub.load_state_dict_from_url", unreachable)
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", unreachable)
+    with pytest.raises(RuntimeError, match="take the backbone fashion or digits, which come with litgan"):
+        find_backbone("torchvision:mobilenet_v3_small")
