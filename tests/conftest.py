@@ -19,6 +19,8 @@ from litgan.data import Ring
 from litgan.losses import NonSaturating
 from litgan.networks import MLPDiscriminator, MLPGenerator
 
+LAUNCHED = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
 
 @pytest.fixture(autouse=True)
 def _keep_to_yourself(
@@ -28,6 +30,8 @@ def _keep_to_yourself(
     monkeypatch.setenv("LITGAN_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("LITGAN_RUN_ID", "")
+    for name in LAUNCHED:  # Lightning leaves them behind; a command would take itself for a rank
+        monkeypatch.delenv(name, raising=False)
     yield
     if dist.is_initialized():  # Lightning leaves it to the end of the process
         dist.destroy_process_group()

@@ -111,7 +111,11 @@ def run(tiny_gan, tiny_data, make_trainer):
 
     def train(case, iterations, *, ckpt_path=None, callbacks=()):
         torch.manual_seed(len(callbacks) + iterations)  # what the process drew before is of no account
-        gan, data, recorder = tiny_gan(**copy.deepcopy(CASES[case][0])), tiny_data(**CASES[case][1]), Recorder()
+        gan, data, recorder = (
+            tiny_gan(**copy.deepcopy(CASES[case][0])),
+            tiny_data(**CASES[case][1]),
+            Recorder(),
+        )
         trainer = make_trainer(iterations, callbacks=[recorder, *callbacks])
         trainer.fit(gan, datamodule=data, ckpt_path=ckpt_path)
         return state_of(trainer, gan), recorder.batches, trainer

@@ -102,7 +102,7 @@ def test_it_tells_fashion_from_noise_better_than_from_itself():
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (partial(ProjectedDiscriminator, (1, 32, 32), backbone="resnet"), "no backbone 'resnet': give fashion"),
+        (partial(ProjectedDiscriminator, (1, 8, 8), backbone="resnet"), "no backbone 'resnet': give fashion"),
         (partial(ProjectedDiscriminator, (1, 32, 32), backbone="torchvision:no"), "has no network 'no'"),
         (partial(ProjectedDiscriminator, (1, 32, 32), depths=9), "give 1 to"),
         (partial(ProjectedDiscriminator, (1, 32, 32), widths=(8,)), "a width for each"),
