@@ -20,6 +20,7 @@ OVERLAYS = sorted((CONFIGS / "overlays").glob("*.yaml"))
 OFFLINE = {
     "litgan.data.Digits",
     "litgan.data.Ring",
+    "litgan.data.Grammar",
     "litgan.data.Grid",
     "litgan.data.Scales",
     "litgan.data.Tones",
@@ -51,6 +52,8 @@ def stand_in(recipe: dict, pictures: Path) -> list[str]:
     """Options that put the folder in the place of data that cannot be had offline."""
     if recipe["data"]["class_path"] in OFFLINE:
         return []
+    if recipe["data"]["class_path"] == "litgan.data.Text":
+        return ["--data.path", __file__]  # any text will do
     if recipe["data"]["class_path"] in TWINS:
         return ["--data", TWINS[recipe["data"]["class_path"]]]
     return ["--data", "litgan.data.ImageFolder", "--data.root", str(pictures)]

@@ -183,6 +183,7 @@ class Adversaries(Finished):
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["base_lr"] = rate
 
+        self.followers = [part for part in self.modules() if hasattr(part, "follow")]
         if self.stage is not None:
             self.stage.passes.clear()
         if self.compile_mode:
@@ -195,8 +196,6 @@ class Adversaries(Finished):
 
     def teardown(self, stage: str) -> None:
         restore(self)
-
-        self.followers = [part for part in self.modules() if hasattr(part, "follow")]
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         self.tell_time(self.followers)

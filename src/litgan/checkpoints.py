@@ -111,10 +111,12 @@ def build_gan(checkpoint: dict[str, Any], cls: type[GAN]) -> GAN:
 
 
 def build_data(checkpoint: dict[str, Any]) -> GANDataModule:
-    """The data module that the checkpoint's recipe describes; reads no data."""
+    """The data module that the checkpoint's recipe describes, with what it keeps there; reads no data."""
     from litgan.data import GANDataModule
 
-    return _instantiate(GANDataModule, _recipe(checkpoint, "data"), subclass=True)
+    data = _instantiate(GANDataModule, _recipe(checkpoint, "data"), subclass=True)
+    data.load_state_dict(checkpoint.get(type(data).__qualname__, {}))  # Lightning's key for `state_dict()`
+    return data
 
 
 def build_extractor(checkpoint: dict[str, Any]) -> FeatureExtractor:

@@ -55,7 +55,8 @@ def explain(message: str, known: Iterable[str] = ()) -> str:
             absent = match["absent"]
             return f"{key} needs {absent}, which cannot be imported: install it or correct the path."
         path, there = f"{match['module']}.{match['name']}", _classes(match["module"])
-        return f"{key} names {path}, which does not exist{_meant(match['name'], there)}"
+        fitting = [name for name in there if name.lower().endswith(key.rpartition(".")[2])]  # of generators
+        return f"{key} names {path}, which does not exist{_meant(match['name'], fitting or there)}"
     if match := STRANGER.search(message):
         fitting = [path for path, cls in _ours().items() if match["base"] in map(NAME, cls.__mro__)]
         return f"{key} is {match['path']}, which is no {match['base']}: give {_either(fitting) or 'one'}."

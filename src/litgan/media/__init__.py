@@ -2,7 +2,10 @@
 
 from litgan.media.base import GAP, Media, save_gif, save_png, stack, tile, to_tensor
 from litgan.media.images import SMALLEST_TILE, Images, signed_heat
+from litgan.media.music import Rolls
 from litgan.media.points import PLANE, Points
+from litgan.media.sound import Sounds
+from litgan.media.text import Texts
 
 __all__ = [
     "GAP",
@@ -11,6 +14,9 @@ __all__ = [
     "Images",
     "Media",
     "Points",
+    "Rolls",
+    "Sounds",
+    "Texts",
     "save_gif",
     "save_png",
     "signed_heat",

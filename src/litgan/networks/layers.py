@@ -16,6 +16,8 @@ NormKind = Literal["none", "batch", "group", "pixel"]
 
 SLOPE = 0.2  # of leaky ReLU below zero; Radford et al. 2016, section 3
 GROUP = 16  # channels normalised together; Wu & He 2018, table 3
+TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d)
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, *TRANSPOSED)
 
 
 def activation(kind: Activation) -> nn.Module:
@@ -149,9 +151,9 @@ def initialise(network: nn.Module, scheme: Initialisation, gain: float = 1.0) ->
     if scheme not in ("dcgan", "he", "glorot", "orthogonal"):
         raise ValueError(f"There is no initialisation {scheme!r}: choose dcgan, he, glorot or orthogonal.")
     for layer in network.modules():
-        if isinstance(layer, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)):
+        if isinstance(layer, (nn.Linear, *CONVOLUTIONS)):
             fan_in = layer.weight[0].numel()
-            if isinstance(layer, nn.ConvTranspose2d):  # an output meets k / stride taps a side
+            if isinstance(layer, TRANSPOSED):  # an output meets k / stride taps a side
                 fan_in = layer.weight[:, 0].numel() // math.prod(layer.stride)
             if scheme == "glorot":
                 nn.init.xavier_uniform_(layer.weight, gain)
@@ -170,7 +172,7 @@ def add_spectral_norm(network: nn.Module, *, embeddings: bool = True) -> None:
     each class are no matrix that its signal passes through. Initialise first: the power iteration starts
     from the weights it finds.
     """
-    kinds = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d, *((nn.Embedding,) if embeddings else ()))
+    kinds = (nn.Linear, *CONVOLUTIONS, *((nn.Embedding,) if embeddings else ()))
     for layer in list(network.modules()):
         if isinstance(layer, kinds):
             parametrizations.spectral_norm(layer)

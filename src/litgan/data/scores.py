@@ -1,0 +1,145 @@
+"""Scores as lists of notes: MIDI files through mido, Bach's chorales through music21."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from litgan.extras import require
+
+SUFFIXES = (".mid", ".midi")
+VOICES = ("Soprano", "Alto", "Tenor", "Bass")
+DRUMS = 9  # the channel of General MIDI's percussion, counted from 0
+
+
+class UnreadableScoreError(Exception):
+    """A file that is no score; the message says why, in a few words."""
+
+
+class Piece(NamedTuple):
+    """A piece of music; time in quarter notes since its beginning."""
+
+    notes: list[tuple[int, float, float, int]]  # track, start, end, MIDI pitch
+    bars: list[tuple[float, float]]  # start, length
+
+
+def list_midi(root: Path) -> list[Path]:
+    """The MIDI files anywhere below a folder, sorted, without the hidden ones.
+
+    Raises:
+        FileNotFoundError: no such folder, or no such file in it.
+    """
+    if not root.is_dir():
+        raise FileNotFoundError(f"There is no folder {root}: give data.root a folder of MIDI files.")
+    found = sorted(
+        path
+        for path in root.rglob("*")
+        if path.suffix.lower() in SUFFIXES
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(root).parts)
+    )
+    if not found:
+        raise FileNotFoundError(
+            f"{root} holds no MIDI file: put files of type {', '.join(SUFFIXES)} into it."
+        )
+    return found
+
+
+def read_midi(path: Path) -> Piece:
+    """A MIDI file. Tracks are numbered in the file's order, as far as they hold notes; drums are left out.
+
+    Raises:
+        UnreadableScoreError: it is none.
+        ImportError: mido is missing.
+    """
+    mido = require("mido", "music")
+    try:
+        file = mido.MidiFile(path)
+        ticks = file.ticks_per_beat
+        if ticks <= 0 or file.type == 2:
+            raise ValueError("its time is not counted in beats")
+        played = [list(_absolute(track)) for track in file.tracks]
+    except (OSError, EOFError, ValueError, LookupError) as error:
+        raise UnreadableScoreError(_one_line(error)) from error
+    lines: dict[tuple[int, int], list[tuple[float, float, int]]] = defaultdict(list)
+    metres, last = {0.0: 4.0}, 0.0
+    for index, track in enumerate(played):
+        sounding: dict[tuple[int, int], int] = {}
+        for tick, message in track:
+            if message.type == "time_signature":
+                metres[tick / ticks] = 4 * message.numerator / message.denominator
+            elif message.type in ("note_on", "note_off") and message.channel != DRUMS:
+                start = sounding.pop((message.channel, message.note), None)
+                if start is not None:
+                    lines[index, message.channel].append((start / ticks, tick / ticks, message.note))
+                    last = max(last, tick / ticks)
+                if message.type == "note_on" and message.velocity:
+                    sounding[message.channel, message.note] = tick
+    notes = [(number, *note) for number, key in enumerate(sorted(lines)) for note in lines[key]]
+    return Piece(notes, _bars(metres, last))
+
+
+def chorales() -> list[Path]:
+    """Files of the scores by Bach in the corpus of music21, sorted by name.
+
+    Raises:
+        ImportError: music21 is missing.
+    """
+    require("music21", "music")
+    from music21 import corpus
+
+    scores = {Path(path) for path in corpus.getComposer("bach") if Path(path).suffix in (".mxl", ".xml")}
+    return sorted(scores, key=lambda path: path.name)
+
+
+def read_chorale(path: Path) -> Piece | None:
+    """The four voices of a score, highest first; None where it is not for soprano, alto, tenor and bass.
+
+    Tied notes are one, grace notes are left out, and repeats are not played.
+    """
+    from music21 import converter, stream
+
+    score: Any = converter.parse(path, forceSource=True)
+    parts = list(score.parts)
+    named = {part.partName: part for part in parts}
+    if not set(VOICES) <= named.keys():
+        return None
+    notes: list[tuple[int, float, float, int]] = []
+    for track, voice in enumerate(VOICES):
+        ending: dict[tuple[float, int], int] = {}  # (end, pitch) -> place in notes
+        for element in named[voice].flatten().notes:
+            start, end = float(element.offset), float(element.offset + element.quarterLength)
+            tied = element.tie is not None and element.tie.type in ("stop", "continue")
+            for pitch in (pitch.midi for pitch in element.pitches) if end > start else ():
+                place = ending.get((start, pitch)) if tied else None
+                if place is None:
+                    place = len(notes)
+                    notes.append((track, start, end, pitch))
+                else:
+                    notes[place] = (track, notes[place][1], end, pitch)
+                ending[end, pitch] = place
+    measures = named[VOICES[0]].getElementsByClass(stream.Measure)
+    return Piece(notes, [(float(bar.offset), float(bar.quarterLength)) for bar in measures])
+
+
+def _absolute(track):
+    """(tick, message) of each message."""
+    tick = 0
+    for message in track:
+        tick += message.time
+        yield tick, message
+
+
+def _bars(metres: dict[float, float], last: float) -> list[tuple[float, float]]:
+    """Start and length of each bar until `last`; a change of metre begins a bar."""
+    bars, changes = [], sorted(metres.items())
+    for (start, length), (stop, _) in zip(changes, [*changes[1:], (last, 0.0)], strict=True):
+        while start < stop - 1e-6:
+            bars.append((start, min(length, stop - start) if stop < last else length))
+            start += length
+    return bars
+
+
+def _one_line(error: Exception) -> str:
+    return (" ".join(str(error).split()) or type(error).__name__).rstrip(".:")

@@ -1,0 +1,85 @@
+"""Text: rendered lines, a file and a table."""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from litgan.media.base import Media, to_tensor
+from litgan.media.images import signed_heat
+
+SIZE = 16  # pixels: height of the letters
+
+
+class Texts(Media):
+    """Windows of characters: symbols, integers [N, length], of an alphabet.
+
+    Raises:
+        ValueError: a symbol outside the alphabet.
+    """
+
+    def __init__(self, symbols: Tensor, alphabet: str) -> None:
+        if symbols.numel() and int(symbols.max()) >= len(alphabet):
+            raise ValueError(
+                f"Symbol {int(symbols.max())} is outside the alphabet of {len(alphabet)} characters: decode "
+                "the samples with the data module that they were trained on."
+            )
+        self.symbols, self.alphabet = symbols.cpu(), alphabet
+        self.lines = ["".join(alphabet[symbol] for symbol in row) for row in self.symbols.tolist()]
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    def picture(self, columns: int | None = None) -> Tensor:
+        """One sample a line; `columns` is of no account, for lines are wide."""
+        return self._drawn(None)
+
+    def criticised(self, feedback: Tensor, columns: int | None = None) -> Tensor:
+        """Each character on the feedback that it gets, compared with the mean of the alphabet's others.
+
+        Where it is red the generator is pushed to another character, where it is blue to stay.
+        """
+        feedback = feedback.detach().float().cpu()
+        chosen = feedback.gather(1, self.symbols[:, None]).squeeze(1)
+        others = (feedback.sum(1) - chosen) / max(1, feedback.shape[1] - 1)
+        return self._drawn(signed_heat((chosen - others)[:, None, None])[:, :, 0].transpose(1, 2))
+
+    def save(self, stem: Path, picture: Tensor | None = None) -> list[Path]:
+        """Besides the picture `<stem>.txt`, UTF-8: one sample a line."""
+        written = super().save(stem, picture)
+        path = stem.with_name(stem.name + ".txt")
+        partial = path.with_name(f".{path.name}.partial")
+        partial.write_text("".join(f"{line}\n" for line in self.lines), encoding="utf-8", newline="\n")
+        os.replace(partial, path)
+        return [*written, path]
+
+    def players(self) -> dict[str, Any]:
+        import wandb
+
+        return {"text": wandb.Table(columns=["text"], data=[[line] for line in self.lines])}
+
+    def _drawn(self, tints: Tensor | None) -> Tensor:
+        """The lines in cells of one size; `tints`, uint8 [N, length, 3], are the paper under the letters."""
+        font, width, height = letters()
+        rows, columns = self.symbols.shape
+        paper = torch.full((rows, columns, 3), 255, dtype=torch.uint8) if tints is None else tints
+        paper = paper.repeat_interleave(height, 0).repeat_interleave(width, 1)
+        canvas = Image.fromarray(paper.numpy())
+        draw = ImageDraw.Draw(canvas)
+        for row, line in enumerate(self.lines):
+            for column, character in enumerate(line):
+                draw.text((column * width + width // 2, row * height), character, "black", font, anchor="ma")
+        return to_tensor(canvas)
+
+
+@lru_cache(maxsize=1)
+def letters() -> tuple[ImageFont.ImageFont | ImageFont.FreeTypeFont, int, int]:
+    """Pillow's own font, and the width and height in pixels of the cell that a letter gets."""
+    font = ImageFont.load_default(SIZE)
+    return font, round(font.getlength("W")), round(1.4 * SIZE)

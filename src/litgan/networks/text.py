@@ -1,0 +1,203 @@
+"""Residual 1-D convolutions over characters, after the language model of WGAN-GP.
+
+Gulrajani et al. 2017, section 5.2: the generator gives a distribution over the alphabet at each position,
+and the discriminator compares these with the one-hot vectors of real text, as they are. The alternative,
+straight-through Gumbel-softmax (Jang et al. 2017, section 2.2), shows it nothing but one-hot vectors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import pairwise
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from litgan.networks.layers import Projection, check_input, check_labels, check_widths, initialise
+from litgan.schedules import Schedule, value_at
+
+HALVE = partial(nn.Conv1d, kernel_size=2, stride=2)  # two positions into one, in order: a mean would lose it
+DOUBLE = partial(nn.ConvTranspose1d, kernel_size=2, stride=2)
+LEAVE = partial(nn.Conv1d, kernel_size=1)
+
+
+class ResidualBlock(nn.Module):
+    """Maps [B, C, T] and, added to them, two convolutions with a ReLU before each."""
+
+    def __init__(self, width: int, kernel: int) -> None:
+        super().__init__()
+        self.first = nn.Conv1d(width, width, kernel, padding=kernel // 2)
+        self.second = nn.Conv1d(width, width, kernel, padding=kernel // 2)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return maps + self.second(self.first(maps.relu()).relu())
+
+
+class TextGenerator(nn.Module):
+    """Latents [B, latent_dim] to distributions over the alphabet, [B, alphabet_size, length].
+
+    Args:
+        sample_shape: (alphabet_size, length).
+        num_classes: 0 for an unconditional generator; else an embedding of the class is added to the latents.
+        latent_dim: Length of the latents.
+        widths: Channels of each residual block; the paper's are five times 512.
+        kernel: Positions that a convolution sees, an odd number.
+        resample: Whether positions are doubled between two blocks; as in the paper there are `length` from
+            the first to the last if not, at a multiple of the cost.
+        output: "softmax" gives probabilities. "gumbel" gives one-hot samples of them, whose gradient is
+            that of softmax((logits + Gumbel noise) / temperature); the noise is made of latents of its own,
+            one a symbol and position, which follow the others: `latent_dim` becomes their sum.
+        temperature: Of "gumbel": a number, or a schedule of images.
+
+    Raises:
+        ValueError: An option is unknown or does not fit; in `forward`, latents of another length, or labels
+            that are missing from a conditional generator or not integers [B].
+    """
+
+    mixes_samples = False
+
+    def __init__(
+        self,
+        sample_shape: tuple[int, ...],
+        num_classes: int = 0,
+        *,
+        latent_dim: int = 128,
+        widths: Sequence[int] = (192, 128, 64),
+        kernel: int = 3,
+        resample: bool = True,
+        output: Literal["softmax", "gumbel"] = "softmax",
+        temperature: float | Schedule = 1.0,
+    ) -> None:
+        super().__init__()
+        if output not in ("softmax", "gumbel"):
+            raise ValueError(f"TextGenerator has no output {output!r}: choose softmax or gumbel.")
+        symbols, length, fewest = text_geometry(sample_shape, widths, kernel, resample, self)
+        self.sample_shape, self.num_classes, self.output = (symbols, length), num_classes, output
+        self.code_dim, self.latent_dim = latent_dim, latent_dim + symbols * length * (output == "gumbel")
+        self.schedule, self.fewest = temperature, fewest
+        self.embed = nn.Embedding(num_classes, latent_dim) if num_classes else None
+        self.spread = nn.Linear(latent_dim, widths[0] * fewest)
+        self.blocks = blocks(widths, kernel, DOUBLE if resample else LEAVE)
+        self.head = nn.Conv1d(widths[-1], symbols, 1)
+        settle(self)
+        self.follow(0)
+
+    def follow(self, images_seen: int) -> None:
+        """Sets the present temperature."""
+        self.temperature = value_at(self.schedule, images_seen)
+
+    def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
+        check_input(latents, (self.latent_dim,), self)
+        labels = check_labels(labels, self.num_classes, len(latents), self)
+        code, normal = latents[:, : self.code_dim], latents[:, self.code_dim :]
+        if self.embed is not None:
+            code = code + self.embed(labels)
+        maps = self.spread(code).unflatten(1, (-1, self.fewest))
+        logits = self.head(self.blocks(maps).relu()).float()
+        if self.output == "softmax":
+            return logits.softmax(1)
+        return straight_through(logits + gumbel(normal).view_as(logits), self.temperature)
+
+
+class TextDiscriminator(nn.Module):
+    """Distributions over the alphabet, [B, alphabet_size, length], to logits [B, 1].
+
+    Conditional by projection (`layers.Projection`).
+
+    Args:
+        sample_shape: (alphabet_size, length).
+        num_classes: 0 for an unconditional discriminator, which ignores labels.
+        widths: Channels of each residual block.
+        kernel: Positions that a convolution sees, an odd number.
+        resample: Whether positions are halved between two blocks.
+
+    Raises:
+        ValueError: An option does not fit; in `forward`, samples of another shape, or labels that are
+            missing from a conditional discriminator or not integers [B].
+    """
+
+    mixes_samples = False
+
+    def __init__(
+        self,
+        sample_shape: tuple[int, ...],
+        num_classes: int = 0,
+        *,
+        widths: Sequence[int] = (64, 128, 192),
+        kernel: int = 3,
+        resample: bool = True,
+    ) -> None:
+        super().__init__()
+        symbols, length, fewest = text_geometry(sample_shape, widths, kernel, resample, self)
+        self.sample_shape, self.num_classes = (symbols, length), num_classes
+        self.spell = nn.Conv1d(symbols, widths[0], 1)
+        self.blocks = blocks(widths, kernel, HALVE if resample else LEAVE)
+        self.head = Projection(widths[-1] * fewest, num_classes)
+        settle(self)
+
+    def forward(self, samples: Tensor, labels: Tensor | None = None) -> Tensor:
+        check_input(samples, self.sample_shape, self)
+        labels = check_labels(labels, self.num_classes, len(samples), self)
+        return self.head(self.blocks(self.spell(samples)).relu().flatten(1), labels)
+
+
+def gumbel(normal: Tensor) -> Tensor:
+    """Standard Gumbel numbers from standard normal ones, through the uniform ones between."""
+    return -torch.log(-torch.special.log_ndtr(normal.float()))
+
+
+def straight_through(logits: Tensor, temperature: float) -> Tensor:
+    """One-hot at the largest of the logits [B, A, T], with the gradient of softmax(logits / temperature)."""
+    soft = (logits / temperature).softmax(1)
+    hard = F.one_hot(logits.argmax(1), logits.shape[1]).transpose(1, 2).to(soft)
+    return hard + (soft - soft.detach())
+
+
+def blocks(widths: Sequence[int], kernel: int, between: Callable[[int, int], nn.Module]) -> nn.Sequential:
+    """A residual block a width, and `between` two of them what leads from one width to the next."""
+    layers: list[nn.Module] = [ResidualBlock(widths[0], kernel)]
+    for before, after in pairwise(widths):
+        layers += [between(before, after), ResidualBlock(after, kernel)]
+    return nn.Sequential(*layers)
+
+
+def settle(network: nn.Module) -> None:
+    """He's initialisation, by which the signal keeps its size, adapted to what is no layer behind a ReLU.
+
+    Branches are made smaller, so that they at most double the signal together, and layers between two blocks
+    have no ReLU before them. A generator begins near the uniform distribution: a softmax that is driven into
+    saturation in the first turns passes no more gradient.
+    """
+    initialise(network, "he")
+    layers = dict(network.named_modules())
+    count = sum(isinstance(layer, ResidualBlock) for layer in layers.values())
+    with torch.no_grad():
+        for name, layer in layers.items():
+            if isinstance(layer, ResidualBlock):
+                layer.second.weight.mul_(count**-0.5)
+            elif isinstance(layer, (nn.Conv1d, nn.ConvTranspose1d)) and name.count(".") == 1:
+                layer.weight.mul_(2**-0.5)
+            elif isinstance(layer, nn.Conv1d) and name == "head":
+                layer.weight.mul_(0.1)
+
+
+def text_geometry(
+    sample_shape: Sequence[int], widths: Sequence[int], kernel: int, resample: bool, owner: nn.Module
+) -> tuple[int, int, int]:
+    """(alphabet_size, length, fewest positions between the blocks); ValueError if an option does not fit."""
+    check_widths(widths, owner)
+    if len(sample_shape) != 2 or kernel % 2 == 0 or not widths:
+        raise ValueError(
+            f"{type(owner).__name__} needs samples [alphabet_size, length], an odd kernel and a width, not "
+            f"{list(sample_shape)}, {kernel} and {list(widths)}: choose text as data, or such options."
+        )
+    parts = 2 ** (len(widths) - 1) if resample else 1
+    if sample_shape[1] % parts:
+        raise ValueError(
+            f"{type(owner).__name__} halves {sample_shape[1]} characters {len(widths) - 1} times: give a "
+            f"length that {parts} divides, fewer widths, or resample false."
+        )
+    return sample_shape[0], sample_shape[1], sample_shape[1] // parts

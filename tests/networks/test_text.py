@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import copy
+import math
+
+import pytest
+import torch
+
+from litgan.networks import TextDiscriminator, TextGenerator
+from litgan.networks.text import gumbel, straight_through
+from litgan.schedules import Linear
+
+SHAPE = (12, 16)
+SMALL = {"latent_dim": 8, "widths": (16, 12, 8)}
+
+
+def labels(count, classes):
+    return torch.arange(count) % classes if classes else None
+
+
+@pytest.mark.parametrize("resample", [True, False])
+@pytest.mark.parametrize("output", ["softmax", "gumbel"])
+@pytest.mark.parametrize("classes", [0, 4])
+def test_shapes_and_every_parameter_learns(classes, output, resample):
+    torch.manual_seed(0)
+    generator = TextGenerator(SHAPE, classes, **SMALL, output=output, resample=resample)
+    discriminator = TextDiscriminator(SHAPE, classes, widths=(8, 12, 16), resample=resample)
+    fake = generator(torch.randn(9, generator.latent_dim), labels(9, classes))
+    assert generator.latent_dim == (8 if output == "softmax" else 8 + 12 * 16)
+    assert fake.shape == (9, *SHAPE) and fake.min() >= 0
+    torch.testing.assert_close(fake.sum(1), torch.ones(9, 16))
+    logits = discriminator(fake, labels(9, classes))
+    assert logits.shape == (9, 1)
+    logits.square().sum().backward()
+    for network in (generator, discriminator):
+        assert [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()] == []
+        assert network.mixes_samples is False
+
+
+def test_one_hot_samples_follow_the_softmax():
+    """The Gumbel-max trick: the largest of logits with Gumbel noise is drawn from their softmax."""
+    torch.manual_seed(0)
+    logits = torch.tensor([0.0, 1.0, -1.0, 2.0]).view(1, 4, 1).expand(50_000, 4, 1)
+    drawn = straight_through(logits + gumbel(torch.randn(50_000, 4, 1)), 0.7)
+    assert set(drawn.unique().tolist()) == {0.0, 1.0} and (drawn.sum(1) == 1).all()
+    assert (drawn.mean(0) - logits[0].softmax(0)).abs().max() < 4 * 0.5 / math.sqrt(50_000)
+
+
+def test_gumbel_noise_has_its_moments_and_no_infinity():
+    noise = gumbel(torch.randn(200_000, generator=torch.Generator().manual_seed(0)))
+    assert noise.mean().item() == pytest.approx(0.57722, abs=0.02)  # Euler's constant
+    assert noise.var().item() == pytest.approx(math.pi**2 / 6, abs=0.04)
+    assert gumbel(torch.tensor([-8.0, 8.0])).isfinite().all()
+
+
+def test_the_gradient_passes_straight_through_to_the_softmax():
+    logits = torch.randn(3, 5, 7, dtype=torch.float64, requires_grad=True)
+    weights = torch.randn(3, 5, 7, dtype=torch.float64)
+    for temperature in (0.5, 2.0):
+        (hard,) = torch.autograd.grad((straight_through(logits, temperature) * weights).sum(), logits)
+        (soft,) = torch.autograd.grad(((logits / temperature).softmax(1) * weights).sum(), logits)
+        torch.testing.assert_close(hard, soft)
+
+
+def test_the_temperature_follows_the_clock_and_moves_gradients_only():
+    generator = TextGenerator(SHAPE, **SMALL, output="gumbel", temperature=Linear(2.0, 0.5, images=1000))
+    latents = torch.randn(4, generator.latent_dim)
+    assert generator.temperature == 2.0
+    first, sizes = generator(latents), []
+    for images_seen in (0, 500, 1000):
+        generator.follow(images_seen)
+        fake = generator(latents)
+        assert torch.equal(fake.round(), first.round())
+        (gradient,) = torch.autograd.grad(fake[:, 0].sum(), generator.head.bias)
+        sizes.append(gradient)
+    assert generator.temperature == 0.5
+    assert not torch.allclose(sizes[0], sizes[1]) and not torch.allclose(sizes[1], sizes[2])
+
+
+def test_equal_latents_give_equal_samples_whatever_stands_beside_them():
+    for output in ("softmax", "gumbel"):
+        generator = TextGenerator(SHAPE, **SMALL, output=output)
+        latents = torch.randn(6, generator.latent_dim)
+        torch.testing.assert_close(generator(latents)[2:4], generator(latents[2:4]))
+
+
+def test_the_order_of_characters_matters_to_the_critic():
+    torch.manual_seed(0)
+    for resample in (True, False):
+        discriminator = TextDiscriminator(SHAPE, widths=(8, 8), resample=resample)
+        samples = torch.randn(4, *SHAPE).softmax(1)
+        swapped = samples.unflatten(2, (8, 2)).flip(3).flatten(2)
+        assert not torch.allclose(discriminator(samples), discriminator(swapped))
+
+
+def test_the_signal_keeps_its_size_at_any_depth():
+    torch.manual_seed(0)
+    for depth in (1, 5):
+        generator = TextGenerator(SHAPE, latent_dim=64, widths=(64,) * depth, resample=False)
+        maps = generator.spread(torch.randn(256, 64)).unflatten(1, (64, 16))
+        size = generator.blocks(maps).square().mean() / maps.square().mean()
+        assert 0.3 < size < 4
+
+
+@pytest.mark.parametrize("kind", [TextGenerator, TextDiscriminator])
+def test_the_state_dict_goes_round_and_labels_matter(kind):
+    first, second = kind(SHAPE, 3, widths=(8, 8)), kind(SHAPE, 3, widths=(8, 8))
+    given = torch.randn(4, 128) if kind is TextGenerator else torch.randn(4, *SHAPE).softmax(1)
+    assert not torch.allclose(first(given, labels(4, 3)), second(given, labels(4, 3)))
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    assert torch.equal(first(given, labels(4, 3)), second(given, labels(4, 3)))
+    assert not torch.allclose(first(given, labels(4, 3)), first(given, labels(4, 3).flip(0)))
+
+
+@pytest.mark.parametrize(
+    ("build", "sentence"),
+    [
+        (lambda: TextGenerator((1, 28, 28)), r"needs samples \[alphabet_size, length\]"),
+        (lambda: TextDiscriminator(SHAPE, kernel=4), "an odd kernel"),
+        (lambda: TextGenerator(SHAPE, widths=()), "and a width"),
+        (lambda: TextGenerator(SHAPE, widths=(8, 0)), r"widths \[8, 0\]"),
+        (lambda: TextGenerator(SHAPE, output="argmax"), "no output 'argmax': choose softmax or gumbel"),
+        (lambda: TextDiscriminator((12, 18), widths=(8,) * 3), "halves 18 characters 2 times: .* 4 divides"),
+        (lambda: TextGenerator(SHAPE)(torch.randn(2, 5)), "built for inputs"),
+        (lambda: TextDiscriminator(SHAPE)(torch.randn(2, 12, 15)), "built for inputs"),
+        (lambda: TextGenerator(SHAPE, 3)(torch.randn(2, 128)), "pass labels"),
+    ],
+)
+def test_what_does_not_fit_is_named_in_one_sentence(build, sentence):
+    with pytest.raises(ValueError, match=sentence) as refused:
+        build()
+    assert "\n" not in str(refused.value)
