@@ -18,6 +18,8 @@ USAGE = """litgan: adversarial training with PyTorch Lightning
   litgan sample    CKPT --count 64 --out DIR      draw from a checkpoint
   litgan evaluate  CKPT --count 10000             distances to the data, as JSON
   litgan interpolate CKPT --out loop.gif          a walk through the latents
+  litgan lab       [--short] --out DIR            experiments on the feedback itself
+  litgan report    RUN_DIR                        a run as one web page: curves, grids over time, verdicts
 
 `litgan VERB --help` tells all options of a verb."""
 
@@ -152,4 +154,6 @@ VERBS: dict[str, Callable[[list[str]], None]] = {
     "sample": command("sample"),
     "evaluate": command("evaluate"),
     "interpolate": command("interpolate"),
+    "lab": command("lab"),
+    "report": command("report"),
 }

@@ -169,6 +169,18 @@ def report(run_dir: str, out: str | None = None) -> None:
     print(write_report(run_dir, out))
 
 
+def lab(short: bool = False, out: str = "lab") -> None:
+    """Plays controlled experiments on the feedback between the adversaries: a table, a figure, verdicts.
+
+    Args:
+        short: only the smallest game, in about a minute instead of a quarter of an hour.
+        out: folder to write to.
+    """
+    from litgan.lab import run
+
+    run(Path(out), short=short)
+
+
 def half_lives(gan: GAN, ema: str | None) -> list[int | None]:
     """The averages that `--ema` names: None for the run's own.
 

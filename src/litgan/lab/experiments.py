@@ -1,0 +1,182 @@
+"""The experiments of the laboratory: each plays games and gives rows of numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, Trainer
+
+from litgan.dynamics import Update, dirac_gan, rotation_share
+from litgan.gan import GAN
+from litgan.lab.games import RING, Arena
+from litgan.lab.treatments import Cut, Delayed, Intact, LastBlocks, Noised, Shuffled, Sign, Treatment
+from litgan.losses import (
+    AdversarialLoss,
+    Hinge,
+    LeastSquares,
+    Minimax,
+    NonSaturating,
+    Relativistic,
+    Wasserstein,
+)
+from litgan.noise import Noise
+from litgan.penalties import DRAGAN, R1, R2, WGANGP, LeCam, Penalty
+
+Row = dict[str, Any]
+Say = Callable[[str], None]
+
+LEVELS = (1.0, 4.0, 16.0)  # of noise, times the feedback
+DELAYS = (1, 4, 16, 64)  # iterations
+LOSSES: tuple[AdversarialLoss, ...] = (
+    NonSaturating(), Minimax(), Hinge(), LeastSquares(), Wasserstein(), Relativistic()
+)  # fmt: skip
+RATE = 0.2  # of the Dirac-GAN's updates
+UPDATES: tuple[Update, ...] = ("simultaneous", "alternating")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is played.
+
+    Args:
+        arenas: with the seeds of each.
+        levels: of noise.
+        delays: in iterations.
+        iterations: of a run on the first arena; None for its own.
+    """
+
+    arenas: tuple[tuple[Arena, int], ...]
+    levels: tuple[float, ...] = LEVELS
+    delays: tuple[int, ...] = DELAYS
+    iterations: int | None = None
+
+
+def treatments(plan: Plan, whole: bool) -> list[tuple[str, float, Callable[[], Treatment]]]:
+    """(name, dose, maker) of each treatment; doses only where `whole`."""
+    chosen: list[tuple[str, float, Callable[[], Treatment]]] = [
+        ("intact", 0.0, Intact), ("cut", 0.0, Cut), ("sign", 0.0, Sign), ("shuffled", 0.0, Shuffled),
+    ]  # fmt: skip
+    if whole:
+        chosen += [("noise", level, lambda level=level: Noised(level)) for level in plan.levels]  # type: ignore[misc]
+        chosen += [("delay", float(late), lambda late=late: Delayed(late)) for late in plan.delays]  # type: ignore[misc]
+        chosen += [("last blocks", 1.0, lambda: LastBlocks(1))]
+    return chosen
+
+
+def feedback(plan: Plan, say: Say) -> list[Row]:
+    """What becomes of the generator when its feedback is changed on the way."""
+    rows: list[Row] = []
+    for place, (arena, seeds) in enumerate(plan.arenas):
+        for name, dose, make in treatments(plan, whole=place == 0):
+            for seed in range(seeds):
+                result = arena.play(make(), seed=seed, iterations=plan.iterations)
+                rows.append(
+                    {"arena": arena.name, "treatment": name, "dose": dose, "seed": seed,
+                     "start": result.start, "end": result.end}
+                )  # fmt: skip
+            ends = [row["end"] for row in rows[-seeds:]]
+            what = f"{name} {dose:g}" if dose else name
+            say(f"{arena.name}, feedback {what}: distance {rows[-1]['start']:.3g} -> {sum(ends) / seeds:.3g}")
+    return rows
+
+
+def starvation(arena: Arena = RING, turns: Sequence[int] = (0, 25, 50, 100, 200, 400, 800)) -> list[Row]:
+    """What each loss would send back through one and the same discriminator, while that grows confident.
+
+    The discriminator learns against a generator that stands still; after so many turns the feedback of all
+    losses is taken on the same batch: mean over the fakes of the norm of their own loss's gradient. What a
+    loss lets pass is that over the slope of the discriminator, which is the feedback of Wasserstein's loss.
+    """
+    rows: list[Row] = []
+
+    def look(gan: GAN, done: int) -> None:
+        noise = Noise(0, 0, 0, 256, "lab", gan.device)
+        real = next(iter(gan.trainer.datamodule.real_batches(256, batch_size=256)))[0]
+        with torch.enable_grad():
+            fake = gan.generator(gan.latents(noise)).detach().requires_grad_()
+            logits, real_logits = gan.discriminator(fake), gan.discriminator(real).detach()
+            (slope,) = torch.autograd.grad(logits.sum(), fake, retain_graph=True)
+            slopes = slope.flatten(1).norm(dim=1).mean().item()
+            for loss in LOSSES:
+                value = loss.generator(real=real_logits if loss.pairs else None, fake=logits)
+                (gradient,) = torch.autograd.grad(value.sum(), fake, retain_graph=True)
+                size = gradient.flatten(1).norm(dim=1).mean().item()
+                rows.append(
+                    {"loss": type(loss).__name__, "turns": done, "feedback": size, "passed": size / slopes,
+                     "confidence": (real_logits.mean() - logits.mean()).item()}
+                )  # fmt: skip
+
+    class Looks(Callback):
+        def on_train_start(self, trainer: Trainer, gan: GAN) -> None:
+            look(gan, 0)
+
+        def on_train_batch_end(self, trainer: Trainer, gan: GAN, *_: object) -> None:
+            if gan.turns in turns:
+                look(gan, gan.turns)
+
+    arena.play(Cut(), iterations=max(turns), watch=[Looks()], penalties=[])
+    return rows
+
+
+class Updates(Callback):
+    """Keeps the generator's last updates, as vectors."""
+
+    def __init__(self, last: int) -> None:
+        self.last = last
+        self.points: list[torch.Tensor] = []
+
+    def on_train_batch_end(self, trainer: Trainer, gan: GAN, *_: object) -> None:
+        if trainer.max_steps - trainer.global_step <= self.last:
+            weights = [weight.detach().flatten() for weight in gan.generator.parameters()]
+            self.points.append(torch.cat(weights).clone())
+
+
+PENALISED: dict[str, tuple[AdversarialLoss, list[Penalty]]] = {
+    "none": (NonSaturating(), []),
+    "R1": (NonSaturating(), [R1(0.01, every=2)]),
+    "R1 + R2": (NonSaturating(), [R1(0.01, every=2), R2(0.01, every=2)]),
+    "WGAN-GP": (Wasserstein(), [WGANGP(0.1)]),
+    "DRAGAN": (NonSaturating(), [DRAGAN(0.1)]),
+    "LeCam": (NonSaturating(), [LeCam(0.1)]),
+}
+
+
+def penalties(plan: Plan, say: Say) -> list[Row]:
+    """The first arena with and without each penalty: distance, and how much the generator's steps turn."""
+    rows: list[Row] = []
+    arena, seeds = plan.arenas[0]
+    for name, (loss, chosen) in PENALISED.items():
+        for seed in range(seeds):
+            updates = Updates(100)
+            options: dict[str, Any] = {"loss": loss, "penalties": chosen, "watch": [updates]}
+            result = arena.play(seed=seed, iterations=plan.iterations, **options)
+            share = rotation_share(torch.stack(updates.points).diff(dim=0)).mean().item()
+            rows.append({"penalty": name, "seed": seed, "end": result.end, "rotation": share})
+        say(f"{arena.name}, penalty {name}: distance {sum(row['end'] for row in rows[-seeds:]) / seeds:.3g}")
+    return rows
+
+
+def dirac(gammas: Sequence[float] = (0.0, 0.02, 0.3, 1.0)) -> list[Row]:
+    """The smallest game: eigenvalues, and how wide its last turns are against its first ones.
+
+    500 updates of each kind from (1, 0): the largest distance from the equilibrium in the last hundred, over
+    that in the first.
+    """
+    rows: list[Row] = []
+    origin, start = torch.zeros(2, dtype=torch.float64), torch.tensor([1.0, 0.0], dtype=torch.float64)
+    for gamma in gammas:
+        game = dirac_gan(Minimax(), gamma)
+        for kind in UPDATES:
+            values = game.eigenvalues(origin)
+            path = game.trajectory(start, RATE, 500, kind)
+            rows.append(
+                {"gamma": gamma, "update": kind, "real": values.real.max().item(),
+                 "imaginary": values.imag.abs().max().item(),
+                 "multiplier": game.multipliers(origin, RATE, kind).abs().max().item(),
+                 "left": (path[-100:].norm(dim=1).max() / path[:100].norm(dim=1).max()).item(),
+                 "path": path.tolist()}
+            )  # fmt: skip
+    return rows

@@ -1,0 +1,142 @@
+"""The games of the laboratory, small enough to be played many times, and how far each is from its data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, Trainer
+from torch import Tensor
+
+from litgan.data import Digits, FashionMNIST, GANDataModule, Ring
+from litgan.lab.treatments import Intact, TreatedGAN, Treatment
+from litgan.losses import AdversarialLoss, NonSaturating
+from litgan.metrics import evaluate
+from litgan.networks import DCGANDiscriminator, DCGANGenerator, MLPDiscriminator, MLPGenerator
+from litgan.penalties import R1, Penalty
+from litgan.profilers import NoProfiler
+
+
+@dataclass(frozen=True)
+class Arena:
+    """A data set with networks, rates and a distance to judge the result by.
+
+    Args:
+        name: of the data set.
+        data: makes the data module from a seed.
+        networks: factories of the generator and the discriminator.
+        rate: learning rate of both.
+        penalty: weight of R1, gamma / 2, in the intact game.
+        iterations: of a run.
+        distance: of a GAN from the data, >= 0; 0 is perfect.
+    """
+
+    name: str
+    data: Callable[[int], GANDataModule]
+    networks: tuple[Any, Any]
+    rate: float
+    penalty: float
+    iterations: int
+    distance: Callable[[TreatedGAN, GANDataModule], float]
+    betas: tuple[float, float] = (0.0, 0.99)
+
+    def play(
+        self,
+        treatment: Treatment | None = None,
+        *,
+        seed: int = 0,
+        iterations: int | None = None,
+        loss: AdversarialLoss | None = None,
+        penalties: Sequence[Penalty] | None = None,
+        watch: Sequence[Callback] = (),
+    ) -> Result:
+        """One run from the start; what is None is as in the intact game."""
+        adam = partial(torch.optim.Adam, lr=self.rate, betas=self.betas)
+        data = self.data(seed)
+        gan = TreatedGAN(
+            *self.networks, loss or NonSaturating(), adam, adam, treatment=treatment or Intact(),
+            penalties=[R1(self.penalty, every=2)] if penalties is None else penalties,
+            sample_shape=data.sample_shape, seed=seed, ema_half_life=5000,
+        )  # fmt: skip
+        data.load("train")
+        start = self.distance(gan, data)
+        steps = self.iterations if iterations is None else iterations
+        trainer = Trainer(
+            max_steps=steps, max_epochs=-1, accelerator="cpu", devices=1, logger=False, barebones=False,
+            enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+            callbacks=list(watch), log_every_n_steps=steps + 1, profiler=NoProfiler(), num_sanity_val_steps=0,
+        )  # fmt: skip
+        trainer.fit(gan, datamodule=data)
+        return Result(start, self.distance(gan, data), gan)
+
+
+@dataclass(frozen=True)
+class Result:
+    """Distances before and after a run."""
+
+    start: float
+    end: float
+    gan: TreatedGAN = field(repr=False, compare=False)
+
+
+def energy_distance(*, real: Tensor, fake: Tensor) -> Tensor:
+    """2 E|x - y| - E|x - x'| - E|y - y'|, Székely & Rizzo 2013; zero for equal distributions only."""
+    across = torch.cdist(real, fake).mean()
+    within = [torch.cdist(side, side).sum() / (len(side) * (len(side) - 1)) for side in (real, fake)]
+    return (2 * across - within[0] - within[1]).clamp_min(0)
+
+
+def between_points(gan: TreatedGAN, data: GANDataModule) -> float:
+    """Energy distance of 2,000 points."""
+    real = torch.cat([batch for batch, _ in data.real_batches(min(2000, data.size()))])
+    return energy_distance(real=real, fake=gan.sample(len(real), raw=True)).item()
+
+
+def between_features(gan: TreatedGAN, data: GANDataModule, eyes: str) -> float:
+    """Fréchet distance of 1,500 samples in the features of an embedded classifier."""
+    report = evaluate(
+        lambda first, count: gan.sample(count, first=first), data, eyes, count=1500, neighbours_count=6
+    )
+    return report.values[f"metric/fd_{eyes}"]
+
+
+RING = Arena(
+    "ring",
+    lambda seed: Ring(samples=4096, batch_size=128, seed=seed),
+    (
+        partial(MLPGenerator, latent_dim=4, widths=(64, 64), activation="relu"),
+        partial(MLPDiscriminator, widths=(64, 64), activation="relu"),
+    ),
+    rate=2e-3,
+    penalty=0.01,
+    iterations=1500,
+    distance=between_points,
+    betas=(0.5, 0.99),
+)
+DIGITS = Arena(
+    "digits",
+    lambda seed: Digits(batch_size=64, seed=seed),
+    (
+        partial(DCGANGenerator, latent_dim=32, widths=[64, 32], norm="none", initialisation="he"),
+        partial(DCGANDiscriminator, widths=[32, 64], initialisation="he"),
+    ),
+    rate=2e-3,
+    penalty=0.5,
+    iterations=500,
+    distance=partial(between_features, eyes="digits"),
+)
+FASHION = Arena(
+    "fashion_mnist",
+    lambda seed: FashionMNIST(batch_size=64, seed=seed),
+    (
+        partial(DCGANGenerator, latent_dim=64, widths=[64, 32, 16], norm="none", initialisation="he"),
+        partial(DCGANDiscriminator, widths=[16, 32, 64], initialisation="he"),
+    ),
+    rate=1e-3,
+    penalty=0.5,
+    iterations=500,
+    distance=partial(between_features, eyes="fashion"),
+)

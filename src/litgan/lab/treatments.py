@@ -1,0 +1,131 @@
+"""Treatments of the feedback: what becomes of it on its way from the discriminator into the generator.
+
+A treatment leaves samples as they are and changes only the gradient that passes back through them.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from litgan.gan import GAN
+from litgan.noise import Noise
+
+
+class Treatment(ABC):
+    """A change of the feedback [B, *sample_shape], one row for each fake."""
+
+    @abstractmethod
+    def __call__(self, feedback: Tensor, noise: Noise) -> Tensor:
+        """The feedback that the generator gets; `noise` is that of its turn."""
+
+
+class Intact(Treatment):
+    """As it comes."""
+
+    def __call__(self, feedback: Tensor, noise: Noise) -> Tensor:
+        return feedback
+
+
+class Cut(Treatment):
+    """Nothing comes."""
+
+    def __call__(self, feedback: Tensor, noise: Noise) -> Tensor:
+        return torch.zeros_like(feedback)
+
+
+class Sign(Treatment):
+    """Of every value only whether it should rise or fall; each sample keeps the mean size of its own."""
+
+    def __call__(self, feedback: Tensor, noise: Noise) -> Tensor:
+        size = feedback.flatten(1).abs().mean(1).view(-1, *[1] * (feedback.ndim - 1))
+        return feedback.sign() * size
+
+
+class Shuffled(Treatment):
+    """Each sample gets the feedback of another."""
+
+    def __call__(self, feedback: Tensor, noise: Noise) -> Tensor:
+        return feedback.roll(1, 0)
+
+
+@dataclass
+class Noised(Treatment):
+    """With Gaussian noise, `level` times as large as the feedback of each sample."""
+
+    level: float
+
+    def __call__(self, feedback: Tensor, noise: Noise) -> Tensor:
+        size = feedback.flatten(1).square().mean(1).sqrt().view(-1, *[1] * (feedback.ndim - 1))
+        return feedback + self.level * size * noise.stream("treatment").normal(*feedback.shape[1:]).to(
+            feedback
+        )
+
+
+@dataclass
+class Delayed(Treatment):
+    """From the discriminator as it was so many iterations ago, on the fakes of today."""
+
+    iterations: int
+    past: deque[dict[str, Tensor]] = field(default_factory=deque, repr=False)
+
+    def __call__(self, feedback: Tensor, noise: Noise) -> Tensor:
+        return feedback
+
+
+@dataclass
+class LastBlocks(Treatment):
+    """Through the last blocks of the generator only: what lies before them does not learn."""
+
+    count: int
+
+    def __call__(self, feedback: Tensor, noise: Noise) -> Tensor:
+        return feedback
+
+
+class TreatedGAN(GAN):
+    """A GAN whose generator gets its feedback by way of a treatment; all else is the game as it is."""
+
+    def __init__(self, *arguments: Any, treatment: Treatment, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.treatment = treatment
+        if isinstance(treatment, LastBlocks):
+            for block in generator_blocks(self.generator)[: -treatment.count]:
+                block.requires_grad_(False)
+
+    def generator_objective(self, real: Tensor, labels: Tensor | None, noise: Noise) -> Any:
+        self.turn_noise = noise
+        return super().generator_objective(real, labels, noise)
+
+    def fool(
+        self, latents: Tensor, real: Tensor, labels: Tensor | None, draws: Tensor | None = None
+    ) -> Tensor:
+        fake = self.generator(latents, labels)
+        fake.register_hook(lambda feedback: self.treatment(feedback, self.turn_noise))
+        judge = self.discriminator if not isinstance(self.treatment, Delayed) else self.past_discriminator()
+        real_logits = judge(real, labels) if self.loss.pairs else None
+        return self.loss.generator(real=real_logits, fake=judge(fake, labels)).mean()
+
+    def past_discriminator(self) -> Any:
+        """The discriminator of `iterations` ago, or of the start where there was none."""
+        assert isinstance(self.treatment, Delayed)
+        state = {name: value.detach().clone() for name, value in self.discriminator.state_dict().items()}
+        self.treatment.past.append(state)
+        if len(self.treatment.past) > self.treatment.iterations + 1:
+            self.treatment.past.popleft()
+        old = self.treatment.past[0]
+        return lambda samples, labels: functional_call(self.discriminator, old, (samples, labels))
+
+
+def generator_blocks(generator: nn.Module) -> list[nn.Module]:
+    """Parts of a generator that learn, from the latents on: its layers with weights."""
+    return [
+        part for part in generator.modules()
+        if not list(part.children()) and any(True for _ in part.parameters(recurse=False))
+    ]  # fmt: skip
