@@ -19,7 +19,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from litgan import checkpoints, runs, strategies
-from litgan.callbacks import Checkpoint, Gradients, Progress, Realism, Samples, Throughput
+from litgan.callbacks import Checkpoint, Gradients, Health, Progress, Realism, Samples, Throughput
 from litgan.callbacks.interruption import STOPPED, Interrupted, Interruption
 from litgan.checkpoints import AtomicCheckpointIO
 from litgan.data import GANDataModule
@@ -29,7 +29,10 @@ from litgan.loggers import CSVLogger, wandb_logger
 from litgan.messages import explain
 from litgan.profilers import NoProfiler
 
-WATCHERS = {"realism": Realism, "samples": Samples, "gradients": Gradients, "checkpoint": Checkpoint}
+WATCHERS = {
+    "realism": Realism, "samples": Samples, "gradients": Gradients, "health": Health,
+    "checkpoint": Checkpoint,
+}  # fmt: skip
 
 
 class Recipe(LightningCLI):

@@ -1,7 +1,8 @@
-"""Callbacks: what watches a run. None of them changes it; training with and without them is bit-identical."""
+"""Callbacks: what watches a run. Training with and without them is bit-identical, unless `Health` may act."""
 
 from litgan.callbacks.checkpoint import Checkpoint
 from litgan.callbacks.gradients import Gradients
+from litgan.callbacks.health import Health
 from litgan.callbacks.interruption import Interrupted, Interruption
 from litgan.callbacks.progress import Progress
 from litgan.callbacks.realism import Realism
@@ -9,5 +10,6 @@ from litgan.callbacks.samples import Samples
 from litgan.callbacks.throughput import Throughput
 
 __all__ = [
-    "Checkpoint", "Gradients", "Interrupted", "Interruption", "Progress", "Realism", "Samples", "Throughput",
+    "Checkpoint", "Gradients", "Health", "Interrupted", "Interruption", "Progress", "Realism", "Samples",
+    "Throughput",
 ]  # fmt: skip

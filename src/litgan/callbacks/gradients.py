@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from litgan import runs, tracking
+from litgan import runs, telescope, tracking
+from litgan.adversaries import Batch
+from litgan.callbacks.heat_map import heat_map
 from litgan.gan import GAN
 from litgan.media import save_png
 from litgan.noise import Noise
@@ -20,18 +22,32 @@ from litgan.sampling import choose_labels
 
 
 class Gradients(Callback):
-    """Logs the norm of each network's gradient and of the feedback; draws the feedback beside samples.
+    """Logs the norm of each network's gradient and of the feedback; follows the feedback through the blocks.
 
     `gradient/generator`, `gradient/discriminator`: norm over all parameters, before any clipping.
     `gradient/feedback`: mean over samples of ||dL_i/dx_i||, the gradient of a sample's own generator
     loss with respect to that fake sample, so it does not depend on the batch size. It is caught on its
     way through the generator's turn at logging points: no second pass, nothing waits for the device.
 
+    At the cadence, a look through the telescope: one pass of fixed latents there and back, both networks
+    in evaluation mode, in the weights' own precision, on rank zero. Logged are
+
+    - `feedback/norm`, as `gradient/feedback`, and `feedback/cosine` to the feedback of these latents at the
+      look before: near 1 the generator is sent the same way again, below 0 back;
+    - `telescope/discriminator/<block>`, `telescope/generator/<block>`: mean over samples of the norm of
+      dL_i/dh_i at each block's output h, and at the latents (`litgan.telescope.blocks` says what is one);
+    - `update/generator`, `update/discriminator`: norm of the last step over the norm of the weights;
+    - `gradient/vanishing`: share of the generator's parameters whose last gradient is below Adam's eps;
+    - `logits/accuracy` and others, of the present batch and as many fakes: `telescope.logit_statistics`.
+
+    `samples/<images_seen>_feedback.png` shows samples beside the feedback that each gets, and
+    `samples/telescope.png` the norms of all looks so far; they go to W&B as `feedback` and `telescope`.
+
     Args:
-        every: images between two pictures of the feedback, 0 for never.
-        count: samples in the picture.
-        seed: of the fixed latents of the picture.
-        folder: where to; None for the run's own folder.
+        every: images between two looks, 0 for never.
+        count: samples in a look, and in its picture.
+        seed: of their fixed latents.
+        folder: of the pictures; None for `samples` in the run's own folder.
     """
 
     def __init__(
@@ -41,11 +57,16 @@ class Gradients(Callback):
         self.values: dict[str, Tensor] = {}
         self.norms: list[Tensor] = []  # of the feedback of each sample, one tensor a micro-batch
         self.handle: RemovableHandle | None = None
+        self.before: dict[str, list[Tensor]] = {}  # weights before the steps of an iteration with a look
+        self.history: list[tuple[int, dict[str, float]]] = []  # images_seen, norms on the way back
+        self.previous: Tensor | None = None  # the feedback of the last look
 
-    def on_train_batch_start(self, trainer: Trainer, gan: GAN, *_: object) -> None:
+    def on_train_batch_start(self, trainer: Trainer, gan: GAN, batch: Batch, batch_idx: int) -> None:
         will_be_logged = (trainer.global_step + 1) % trainer.log_every_n_steps == 0
         if will_be_logged and self.handle is None:  # an iteration may have several turns
             self.handle = gan.generator.register_forward_hook(self.listen)
+        if trainer.is_global_zero and will_pass(gan, batch, self.every):
+            self.before = {name: telescope.copies(network) for name, network in networks(gan).items()}
 
     def listen(self, generator: torch.nn.Module, inputs: object, fake: Tensor) -> None:
         """Attaches to fakes that will be differentiated, i.e. to those of the generator's turn."""
@@ -66,49 +87,108 @@ class Gradients(Callback):
             self.values["gradient/feedback"] = torch.cat(self.norms).sum() / generator_scale(trainer)
             self.norms = []
 
-    def on_train_batch_end(self, trainer: Trainer, gan: GAN, *_: object) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, gan: GAN, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
         if self.handle is not None and gan.iteration_ends:
             self.handle.remove()
             self.handle = None
             tracking.record(trainer, self.values)
             self.values = {}
-        if gan.passes(self.every):
-            self.draw(trainer, gan)
+        if gan.passes(self.every) and trainer.is_global_zero:
+            with tracking.aside(gan):
+                self.look(trainer, gan, batch)
 
-    @rank_zero_only
-    def draw(self, trainer: Trainer, gan: GAN) -> None:
-        """Saves and logs fixed samples of the present generator beside the feedback that they get."""
-        with tracking.aside(gan):
-            samples, feedback = self.feedback(gan)
-            media = trainer.datamodule.decode(samples)
-            picture = media.criticised(feedback, columns=8)
-            folder = Path(self.folder) if self.folder else Path(trainer.default_root_dir) / "samples"
-            with runs.dispensable("The picture of the feedback"):
-                save_png(picture, folder / f"{gan.images_seen:09d}_feedback.png")
-                tracking.publish_picture(trainer, "feedback", picture)
+    def look(self, trainer: Trainer, gan: GAN, batch: Batch) -> None:
+        """Measures, logs and draws the present state; rank zero's."""
+        seen = self.through(gan)
+        way = seen.way_back()
+        values = {key: value for key, value in way.items() if key != "samples"}
+        values = {f"telescope/{key}": value for key, value in values.items()}
+        values |= {"feedback/norm": way["samples"], **self.moved(gan), **self.told_apart(gan, batch)}
+        if self.previous is not None and self.previous.shape == seen.feedback.shape:
+            last = self.previous.to(gan.device)
+            values["feedback/cosine"] = telescope.mean_cosine(seen.feedback, last)
+        self.previous = seen.feedback
+        numbers = dict(zip(values, torch.stack(list(values.values())).tolist(), strict=True))
+        tracking.publish(trainer, numbers)
+        norms = {key: numbers.get(f"telescope/{key}", numbers["feedback/norm"]) for key in way}
+        self.history.append((gan.images_seen, norms))
+        self.draw(trainer, gan, seen)
+
+    def through(self, gan: GAN) -> telescope.Look:
+        """The look itself."""
+        latents, labels = self.fixed(gan, self.count)
+        return telescope.look(gan.generator, gan.discriminator, gan.loss, latents, labels)
+
+    def fixed(self, gan: GAN, count: int) -> tuple[Tensor, Tensor | None]:
+        """The latents of so many samples, the same at every look, and their labels."""
+        latents = gan.latents(Noise(self.seed, 0, 0, count, "sample", gan.device))
+        labels = choose_labels(None, 0, count, gan.num_classes)
+        return latents, None if labels is None else labels.to(gan.device)
+
+    def moved(self, gan: GAN) -> dict[str, Tensor]:
+        """What the last step of each network made of its gradient."""
+        ratios = {
+            f"update/{name}": telescope.step_ratio(before, networks(gan)[name])
+            for name, before in self.before.items()
+        }
+        self.before = {}
+        return {
+            **ratios,
+            "gradient/vanishing": telescope.gradient_use(gan.generator_optimizer.optimizer)[0],
+        }
+
+    @torch.no_grad()
+    def told_apart(self, gan: GAN, batch: Batch) -> dict[str, Tensor]:
+        """How surely the discriminator tells this batch from as many fakes of the same classes."""
+        real, labels = batch
+        latents, _ = self.fixed(gan, len(real))
+        with telescope.evaluating(gan.generator, gan.discriminator):
+            fake_logits = gan.discriminator(gan.generator(latents, labels), labels)
+            told = telescope.logit_statistics(real=gan.discriminator(real, labels), fake=fake_logits)
+        return {f"logits/{key}": value for key, value in told.items()}
 
     def feedback(self, gan: GAN) -> tuple[Tensor, Tensor]:
         """Samples [count, *sample_shape] and dL_i/dx_i of each, both networks in evaluation mode."""
-        noise = Noise(self.seed, 0, 0, self.count, "sample", gan.device)
-        labels = choose_labels(None, 0, self.count, gan.num_classes)
-        labels = None if labels is None else labels.to(gan.device)
-        networks = (gan.generator, gan.discriminator)
-        modes = [network.training for network in networks]
-        try:
-            for network in networks:
-                network.eval()
-            with torch.no_grad():
-                fake = gan.generator(gan.latents(noise), labels)
-            with torch.enable_grad():
-                fake = fake.detach().requires_grad_()
-                logits = gan.discriminator(fake, labels)
-                losses = gan.loss.generator(
-                    real=logits.detach().flip(0) if gan.loss.pairs else None, fake=logits
-                )
-                return fake.detach(), torch.autograd.grad(losses.sum(), fake)[0]
-        finally:
-            for network, mode in zip(networks, modes, strict=True):
-                network.train(mode)
+        seen = self.through(gan)
+        return seen.samples, seen.feedback
+
+    def draw(self, trainer: Trainer, gan: GAN, seen: telescope.Look) -> None:
+        """Saves and sends the samples beside their feedback, and the heat map of all looks."""
+        folder = Path(self.folder) if self.folder else Path(trainer.default_root_dir) / "samples"
+        criticised = trainer.datamodule.decode(seen.samples).criticised(seen.feedback, columns=8)
+        names = {"feedback": f"{gan.images_seen:09d}_feedback.png", "telescope": "telescope.png"}
+        pictures = {"feedback": criticised, "telescope": heat_map(self.history)}
+        for name, picture in pictures.items():
+            with runs.dispensable(f"The picture of the {name}"):
+                save_png(picture, folder / names[name])
+                tracking.publish_picture(trainer, name, picture)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"history": self.history, "previous": self.previous}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.history = [(images_seen, dict(norms)) for images_seen, norms in state_dict["history"]]
+        self.previous = state_dict["previous"]
+
+
+def networks(gan: GAN) -> dict[str, torch.nn.Module]:
+    """The two adversaries by name."""
+    return {"generator": gan.generator, "discriminator": gan.discriminator}
+
+
+def will_pass(gan: GAN, batch: Batch, every: int, ahead: int = 0) -> bool:
+    """Whether the iteration that this batch ends will pass a multiple of `every` images (`GAN.passes`).
+
+    `ahead` asks for the iteration so many after it; false for a batch that does not end its iteration.
+    """
+    if not every or (gan.turns + 1) % gan.discriminator_turns:
+        return False
+    shown = len(batch[0]) * gan.trainer.world_size
+    iteration = shown * gan.discriminator_turns
+    end = gan.images_seen + shown + ahead * iteration
+    return end // every > (end - iteration) // every
 
 
 def generator_scale(trainer: Trainer) -> float:

@@ -1,0 +1,252 @@
+"""The way back: what becomes of the feedback on its way through both networks, block by block.
+
+Pure functions of two networks, latents and a loss. Nothing here changes a network: gradients are asked for
+and returned, not left in the parameters, and running statistics stand still in evaluation mode.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from litgan.losses import AdversarialLoss
+from litgan.noise import seed_device
+
+LISTS = (nn.ModuleList, nn.Sequential)
+QUANTILES = (0.1, 0.5, 0.9)  # of the margins that are told
+ADAMS_EPS = 1e-8  # the default of torch's Adam and of the paper's algorithm 1
+
+
+def blocks(network: nn.Module) -> dict[str, nn.Module]:
+    """The parts of a network that the telescope tells apart, by their dotted names.
+
+    The network is opened, and so is whatever keeps its layers in lists (`ModuleList`, `Sequential`), with
+    these lists; an entry of a list stays whole. What has nothing to learn (activations, filters, a frozen
+    backbone) is left out.
+    """
+    return dict(_parts(network, "", opened=isinstance(network, LISTS)))
+
+
+def _parts(module: nn.Module, prefix: str, opened: bool) -> Iterator[tuple[str, nn.Module]]:
+    for name, part in module.named_children():
+        if not any(weight.requires_grad for weight in part.parameters()):
+            continue
+        listed = isinstance(part, LISTS)
+        if not opened and (listed or any(isinstance(child, LISTS) for child in part.children())):
+            yield from _parts(part, f"{prefix}{name}.", listed)
+        else:
+            yield prefix + name, part
+
+
+@dataclass
+class Look:
+    """One pass there and back: samples, their logits, and the gradients L_i' of each sample's own loss."""
+
+    samples: Tensor  # [B, *sample_shape]
+    logits: Tensor  # [B, K]
+    feedback: Tensor  # dL_i/dx_i, [B, *sample_shape]
+    discriminator: dict[str, Tensor] = field(default_factory=dict)  # block, in the order of the pass:
+    generator: dict[str, Tensor] = field(default_factory=dict)  # mean over samples of ||dL_i/dh_i||
+
+    def way_back(self) -> dict[str, Tensor]:
+        """The norms in the order in which the feedback passes: from the discriminator's head to latents."""
+        judged = {f"discriminator/{name}": norm for name, norm in reversed(self.discriminator.items())}
+        made = {f"generator/{name}": norm for name, norm in reversed(self.generator.items())}
+        return {**judged, "samples": mean_norm(self.feedback), **made}
+
+
+def look(
+    generator: nn.Module,
+    discriminator: nn.Module,
+    loss: AdversarialLoss,
+    latents: Tensor,
+    labels: Tensor | None = None,
+    *,
+    real_logits: Tensor | None = None,
+) -> Look:
+    """Sends latents through both networks, in evaluation mode, and the generator's loss back.
+
+    Args:
+        generator: latents to samples.
+        discriminator: samples to logits [B, K].
+        loss: of which the generator's side is differentiated.
+        latents: [B, latent_dim]; whatever the networks draw besides depends on these alone.
+        labels: classes [B], or None.
+        real_logits: [B, K] that a loss of pairs compares with; None stands the other fakes' logits in for
+            them.
+    """
+    latents = latents.detach().requires_grad_()  # so that a frozen generator is seen through, too
+    seed_device(latents.device, "telescope")
+    with evaluating(generator, discriminator), torch.enable_grad():
+        with outputs(generator) as made:
+            samples = generator(latents, labels)
+        with outputs(discriminator) as judged:
+            logits = discriminator(samples, labels)
+        stand_in = logits.detach().flip(0) if real_logits is None else real_logits.detach()
+        total = loss.generator(real=stand_in if loss.pairs else None, fake=logits).sum()
+        points = [samples, latents, *(one for found in (judged, made) for one in found.values())]
+        gradients = torch.autograd.grad(total, points, allow_unused=True)
+    feedback = torch.zeros_like(samples) if gradients[0] is None else gradients[0]
+    norms = [torch.zeros((), device=samples.device) if g is None else mean_norm(g) for g in gradients]
+    of_discriminator = dict(zip(judged, norms[2:], strict=False))
+    of_generator = {"latents": norms[1], **dict(zip(made, norms[2 + len(judged) :], strict=True))}
+    return Look(samples.detach(), logits.detach(), feedback, of_discriminator, of_generator)
+
+
+@contextmanager
+def outputs(network: nn.Module) -> Iterator[dict[str, Tensor]]:
+    """What each block gives in the passes in here, in the order of the pass; of several calls the last.
+
+    Weights are frozen meanwhile, so that a gradient leads to what depends on the samples (or latents) alone,
+    not to the embedding of a class that is added on the way.
+    """
+    found: dict[str, Tensor] = {}
+    learning = [weight for weight in network.parameters() if weight.requires_grad]
+
+    def keep(name: str, _module: nn.Module, _inputs: Any, output: Any) -> None:
+        if isinstance(output, Tensor) and output.requires_grad:
+            found[name] = output
+
+    handles = [part.register_forward_hook(partial(keep, name)) for name, part in blocks(network).items()]
+    try:
+        for weight in learning:
+            weight.requires_grad = False
+        yield found
+    finally:
+        for weight in learning:
+            weight.requires_grad = True
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def evaluating(*networks: nn.Module) -> Iterator[None]:
+    """Evaluation mode in here, and afterwards each network's own mode, part by part."""
+    modes = [(part, part.training) for network in networks for part in network.modules()]
+    try:
+        for network in networks:
+            network.eval()
+        yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
+
+
+def mean_norm(gradients: Tensor) -> Tensor:
+    """Mean over samples [B, ...] of each one's Euclidean norm."""
+    return gradients.float().flatten(1).norm(dim=1).mean() if gradients.ndim > 1 else gradients.abs().mean()
+
+
+def mean_cosine(one: Tensor, other: Tensor) -> Tensor:
+    """Mean over samples [B, ...] of the cosine between two gradients; 0 where one is nothing."""
+    return torch.cosine_similarity(one.float().flatten(1), other.float().flatten(1), dim=1, eps=1e-30).mean()
+
+
+def copies(network: nn.Module) -> list[Tensor]:
+    """The learning weights as they are now."""
+    return [weight.detach().clone() for weight in network.parameters() if weight.requires_grad]
+
+
+def step(before: Sequence[Tensor], network: nn.Module) -> list[Tensor]:
+    """How far each learning weight has come since `copies`."""
+    now = [weight.detach() for weight in network.parameters() if weight.requires_grad]
+    return list(torch._foreach_sub(now, list(before)))
+
+
+def total_norm(tensors: Sequence[Tensor]) -> Tensor:
+    """Euclidean norm of all of them together."""
+    return torch.nn.utils.get_total_norm([tensor.detach() for tensor in tensors])
+
+
+def step_ratio(before: Sequence[Tensor], network: nn.Module) -> Tensor:
+    """||w - w_before|| / ||w_before|| over all learning weights: how much of itself a step changes."""
+    return total_norm(step(before, network)) / total_norm(before).clamp_min(1e-30)
+
+
+def steps_cosine(one: Sequence[Tensor], other: Sequence[Tensor]) -> Tensor:
+    """Cosine between two steps of one network; 0 where it stood still."""
+    product = torch.stack([(a * b).float().sum() for a, b in zip(one, other, strict=True)]).sum()
+    return product / (total_norm(one) * total_norm(other)).clamp_min(1e-30)
+
+
+def gradient_use(optimizer: Optimizer) -> tuple[Tensor, Tensor]:
+    """What an Adam-like optimizer can make of the gradients that the last turn left in its parameters.
+
+    A step of Adam is lr * m / (sqrt(v) + eps): of a gradient of size eps half of it is left, of a smaller one
+    next to nothing. Optimizers without an eps are measured by Adam's own, 1e-8.
+
+    Returns:
+        The share of parameters (elements) with |g| < eps, and the root mean square of |g| / eps.
+    """
+    small, square, count = [], [], 0
+    for group in optimizer.param_groups:
+        eps = group.get("eps", ADAMS_EPS)
+        for weight in group["params"]:
+            count += weight.numel()
+            if weight.grad is None:
+                small.append(torch.tensor(float(weight.numel()), device=weight.device))
+            else:
+                small.append((weight.grad.abs() < eps).sum().float())
+                square.append((weight.grad.float().norm() / eps).square())
+    share = torch.stack(small).sum() / max(count, 1)
+    total = torch.stack(square).sum() if square else torch.zeros_like(share)
+    return share, (total / max(count, 1)).sqrt()
+
+
+def logit_statistics(*, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
+    """How surely the discriminator tells real from fake, of logits [B, K], B > 0.
+
+    `sign_real` and `sign_fake` are mean signs (+1 and -1 where it is always right), `accuracy` the share of
+    right ones. `separation` is the share of all pairs in which the real sample has the larger logit (the area
+    under the ROC curve): unlike the signs it needs no zero, which the losses of critics leave open.
+    `margin_10` and its kin are quantiles of real minus fake, of the samples one by one.
+    """
+    real, fake = real.float().mean(1), fake.float().mean(1)
+    told = {
+        "sign_real": real.sign().mean(),
+        "sign_fake": fake.sign().mean(),
+        "accuracy": ((real > 0).float().mean() + (fake < 0).float().mean()) / 2,
+        "separation": separation(real=real, fake=fake),
+    }
+    count = min(len(real), len(fake))
+    margins = torch.quantile(real[:count] - fake[:count], torch.tensor(QUANTILES, device=real.device))
+    return told | {
+        f"margin_{100 * q:.0f}": margin for q, margin in zip(QUANTILES, margins.unbind(), strict=True)
+    }
+
+
+def separation(*, real: Tensor, fake: Tensor) -> Tensor:
+    """Share of pairs whose real logit is the larger, draws counted half; logits [B] or [B, K]."""
+    gaps = real.float().reshape(len(real), -1).mean(1)[:, None] - fake.float().reshape(len(fake), -1).mean(1)
+    return (gaps > 0).float().mean() + (gaps == 0).float().mean() / 2
+
+
+def derivative_share(side: Callable[..., Tensor], *, real: Tensor, fake: Tensor, of: Sequence[str]) -> Tensor:
+    """How much derivative a loss passes at these logits, next to what it passes where all logits are 0.
+
+    Args:
+        side: `loss.generator` or `loss.discriminator`.
+        real: logits [B, K] of real samples.
+        fake: of fakes.
+        of: "real", "fake" or both: the logits to differentiate for.
+
+    Returns:
+        The mean of |dL/dlogit| over these logits, divided by its value at 0.
+    """
+
+    def passed(**logits: Tensor) -> Tensor:
+        with torch.enable_grad():
+            leaves = {name: value.detach().float().requires_grad_() for name, value in logits.items()}
+            wanted = [leaves[name] for name in of]
+            gradients = torch.autograd.grad(side(**leaves).sum(), wanted)
+        return torch.cat([gradient.flatten() for gradient in gradients]).abs().mean()
+
+    at_zero = passed(real=torch.zeros_like(real), fake=torch.zeros_like(fake))
+    return passed(real=real, fake=fake) / at_zero.clamp_min(1e-30)
