@@ -18,6 +18,7 @@ USAGE = """litgan: adversarial training with PyTorch Lightning
   litgan sample    CKPT --count 64 --out DIR      draw from a checkpoint
   litgan evaluate  CKPT --count 10000             distances to the data, as JSON
   litgan interpolate CKPT --out loop.gif          a walk through the latents
+  litgan export    CKPT --format onnx --out PATH  the generator alone, also as safetensors
   litgan lab       [--short] --out DIR            experiments on the feedback itself
   litgan report    RUN_DIR                        a run as one web page: curves, grids over time, verdicts
 
@@ -154,6 +155,7 @@ VERBS: dict[str, Callable[[list[str]], None]] = {
     "sample": command("sample"),
     "evaluate": command("evaluate"),
     "interpolate": command("interpolate"),
+    "export": command("export"),
     "lab": command("lab"),
     "report": command("report"),
 }

@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import zip_longest
 from pathlib import Path
+from typing import Literal
 
 import torch
 import torch.distributed as dist
 
 from litgan import checkpoints, sampling
+from litgan.export import save_generator, save_onnx
 from litgan.gan import GAN
 from litgan.media import save_gif
 from litgan.metrics import Report
@@ -157,6 +159,34 @@ def interpolate(
         labels = torch.zeros_like(labels)
     samples = sampling.generate(network, torch.cat(arcs), labels).cpu()
     print(save_gif([data.decode(one[None]).picture() for one in samples], Path(out)))
+
+
+def export(
+    ckpt: str,
+    format: Literal["safetensors", "onnx"] = "safetensors",
+    out: str | None = None,
+    raw_weights: bool = False,
+    ema: int | None = None,
+) -> None:
+    """Writes the generator of a checkpoint alone: latents (and labels) in, samples out.
+
+    Args:
+        ckpt: the checkpoint.
+        format: safetensors for litgan.export.load_generator, onnx for other languages and runtimes.
+        out: file to write; generator.safetensors or generator.onnx if left out.
+        raw_weights: take the weights of the last step instead of their average.
+        ema: half-life of the average to take, one of the recipe's more_half_lives; its own if left out.
+    """
+    checkpoint = checkpoints.read(ckpt)
+    gan = GAN.load_from_checkpoint(ckpt, map_location="cpu")
+    network = gan.generator if raw_weights else gan.average(ema)
+    path = Path(out or f"generator.{format}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if format == "onnx":
+        save_onnx(network, gan.num_classes, path)
+    else:
+        save_generator(network, checkpoint["litgan"]["recipe"]["model"], gan.images_seen, path)
+    print(path)
 
 
 def report(run_dir: str, out: str | None = None) -> None:

@@ -75,7 +75,7 @@ class MLPGenerator(nn.Module):
 
     def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
         check_input(latents, (self.latent_dim,), self)
-        labels = check_labels(labels, self.num_classes, len(latents), self)
+        labels = check_labels(labels, self.num_classes, latents.shape[0], self)
         if self.embed is not None:
             latents = torch.cat([latents, self.embed(labels)], dim=1)
         return self.squash(self.head(self.trunk(latents))).unflatten(1, self.sample_shape)

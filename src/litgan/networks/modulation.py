@@ -96,7 +96,7 @@ class ModulatedConv2d(nn.Module):
         factors = self.factors(scales, weight)
         if self.grouped:
             weights = weight * (scales[:, None] * factors[:, :, None])[..., None, None]  # [B, O, I, k, k]
-            count = len(weights)
+            count = weights.shape[0]
             maps = self.convolved(maps.reshape(1, -1, *maps.shape[2:]), weights.flatten(0, 1), count)
             return maps.unflatten(1, (count, -1)).squeeze(0)
         maps = self.convolved(maps * scales[:, :, None, None], weight, 1)
@@ -181,7 +181,7 @@ class Synthesis(nn.Module):
 
     def forward(self, styles: Tensor) -> Tensor:
         style = styles.unbind(1)
-        maps = self.layers[0](self.base.expand(len(styles), -1, -1, -1), style[0])
+        maps = self.layers[0](self.base.expand(styles.shape[0], -1, -1, -1), style[0])
         image = self.images[0](maps, style[1]) + self.bias[0]
         for depth in range(1, len(self.images)):
             for index in (2 * depth - 1, 2 * depth):

@@ -137,7 +137,7 @@ class PianoRollGenerator(nn.Module):
 
     def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
         check_input(latents, (self.latent_dim,), self)
-        labels = check_labels(labels, self.num_classes, len(latents), self)
+        labels = check_labels(labels, self.num_classes, latents.shape[0], self)
         shared, private = self.conditions(latents, labels)
         maps = self.base(shared).unflatten(-1, (-1, self.base_steps))  # [B, bars, width, base]
         maps = leaky_relu(maps.transpose(1, 2).flatten(2), SLOPE)
@@ -158,8 +158,8 @@ class PianoRollGenerator(nn.Module):
         parts.append(leaky_relu(self.shared_bars(moving), SLOPE).unflatten(1, (self.bars, -1)))
         constant, moving = own.chunk(2, dim=1)
         moving = leaky_relu(self.private_bars(moving[..., None])[..., 0], SLOPE)
-        moving = moving.view(len(latents), self.tracks, self.private_dim, self.bars)
-        constant = constant.view(len(latents), self.tracks, self.private_dim, 1).expand_as(moving)
+        moving = moving.view(latents.shape[0], self.tracks, self.private_dim, self.bars)
+        constant = constant.view(latents.shape[0], self.tracks, self.private_dim, 1).expand_as(moving)
         return torch.cat(parts, dim=2), torch.cat([constant, moving], dim=2)
 
 

@@ -216,7 +216,7 @@ class R3GANGenerator(nn.Module):
 
     def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
         check_input(latents, (self.latent_dim,), self)
-        labels = check_labels(labels, self.num_classes, len(latents), self)
+        labels = check_labels(labels, self.num_classes, latents.shape[0], self)
         if self.embed is not None:
             latents = torch.cat([latents, self.embed(labels)], dim=1)
         maps = self.basis(latents)

@@ -182,7 +182,7 @@ class ResNetGenerator(nn.Module):
 
     def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
         check_input(latents, (self.latent_dim,), self)
-        labels = check_labels(labels, self.num_classes, len(latents), self)
+        labels = check_labels(labels, self.num_classes, latents.shape[0], self)
         first, *chunks = latents.split(self.chunks, dim=1)
         if self.embed is not None:
             embedded = self.embed(labels)

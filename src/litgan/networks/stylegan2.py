@@ -102,7 +102,7 @@ class StyleGAN2Generator(nn.Module):
             cutoff: How many of the first styles are truncated; None for all.
         """
         check_input(latents, (self.latent_dim,), self)
-        labels = check_labels(labels, self.num_classes, len(latents), self)
+        labels = check_labels(labels, self.num_classes, latents.shape[0], self)
         drawn = self.mapping(latents, labels).to(self.average_style.dtype)
         if self.training:
             with torch.no_grad():
@@ -122,7 +122,7 @@ class StyleGAN2Generator(nn.Module):
 
     def mixed(self, styles: Tensor, labels: Tensor | None) -> Tensor:
         """The styles, of which some samples have others from a random layer on."""
-        count, device = len(styles), styles.device
+        count, device = styles.shape[0], styles.device
         others = self.mapping(
             torch.randn(count, self.latent_dim, device=device, dtype=styles.dtype), labels
         ).to(styles.dtype)

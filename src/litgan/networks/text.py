@@ -91,7 +91,7 @@ class TextGenerator(nn.Module):
 
     def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
         check_input(latents, (self.latent_dim,), self)
-        labels = check_labels(labels, self.num_classes, len(latents), self)
+        labels = check_labels(labels, self.num_classes, latents.shape[0], self)
         code, normal = latents[:, : self.code_dim], latents[:, self.code_dim :]
         if self.embed is not None:
             code = code + self.embed(labels)

@@ -1,0 +1,94 @@
+"""The finished generator in formats that others read: safetensors for Python, ONNX for everything else."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from litgan import checkpoints, extras
+
+LARGEST_BATCH = 4096  # that an exported graph promises to take
+
+
+def save_generator(network: nn.Module, recipe: dict[str, Any], images_seen: int, path: Path) -> None:
+    """Writes a generator's weights, with the recipe that `load_generator` makes it from again.
+
+    Args:
+        network: the generator, or its average.
+        recipe: of the model, as the checkpoint carries it.
+        images_seen: by the discriminator until then.
+        path: of the .safetensors file; written whole or not at all.
+    """
+    weights = {name: value.contiguous().cpu() for name, value in network.state_dict().items()}
+    about = {"model": json.dumps(recipe), "images_seen": str(images_seen)}
+    partial = path.with_name(f".{path.name}{checkpoints.PARTIAL}")
+    save_file(weights, partial, about)
+    os.replace(partial, path)
+
+
+def load_generator(path: str | Path) -> nn.Module:
+    """The generator of a .safetensors file that `litgan export` wrote, on the CPU, in evaluation mode.
+
+    Its forward pass takes latents [B, generator.latent_dim], drawn from N(0, 1), and labels [B] if it has
+    classes, and gives samples [B, *sample_shape].
+
+    Raises:
+        ValueError: if the file is damaged or was not written by litgan.
+    """
+    from litgan.gan import GAN
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = file.metadata() or {}
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(f"{path} is no whole safetensors file ({error}): export it again.") from error
+    if not {"model", "images_seen"} <= about.keys():
+        raise ValueError(f"{path} does not say how to build its network: give a file of litgan export.")
+    described = {"litgan": {"recipe": {"model": json.loads(about["model"])}}}
+    generator = checkpoints.build_gan(described, GAN).generator
+    generator.load_state_dict(weights)
+    if hasattr(generator, "follow"):
+        generator.follow(int(about["images_seen"]))  # type: ignore[operator]
+    return generator.eval()
+
+
+def save_onnx(network: nn.Module, num_classes: int, path: Path) -> None:
+    """Writes a generator as an ONNX graph with the inputs `latents` [batch, latent_dim] (float32) and, if it
+    has classes, `labels` [batch] (int64), and the output `samples` [batch, *sample_shape]; any batch.
+
+    Noise that the generator adds by itself stands still, as it does in every evaluation.
+
+    Raises:
+        ImportError: if the packages of litgan[export] are missing.
+        ValueError: if torch cannot express the network in ONNX.
+    """
+    extras.require("onnxscript", "export")
+    network = network.cpu().eval()
+    inputs = {"latents": torch.zeros(2, network.latent_dim)}  # type: ignore[call-overload]
+    if num_classes:
+        inputs["labels"] = torch.arange(2) % num_classes
+    batch = torch.export.Dim("batch", min=1, max=LARGEST_BATCH)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the exporter, about itself
+            program = torch.onnx.export(
+                network, tuple(inputs.values()), dynamo=True, verbose=False, input_names=list(inputs),
+                output_names=["samples"], dynamic_shapes=tuple({0: batch} for _ in inputs),
+            )  # fmt: skip
+    except torch.onnx.errors.OnnxExporterError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(
+            f"{type(network).__name__} cannot be written as ONNX ({reason}): take --format safetensors."
+        ) from error
+    partial = path.with_name(f".{path.name}{checkpoints.PARTIAL}")
+    program.save(str(partial))  # type: ignore[union-attr]
+    os.replace(partial, path)

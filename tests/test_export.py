@@ -1,0 +1,117 @@
+"""The generator alone: what other programs read draws what the checkpoint draws."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from litgan import GAN, cli
+from litgan.export import load_generator, save_onnx
+from litgan.noise import Noise
+
+CONFIG = Path(__file__).parents[1] / "configs" / "digits.yaml"
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Of a run that saw digits by class, whose average has left the last weights behind."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WANDB_MODE", "disabled")
+        patch.setenv("LITGAN_RUN_ID", "")
+        root = tmp_path_factory.mktemp("runs")
+        cli.main([
+            "fit", "--config", str(CONFIG), "--trainer.max_steps=2", "--data.batch_size=32",
+            "--data.num_classes=10", "--model.generator.widths=[8,8]", "--model.discriminator.widths=[8,8]",
+            "--model.more_half_lives=[1000000]", "--realism.every=0", "--samples.every=0",
+            "--gradients.every=0", "--trainer.accelerator=cpu", "--trainer.precision=32-true",
+            f"--trainer.default_root_dir={root}",
+        ])  # fmt: skip
+        (path,) = root.glob("digits/*/checkpoints/last.ckpt")
+        yield str(path)
+
+
+@pytest.fixture
+def export(checkpoint: str, tmp_path: Path) -> Callable[..., Path]:
+    """`litgan export` of the checkpoint; tells where."""
+
+    def run(name: str, *options: str) -> Path:
+        with redirect_stdout(StringIO()) as said:
+            cli.main(["export", checkpoint, f"--out={tmp_path / name}", *options])
+        assert said.getvalue() == f"{tmp_path / name}\n"
+        assert [path.name for path in tmp_path.iterdir() if path.is_file()] == [name]
+        return tmp_path / name
+
+    return run
+
+
+def inputs(count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The latents and labels of `GAN.sample` with seed 3."""
+    return Noise(3, 0, 0, count, "sample").normal(64), torch.arange(count) % 10
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"raw": True}, {"half_life": 1_000_000}], ids=["own", "raw", "other"]
+)
+def test_safetensors_hold_the_generator_and_how_to_build_it(
+    options: dict[str, Any], export: Callable[..., Path], checkpoint: str
+) -> None:
+    asked = {"raw": "--raw-weights", "half_life": "--ema=1000000"}
+    generator = load_generator(export("generator.safetensors", *(asked[name] for name in options)))
+    assert not generator.training
+    with torch.no_grad():
+        samples = generator(*inputs(5))
+    expected = GAN.load_from_checkpoint(checkpoint, map_location="cpu").sample(5, seed=3, **options)
+    torch.testing.assert_close(samples, expected, rtol=0, atol=0)
+
+
+@pytest.mark.slow
+def test_onnx_runs_without_torch_for_any_batch(export: Callable[..., Path], checkpoint: str) -> None:
+    runtime = pytest.importorskip("onnxruntime", reason="pip install litgan[export] onnxruntime")
+    session = runtime.InferenceSession(export("generator.onnx", "--format=onnx"))
+    gan = GAN.load_from_checkpoint(checkpoint, map_location="cpu")
+    for count in (1, 7):
+        latents, labels = inputs(count)
+        (samples,) = session.run(None, {"latents": latents.numpy(), "labels": labels.numpy()})
+        torch.testing.assert_close(torch.tensor(samples), gan.sample(count, seed=3), rtol=1e-4, atol=1e-5)
+
+
+class Unspeakable(nn.Module):
+    """A generator whose output depends on the values of its latents in a way that no graph can hold."""
+
+    latent_dim = 4
+
+    def forward(self, latents: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
+        return latents if latents.sum().item() > 0 else -latents
+
+
+@pytest.mark.slow
+def test_what_onnx_cannot_say_is_told_in_a_sentence(tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript", reason="pip install litgan[export]")
+    with pytest.raises(ValueError, match=r"Unspeakable cannot .* ONNX .*take --format safetensors"):
+        save_onnx(Unspeakable(), 0, tmp_path / "generator.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_package_names_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "onnxscript", None)
+    with pytest.raises(ImportError, match=r"pip install litgan\[export\]"):
+        save_onnx(Unspeakable(), 0, tmp_path / "generator.onnx")
+
+
+def test_a_damaged_or_foreign_file_is_told_in_a_sentence(export: Callable[..., Path], tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    whole = export("generator.safetensors")
+    whole.write_bytes(whole.read_bytes()[:1000])
+    with pytest.raises(ValueError, match=r"no whole safetensors file.*export it again"):
+        load_generator(whole)
+    save_file({"weight": torch.zeros(1)}, tmp_path / "foreign.safetensors")
+    with pytest.raises(ValueError, match="does not say how to build its network"):
+        load_generator(tmp_path / "foreign.safetensors")
