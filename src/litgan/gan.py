@@ -103,12 +103,8 @@ class GAN(Adversaries):
             self.to(memory_format=torch.channels_last)
         self.ema = EMA(self.generator, ema_half_life, ema_ramp_up)
         self.averages = nn.ModuleDict({str(n): EMA(self.generator, n, ema_ramp_up) for n in more_half_lives})
-        self.loss, self.penalties, self.generator_penalties = (
-            loss,
-            tuple(penalties),
-            tuple(generator_penalties),
-        )
-        self.augmentation: Augmentation | None = augmentation
+        self.loss, self.augmentation = loss, augmentation
+        self.penalties, self.generator_penalties = tuple(penalties), tuple(generator_penalties)
         self.memories = nn.ModuleList(  # what penalties remember is in the checkpoint
             penalty for penalty in (*penalties, *generator_penalties) if isinstance(penalty, nn.Module)
         )
@@ -155,31 +151,16 @@ class GAN(Adversaries):
         fake = drawn.detach().requires_grad_("fake" in sides or drawn.requires_grad)
         with uncompiled(needed=bool(self.compile_mode and sides)):
             objective, real_logits, fake_logits = self.tell_apart(real, fake, labels)
-        if self.augmentation is not None:
-            self.augmentation.watch(real_logits)
-        if self.stage is not None and drawn.requires_grad:
-            penalised = objective if "fake" in sides else None
-            self.stage.keep(drawn, fake, penalised, real_logits=real_logits, fake_logits=fake_logits)
+        self.overhear(drawn, fake, objective, sides, real_logits=real_logits, fake_logits=fake_logits)
         record = {"loss/discriminator": objective, "logits/real": real_logits, "logits/fake": fake_logits}
-        with in_full_range(self.device) as anew:  # under float16 alone the penalties need a pass of their own
-            if due and anew:
-                real = real.detach().float().requires_grad_("real" in sides)
-                fake = fake.detach().float().requires_grad_("fake" in sides)
-                real_logits, fake_logits = self.discriminator(real, labels), self.discriminator(fake, labels)
-            for penalty in due:
-                value = penalty(
-                    self.discriminator, real=real, fake=fake, real_logits=real_logits,
-                    fake_logits=fake_logits, labels=labels, noise=noise.stream(penalty.name),
-                    **self.neighbours(penalty, noise, labels),
-                ).mean()  # fmt: skip
-                if self.stage is not None and drawn.requires_grad:
-                    check_penalty(penalty, value, fake)
-                objective = objective + value_at(penalty.weight, self.images_seen) * penalty.every * value
-                record[f"penalty/{penalty.name}"] = value
+        passed = {"real": real, "fake": fake, "real_logits": real_logits, "fake_logits": fake_logits}
+        for penalty, value in zip(due, self.penalise(due, labels, noise, **passed), strict=True):
+            objective = objective + value_at(penalty.weight, self.images_seen) * penalty.every * value
+            record[f"penalty/{penalty.name}"] = value
         return objective, record
 
     def generator_objective(self, real: Tensor, labels: Tensor | None, noise: Noise) -> tuple[Tensor, Record]:
-        """What the generator minimises: the mean loss of what it makes of `noise`."""
+        """What the generator minimises: the mean loss of what it makes of `noise`, and the penalties due."""
         if self.stage is not None:
             objective, value = self.stage.objective(self.loss, self.micro_batches)
             return objective, {"loss/generator": value}
@@ -187,15 +168,52 @@ class GAN(Adversaries):
         real = self.see(real, noise.stream("real")) if self.loss.pairs else real
         objective = self.fool(latents, real, labels, draws)
         record = {"loss/generator": objective}
-        with in_full_range(self.device):
-            for penalty in self.generator_penalties:
-                if self.turns // self.discriminator_turns % penalty.every == 0:
-                    drawn = noise.stream(penalty.name)
-                    value = penalty(self.generator, latents=latents, labels=labels, noise=drawn).mean()
-                    weight = value_at(penalty.weight, self.images_seen) * penalty.every
-                    objective = objective + weight * value
-                    record[f"penalty/{penalty.name}"] = value
+        turn = self.turns // self.discriminator_turns
+        for penalty in (penalty for penalty in self.generator_penalties if turn % penalty.every == 0):
+            drawn = noise.stream(penalty.name)
+            with in_full_range(self.device):
+                value = penalty(self.generator, latents=latents, labels=labels, noise=drawn).mean()
+            objective = objective + value_at(penalty.weight, self.images_seen) * penalty.every * value
+            record[f"penalty/{penalty.name}"] = value
         return objective, record
+
+    def penalise(
+        self, due: Sequence[Penalty], labels: Tensor | None, noise: Noise, *, real: Tensor, fake: Tensor,
+        real_logits: Tensor, fake_logits: Tensor,
+    ) -> list[Tensor]:  # fmt: skip
+        """The mean of each penalty due, on the loss's own pass."""
+        with in_full_range(self.device) as anew:  # under float16 alone they need a pass of their own
+            if due and anew:
+                real, fake = (one.detach().float().requires_grad_(one.requires_grad) for one in (real, fake))
+                real_logits, fake_logits = self.discriminator(real, labels), self.discriminator(fake, labels)
+            values = [
+                penalty(
+                    self.discriminator, real=real, fake=fake, real_logits=real_logits,
+                    fake_logits=fake_logits, labels=labels, noise=noise.stream(penalty.name),
+                    **self.neighbours(penalty, noise, labels),
+                ).mean()
+                for penalty in due
+            ]  # fmt: skip
+        if self.shares_its_pass:
+            for penalty, value in zip(due, values, strict=True):
+                check_penalty(penalty, value, fake)
+        return values
+
+    def overhear(
+        self, drawn: Tensor, fake: Tensor, objective: Tensor, sides: set[str], *, real_logits: Tensor,
+        fake_logits: Tensor,
+    ) -> None:  # fmt: skip
+        """What others need of the discriminator's pass: the augmentation, and the turn that shares it."""
+        if self.augmentation is not None:
+            self.augmentation.watch(real_logits)
+        if self.stage is not None and self.shares_its_pass:
+            penalised = objective if "fake" in sides else None
+            self.stage.keep(drawn, fake, penalised, real_logits=real_logits, fake_logits=fake_logits)
+
+    @property
+    def shares_its_pass(self) -> bool:
+        """Whether the discriminator's pass of this turn serves the generator's turn too."""
+        return self.stage is not None and (self.turns + 1) % self.discriminator_turns == 0
 
     def see(self, samples: Tensor, noise: Noise) -> Tensor:
         """Samples as the discriminator sees them."""
@@ -219,8 +237,7 @@ class GAN(Adversaries):
     def draw(self, noise: Noise, labels: Tensor | None) -> Tensor:
         """Fakes for the discriminator: without the generator's graph, unless one stage serves both turns."""
         latents = self.latents(noise)
-        shared = self.stage is not None and (self.turns + 1) % self.discriminator_turns == 0
-        with learning(self.generator) if shared else torch.no_grad():
+        with learning(self.generator) if self.shares_its_pass else torch.no_grad():
             return self.imagine(latents, labels)
 
     def imagine(self, latents: Tensor, labels: Tensor | None) -> Tensor:
