@@ -48,8 +48,8 @@ def test_simultaneous_updates_converge_from_the_predicted_weight_on(rate):
     for gamma, inside in ((0.0, False), (0.9 * edge, False), (1.1 * edge, True)):
         game = dirac_gan(NonSaturating(), gamma)
         assert bool((game.multipliers(ORIGIN, rate).abs() < 1).all()) == inside
-        ends = game.trajectory(torch.tensor([0.01, 0.0], dtype=torch.float64), rate, 4_000).norm(dim=1)
-        assert bool(ends[-1] < ends[0]) == inside
+        ends = game.trajectory(torch.tensor([0.01, 0.0], dtype=torch.float64), rate, 600).norm(dim=1)
+        assert bool(ends[-100:].max() < ends[:100].max()) == inside
 
 
 def test_alternating_updates_stay_on_the_circle():

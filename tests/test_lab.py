@@ -9,13 +9,15 @@ import pytest
 import torch
 from PIL import Image
 
-from litgan import cli
+from litgan import cli, lab
+from litgan.lab import verdicts
 from litgan.lab.experiments import Plan, feedback, starvation
 from litgan.lab.games import RING, energy_distance
 from litgan.lab.treatments import Cut, Delayed, Intact, LastBlocks, Noised, Shuffled, Sign, generator_blocks
-from litgan.lab.verdicts import judge
+from litgan.lab.verdicts import BEARING, judge
 from litgan.losses import NonSaturating
 from litgan.noise import Noise
+from litgan.penalties import R1
 
 NOISE = Noise(0, 0, 0, 64, "test")
 
@@ -46,8 +48,6 @@ def test_treatments_do_what_they_say():
 def test_samples_stay_and_an_intact_game_is_the_game_itself(tiny_gan, tiny_data, make_trainer):
     ours = RING.play(Intact(), iterations=5).gan
     adam = partial(torch.optim.Adam, lr=RING.rate, betas=RING.betas)
-    from litgan.penalties import R1
-
     plain = tiny_gan(
         generator=RING.networks[0], discriminator=RING.networks[1], generator_optimizer=adam,
         discriminator_optimizer=adam, penalties=[R1(RING.penalty, every=2)], ema_half_life=5000,
@@ -112,26 +112,62 @@ def test_the_generator_learns_from_its_feedback_and_not_without(tmp_path, capsys
     cli.main(["lab", "--short", "--out", str(tmp_path / "lab")])
     said = capsys.readouterr().out
     found = json.loads((tmp_path / "lab" / "results.json").read_text())
-    verdicts = {verdict.claim: verdict for verdict in judge(found)}
-    wanted = [claim for claim in verdicts if "penalty brings" not in claim]
-    assert len(wanted) >= 8
-    assert [claim for claim in wanted if not verdicts[claim].holds] == []
-    assert all(claim in said for claim in wanted)
+    holds = {verdict.claim: verdict.holds for verdict in judge(found)}
+    assert {claim for claim in holds if not holds[claim]} <= OPEN
+    assert len(holds.keys() - OPEN) >= 8
+    assert (tmp_path / "lab" / "results.md").read_text() in said
+    assert all(claim in said for claim in holds)
     with Image.open(tmp_path / "lab" / "figure.png") as picture:
-        assert picture.size == (1540, 880)
+        assert picture.size == (1452, 836)
 
 
-def test_a_verdict_can_fail():
-    plan = Plan(((RING, 1),), levels=(1.0,), delays=(1,), iterations=2)  # nothing is learnt in two iterations
+OPEN = {  # what two seeds and 250 iterations do not settle, or what is not so
+    *(claim for claim in BEARING if claim.startswith(("Another sample's", "The early blocks"))),
+    "R1 brings the generator nearer to the data, by more than two standard errors.",
+}
+
+
+def test_verdicts_can_fail():
+    plan = Plan(
+        ((RING, 1),), levels=(1.0,), delays=(1,), blocks=(1,), iterations=2
+    )  # nothing is learnt in two
     rows = feedback(plan, lambda sentence: None)
-    holds = {
-        verdict.claim: verdict.holds
-        for verdict in judge(
-            {"feedback": rows, "starvation": STARVED, "penalties": PENALISED, "dirac": DIRAC}
-        )
-    }
-    assert not holds["With its feedback the generator learns."]
-    assert not holds["R1 stops the rotation."]
+    found = {"feedback": rows, "starvation": STARVED, "penalties": PENALISED, "dirac": DIRAC}
+    holds = {verdict.claim: verdict.holds for verdict in judge(found)}
+    assert holds["Without it, it does not."]
+    assert not any(holds[claim] for claim in holds if claim.startswith(NOT_IN_TWO))
+
+
+NOT_IN_TWO = (
+    "With its feedback", "It must be", "The early", "The noisier", "The later", "The saturating", "R1",
+    "Without a",
+)  # fmt: skip
+
+
+def test_a_dose_that_helps_fails_the_claim_and_one_within_the_error_does_not():
+    def verdict(*ends: tuple[float, float]) -> bool:
+        rows = [
+            {"arena": "ring", "treatment": name, "dose": dose, "seed": seed, "start": 9.0, "end": end}
+            for name, dose, pair in zip(("intact", "noise", "noise"), (0.0, 1.0, 2.0), ends, strict=True)
+            for seed, end in enumerate(pair)
+        ]
+        return verdicts._on_doses(rows, "ring", "noise", "noisier").holds
+
+    assert verdict((1.0, 1.2), (2.0, 2.2), (4.0, 4.2))
+    assert verdict((1.0, 1.2), (1.0, 1.1), (4.0, 4.2))
+    assert not verdict((1.0, 1.2), (6.0, 6.2), (4.0, 4.2))
+    assert not verdict((1.0, 1.2), (1.0, 1.2), (1.1, 1.3))
+
+
+def test_the_table_tells_the_mean_and_its_error():
+    rows = [
+        {"arena": "ring", "treatment": name, "dose": dose, "seed": seed, "start": 3.0, "end": end}
+        for name, dose, pair in (("cut", 0.0, (3.0, 3.0)), ("noise", 4.0, (1.0, 2.0)))
+        for seed, end in enumerate(pair)
+    ]
+    lines = lab.table(rows).splitlines()
+    assert lines[0] == "| distance from the data | ring, 2 seeds |"
+    assert lines[-1] == "| noise 4 | 1.5 +- 0.5 |"
 
 
 STARVED = [
@@ -140,6 +176,7 @@ STARVED = [
 ]
 PENALISED = [{"penalty": name, "seed": 0, "end": 1.0, "rotation": 0.5} for name in ("none", "R1")]
 DIRAC = [
-    {"gamma": gamma, "update": "simultaneous", "real": 0.0, "imaginary": 0.5, "multiplier": 1.0, "left": 1.5}
+    {"gamma": gamma, "update": kind, "real": 0.0, "imaginary": 0.5, "multiplier": 1.0, "left": 1.5}
     for gamma in (0.0, 1.0)
+    for kind in ("simultaneous", "alternating")
 ]

@@ -7,6 +7,7 @@ import logging
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +17,20 @@ from litgan.lab import experiments
 from litgan.lab.experiments import Plan
 from litgan.lab.figure import draw
 from litgan.lab.games import DIGITS, FASHION, RING
-from litgan.lab.verdicts import Verdict, judge
+from litgan.lab.verdicts import Verdict, ends, judge, mean_and_error
 
-__all__ = ["Plan", "Verdict", "run"]
+__all__ = ["Plan", "Verdict", "run", "table"]
 
-SHORT = Plan(((RING, 2),), levels=(4.0, 64.0), delays=(8, 64), iterations=250)
-WHOLE = Plan(((RING, 5), (DIGITS, 1), (FASHION, 1)), iterations=None)
+SHORT = Plan(((RING, 2),), levels=(4.0, 64.0), delays=(2, 8), blocks=(1,), iterations=250)
+WHOLE = Plan(((RING, 5), (DIGITS, 1), (FASHION, 1)))
 
 
 def run(out: Path, *, short: bool = False, say: Callable[[str], None] = print) -> list[Verdict]:
-    """Plays all games on one CPU thread; writes results.json, verdicts.txt and figure.png into `out`.
+    """Plays all games on one CPU thread; writes results.json, results.md and figure.png into `out`.
 
     Args:
         out: folder to write to.
-        short: two seeds and short runs on the ring alone, in about a minute.
+        short: two seeds of short runs on the ring alone, in about a minute.
         say: told what is being played.
     """
     began, threads = time.process_time(), torch.get_num_threads()
@@ -46,19 +47,46 @@ def run(out: Path, *, short: bool = False, say: Callable[[str], None] = print) -
     seconds = time.process_time() - began
     record: dict[str, Any] = {"cpu_seconds": seconds, "torch": torch.__version__, **found}
     (out / "results.json").write_text(json.dumps(record, indent=1) + "\n")
-    (out / "verdicts.txt").write_text(table(verdicts))
+    told = f"{table(found['feedback'])}\n\n{listed(verdicts)}\n"
+    (out / "results.md").write_text(told)
     draw(found, out / "figure.png")
-    say(f"\n{table(verdicts)}\n{seconds / 60:.1f} CPU minutes; {out / 'figure.png'}, results.json beside it.")
+    say(f"\n{told}\n{seconds / 60:.1f} CPU minutes; figure.png, results.md and results.json are in {out}")
     return verdicts
 
 
-def table(verdicts: list[Verdict]) -> str:
-    """One line a claim, and below it the numbers."""
-    lines = [
-        f"{'yes' if verdict.holds else 'NO ':3}  {verdict.claim}\n     {verdict.evidence}"
-        for verdict in verdicts
+def table(rows: list[experiments.Row]) -> str:
+    """Markdown: mean distance after each treatment +- standard error, a column an arena."""
+    arenas = {
+        row["arena"]: len({other["seed"] for other in rows if other["arena"] == row["arena"]}) for row in rows
+    }
+    heads = [f"{name}, {seeds} seed{'s' * (seeds > 1)}" for name, seeds in arenas.items()]
+    lines = [["distance from the data", *heads], ["---"] * (1 + len(heads))]
+    starts = [
+        [row["start"] for row in rows if (row["arena"], row["treatment"]) == (arena, "cut")]
+        for arena in arenas
     ]
-    return "\n".join(lines) + "\n"
+    lines.append(["at the start", *map(_cell, starts)])
+    for name, dose in dict.fromkeys((row["treatment"], row["dose"]) for row in rows):
+        lines.append(
+            [
+                f"{name} {dose:g}" if dose else name,
+                *(_cell(ends(rows, arena, name, dose)) for arena in arenas),
+            ]
+        )
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(distances: list[float]) -> str:
+    mean, error = mean_and_error(distances)
+    return f"{mean:.3g} +- {error:.1g}" if len(distances) > 1 else f"{mean:.3g}"
+
+
+def listed(verdicts: list[Verdict]) -> str:
+    """Markdown: a point a claim, with the numbers."""
+    return "\n".join(
+        f"- {'yes' if verdict.holds else '**no**'}: {verdict.claim} {verdict.evidence}"
+        for verdict in verdicts
+    )
 
 
 def _play(plan: Plan, say: Callable[[str], None]) -> dict[str, list[experiments.Row]]:
@@ -70,7 +98,7 @@ def _play(plan: Plan, say: Callable[[str], None]) -> dict[str, list[experiments.
             say(f"{arena.name} is left out: {error}")
         else:
             arenas.append((arena, seeds))
-    plan = Plan(tuple(arenas), plan.levels, plan.delays, plan.iterations)
+    plan = replace(plan, arenas=tuple(arenas))
     return {
         "feedback": experiments.feedback(plan, say),
         "starvation": experiments.starvation(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from lightning.pytorch import Callback, Trainer
 
 from litgan.dynamics import Update, dirac_gan, rotation_share
 from litgan.gan import GAN
-from litgan.lab.games import RING, Arena
+from litgan.lab.games import DIGITS, Arena
 from litgan.lab.treatments import Cut, Delayed, Intact, LastBlocks, Noised, Shuffled, Sign, Treatment
 from litgan.losses import (
     AdversarialLoss,
@@ -29,7 +30,8 @@ Row = dict[str, Any]
 Say = Callable[[str], None]
 
 LEVELS = (1.0, 4.0, 16.0)  # of noise, times the feedback
-DELAYS = (1, 4, 16, 64)  # iterations
+DELAYS = (1, 2, 4, 8)  # iterations; longer ones lose the game as well, in no order
+BLOCKS = (1, 2)  # the last ones of a generator
 LOSSES: tuple[AdversarialLoss, ...] = (
     NonSaturating(), Minimax(), Hinge(), LeastSquares(), Wasserstein(), Relativistic()
 )  # fmt: skip
@@ -45,45 +47,45 @@ class Plan:
         arenas: with the seeds of each.
         levels: of noise.
         delays: in iterations.
-        iterations: of a run on the first arena; None for its own.
+        blocks: that get feedback, counted from the end.
+        iterations: of a run; None for its arena's own.
     """
 
     arenas: tuple[tuple[Arena, int], ...]
     levels: tuple[float, ...] = LEVELS
     delays: tuple[int, ...] = DELAYS
+    blocks: tuple[int, ...] = BLOCKS
     iterations: int | None = None
 
 
-def treatments(plan: Plan, whole: bool) -> list[tuple[str, float, Callable[[], Treatment]]]:
-    """(name, dose, maker) of each treatment; doses only where `whole`."""
-    chosen: list[tuple[str, float, Callable[[], Treatment]]] = [
+def treatments(plan: Plan) -> list[tuple[str, float, Callable[[], Treatment]]]:
+    """(name, dose, maker) of each treatment."""
+    return [
         ("intact", 0.0, Intact), ("cut", 0.0, Cut), ("sign", 0.0, Sign), ("shuffled", 0.0, Shuffled),
+        *(("noise", level, partial(Noised, level)) for level in plan.levels),
+        *(("delay", float(late), partial(Delayed, late)) for late in plan.delays),
+        *(("last blocks", float(count), partial(LastBlocks, count)) for count in plan.blocks),
     ]  # fmt: skip
-    if whole:
-        chosen += [("noise", level, lambda level=level: Noised(level)) for level in plan.levels]  # type: ignore[misc]
-        chosen += [("delay", float(late), lambda late=late: Delayed(late)) for late in plan.delays]  # type: ignore[misc]
-        chosen += [("last blocks", 1.0, lambda: LastBlocks(1))]
-    return chosen
 
 
 def feedback(plan: Plan, say: Say) -> list[Row]:
     """What becomes of the generator when its feedback is changed on the way."""
     rows: list[Row] = []
-    for place, (arena, seeds) in enumerate(plan.arenas):
-        for name, dose, make in treatments(plan, whole=place == 0):
+    for arena, seeds in plan.arenas:
+        for name, dose, make in treatments(plan):
             for seed in range(seeds):
                 result = arena.play(make(), seed=seed, iterations=plan.iterations)
                 rows.append(
                     {"arena": arena.name, "treatment": name, "dose": dose, "seed": seed,
                      "start": result.start, "end": result.end}
                 )  # fmt: skip
-            ends = [row["end"] for row in rows[-seeds:]]
+            start, end = (sum(row[key] for row in rows[-seeds:]) / seeds for key in ("start", "end"))
             what = f"{name} {dose:g}" if dose else name
-            say(f"{arena.name}, feedback {what}: distance {rows[-1]['start']:.3g} -> {sum(ends) / seeds:.3g}")
+            say(f"{arena.name}, feedback {what}: distance {start:.3g} -> {end:.3g}")
     return rows
 
 
-def starvation(arena: Arena = RING, turns: Sequence[int] = (0, 25, 50, 100, 200, 400, 800)) -> list[Row]:
+def starvation(arena: Arena = DIGITS, turns: Sequence[int] = (0, 5, 10, 25, 50, 100, 200, 300)) -> list[Row]:
     """What each loss would send back through one and the same discriminator, while that grows confident.
 
     The discriminator learns against a generator that stands still; after so many turns the feedback of all

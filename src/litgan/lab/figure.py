@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
-from litgan.lab.verdicts import ends
+from litgan.lab.verdicts import ends, mean_and_error, response
 
 Row = dict[str, Any]
+
+BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "0.55"
+ARENAS = (BLUE, ORANGE, GREEN)  # one colour an arena in all panels; red is what goes wrong
+MARKERS = ("o", "s", "^")
+STYLE: Any = {
+    "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.titlelocation": "left",
+    "axes.titlesize": 10, "axes.titlepad": 10, "legend.frameon": False, "lines.linewidth": 1.4,
+    "figure.constrained_layout.w_pad": 0.12, "figure.constrained_layout.h_pad": 0.12,
+}  # fmt: skip
+NAMED = {
+    "fashion_mnist": "Fashion-MNIST",
+    "R1 + R2": "R1 +\nR2",
+    "WGAN-GP": "WGAN-\nGP",
+    "DRAGAN": "DRA-\nGAN",
+}
 
 
 def draw(found: dict[str, list[Row]], path: Path) -> Path:
@@ -18,86 +33,126 @@ def draw(found: dict[str, list[Row]], path: Path) -> Path:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    style: Any = {
-        "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.titleweight": "bold",
-        "axes.titlelocation": "left", "axes.titlesize": 10,
-    }  # fmt: skip
-    with pyplot.rc_context(style):
-        figure, axes = pyplot.subplots(2, 3, figsize=(14, 8), layout="constrained")
+    with pyplot.rc_context(STYLE):
+        figure, axes = pyplot.subplots(2, 3, figsize=(13.2, 7.6), layout="constrained")
         _treatments(axes[0, 0], found["feedback"])
-        arena = found["feedback"][0]["arena"]
-        for axis, name, unit in (
-            (axes[0, 1], "noise", "times the feedback"),
-            (axes[0, 2], "delay", "iterations"),
-        ):
-            _doses(axis, found["feedback"], arena, name, unit)
+        _doses(axes[0, 1], found["feedback"], "noise", "noise / feedback")
+        _doses(axes[0, 2], found["feedback"], "delay", "age of the feedback's discriminator, iterations")
         _starvation(axes[1, 0], found["starvation"])
-        _penalties(axes[1, 1], found["penalties"])
+        _penalties(axes[1, 1], found["penalties"], found["feedback"][0]["arena"])
         _dirac(axes[1, 2], found["dirac"])
+        titles = (
+            "Feedback changed on its way", "Feedback with noise", "Feedback that comes late",
+            "What each loss lets pass", "With and without a penalty", "The Dirac-GAN, with and without R1",
+        )  # fmt: skip
+        for axis, letter, title in zip(axes.flat, "abcdef", titles, strict=True):
+            axis.set_title(rf"$\bf{{{letter}}}$   {title}")
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=110)
         pyplot.close(figure)
     return path
 
 
+def _arenas(rows: list[Row]) -> list[tuple[str, float, str, str]]:
+    """(name, mean distance at the start, colour, marker) of each."""
+    names = dict.fromkeys(row["arena"] for row in rows)
+    starts = (fmean(row["start"] for row in rows if row["arena"] == name) for name in names)
+    return list(zip(names, starts, ARENAS, MARKERS, strict=False))
+
+
+def _from_start(axis: Any, label: str = "distance from the data / at the start") -> None:
+    axis.axhline(1.0, color=GREY, linewidth=0.8, linestyle="--", zorder=0)
+    axis.set(yscale="log", ylabel=label)
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_minor_formatter("")
+
+
 def _treatments(axis: Any, rows: list[Row]) -> None:
-    names = ["intact", "sign", "shuffled", "cut"]
-    arenas = list(dict.fromkeys(row["arena"] for row in rows))
-    width = 0.8 / len(arenas)
-    for place, arena in enumerate(arenas):
-        start = fmean(row["start"] for row in rows if row["arena"] == arena)
-        heights = [fmean(ends(rows, arena, name)) / start for name in names]
-        axis.bar([index + place * width for index in range(len(names))], heights, width, label=arena)
-    axis.axhline(1.0, color="grey", linewidth=0.8, linestyle="--")
-    axis.set_xticks([index + 0.4 - width / 2 for index in range(len(names))], names)
-    axis.set(
-        title="The feedback, changed on its way", ylabel="distance / distance at the start", yscale="log"
-    )
-    axis.legend(frameon=False)
+    names = {
+        "intact": "intact", "sign": "signs\nonly", "last blocks": "last block\nonly",
+        "shuffled": "another\nsample's", "cut": "cut",
+    }  # fmt: skip
+    for place, (arena, start, colour, marker) in enumerate(_arenas(rows)):
+        for index, name in enumerate(names):
+            mean, bar = mean_and_error(ends(rows, arena, name))
+            axis.errorbar(
+                index + 0.2 * (place - 1), mean / start, bar / start, marker=marker, color=colour, capsize=3,
+                linestyle="", label=None if index else NAMED.get(arena, arena),
+            )  # fmt: skip
+    _from_start(axis)
+    axis.set_xticks(range(len(names)), names.values())
+    axis.legend(loc="lower right", bbox_to_anchor=(1.07, 0), fontsize=8, handletextpad=0.1)
 
 
-def _doses(axis: Any, rows: list[Row], arena: str, treatment: str, unit: str) -> None:
-    doses = sorted({row["dose"] for row in rows if row["treatment"] == treatment})
-    groups = [ends(rows, arena, "intact"), *(ends(rows, arena, treatment, dose) for dose in doses)]
-    means = [fmean(values) for values in groups]
-    bars = [stdev(values) / len(values) ** 0.5 if len(values) > 1 else 0.0 for values in groups]
-    axis.errorbar(range(len(means)), means, bars, marker="o", capsize=3)
-    axis.axhline(rows[0]["start"], color="grey", linewidth=0.8, linestyle="--")
-    axis.text(0, rows[0]["start"], " start", va="bottom", color="grey")
-    axis.set_xticks(range(len(means)), ["0", *(f"{dose:g}" for dose in doses)])
-    axis.set(title=f"{treatment.capitalize()} ({arena})", xlabel=unit, ylabel="distance", yscale="log")
+def _doses(axis: Any, rows: list[Row], treatment: str, unit: str) -> None:
+    for arena, start, colour, marker in _arenas(rows):
+        points = response(rows, arena, treatment)
+        means, bars = ([value / start for value in column] for column in zip(*points.values(), strict=True))
+        axis.errorbar(range(len(points)), means, bars, marker=marker, color=colour, capsize=3)
+    _from_start(axis)
+    axis.set_xticks(range(len(points)), [f"{dose:g}" for dose in points])
+    axis.set_xlabel(unit)
 
 
 def _starvation(axis: Any, rows: list[Row]) -> None:
+    colours = {"Minimax": RED, "NonSaturating": "black"}
+    ends_at = []
     for name in dict.fromkeys(row["loss"] for row in rows):
         own = sorted((row for row in rows if row["loss"] == name), key=lambda row: row["confidence"])
-        sizes = [max(row["passed"], 1e-8) for row in own]
-        axis.plot([row["confidence"] for row in own], sizes, marker=".", label=name)
-    axis.set(title="What each loss lets pass", xlabel="logits of real minus fake", yscale="log")
+        axis.plot(
+            [row["confidence"] for row in own], [row["passed"] for row in own],
+            marker=".", color=colours.get(name, GREY), zorder=3 if name in colours else 2,
+        )  # fmt: skip
+        ends_at.append((own[-1]["confidence"], own[-1]["passed"], name))
+    _beside(axis, ends_at, colours)
+    axis.set(yscale="log", xlabel="the discriminator's confidence: logit of real minus fake")
     axis.set_ylabel("feedback / slope of the discriminator")
-    axis.legend(frameon=False, fontsize=8)
+    axis.yaxis.set_major_formatter("{x:g}")
 
 
-def _penalties(axis: Any, rows: list[Row]) -> None:
-    for name in dict.fromkeys(row["penalty"] for row in rows):
-        own = [row for row in rows if row["penalty"] == name]
-        axis.scatter([row["rotation"] for row in own], [row["end"] for row in own], label=name, s=22)
-    axis.set(title="With and without a penalty", yscale="log", ylabel="distance")
-    axis.set_xlabel("rotation share of the generator's steps")
-    axis.legend(frameon=False, fontsize=8)
+def _beside(axis: Any, ends_at: list[tuple[float, float, str]], colours: dict[str, str]) -> None:
+    """Writes names to the right of where their lines end; those that end together share one label."""
+    groups: list[list[tuple[float, float, str]]] = []
+    for point in sorted(ends_at, key=lambda point: point[1]):
+        if groups and point[1] < 1.25 * groups[-1][0][1]:
+            groups[-1].append(point)
+        else:
+            groups.append([point])
+    for group in groups:
+        place, height, _ = group[-1]
+        names = [name for _, _, name in group]
+        colour = next((colours[name] for name in names if name in colours), "0.35")
+        axis.annotate(
+            ",\n".join(names), (place, height), (6, 0), textcoords="offset points", va="center", fontsize=8,
+            color=colour, annotation_clip=False,
+        )  # fmt: skip
+
+
+def _penalties(axis: Any, rows: list[Row], arena: str) -> None:
+    names = list(dict.fromkeys(row["penalty"] for row in rows))
+    for index, name in enumerate(names):
+        values = [row["end"] for row in rows if row["penalty"] == name]
+        colour = RED if name == "none" else BLUE
+        spread = [index + 0.06 * (place - (len(values) - 1) / 2) for place in range(len(values))]
+        axis.plot(spread, values, ".", color=colour, alpha=0.5, markersize=6)
+        axis.plot([index - 0.28, index + 0.28], 2 * [fmean(values)], color=colour, linewidth=2)
+    axis.set_xticks(range(len(names)), [NAMED.get(name, name) for name in names])
+    axis.set(yscale="log", ylabel=f"distance from the data, {arena}")
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_minor_formatter("")
 
 
 def _dirac(axis: Any, rows: list[Row]) -> None:
-    for gamma, kind, style in (
-        (0.0, "simultaneous", "-"),
-        (0.0, "alternating", "--"),
-        (1.0, "alternating", "-"),
+    for gamma, kind, colour, label in (
+        (0.0, "simultaneous", RED, "both at once"),
+        (0.0, "alternating", GREY, "in turns"),
+        (1.0, "simultaneous", BLUE, r"both at once, R1 with $\gamma = 1$"),
     ):
         row = next(row for row in rows if (row["gamma"], row["update"]) == (gamma, kind))
-        path = row["path"]
-        label = f"{kind}, gamma {gamma:g}"
-        axis.plot([p[0] for p in path], [p[1] for p in path], style, linewidth=1.0, label=label)
-    axis.plot(0, 0, "k+")
-    axis.set(title="The Dirac-GAN", xlabel="generator", ylabel="discriminator", xlim=(-4, 4), ylim=(-4, 4))
-    axis.set_aspect("equal")
-    axis.legend(frameon=False, fontsize=8, loc="upper right")
+        axis.plot(*zip(*row["path"], strict=True), color=colour, linewidth=1.1, label=label)
+    axis.plot(1, 0, "o", color="black", markersize=4)
+    axis.plot(0, 0, "+", color="black", zorder=4)
+    axis.annotate("start", (1, 0), (4, 3), textcoords="offset points", fontsize=8)
+    axis.set(xlabel=r"generator, $\theta$", ylabel=r"discriminator, $\psi$")
+    axis.set_aspect("equal", adjustable="datalim")
+    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3, columnspacing=1.2, handlelength=1.4)

@@ -51,15 +51,16 @@ class Arena:
         iterations: int | None = None,
         loss: AdversarialLoss | None = None,
         penalties: Sequence[Penalty] | None = None,
+        generator_optimizer: Callable[..., torch.optim.Optimizer] | None = None,
         watch: Sequence[Callback] = (),
     ) -> Result:
         """One run from the start; what is None is as in the intact game."""
         adam = partial(torch.optim.Adam, lr=self.rate, betas=self.betas)
         data = self.data(seed)
         gan = TreatedGAN(
-            *self.networks, loss or NonSaturating(), adam, adam, treatment=treatment or Intact(),
+            *self.networks, loss or NonSaturating(), generator_optimizer or adam, adam,
             penalties=[R1(self.penalty, every=2)] if penalties is None else penalties,
-            sample_shape=data.sample_shape, seed=seed, ema_half_life=5000,
+            treatment=treatment or Intact(), sample_shape=data.sample_shape, seed=seed, ema_half_life=5000,
         )  # fmt: skip
         data.load("train")
         start = self.distance(gan, data)
@@ -112,7 +113,7 @@ RING = Arena(
     ),
     rate=2e-3,
     penalty=0.01,
-    iterations=1500,
+    iterations=1000,
     distance=between_points,
     betas=(0.5, 0.99),
 )
@@ -125,7 +126,7 @@ DIGITS = Arena(
     ),
     rate=2e-3,
     penalty=0.5,
-    iterations=500,
+    iterations=400,
     distance=partial(between_features, eyes="digits"),
 )
 FASHION = Arena(
@@ -137,6 +138,6 @@ FASHION = Arena(
     ),
     rate=1e-3,
     penalty=0.5,
-    iterations=500,
+    iterations=250,
     distance=partial(between_features, eyes="fashion"),
 )
