@@ -301,16 +301,27 @@ def check_memory(found: dict[str, Any]) -> None:
     assert all(row["training adds, MiB"] > 0 for row in found["rows"])
 
 
+def check_telescope(found: dict[str, Any]) -> None:
+    (row,) = found["rows"]
+    assert row["recipe"] == "digits" and {"telescope share %", "health share %"} <= set(row)
+    blocks = found["seconds"]["digits"]
+    assert {side: len(times) for side, times in blocks.items()} == dict.fromkeys(
+        ("unwatched", "telescope", "health"), 2
+    )
+    assert sum(blocks["telescope"]) > sum(blocks["unwatched"]) > 0  # a look draws two pictures
+
+
 QUICK = {
     "data": check_data, "scaling": check_scaling, "communication": check_communication, "step": check_step,
-    "memory": check_memory,
+    "memory": check_memory, "telescope": check_telescope,
 }  # fmt: skip
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", QUICK)
 def test_quick_form(name: str, tmp_path: Path) -> None:
-    only = ["--only", "ring"] if name in ("step", "memory") else []
+    smallest = {"step": "ring", "memory": "ring", "telescope": "digits"}
+    only = ["--only", smallest[name]] if name in smallest else []
     done = run(name, "--quick", "--threads", 1, "--out", tmp_path / "out.json", *only)
     assert done.returncode == 0, done.stdout + done.stderr
     QUICK[name](json.loads((tmp_path / "out.json").read_text()))

@@ -149,15 +149,19 @@ def mean_cosine(one: Tensor, other: Tensor) -> Tensor:
     return torch.cosine_similarity(one.float().flatten(1), other.float().flatten(1), dim=1, eps=1e-30).mean()
 
 
+def weights(network: nn.Module) -> list[Tensor]:
+    """The learning weights themselves, without a graph."""
+    return [weight.detach() for weight in network.parameters() if weight.requires_grad]
+
+
 def copies(network: nn.Module) -> list[Tensor]:
     """The learning weights as they are now."""
-    return [weight.detach().clone() for weight in network.parameters() if weight.requires_grad]
+    return [weight.clone() for weight in weights(network)]
 
 
 def step(before: Sequence[Tensor], network: nn.Module) -> list[Tensor]:
     """How far each learning weight has come since `copies`."""
-    now = [weight.detach() for weight in network.parameters() if weight.requires_grad]
-    return list(torch._foreach_sub(now, list(before)))
+    return list(torch._foreach_sub(weights(network), list(before)))
 
 
 def total_norm(tensors: Sequence[Tensor]) -> Tensor:

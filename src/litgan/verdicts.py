@@ -5,6 +5,7 @@
 - `derivative`, `doubt`: |dL/dlogit| that the generator's and the discriminator's loss pass at the present
   logits, over what they pass at logits of 0 (`telescope.derivative_share`);
 - `gradient`: root mean square of |g| / eps over the generator's parameters (`telescope.gradient_use`);
+- `step`: norm of the generator's last step over the norm of its weights;
 - `feedback`: mean norm of a sample's feedback; `separation`: share of pairs that D puts in their order;
 - `diversity`: mean distance between fakes of fixed latents over that between reals;
 - `turning`: cosine of two successive steps of the generator;
@@ -23,17 +24,21 @@ from typing import Any, NamedTuple, TypeAlias
 Vitals: TypeAlias = Mapping[str, float]
 
 SATURATION = 1e-2  # of the derivative at logits of 0: sigmoid(-5.3) / sigmoid(0), D sure to 1 in 200
+UNMOVED = 2.0**-23  # the spacing of float32 next to 1: steps that the weights themselves cannot hold
 UNUSABLE = 1.0  # rms of |g| / eps: Adam's step, lr * m / (sqrt(v) + eps), is less than half of what it was
 FADED = 1e-3  # of the feedback at the first look; healthy recipes fall to 1e-1 at most
 TOLD_APART = 0.75  # halfway between guessing and knowing: feedback may fade where D cannot tell, not here
-SURE = 1e-2  # as SATURATION, of D's own loss: it has nothing left to learn from the game
+SURE = 0.2  # of the derivative of D's own loss at logits of 0: wrong one time in ten; ring, digits: 0.8
 SEPARATE = 0.999  # of all pairs in their order: with 64 x 64 pairs, no more than 4 are not
 UNIFORM = 0.1  # of the reals' own distance; untrained and healthy generators stay above 0.3
 UNDONE = -0.5  # where |u + v| = |u| = |v|: two steps lead no further than one
 EXPLODED = 30.0  # times the norm of the weights at the first look; healthy recipes grow it by 3 at most
 COARSE = 1e4  # logits of which bf16 resolves steps of 64, so that differences of order 1 are lost
 OVERFITTED = 0.5  # held-out reals score nearer to fakes than to training reals (Karras et al. 2020, eq. 1)
-SIGMAS = 3.0  # by which the scores of training reals must exceed those held out, to be no chance
+SIGMAS = 4.0  # by which the scores of training reals must exceed those held out, to be no chance
+
+SLOWER = 0.2  # of a learning rate; three tries span the two orders in which those of GANs lie
+FIRMER = 2.0  # of the weights of penalties
 
 
 class Finding(NamedTuple):
@@ -65,10 +70,12 @@ def saturated(now: Vitals, first: Vitals) -> Finding:
 
 
 def vanished(now: Vitals, first: Vitals) -> Finding:
-    """The generator's gradient is too small for its optimizer, or D tells apart and sends next to nothing."""
-    usable = below(now["gradient"], UNUSABLE)
-    faded = below(now["feedback"] / first["feedback"] if first["feedback"] else math.inf, FADED)
-    return faded if faded.holds and now["separation"] > TOLD_APART and not usable.holds else usable
+    """The generator stands still, its gradient is too small for its optimizer, or D tells apart and sends
+    next to nothing."""
+    share = now["feedback"] / first["feedback"] if first["feedback"] else math.inf
+    faded = below(share if now["separation"] > TOLD_APART else math.inf, FADED)
+    causes = (below(now["step"], UNMOVED), below(now["gradient"], UNUSABLE), faded)
+    return next((finding for finding in causes if finding.holds), causes[1])
 
 
 def overpowered(now: Vitals, first: Vitals) -> Finding:
@@ -118,57 +125,47 @@ class Verdict:
     judge: Callable[[Vitals, Vitals], Finding | None]
     meaning: str
     remedy: str
-    factors: Factors  # of a roll-back
     at_once: bool = False  # needs no second look
 
 
-SLOWER = Factors(0.5, 0.5, 2.0)  # both networks leap too far, or around one another
-WEAKER = Factors(1.0, 0.5, 2.0)  # the discriminator is too far ahead
 VERDICTS: dict[str, Verdict] = {
-    "SATURATED": Verdict(
-        saturated,
-        "The generator's loss is flat where the fakes' logits lie: almost none of the discriminator's error "
-        "is passed back.",
-        "Take litgan.losses.NonSaturating, or slow the discriminator: lower learning rate, larger penalty.",
-        WEAKER,
+    "DIVERGED": Verdict(
+        diverged,
+        "Weights or logits have exploded, or a number is not finite.",
+        "Go back to an earlier checkpoint with lower learning rates, a larger penalty, or precision 32-true.",
+        at_once=True,
     ),
     "VANISHED": Verdict(
         vanished,
-        "The feedback is too weak for the generator's optimizer to follow.",
-        "Add R1 or raise its weight, lower the learning rates, or take a network with norms or shortcuts.",
-        SLOWER,
-    ),
-    "OVERPOWERED": Verdict(
-        overpowered,
-        "The discriminator tells every fake with certainty: nothing corrects it any more, and its feedback "
-        "says little about how to do better.",
-        "Raise the penalty's weight, lower the discriminator's learning rate, or give it fewer turns.",
-        WEAKER,
+        "The generator gets too little feedback for its optimizer to follow, or its learning rate is 0.",
+        "Lower the learning rates, add R1 or raise its weight, or take a network with norms or shortcuts.",
     ),
     "COLLAPSED": Verdict(
         collapsed,
         "Different latents give nearly the same sample.",
         "Lower the learning rates, raise the penalty's weight, or take a larger batch.",
-        SLOWER,
     ),
     "OSCILLATING": Verdict(
         oscillating,
         "Each step of the generator undoes most of the one before.",
         "Lower the generator's learning rate, or add R1, which damps the rotation.",
-        SLOWER,
-    ),
-    "DIVERGED": Verdict(
-        diverged,
-        "Weights or logits have exploded, or a number is not finite.",
-        "Go back to an earlier checkpoint with lower learning rates, a larger penalty, or precision 32-true.",
-        SLOWER,
-        at_once=True,
     ),
     "MEMORISING": Verdict(
         memorising,
         "The discriminator knows its training samples by heart: it scores unseen reals like fakes.",
         "Add model.augmentation (litgan.augment), raise the penalty's weight, or find more data.",
-        WEAKER,
+    ),
+    "SATURATED": Verdict(
+        saturated,
+        "The generator's loss is flat where the fakes' logits lie: almost none of the discriminator's error "
+        "is passed back.",
+        "Take litgan.losses.NonSaturating, or slow the discriminator: lower learning rate, larger penalty.",
+    ),
+    "OVERPOWERED": Verdict(
+        overpowered,
+        "The discriminator tells every fake, and surely: hardly anything corrects it any more, and its "
+        "feedback says little about how to do better.",
+        "Raise the penalty's weight, lower the discriminator's learning rate, or give it fewer turns.",
     ),
 }
 
@@ -181,11 +178,6 @@ class Judgement:
     raised: list[str]  # verdicts that have just been raised
     cleared: list[str]  # and those that no longer hold
 
-    @property
-    def healthy(self) -> bool:
-        """Whether nothing holds, not even for the first time."""
-        return not any(finding.holds for finding in self.findings.values())
-
 
 @dataclass
 class Judge:
@@ -195,6 +187,12 @@ class Judge:
     first: dict[str, float] = field(default_factory=dict)  # the vital signs of the first look
     streaks: dict[str, int] = field(default_factory=dict)  # looks in a row that say other than `raised`
     raised: set[str] = field(default_factory=set)
+    calm: int = 0  # looks in a row at which nothing has held
+
+    @property
+    def healthy(self) -> bool:
+        """Whether nothing has held for so long that it would have been raised by now."""
+        return self.calm >= self.patience
 
     def __call__(self, vitals: Vitals) -> Judgement:
         self.first = self.first or dict(vitals)
@@ -208,15 +206,19 @@ class Judge:
                 (judgement.raised if finding.holds else judgement.cleared).append(name)
                 self.raised ^= {name}
                 self.streaks[name] = 0
+        anything = any(finding.holds for finding in judgement.findings.values())
+        self.calm = 0 if anything else self.calm + 1
         return judgement
 
     def restart(self) -> None:
         """Forgets what was found, for the networks are others; not where the run came from."""
-        self.streaks, self.raised = {}, set()
+        self.streaks, self.raised, self.calm = {}, set(), 0
 
     def state_dict(self) -> dict[str, Any]:
-        return {"first": self.first, "streaks": self.streaks, "raised": sorted(self.raised)}
+        return {
+            "first": self.first, "streaks": self.streaks, "raised": sorted(self.raised), "calm": self.calm
+        }  # fmt: skip
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.first, self.streaks = dict(state_dict["first"]), dict(state_dict["streaks"])
-        self.raised = set(state_dict["raised"])
+        self.raised, self.calm = set(state_dict["raised"]), state_dict["calm"]

@@ -8,7 +8,16 @@ from typing import Any, TypeAlias
 import torch
 
 from litgan import GAN
-from litgan.callbacks import Checkpoint, Gradients, Interruption, Progress, Realism, Samples, Throughput
+from litgan.callbacks import (
+    Checkpoint,
+    Gradients,
+    Health,
+    Interruption,
+    Progress,
+    Realism,
+    Samples,
+    Throughput,
+)  # fmt: skip
 from litgan.data import Digits
 
 Make: TypeAlias = Callable[..., Any]  # what a fixture makes things with
@@ -23,7 +32,7 @@ def state(gan: GAN) -> dict[str, Any]:
 def test_callbacks_change_nothing(digits_gan: Make, make_trainer: Make, memory: Any) -> None:
     everything = [
         Throughput(), Realism("digits", every=16, count=20), Samples(every=16), Gradients(every=16),
-        Checkpoint(every=16), Progress(), Interruption({"hours": 1}),
+        Health(every=16, count=12), Checkpoint(every=16), Progress(), Interruption({"hours": 1}),
     ]  # fmt: skip
     watched = {"callbacks": everything, "logger": memory, "log_every_n_steps": 1, "enable_progress_bar": True}
     ends = []
@@ -31,7 +40,8 @@ def test_callbacks_change_nothing(digits_gan: Make, make_trainer: Make, memory: 
         gan = digits_gan(discriminator_turns=2)
         make_trainer(6, **options).fit(gan, datamodule=Digits(batch_size=8))
         ends.append(state(gan))
-    assert memory.values("metric/fd_digits"), "the callbacks were at work"
+    for key in ("metric/fd_digits", "telescope/generator/latents", "health/collapsed"):
+        assert memory.values(key), "the callbacks were at work"
     assert ends[0].keys() == ends[1].keys()
     different = [key for key, value in ends[0].items() if not torch.equal(value, ends[1][key])]
     assert not different

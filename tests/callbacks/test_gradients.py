@@ -9,10 +9,12 @@ from typing import Any, TypeAlias
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch import Callback, Trainer
 from PIL import Image
 
-from litgan import GAN
+from litgan import GAN, telescope
 from litgan.callbacks import Gradients
+from litgan.callbacks.heat_map import heat_map
 from litgan.data import Digits, Ring
 from litgan.losses import AdversarialLoss, NonSaturating, Relativistic
 from litgan.noise import Noise
@@ -112,3 +114,136 @@ def test_pictures_follow_the_images(
     ]  # fmt: skip
     red, _, blue = np.array(Image.open(pictures[0])).astype(int).transpose(2, 0, 1)
     assert (red > blue).any() and (blue > red).any()
+    assert (tmp_path / "samples" / "telescope.png").is_file()
+
+
+# -- the telescope
+
+
+class Copies(Callback):
+    """A deep copy of both networks, and of the generator's gradient, after each iteration."""
+
+    def __init__(self) -> None:
+        self.networks: dict[int, tuple[torch.nn.Module, torch.nn.Module]] = {}
+
+    def on_train_batch_end(self, trainer: Trainer, gan: GAN, *_: object) -> None:
+        self.networks[gan.images_seen] = deepcopy((gan.generator, gan.discriminator))
+
+
+def vector(network: torch.nn.Module) -> torch.Tensor:
+    return torch.cat([weight.detach().flatten() for weight in network.parameters()])
+
+
+def test_a_look_logs_what_plain_autograd_finds(
+    digits_gan: Make, digits: Digits, make_trainer: Make, memory: Any
+) -> None:
+    copies = Copies()
+    callbacks = [Gradients(every=16, count=6, seed=5), copies]
+    gan = digits_gan(loss=Relativistic())
+    make_trainer(4, callbacks=callbacks, logger=memory).fit(gan, datamodule=digits)
+    previous = None
+    for clock in (16, 32):
+        generator, discriminator = (network.eval() for network in copies.networks[clock])
+        latents = gan.latents(Noise(5, 0, 0, 6, "sample"))
+        fake = generator(latents).detach().requires_grad_()
+        logits = discriminator(fake)
+        loss = gan.loss.generator(real=logits.detach().flip(0), fake=logits).sum()
+        (feedback,) = torch.autograd.grad(loss, fake)
+        row = {key: value[clock] for key in keys(memory) if clock in (value := memory.values(key))}
+        assert row["feedback/norm"] == pytest.approx(feedback.flatten(1).norm(dim=1).mean().item(), rel=1e-5)
+        seen = telescope.look(generator, discriminator, gan.loss, latents)
+        rows = {f"telescope/{key}": norm.item() for key, norm in seen.way_back().items() if key != "samples"}
+        assert {key: row[key] for key in rows} == pytest.approx(rows, rel=1e-5)
+        for name, now, before in zip(
+            ("generator", "discriminator"), copies.networks[clock], copies.networks[clock - 8], strict=True
+        ):
+            ratio = (vector(now) - vector(before)).norm() / vector(before).norm()
+            assert row[f"update/{name}"] == pytest.approx(ratio.item(), rel=1e-4)
+        if previous is None:
+            assert "feedback/cosine" not in row
+        else:
+            cosine = torch.cosine_similarity(previous.flatten(1), feedback.flatten(1)).mean()
+            assert row["feedback/cosine"] == pytest.approx(cosine.item(), abs=1e-5)
+        previous = feedback
+
+
+def keys(memory: Any) -> set[str]:
+    return {key for row in memory.rows for key in row}
+
+
+def test_a_look_tells_how_surely_the_batch_is_told_apart(
+    tiny_gan: Make, tiny_data: Make, make_trainer: Make, memory: Any
+) -> None:
+    gan, data = tiny_gan(**STILL), tiny_data()
+    real = next(iter(data.train_dataloader()))[0]
+    make_trainer(1, callbacks=[Gradients(every=8)], logger=memory).fit(gan, datamodule=data)
+    fake = gan.generator(gan.latents(Noise(0, 0, 0, 8, "sample")))
+    with torch.no_grad():
+        wanted = telescope.logit_statistics(real=gan.discriminator(real), fake=gan.discriminator(fake))
+    found = {key: memory.values(f"logits/{key}")[8] for key in wanted}
+    assert found == pytest.approx({key: value.item() for key, value in wanted.items()}, abs=1e-6)
+    assert memory.values("gradient/vanishing") == {8: 0.0}
+    assert memory.values("update/generator") == {8: 0.0}
+
+
+def test_the_history_survives_a_resume(
+    tiny_gan: Make, tiny_data: Make, make_trainer: Make, memory: Any, tmp_path: Path
+) -> None:
+    def run(iterations: int, ckpt_path: Path | None = None) -> Gradients:
+        gradients = Gradients(every=8, count=4)
+        trainer = make_trainer(iterations, callbacks=[gradients], logger=memory)
+        trainer.fit(tiny_gan(), datamodule=tiny_data(), ckpt_path=ckpt_path)
+        trainer.save_checkpoint(tmp_path / "cut.ckpt", weights_only=False)
+        return gradients
+
+    whole, cosines = run(4), memory.values("feedback/cosine")
+    memory.rows.clear()
+    run(2)
+    resumed = run(4, tmp_path / "cut.ckpt")
+    assert [clock for clock, _ in resumed.history] == [8, 16, 24, 32]
+    assert resumed.history == whole.history
+    assert memory.values("feedback/cosine") == cosines and list(cosines) == [16, 24, 32]
+
+
+def test_between_looks_nothing_is_computed(
+    tiny_gan: Make, tiny_data: Make, make_trainer: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gan, at = tiny_gan(discriminator_turns=2), []
+    original = telescope.copies
+    monkeypatch.setattr(
+        telescope, "copies", lambda network: (at.append(gan.images_seen), original(network))[1]
+    )
+    looked = []
+
+    class Watching(Gradients):
+        def look(self, *arguments: Any) -> None:
+            looked.append(gan.images_seen)
+            super().look(*arguments)
+
+    make_trainer(9, callbacks=[Watching(every=48)]).fit(gan, datamodule=tiny_data())
+    assert looked == [48, 96, 144] and at == [40, 40, 88, 88, 136, 136], "before the turn that ends each"
+
+
+# -- the heat map
+
+
+def test_the_heat_map_shows_rows_columns_and_what_is_not_there() -> None:
+    rows = ["discriminator/head", "samples", "generator/latents"]
+    history = [(100 * i, dict(zip(rows, (1.0, 10.0 ** (-2 * i), 0.0), strict=True))) for i in range(1, 4)]
+    picture = heat_map(history)
+    assert picture.dtype == torch.uint8 and picture.shape[2] == 3
+    middle = picture[:, 240:860]  # between the names of the rows and the colour bar
+    colours = {tuple(pixel) for pixel in middle.reshape(-1, 3)[::7].tolist()}
+    assert (211, 211, 211) in colours, "no feedback is grey"
+    taller = heat_map([(1, {f"generator/{i}": 1.0 for i in range(20)})])
+    assert taller.shape[0] > picture.shape[0] and taller.shape[1] == picture.shape[1]
+    assert heat_map([(1, dict.fromkeys(rows, 0.0)), (2, dict.fromkeys(rows, float("nan")))]).shape
+
+
+def test_stronger_feedback_is_brighter() -> None:
+    history = [(1, {"discriminator/a": 1.0, "samples": 1e-3, "generator/b": 1e-6})]
+    picture = heat_map(history).float()
+    height = picture.shape[0]
+    places = [int(60 + (height - 120) * (i + 0.5) / 3) + 4 for i in range(3)]
+    brightness = [picture[place, 500].mean().item() for place in places]
+    assert brightness == sorted(brightness, reverse=True) and brightness[0] > brightness[2] + 100

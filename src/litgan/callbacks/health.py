@@ -10,21 +10,18 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 from lightning.pytorch import Callback, Trainer
-from torch import Tensor
 
-from litgan import checkpoints, runs, telescope, tracking
+from litgan import checkpoints, runs, tracking
 from litgan.adversaries import Batch
-from litgan.callbacks.gradients import networks, will_pass
-from litgan.callbacks.realism import Realism
+from litgan.callbacks.gradients import will_pass
+from litgan.callbacks.vitals import Examination
 from litgan.gan import GAN
 from litgan.loggers import WandbLogger
-from litgan.noise import Noise
-from litgan.sampling import choose_labels
 from litgan.schedules import Schedule, value_at
-from litgan.verdicts import VERDICTS, Factors, Finding, Judge
+from litgan.telescope import total_norm
+from litgan.verdicts import FIRMER, SLOWER, VERDICTS, Factors, Finding, Judge
 
 Policy: TypeAlias = Literal["warn", "stop", "rollback"]
-AFFORDABLE = 64  # pixels a side: what extractors of larger pictures cost on a CPU, a look is not worth
 
 
 class Health(Callback):
@@ -36,11 +33,12 @@ class Health(Callback):
     the run's folder, said on stderr, sent as a W&B alert, and summed up at the end of the run. Rank zero
     looks, and all ranks judge what it saw; between looks nothing is computed.
 
-    Under the policy "rollback" the state of each look at which nothing is found, and of the start, is kept as
-    `checkpoints/healthy.ckpt`. On a verdict weights, averages and optimizers go back to it, and learning
-    rates and penalty weights are changed as the verdict says (`verdicts.Factors`), for good: a resumed run
-    keeps the change. The clock does not go back: the batches and latents that follow are new ones, since the
-    same ones might lead to the same place, and the curves go on.
+    Under the policy "rollback" the state at the start, and later at looks before which nothing has been found
+    for `patience` looks, is kept as `checkpoints/healthy.ckpt`. On a verdict weights, averages and optimizers
+    go back to it. From then on the network that had moved farther from that state, relative to its weights,
+    has a fifth of its learning rate, and penalties weigh twice as much; a resumed run keeps the change. The
+    clock does not go back: the batches and latents that follow are new ones, since the same ones might lead
+    to the same place, and the curves go on. A number that is not finite ends the run under any policy.
 
     Args:
         every: images between two looks, 0 for never.
@@ -51,7 +49,7 @@ class Health(Callback):
         seed: of their fixed latents.
 
     Raises:
-        ValueError: for another policy, or a patience below 1.
+        ValueError: for another policy, a patience below 1, or a count below 2.
     """
 
     def __init__(
@@ -65,34 +63,33 @@ class Health(Callback):
     ) -> None:
         if policy not in get_args(Policy):
             raise ValueError(f"health.policy is {policy!r}: give {', '.join(get_args(Policy))}.")
-        if patience < 1:
-            raise ValueError(f"health.patience is {patience}: give at least 1 look.")
-        self.every, self.policy, self.tries, self.count, self.seed = every, policy, tries, count, seed
-        self.judge = Judge(patience)
+        for name, number, least in (("patience", patience, "1 look"), ("count", count, "2 samples")):
+            if number < int(least[0]):
+                raise ValueError(f"health.{name} is {number}: give at least {least}.")
+        self.every, self.policy, self.tries = every, policy, tries
+        self.examination, self.judge = Examination(count, seed), Judge(patience)
         self.looks = 0
         self.told: list[tuple[int, str]] = []  # images_seen and name of each verdict raised so far
         self.factors = Factors()  # by which roll-backs have changed the recipe
         self.rollbacks = 0
         self.rates: list[list[float]] = []  # the recipe's learning rates
-        self.before: list[
-            list[Tensor]
-        ] = []  # the generator before an iteration with a look, and before the last
-        self.reals: dict[str, Batch] = {}  # by split
-        self.spread: Tensor | None = None  # mean distance between reals
 
     def on_train_start(self, trainer: Trainer, gan: GAN) -> None:
         self.rates = [list(rates) for rates in gan.base_rates]
         self.change(gan)
         if self.every and trainer.is_global_zero:
             self.begin(self.path(trainer), gan.images_seen)
-        if self.every and self.policy == "rollback" and not self.healthy(trainer).exists():
-            trainer.save_checkpoint(self.healthy(trainer))
+        saved = trainer.strategy.broadcast(self.healthy(trainer).exists())
+        if self.every and self.policy == "rollback" and not saved:
+            trainer.save_checkpoint(self.healthy(trainer), weights_only=False)
 
     def on_train_batch_start(self, trainer: Trainer, gan: GAN, batch: Batch, batch_idx: int) -> None:
-        if trainer.is_global_zero:
-            soon = will_pass(gan, batch, self.every, ahead=1)
-            if soon or will_pass(gan, batch, self.every):
-                self.before = [*self.before[-1:], telescope.copies(gan.generator)]
+        if not trainer.is_global_zero or (gan.turns + 1) % gan.discriminator_turns:
+            return
+        if any(will_pass(gan, batch, self.every, ahead) for ahead in (0, 1)):
+            self.examination.remember(gan)
+        else:
+            self.examination.forget()
 
     def on_train_batch_end(
         self, trainer: Trainer, gan: GAN, outputs: Any, batch: Batch, batch_idx: int
@@ -100,7 +97,7 @@ class Health(Callback):
         if not gan.passes(self.every):
             return
         with tracking.aside(gan):
-            seen = self.examine(trainer, gan, len(batch[0])) if trainer.is_global_zero else {}
+            seen = self.examination(trainer, gan, len(batch[0])) if trainer.is_global_zero else {}
             vitals = trainer.strategy.broadcast(seen)
             judgement = self.judge(vitals)
             self.looks += 1
@@ -113,15 +110,16 @@ class Health(Callback):
                 trainer.should_stop = True
             elif judgement.raised and self.policy == "rollback" and self.rollbacks < self.tries:
                 self.roll_back(trainer, gan, judgement.raised)
-            elif judgement.healthy and self.policy == "rollback":
-                trainer.save_checkpoint(self.healthy(trainer))
+            elif self.judge.healthy and self.policy == "rollback":
+                trainer.save_checkpoint(self.healthy(trainer), weights_only=False)
 
     def on_exception(self, trainer: Trainer, gan: GAN, exception: BaseException) -> None:
         if isinstance(exception, FloatingPointError) and self.every:  # between two looks
             self.raise_verdict(trainer, gan, "DIVERGED", Finding(math.nan, math.nan, True))
+        self.on_train_end(trainer, gan)
 
     def on_train_end(self, trainer: Trainer, gan: GAN) -> None:
-        if self.looks and trainer.is_global_zero:
+        if self.looks or self.told:
             runs.warn(self.summary())
 
     def summary(self) -> str:
@@ -129,95 +127,6 @@ class Health(Callback):
         told = ", ".join(f"{name} after {at:,} images" for at, name in self.told)
         back = f"; rolled back {self.rollbacks} times" if self.rollbacks else ""
         return f"health: {told or 'no verdict'} in {self.looks} looks{back}."
-
-    @torch.no_grad()
-    def examine(self, trainer: Trainer, gan: GAN, size: int) -> dict[str, float]:
-        """The vital signs, in one transfer; `size` samples go through the networks at once."""
-        real = self.scores(trainer, gan, "train", size)
-        latents = gan.latents(Noise(self.seed, 0, 0, len(real), "sample", gan.device))
-        labels = choose_labels(None, 0, len(real), gan.num_classes)
-        looks = [
-            telescope.look(
-                gan.generator, gan.discriminator, gan.loss, latents[part],
-                None if labels is None else labels.to(gan.device)[part], real_logits=real[part],
-            ) for part in (slice(at, at + size) for at in range(0, len(real), size))
-        ]  # fmt: skip
-        fake = torch.cat([look.logits for look in looks]).float()
-        signs = {
-            "derivative": telescope.derivative_share(gan.loss.generator, real=real, fake=fake, of=["fake"]),
-            "doubt": telescope.derivative_share(
-                gan.loss.discriminator, real=real, fake=fake, of=["real", "fake"]
-            ),
-            "gradient": telescope.gradient_use(gan.generator_optimizer.optimizer)[1],
-            "feedback": telescope.mean_norm(torch.cat([look.feedback for look in looks])),
-            "separation": telescope.separation(real=real, fake=fake),
-            "diversity": self.diversity(trainer, gan, torch.cat([look.samples for look in looks])),
-            "turning": self.turning(gan),
-            **{f"weights_{name}": telescope.total_norm(telescope.copies(network))
-               for name, network in networks(gan).items()},
-            "logits": torch.cat([real, fake]).square().mean().sqrt(),
-            **self.overfitting(real, self.scores(trainer, gan, "test", size), fake),
-        }  # fmt: skip
-        return dict(zip(signs, torch.stack([sign.float() for sign in signs.values()]).tolist(), strict=True))
-
-    def scores(self, trainer: Trainer, gan: GAN, split: str, size: int) -> Tensor:
-        """Logits [N, K] of fixed reals of a split; none where there is no such split."""
-        samples, labels = self.fixed_reals(trainer, gan, split)
-        parts = [slice(at, at + size) for at in range(0, len(samples), size)]
-        with telescope.evaluating(gan.discriminator):
-            logits = [gan.discriminator(samples[p], None if labels is None else labels[p]) for p in parts]
-        return torch.cat(logits).float() if logits else torch.empty(0, 1)
-
-    def fixed_reals(self, trainer: Trainer, gan: GAN, split: str) -> Batch:
-        """The first of a metric's reals, read at the first look; kept on the device."""
-        if split not in self.reals:
-            data, samples, labels = trainer.datamodule, torch.empty(0), None
-            if split in data.splits:
-                try:
-                    batches = list(data.real_batches(min(self.count, data.size(split)), split=split))
-                    samples = torch.cat([batch for batch, _ in batches]).to(gan.device)
-                    if gan.num_classes:
-                        labels = torch.cat([label for _, label in batches]).to(gan.device)
-                except (OSError, ValueError) as error:
-                    if split == "train":
-                        raise
-                    runs.warn(f"The split {split!r} cannot be read ({error}): MEMORISING is not watched for.")
-            self.reals[split] = samples, labels
-        return self.reals[split]
-
-    def diversity(self, trainer: Trainer, gan: GAN, fake: Tensor) -> Tensor:
-        """Distance between fakes over that between reals, of the run's features where they cost little."""
-        features = self.features(trainer, gan)
-        if self.spread is None:
-            self.spread = torch.pdist(features(self.fixed_reals(trainer, gan, "train")[0])).mean()
-        return torch.pdist(features(fake)).mean() / self.spread.clamp_min(1e-30)
-
-    def features(self, trainer: Trainer, gan: GAN) -> Any:
-        """Samples to vectors [N, D]: as the realism callback sees them, or as they are."""
-        realism = next((one for one in trainer.callbacks if isinstance(one, Realism) and one.every), None)
-        if realism is not None:
-            extractor = realism.network(gan)
-            if gan.device.type != "cpu" or extractor.size <= AFFORDABLE:
-                return extractor
-        return lambda samples: samples.float().flatten(1)
-
-    def turning(self, gan: GAN) -> Tensor:
-        """Cosine between the last two steps of the generator; 0 where only one has been seen."""
-        before, self.before = self.before, []
-        if len(before) < 2:
-            return torch.zeros((), device=gan.device)
-        earlier = torch._foreach_sub(before[1], before[0])
-        return telescope.steps_cosine(earlier, telescope.step(before[1], gan.generator))
-
-    def overfitting(self, train: Tensor, held_out: Tensor, fake: Tensor) -> dict[str, Tensor]:
-        """Karras et al. 2020 (ADA), eq. 1, left: 0 where unseen reals score as those seen, 1 as fakes."""
-        if not len(held_out):
-            return {}
-        train, held_out, fake = train.mean(1), held_out.mean(1), fake.mean(1)
-        ahead = train.mean() - held_out.mean()
-        error = (train.var() / len(train) + held_out.var() / len(held_out)).sqrt()
-        gap = (train.mean() - fake.mean()).clamp_min(1e-3 * ahead.abs() + 1e-12)
-        return {"overfitting": ahead / gap, "overfitting_sigmas": ahead / error.clamp_min(1e-12)}
 
     def raise_verdict(self, trainer: Trainer, gan: GAN, name: str, finding: Finding) -> None:
         """Tells the world of a verdict."""
@@ -244,18 +153,20 @@ class Health(Callback):
                 )
 
     def roll_back(self, trainer: Trainer, gan: GAN, names: list[str]) -> None:
-        """Goes on from the last healthy state, with the remedies of these verdicts; alike on all ranks."""
+        """Goes on from the last healthy state, more slowly; alike on all ranks."""
         saved = checkpoints.read(self.healthy(trainer))
+        went = {side: gone(saved["state_dict"], gan, side) for side in ("generator", "discriminator")}
         gan.load_state_dict(saved["state_dict"])
         for optimizer, state in zip(trainer.optimizers, saved["optimizer_states"], strict=True):
             optimizer.load_state_dict(state)
         plugin = trainer.precision_plugin
         plugin.load_state_dict(saved.get(type(plugin).__qualname__, {}))
-        together = [min(factors) if min(factors) < 1 else max(factors)
-                    for factors in zip(*(VERDICTS[name].factors for name in names), strict=True)]  # fmt: skip
-        self.factors, self.rollbacks = self.factors * Factors(*together), self.rollbacks + 1
+        farther = max(went, key=went.__getitem__)
+        self.factors *= Factors(penalty=FIRMER)._replace(**{f"{farther}_rate": SLOWER})
+        self.rollbacks += 1
         self.change(gan)
         self.judge.restart()
+        self.examination.forget()
         at = saved["litgan"]["images_seen"]
         meaning = f"Weights and optimizers are those of {at:,} images again, after {' and '.join(names)}."
         remedy = f"Changed for the rest of the run, next to the recipe: {self.factors}."
@@ -300,6 +211,14 @@ class Health(Callback):
         self.looks, self.rollbacks = state_dict["looks"], state_dict["rollbacks"]
         self.told = [(at, name) for at, name in state_dict["told"]]
         self.factors = Factors(*state_dict["factors"])
+
+
+def gone(saved: dict[str, Any], gan: GAN, side: str) -> float:
+    """How far a network's weights are from the saved ones, over the norm of these; inf where not finite."""
+    now = dict(getattr(gan, side).named_parameters())
+    before = [saved[f"{side}.{name}"].to(weight.device) for name, weight in now.items()]
+    moved = total_norm(torch._foreach_sub(list(now.values()), before)) / total_norm(before).clamp_min(1e-30)
+    return moved.item() if moved.isfinite() else math.inf
 
 
 class Changed(Schedule):

@@ -24,7 +24,7 @@ def heat_map(history: Sequence[tuple[int, Mapping[str, float]]]) -> Tensor:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.colors import LogNorm
     from matplotlib.figure import Figure
-    from matplotlib.ticker import NullLocator
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     rows = list(history[-1][1])
     norms = torch.tensor([[look.get(row, math.nan) for _, look in history] for row in rows])
@@ -50,7 +50,9 @@ def heat_map(history: Sequence[tuple[int, Mapping[str, float]]]) -> Tensor:
         for edge in (-0.5, 0.5):
             axes.axhline(rows.index("samples") + edge, color="white", linewidth=1.5)
     bar = figure.colorbar(image, cax=figure.add_axes((0.88, 0.6 / height, 0.02, 1 - 1.2 / height)))
-    bar.ax.yaxis.set_minor_locator(NullLocator())
+    bar.ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 3.0) if strongest < 1e3 * weakest else (1.0,)))
+    bar.ax.yaxis.set_major_formatter(StrMethodFormatter("{x:.1g}"))
+    bar.ax.yaxis.set_minor_formatter(NullFormatter())
     bar.set_label("norm of a sample's gradient\n(logarithmic; grey: no feedback)", fontsize=8)
     canvas.draw()
     width, height = canvas.get_width_height()

@@ -1,0 +1,101 @@
+"""What watching costs: iterations of a recipe with and without the telescope's looks and the health's.
+
+    python benchmarks/telescope.py [--only digits fashion_mnist] [--rounds 9]
+
+One run of a recipe, with its loggers and average, in blocks that take turns: unwatched, with one look through
+the telescope (`Gradients`, pictures and all), with one of `Health`. What a block takes longer than the
+unwatched one before it is the price of a look; `share` is that price over the time of as many iterations as
+lie between two looks at the default cadence, in percent.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from typing import Any
+
+import measure
+from lightning.pytorch import Callback, Trainer
+from step import synchronise
+
+from litgan.callbacks import Gradients, Health
+from litgan.gan import GAN
+from litgan.recipe import Recipe
+
+BLOCKS = {"digits": 30, "fashion_mnist": 8}  # iterations of a block, by recipe
+CADENCES = {"telescope": Gradients().every, "health": Health().every}  # images between two looks
+
+
+class Watched(Callback):
+    """Times blocks of a trainer's iterations, and lets one watcher after the other look in them."""
+
+    def __init__(self, number: int, rounds: int, watchers: dict[str, Any]) -> None:
+        self.number, self.rounds, self.watchers = number, rounds, watchers
+        self.sides = ["unwatched", *watchers]
+        self.seconds: dict[str, list[float]] = {side: [] for side in self.sides}
+        self.block, self.began = -len(self.sides), 0.0  # the first of each only warms up
+
+    def on_train_batch_end(self, trainer: Trainer, gan: GAN, *_: object) -> None:
+        if not gan.iteration_ends or trainer.global_step % self.number:
+            return
+        synchronise(gan.device)
+        if self.began:
+            if self.block >= 0:
+                side = self.sides[self.block % len(self.sides)]
+                self.seconds[side].append((time.perf_counter() - self.began) / self.number)
+            self.block += 1
+        trainer.should_stop = self.block == self.rounds * len(self.sides)
+        for side, watcher in self.watchers.items():
+            due = side == self.sides[self.block % len(self.sides)]
+            watcher.every = gan.images_per_iteration * self.number if due else 0
+        self.began = time.perf_counter()
+
+
+def run(name: str, number: int, rounds: int, options: list[str]) -> tuple[dict[str, list[float]], int]:
+    """Seconds an iteration of each side, one figure a round, and the images of an iteration."""
+    off = [f"--{part}.every=0" for part in ("realism", "samples", "gradients", "health")]
+    with tempfile.TemporaryDirectory() as folder:
+        fixed = ["--trainer.max_steps=1000000", "--trainer.default_root_dir", folder]
+        recipe = Recipe(["--config", f"configs/{name}.yaml", *off, *fixed, *options])
+        kinds = {"telescope": Gradients, "health": Health}
+        found = {
+            side: next(one for one in recipe.trainer.callbacks if isinstance(one, kind))
+            for side, kind in kinds.items()
+        }
+        watch = Watched(number, rounds, found)
+        recipe.trainer.callbacks.append(watch)  # after all others
+        with recipe.running():
+            recipe.trainer.fit(recipe.model, recipe.datamodule)
+    return watch.seconds, recipe.model.images_per_iteration
+
+
+def row(name: str, seconds: dict[str, list[float]], number: int, images: int) -> dict[str, Any]:
+    """One line of the table."""
+    plain = seconds["unwatched"]
+    line: dict[str, Any] = {"recipe": name, "iteration ms": measure.show(plain, 1e3)}
+    for side, cadence in CADENCES.items():
+        looks = [(a - b) * number for a, b in zip(seconds[side], plain, strict=True)]
+        shares = [look / (b * cadence / images) for look, b in zip(looks, plain, strict=True)]
+        line |= {f"{side} look ms": measure.show(looks, 1e3), f"{side} share %": measure.show(shares, 100)}
+    return line
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = measure.options(__doc__, __file__)
+    parser.add_argument("--only", nargs="+", choices=BLOCKS, default=list(BLOCKS), metavar="RECIPE")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--options", nargs="*", default=[], help="further options of every recipe")
+    parsed = measure.parse(parser, arguments)
+    os.environ.setdefault("WANDB_MODE", "offline")
+    rows, blocks = [], {}
+    for name in parsed.only:
+        rounds = 2 if parsed.quick else parsed.rounds
+        blocks[name], images = run(name, BLOCKS[name], rounds, parsed.options)
+        rows.append(row(name, blocks[name], BLOCKS[name], images))
+    print("\nMedian (quartiles) of blocks in turns.\n" + measure.table(rows))
+    measure.write(parsed, {"rows": rows, "seconds": blocks, "cadences": CADENCES})
+
+
+if __name__ == "__main__":
+    main()
