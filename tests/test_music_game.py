@@ -123,6 +123,16 @@ def test_sampled_files_open_elsewhere_with_the_right_tempo_and_length(run: Path,
 
 
 @pytest.mark.slow
+def test_validate_measures_what_fit_measured_last(run: Path, capsys, monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("LITGAN_CACHE", str(tmp_path))
+    checkpoint = str(run / "checkpoints" / "last.ckpt")
+    cli.main(["validate", "--config", str(run / "config.yaml"), "--ckpt_path", checkpoint])
+    line = next(line for line in capsys.readouterr().out.splitlines() if "metric/fd_music" in line)
+    wanted = read_metrics(run / "metrics.csv")[-1]["metric/fd_music"]
+    assert float(line.replace("│", " ").split()[-1]) == pytest.approx(wanted, rel=1e-4)
+
+
+@pytest.mark.slow
 def test_evaluation_and_interpolation(run: Path, tmp_path: Path, capsys) -> None:
     checkpoint = str(run / "checkpoints" / "last.ckpt")
     cli.main(["evaluate", checkpoint, "--count", "40", "--split", "test"])

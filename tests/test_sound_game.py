@@ -18,6 +18,7 @@ from PIL import Image
 from litgan import GAN, cli
 from litgan.data import Tones
 from litgan.data.tones import tone_errors
+from litgan.loggers import read_metrics
 from litgan.losses import NonSaturating
 from litgan.media.sound import PAUSE
 from litgan.metrics.sound import SoundStatistics
@@ -147,3 +148,13 @@ def test_the_commands_write_what_others_can_read(
     cli.main(["interpolate", checkpoint, f"--out={tmp_path / 'loop.gif'}", "--points=2", "--steps=3"])
     with Image.open(tmp_path / "loop.gif") as loop:
         assert loop.n_frames == 6
+
+
+@pytest.mark.slow
+def test_validate_measures_what_fit_measured_last(run: Path, capsys, monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("LITGAN_CACHE", str(tmp_path))
+    checkpoint = str(run / "checkpoints" / "last.ckpt")
+    cli.main(["validate", "--config", str(run / "config.yaml"), "--ckpt_path", checkpoint])
+    line = next(line for line in capsys.readouterr().out.splitlines() if "metric/fd_sound" in line)
+    wanted = read_metrics(run / "metrics.csv")[-1]["metric/fd_sound"]
+    assert float(line.replace("│", " ").split()[-1]) == pytest.approx(wanted, rel=1e-4)

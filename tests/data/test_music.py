@@ -251,6 +251,15 @@ def test_files_that_are_no_music_are_named_in_one_sentence(tmp_path: Path) -> No
                                                  quarters_per_bar=4, tempo=90)[:60]):  # fmt: skip
         path.write_bytes(content)
         refused(ValueError, r"a\.mid is no readable score \(.+\): remove or replace it")
+    write_midi(path, [[("time_signature", 0, {"numerator": 4, "denominator": 4})], notes(60)])
+    metre, four_quarters = path.read_bytes(), b"\xff\x58\x04\x04\x02\x18\x08"
+    for metres in (b"\xff\x58\x04\x00\x02\x18\x08", b"\xff\x58\x04\x04\xff\x18\x08"):  # 0 beats; of no length
+        path.write_bytes(metre.replace(four_quarters, metres))
+        refused(ValueError, r"a\.mid is no readable score \(.* or bars of no length\): remove or replace it")
+    path.write_bytes(metre.replace(four_quarters, b"\xff\x59\x04\x0f\x00\x00\x00"))  # fifteen sharps
+    refused(ValueError, r"a\.mid is no readable score \(Could not decode key .*\): remove or replace it")
+    write_midi(path, [notes(60, quarters=500_000)])
+    refused(ValueError, r"a\.mid is no readable score \(it has more than 100,000 bars, or")
     write_midi(path, [notes(40, channel=9)])
     refused(ValueError, r"a\.mid holds no notes, or drums alone: remove it")
     write_midi(path, [notes(*[60] * 8)])

@@ -143,6 +143,11 @@ def test_what_is_no_sound_is_named_in_one_sentence(tmp_path: Path) -> None:
     ) as refused:
         Sound(str(root)).load()
     assert "\n" not in str(refused.value)
+    for nothing in (math.nan, math.inf):
+        wave = torch.where(torch.arange(500) == 7, nothing, good)
+        soundfile.write(root / "b.wav", wave.numpy(), 8_000, subtype="FLOAT")
+        with pytest.raises(ValueError, match=r"b.wav holds samples that are no numbers: replace or remove"):
+            Sound(str(root)).load()
     for silence in (torch.zeros(500), torch.zeros(0)):
         write(root / "b.wav", silence)
         with pytest.raises(ValueError, match=r"b.wav is silent: remove it or give --data.skip_silence true"):

@@ -130,6 +130,7 @@ def test_a_character_outside_the_alphabet_is_named(novel):
     [
         (b"too short", {"length": 16}, r"has 9 characters, too few for a window of 16 in the split 'train'"),
         (b"", {"length": 16}, r"has 0 characters"),
+        (b"\n", {"length": 16, "begin": "lines"}, r"has 0 characters"),
         (b"word " * 20, {"length": 16, "split": "test"}, r"in the split 'test': give a longer text"),
         (b"caf\xe9 " * 20, {"length": 4}, r"is not UTF-8 \(byte 3 is 0xe9\): convert it"),
         (b"word", {"length": 0}, r"Windows of 0 characters"),

@@ -162,3 +162,15 @@ def test_the_table_ranks_held_out_text_before_shuffled_words_before_noise(tmp_pa
     lengths = [report["metric/longest_copy"] for report in reports]
     assert 22 < lengths[0] <= data.length and 15 > lengths[1] > lengths[2] and lengths[2] < 5
     assert reports[0]["metric/self_bleu"] > reports[1]["metric/self_bleu"] > reports[2]["metric/self_bleu"]
+
+
+def test_what_is_measured_on_a_few_does_not_depend_on_the_order_of_many():
+    """Ranks hand over their samples one after the other."""
+    data = Grammar(samples=900)
+    real = data.encode(data.load("test")[0])
+    fake = data.encode(draw((900, 24), 18))
+    fake[:450] = real[:450]
+    eyes = TextStatistics()
+    straight = eyes.table(real=eyes.details(real), fake=eyes.details(fake), data=data)
+    order = torch.randperm(900, generator=torch.Generator().manual_seed(0))
+    assert eyes.table(real=eyes.details(real), fake=eyes.details(fake[order]), data=data) == straight

@@ -102,6 +102,13 @@ def test_the_signal_keeps_its_size_at_any_depth():
         assert 0.3 < size < 4
 
 
+def test_an_untrained_generator_writes_different_lines_and_is_not_sure_of_them():
+    torch.manual_seed(0)
+    samples = TextGenerator(SHAPE, latent_dim=16, widths=(64, 48, 32))(torch.randn(200, 16))
+    assert len(samples.argmax(1).unique(dim=0)) == 200
+    assert 0.3 < samples.amax(1).mean() < 0.8, "uniform is 0.08; at 1 a softmax passes no gradient"
+
+
 @pytest.mark.parametrize("kind", [TextGenerator, TextDiscriminator])
 def test_the_state_dict_goes_round_and_labels_matter(kind):
     first, second = kind(SHAPE, 3, widths=(8, 8)), kind(SHAPE, 3, widths=(8, 8))

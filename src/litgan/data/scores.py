@@ -11,6 +11,7 @@ from litgan.extras import require
 SUFFIXES = (".mid", ".midi")
 VOICES = ("Soprano", "Alto", "Tenor", "Bass")
 DRUMS = 9  # the channel of General MIDI's percussion, counted from 0
+MOST_BARS = 100_000  # of a file that is no mistake
 
 
 class UnreadableScoreError(Exception):
@@ -60,7 +61,7 @@ def read_midi(path: Path) -> Piece:
         if ticks <= 0 or file.type == 2:
             raise ValueError("its time is not counted in beats")
         played = [list(_absolute(track)) for track in file.tracks]
-    except (OSError, EOFError, ValueError, LookupError) as error:
+    except (OSError, EOFError, ValueError, LookupError, mido.KeySignatureError) as error:
         raise UnreadableScoreError(_one_line(error)) from error
     lines: dict[tuple[int, int], list[tuple[float, float, int]]] = defaultdict(list)
     metres, last = {0.0: 4.0}, 0.0
@@ -76,6 +77,8 @@ def read_midi(path: Path) -> Piece:
                     last = max(last, tick / ticks)
                 if message.type == "note_on" and message.velocity:
                     sounding[message.channel, message.note] = tick
+    if last > MOST_BARS * min(metres.values()):
+        raise UnreadableScoreError(f"it has more than {MOST_BARS:,} bars, or bars of no length")
     notes = [(number, *note) for number, key in enumerate(sorted(lines)) for note in lines[key]]
     return Piece(notes, _bars(metres, last))
 

@@ -213,7 +213,7 @@ def read_wave(path: Path) -> tuple[Tensor, int]:
     """The mean over channels, float32 [T] within [-1, 1], and its sample rate.
 
     Raises:
-        ValueError: the file cannot be decoded.
+        ValueError: the file cannot be decoded, or holds what is no number.
     """
     soundfile = require("soundfile", "sound")
     try:
@@ -221,7 +221,10 @@ def read_wave(path: Path) -> tuple[Tensor, int]:
     except (soundfile.SoundFileError, RuntimeError, OSError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise ValueError(f"{path} cannot be decoded ({reason}): replace or remove it.") from error
-    return torch.from_numpy(channels).mean(1), rate
+    wave = torch.from_numpy(channels).mean(1)
+    if not wave.isfinite().all():
+        raise ValueError(f"{path} holds samples that are no numbers: replace or remove it.")
+    return wave, rate
 
 
 def quantise(waves: Tensor) -> Tensor:

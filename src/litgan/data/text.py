@@ -176,7 +176,7 @@ class Text(Characters):
         if not self.alphabet:
             self.alphabet = learn_alphabet(code_points(text)[~held_out], self.alphabet_size)
         symbols = self.symbols(text)
-        ends = torch.tensor([len(line) for line in lines]).add(1).cumsum(0)
+        ends = torch.tensor([len(line) for line in lines], dtype=torch.int64).add(1).cumsum(0)
         if self.begin == "words":
             ends = (symbols == self.alphabet.index(" ")).nonzero().flatten() + 1
         starts = torch.cat([torch.zeros(1, dtype=torch.int64), ends])

@@ -6,12 +6,14 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from litgan.data.text import WORD
 from litgan.metrics.features import FeatureExtractor
+from litgan.noise import torch_generator
 
 BUCKETS = 64  # features an order
 ORDERS = (1, 2, 3, 4)  # characters of the n-grams that are counted
@@ -75,9 +77,17 @@ class TextStatistics(FeatureExtractor):
         numbered = [[numbers.setdefault(word, len(numbers)) for word in line] for line in words]
         for order in (1, 2, 3):
             values[f"distinct{order}"] = distinct(numbered, order)
-        values["self_bleu"] = self_bleu(numbered[:SUBSET])
-        copies = longest_copies(fake[:SUBSET].cpu(), data.corpus)
+        few = some(fake)
+        values["self_bleu"] = self_bleu([numbered[place] for place in few.tolist()])
+        copies = longest_copies(fake[few].cpu(), data.corpus)
         return values | {"longest_copy": copies.double().mean().item()}
+
+
+def some(symbols: Tensor) -> Tensor:
+    """Places of at most `SUBSET` rows of bytes [N, T], int64; the same rows whatever their order."""
+    rows = symbols.cpu().numpy()
+    ordered = torch.from_numpy(np.lexsort(rows.T[::-1]))
+    return ordered[torch.randperm(len(rows), generator=torch_generator("text", "some"))[:SUBSET]]
 
 
 def grams(symbols: Tensor, order: int) -> Tensor:
