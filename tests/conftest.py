@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -30,9 +31,9 @@ def _keep_to_yourself(
     monkeypatch.setenv("LITGAN_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("LITGAN_RUN_ID", "")
-    for name in LAUNCHED:  # Lightning leaves them behind; a command would take itself for a rank
-        monkeypatch.delenv(name, raising=False)
     yield
+    for name in LAUNCHED:  # Lightning leaves them behind; a command would take itself for a rank
+        os.environ.pop(name, None)
     if dist.is_initialized():  # Lightning leaves it to the end of the process
         dist.destroy_process_group()
 

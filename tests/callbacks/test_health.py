@@ -161,6 +161,7 @@ def test_a_verdict_is_told_everywhere_and_once(
     gan = tiny_gan(generator_optimizer=IDLE)
     trainer = make_trainer(8, callbacks=[Health(every=8)], logger=[memory, online])
     trainer.fit(gan, datamodule=tiny_data())
+    wandb.finish()
     wandb.teardown()  # its files are written in the background
 
     assert list(memory.values("health/vanished").values()) == [0, 0, 1, 1, 1, 1, 1, 1]
