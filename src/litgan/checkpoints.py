@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import importlib
 import os
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +12,12 @@ import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 from torch import nn
 
+from litgan.files import whole
+
 if TYPE_CHECKING:
     from litgan.data import GANDataModule
     from litgan.gan import GAN
     from litgan.metrics import FeatureExtractor
-
-
-PARTIAL = ".partial"  # how the hidden names of files end that are being written
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -28,20 +26,17 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
     ) -> None:
-        """Writes `.NAME.PID.partial` and renames it.
+        """Writes a hidden file beside `path` and renames it.
 
         Raises:
             OSError: one sentence, if the disk is full or refuses; what `path` held before is untouched.
         """
         path = Path(path)
-        partial = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with partial.open("wb") as file:
+            with whole(path) as partial, partial.open("wb") as file:
                 torch.save(checkpoint, file)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(partial, path)
         except (OSError, RuntimeError) as error:
             cause = error if isinstance(error, OSError) else error.__context__
             if not isinstance(cause, OSError):  # torch reports the disk's error as a RuntimeError of its own
@@ -50,9 +45,6 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 f"The checkpoint {path} cannot be saved ({cause.strerror or cause}): make room there; what "
                 "was saved before is intact."
             ) from error
-        finally:
-            with suppress(OSError):
-                partial.unlink(missing_ok=True)
 
     def load_checkpoint(
         self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True

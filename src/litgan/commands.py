@@ -177,15 +177,13 @@ def export(
         raw_weights: take the weights of the last step instead of their average.
         ema: half-life of the average to take, one of the recipe's more_half_lives; its own if left out.
     """
-    checkpoint = checkpoints.read(ckpt)
     gan = GAN.load_from_checkpoint(ckpt, map_location="cpu")
     network = gan.generator if raw_weights else gan.average(ema)
     path = Path(out or f"generator.{format}")
-    path.parent.mkdir(parents=True, exist_ok=True)
     if format == "onnx":
         save_onnx(network, gan.num_classes, path)
     else:
-        save_generator(network, checkpoint["litgan"]["recipe"]["model"], gan.images_seen, path)
+        save_generator(network, gan.recipe["model"], gan.images_seen, path)
     print(path)
 
 

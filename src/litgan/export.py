@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from litgan import checkpoints, extras
+from litgan.files import whole
 
 LARGEST_BATCH = 4096  # that an exported graph promises to take
 
@@ -29,9 +29,8 @@ def save_generator(network: nn.Module, recipe: dict[str, Any], images_seen: int,
     """
     weights = {name: value.contiguous().cpu() for name, value in network.state_dict().items()}
     about = {"model": json.dumps(recipe), "images_seen": str(images_seen)}
-    partial = path.with_name(f".{path.name}{checkpoints.PARTIAL}")
-    save_file(weights, partial, about)
-    os.replace(partial, path)
+    with whole(path) as partial:
+        save_file(weights, partial, about)
 
 
 def load_generator(path: str | Path) -> nn.Module:
@@ -89,6 +88,5 @@ def save_onnx(network: nn.Module, num_classes: int, path: Path) -> None:
         raise ValueError(
             f"{type(network).__name__} cannot be written as ONNX ({reason}): take --format safetensors."
         ) from error
-    partial = path.with_name(f".{path.name}{checkpoints.PARTIAL}")
-    program.save(str(partial))  # type: ignore[union-attr]
-    os.replace(partial, path)
+    with whole(path) as partial:
+        program.save(str(partial))  # type: ignore[union-attr]

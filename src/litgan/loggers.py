@@ -14,7 +14,7 @@ from lightning.pytorch.loggers import WandbLogger as LightningWandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from litgan import runs
-from litgan.checkpoints import PARTIAL
+from litgan.files import whole
 
 CLOCK = "images_seen"
 
@@ -139,13 +139,10 @@ class CSVLogger(Logger):
             raise
 
     def _rewrite(self, columns: list[str], rows: list[dict[str, float]]) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_name(f".{self.path.name}{PARTIAL}")
-        with partial.open("w", newline="") as file:
+        with whole(self.path) as partial, partial.open("w", newline="") as file:
             writer = self._writer(file, columns)
             writer.writeheader()
             writer.writerows(rows)
-        os.replace(partial, self.path)
         self.columns, self.start = columns, self.path.stat().st_size
 
     def _writer(self, file: TextIO, columns: list[str]) -> csv.DictWriter[str]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from lightning.pytorch.utilities import rank_zero_only
 
 from litgan import checkpoints
+from litgan.files import PARTIAL
 
 ROOT = "runs"
 NEEDED_BYTES = 256 * 2**20  # free space without which a run is not begun
@@ -43,7 +44,7 @@ class RunFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             for folder in (self.path, self.path / "checkpoints", self.path / "samples"):
-                for leftover in folder.glob(f".*{checkpoints.PARTIAL}"):
+                for leftover in folder.glob(f".*{PARTIAL}"):
                     leftover.unlink(missing_ok=True)
             free = shutil.disk_usage(self.path).free
         except OSError as error:

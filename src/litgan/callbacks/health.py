@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -15,6 +14,7 @@ from litgan import checkpoints, runs, tracking
 from litgan.adversaries import Batch
 from litgan.callbacks.gradients import will_pass
 from litgan.callbacks.vitals import Examination
+from litgan.files import whole
 from litgan.gan import GAN
 from litgan.loggers import WandbLogger
 from litgan.schedules import Schedule, value_at
@@ -189,10 +189,8 @@ class Health(Callback):
         """Makes health.jsonl, or drops what a lost part of the run wrote into it."""
         with runs.dispensable("The file of verdicts"):
             lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_name(f".{path.name}{checkpoints.PARTIAL}")
-            partial.write_text("".join(line for line in lines if written_at(line) <= images_seen))
-            os.replace(partial, path)
+            with whole(path) as partial:
+                partial.write_text("".join(line for line in lines if written_at(line) <= images_seen))
 
     def path(self, trainer: Trainer) -> Path:
         return Path(trainer.default_root_dir) / "health.jsonl"

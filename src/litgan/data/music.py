@@ -5,11 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import uuid
 import warnings
 import zipfile
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from torch import Tensor
 from litgan.data.rolls import PianoRolls, draw
 from litgan.data.scores import Piece, UnreadableScoreError, chorales, list_midi, read_chorale, read_midi
 from litgan.extras import require
+from litgan.files import whole
 
 CACHE_VERSION = 1  # raise it when what is cached, or how it is computed, changes
 HELD_OUT = 10  # one piece in so many is for testing
@@ -150,19 +149,13 @@ class Music(PianoRolls):
 
 def save_packed(path: Path, rolls: np.ndarray, pieces: np.ndarray) -> None:
     """Writes rolls, eight cells a byte, whole or not at all; warns where the folder cannot be written."""
-    unfinished = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(unfinished, "wb") as file:
+        with whole(path) as partial, partial.open("wb") as file:
             np.savez(file, packed=np.packbits(rolls), shape=np.array(rolls.shape), pieces=pieces)
-        unfinished.replace(path)
     except OSError as error:
         warnings.warn(
             f"The piano rolls are not cached ({error}): set LITGAN_CACHE to a writable folder.", stacklevel=2
         )
-    finally:
-        with suppress(OSError):
-            unfinished.unlink(missing_ok=True)
 
 
 def load_packed(path: Path) -> tuple[np.ndarray, np.ndarray] | None:

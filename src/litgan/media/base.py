@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,8 @@ from typing import Any
 import torch
 from PIL import Image
 from torch import Tensor
+
+from litgan.files import whole
 
 GAP = 2  # pixels between tiles
 
@@ -72,18 +73,14 @@ def to_tensor(image: Image.Image) -> Tensor:
 
 def save_png(picture: Tensor, path: Path) -> Path:
     """Writes a picture [H, W, 3] whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    Image.fromarray(picture.cpu().numpy()).save(partial, format="PNG")
-    os.replace(partial, path)
+    with whole(path) as partial:
+        Image.fromarray(picture.cpu().numpy()).save(partial, format="PNG")
     return path
 
 
 def save_gif(pictures: list[Tensor], path: Path, milliseconds: int = 80) -> Path:
     """Writes pictures [H, W, 3] of one size as an endless animation, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     first, *others = [Image.fromarray(picture.cpu().numpy()) for picture in pictures]
-    partial = path.with_name(f".{path.name}.partial")
-    first.save(partial, format="GIF", save_all=True, append_images=others, duration=milliseconds, loop=0)
-    os.replace(partial, path)
+    with whole(path) as partial:
+        first.save(partial, format="GIF", save_all=True, append_images=others, duration=milliseconds, loop=0)
     return path

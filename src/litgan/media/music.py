@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import wave
 import weakref
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from litgan.files import whole
 from litgan.media.base import GAP, Media, stack, tile
 from litgan.media.images import signed_heat
 from litgan.media.midi import RATE, Note, midi_bytes, notes_of, synthesise
@@ -67,9 +67,8 @@ class Rolls(Media):
         """The picture, and `<stem>.mid`: all samples, one after the other, a bar of silence between two."""
         written = super().save(stem, picture)
         path = stem.with_name(stem.name + ".mid")
-        unfinished = path.with_name(f".{path.name}.partial")
-        unfinished.write_bytes(self.midi())
-        os.replace(unfinished, path)
+        with whole(path) as partial:
+            partial.write_bytes(self.midi())
         return [*written, path]
 
     def midi(self) -> bytes:

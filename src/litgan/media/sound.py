@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import wave
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from litgan.files import whole
 from litgan.media.base import GAP, Media, stack, tile
 from litgan.media.images import signed_heat
 from litgan.signals import mel_bands, spectra
@@ -71,12 +71,10 @@ class Sounds(Media):
     def save(self, stem: Path, picture: Tensor | None = None) -> list[Path]:
         """The picture, and all sounds one after the other in `<stem>.wav`, 16 bits a sample."""
         written, path = super().save(stem, picture), stem.with_name(stem.name + ".wav")
-        partial = path.with_name(f".{path.name}.partial")
         pause = round(PAUSE * self.sample_rate)
-        with wave.open(str(partial), "wb") as file:
+        with whole(path) as partial, wave.open(str(partial), "wb") as file:
             file.setparams((1, 2, self.sample_rate, 0, "NONE", "not compressed"))
             file.writeframes(F.pad(self.waves, (0, pause)).numpy().astype("<i2").tobytes())
-        os.replace(partial, path)
         return [*written, path]
 
     def players(self) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from litgan.files import whole
 from litgan.media.base import Media, to_tensor
 from litgan.media.images import signed_heat
 
@@ -54,9 +54,8 @@ class Texts(Media):
         """Besides the picture `<stem>.txt`, UTF-8: one sample a line."""
         written = super().save(stem, picture)
         path = stem.with_name(stem.name + ".txt")
-        partial = path.with_name(f".{path.name}.partial")
-        partial.write_text("".join(f"{line}\n" for line in self.lines), encoding="utf-8", newline="\n")
-        os.replace(partial, path)
+        with whole(path) as partial:
+            partial.write_text("".join(f"{line}\n" for line in self.lines), encoding="utf-8", newline="\n")
         return [*written, path]
 
     def players(self) -> dict[str, Any]:

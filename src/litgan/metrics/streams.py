@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import uuid
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 from torchmetrics import Metric
 
+from litgan.files import whole
 from litgan.metrics.distances import Moments
 from litgan.metrics.features import FeatureExtractor
 
@@ -261,15 +261,11 @@ def _save(path: Path, statistics: Statistics) -> None:
         "details": statistics.details,
         "labels": statistics.labels,
     }
-    unfinished = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_bytes(save({name: tensor.contiguous() for name, tensor in tensors.items()}))
-        unfinished.replace(path)
+        with whole(path) as partial:
+            partial.write_bytes(save({name: tensor.contiguous() for name, tensor in tensors.items()}))
     except OSError as error:
         warnings.warn(
             f"The real statistics are not cached ({error}): set LITGAN_CACHE to a writable folder.",
             stacklevel=2,
         )
-    finally:
-        unfinished.unlink(missing_ok=True)

@@ -33,14 +33,10 @@ class Penalty(ABC):
     """
 
     name: ClassVar[str]  # logged as penalty/<name>
-    differentiates: ClassVar[
-        tuple[str, ...]
-    ] = ()  # "real", "fake": require grad before the pass; name "fake"
-    # also where `fake_logits` enter: one stage has to tell the loss's gradient from the penalty's
-
-    neighbourhood: float = (
-        0.0  # standard deviation of latents around the fakes', whose samples come as `near`
-    )
+    # "real", "fake": require grad before the pass. Name "fake" also where `fake_logits` enter: one stage has
+    # to tell the loss's gradient from the penalty's.
+    differentiates: ClassVar[tuple[str, ...]] = ()
+    neighbourhood: float = 0.0  # deviation of latents around the fakes', whose samples come as `near`
 
     def __init__(self, weight: float | Schedule = 1.0, every: int = 1) -> None:
         check_rates(self, weight, every)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
-from litgan.checkpoints import PARTIAL
+from litgan.files import whole
 from litgan.report.page import render
 from litgan.report.run import Run, read_run
 
@@ -28,11 +27,9 @@ def write_report(folder: str | Path, out: str | Path | None = None) -> Path:
     """
     page = render(read_run(Path(folder)))
     path = Path(folder, "report.html") if out is None else Path(out)
-    partial = path.with_name(f".{path.name}{PARTIAL}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(page, encoding="utf-8")
-        os.replace(partial, path)
+        with whole(path) as partial:
+            partial.write_text(page, encoding="utf-8")
     except OSError as error:
         raise OSError(
             f"The report {path} cannot be written ({error.strerror or error}): give another place with --out."
