@@ -31,6 +31,7 @@ import measure
 import torch
 
 from litgan import checkpoints
+from litgan.files import PARTIAL
 from litgan.loggers import read_metrics
 
 ITERATIONS, TURNS, BATCH, PERIOD = 48, 2, 32, 3  # PERIOD: iterations between two checkpoints
@@ -73,6 +74,7 @@ class Run:
     starts: int = 0
     lost: int = 0  # images, at most
     faults: list[str] = field(default_factory=list)
+    stale: set[Path] = field(default_factory=set)  # what earlier processes left half-written
 
     @property
     def folder(self) -> Path:
@@ -97,13 +99,18 @@ class Run:
         # The id keeps the run in one folder even when it begins anew; W&B would only add processes.
         own = {"LITGAN_RUN_ID": f"run-{self.number}", "WANDB_MODE": "disabled"}
         self.starts += 1
+        self.stale = self.partials()
         with self.said.open("w") as out:
             environment = os.environ | own | {"OMP_NUM_THREADS": str(self.threads)}
             return subprocess.Popen(command, env=environment, stdout=out, stderr=subprocess.STDOUT)
 
-    def partials(self, pid: int | str = "*") -> list[Path]:
-        """Temporary files of checkpoints, of one process or of all."""
-        return list(self.folder.glob(f"checkpoints/.*.{pid}.partial"))
+    def partials(self) -> set[Path]:
+        """Temporary files of checkpoints."""
+        return set(self.folder.glob(f"checkpoints/.*{PARTIAL}"))
+
+    def saving(self) -> bool:
+        """Whether the process is writing, or was when it died: a temporary file that it did not find."""
+        return bool(self.partials() - self.stale)
 
     def training(self) -> bool:
         """Whether this process has come through its start-up."""
@@ -131,7 +138,7 @@ class Run:
         """Returns in the middle of a save, the `times`-th of this process, or when it ends."""
         before = False
         while process.poll() is None:
-            now = bool(self.partials(process.pid))
+            now = self.saving()
             if now and not before:
                 times -= 1
             if times == 0:
@@ -180,7 +187,7 @@ class Run:
             code = process.wait()
             if code != -signal.SIGKILL:
                 break
-            saving = bool(self.partials(process.pid))
+            saving = self.saving()
             budget["saving" if saving else "random"] -= 1
             self.killed["saving" if saving else "training" if self.training() else "start-up"] += 1
             self.inspect()
@@ -193,7 +200,7 @@ class Run:
         alike = False
         with suppress(FileNotFoundError, ValueError):  # nothing was saved, or nothing that loads
             alike = same(future(self.last), future(reference.last))
-        leftover = list(self.home.rglob(".*partial"))
+        leftover = list(self.home.rglob(f".*{PARTIAL}"))
         if not alike:
             self.faults.append(f"run {self.number} did not end as the run nobody killed")
         if self.lost > INTERVAL:
