@@ -160,6 +160,10 @@ def test_verbs(arguments: list[str], parts: list[str], complaint: Complain) -> N
         (["--data.batch_size=5000"], ["batch_size 5000", "give at most 1797"]),
         (["--realism.every=64", "--realism.count=3"], ["3 is too small for count", "at least 6"]),
         (["--realism.every=64", "--realism.extractor=foo"], ["foo", "digits, fashion"]),
+        (
+            ["--realism.extractor=litgan.metrics.Clap", "--realism.extractor.weights=/no/where"],
+            ["/no/where", "give `weights`"],
+        ),
         (["--model.generator_optimizer.lr=1e38"], ["became", "images", "lower learning rates"]),
         (["--ckpt_path=last"], ["has a checkpoint to resume from", "without --ckpt_path"]),
         (["--ckpt_path=absent.ckpt"], ["no checkpoint at absent.ckpt", "give the path"]),

@@ -19,7 +19,8 @@ class Realism(Callback):
     protocol goes into the configuration of the W&B run.
 
     Args:
-        extractor: "inception", "inception-bf16" (faster, and no FID), "digits", "fashion" or one of your own.
+        extractor: "inception", "inception-bf16" (faster, and no FID), "digits", "fashion", "sound", "clap",
+            "music", "text" or one of your own.
         every: images between two measurements, 0 for never.
         count: samples to draw, and reals to compare with (at most as many as there are).
         split: of the data to compare with.
@@ -29,7 +30,7 @@ class Realism(Callback):
 
     def __init__(
         self,
-        extractor: str | FeatureExtractor = "inception",
+        extractor: FeatureExtractor | str = "inception",  # the parser quotes what the first of them says
         every: int = 200_000,
         count: int = 10_000,
         split: str = "train",

@@ -79,6 +79,13 @@ class FeatureExtractor(nn.Module, ABC):
                 f"{list(samples.shape)}: choose one that fits this data set."
             )
 
+    def check_data(self, data: Any) -> None:
+        """Compares a data set with what this extractor was made for; nothing to compare unless overridden.
+
+        Raises:
+            ValueError: its features would mean something else here.
+        """
+
     @abstractmethod
     def features(self, samples: Tensor) -> Tensor:
         """float32 [N, *sample_shape] within [-1, 1] -> float32 [N, dimension]."""
@@ -298,6 +305,7 @@ EXTRACTORS: dict[str, Callable[[], FeatureExtractor]] = {
     "digits": lambda: Classifier.from_file(WEIGHTS / "digits.safetensors"),
     "fashion": lambda: Classifier.from_file(WEIGHTS / "fashion.safetensors"),
     "sound": _of("sound", "SoundStatistics"),
+    "clap": _of("clap", "Clap"),
     "music": _of("music", "MusicStatistics"),
     "text": _of("text", "TextStatistics"),
 }
