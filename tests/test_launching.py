@@ -145,10 +145,10 @@ def test_lightnings_launcher_leaves_nobody_behind_when_a_rank_dies_or_hangs(star
 
 COMMANDS = """
 import sys
-from litgan import cli, commands
+from litgan import cli, processes
 
 checkpoint, out = sys.argv[1:]
-with commands.ranks():  # one process group serves both
+with processes.ranks():  # one process group serves both
     cli.main(["evaluate", checkpoint, "--count", "700", "--out", f"{out}/metrics.json"])
     cli.main(["sample", checkpoint, "--count", "600", "--seed", "3", "--labels", "1,7", "--out", out])
 """

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from itertools import zip_longest
 from pathlib import Path
 from typing import Literal
 
 import torch
-import torch.distributed as dist
 
 from litgan import checkpoints, sampling
 from litgan.export import save_generator, save_onnx
+from litgan.files import whole
 from litgan.gan import GAN
 from litgan.media import save_gif
 from litgan.metrics import Report
 from litgan.metrics import evaluate as measure
 from litgan.metrics import extractor as find_extractor
 from litgan.noise import Noise
+from litgan.processes import best_device, first_on_its_machine, in_turn, ranks
 from litgan.report import write_report
 
 
@@ -60,12 +57,8 @@ def sample(
             ).cpu()
             for first in range(rank * sampling.CHUNK, count, world_size * sampling.CHUNK)
         ]  # fmt: skip
-        shares = [share]
-        if world_size > 1:
-            shares = [[] for _ in range(world_size)]
-            dist.gather_object(share, shares if rank == 0 else None)
+        chunks = in_turn(share)
     if rank == 0:
-        chunks = [chunk for turn in zip_longest(*shares) for chunk in turn if chunk is not None]
         samples, path = torch.cat(chunks), Path(out) / f"samples_seed{seed}"
         written = checkpoints.build_data(checkpoint).decode(samples).save(path)
         torch.save(samples, path.with_suffix(".pt"))
@@ -111,15 +104,10 @@ def evaluate(
                 world_size=world_size,
                 labels=lambda first, size: sampling.choose_labels(None, first, size, gan.num_classes),
             )  # fmt: skip
-    distances = {weights: next(iter(report.values.values())) for weights, report in reports.items()}
-    best = min(distances, key=distances.__getitem__)
-    result = {**reports[best].record(), "images_seen": gan.images_seen}
-    result["protocol"] = {**reports[best].protocol, "weights": best}
-    if len(distances) > 1:
-        result["averages"] = distances
+    result = best_of(reports) | {"images_seen": gan.images_seen}
     if out and rank == 0:
-        Path(out).parent.mkdir(parents=True, exist_ok=True)
-        Path(out).write_text(json.dumps(result, indent=2) + "\n")
+        with whole(Path(out)) as partial:
+            partial.write_text(json.dumps(result, indent=2) + "\n")
     if rank == 0:
         print(json.dumps(result))
     return result
@@ -224,6 +212,15 @@ def half_lives(gan: GAN, ema: str | None) -> list[int | None]:
     return [int(ema)]
 
 
+def best_of(reports: dict[str, Report]) -> dict[str, object]:
+    """The report with the shortest distance as a record, and the distances of all where there are several."""
+    distances = {weights: next(iter(report.values.values())) for weights, report in reports.items()}
+    best = min(distances, key=distances.__getitem__)
+    protocol = {**reports[best].protocol, "weights": best}
+    averages = {"averages": distances} if len(distances) > 1 else {}
+    return {**reports[best].record(), "protocol": protocol, **averages}
+
+
 def parse_labels(labels: str | None) -> list[int] | None:
     """ "0,1" -> [0, 1].
 
@@ -236,43 +233,3 @@ def parse_labels(labels: str | None) -> list[int] | None:
         return [int(label) for label in str(labels).split(",")]
     except ValueError:
         raise ValueError(f'The labels "{labels}" are no classes: write them as 0,1,2.') from None
-
-
-def best_device() -> torch.device:
-    """The GPU where there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-@contextmanager
-def ranks() -> Iterator[tuple[int, int, torch.device]]:
-    """(rank, world size, device) of this process: one of torchrun's, else (0, 1, the best device).
-
-    Joins a process group for the time in between, where there is none yet: what lies on the CPU travels by
-    gloo, what lies on a GPU by NCCL.
-    """
-    if not (dist.is_available() and dist.is_torchelastic_launched()):
-        yield 0, 1, best_device()
-        return
-    device = best_device()
-    if device.type == "cuda":
-        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-        torch.cuda.set_device(device)
-    joins = not dist.is_initialized()
-    if joins:
-        dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
-    try:
-        yield dist.get_rank(), dist.get_world_size(), device
-    finally:
-        if joins:
-            dist.destroy_process_group()
-
-
-@contextmanager
-def first_on_its_machine() -> Iterator[None]:
-    """What is downloaded in here is downloaded once: the first rank of a machine goes before the others."""
-    together, first = dist.is_initialized(), os.environ.get("LOCAL_RANK") == "0"
-    if together and not first:
-        dist.barrier()
-    yield
-    if together and first:
-        dist.barrier()

@@ -91,9 +91,7 @@ def test_it_measures_a_data_set_at_its_rate(weights: str, tmp_path: Path) -> Non
 
 def test_a_data_set_at_another_rate_is_refused(weights: str) -> None:
     data = Tones(samples=32, batch_size=8)
-    with pytest.raises(
-        ValueError, match=r"48000 Hz, but the data set has \d+ Hz: give --r"
-    ):
+    with pytest.raises(ValueError, match=r"48000 Hz, but the data set has \d+ Hz: give --r"):
         evaluate(lambda first, count: torch.zeros(count), data, Clap(weights=weights), count=32)
 
 

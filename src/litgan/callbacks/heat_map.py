@@ -27,10 +27,7 @@ def heat_map(history: Sequence[tuple[int, Mapping[str, float]]]) -> Tensor:
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     rows = list(history[-1][1])
-    norms = torch.tensor([[look.get(row, math.nan) for _, look in history] for row in rows])
-    strongest = norms[norms.isfinite()].max().item() if norms.isfinite().any() else 0.0
-    strongest = strongest or 1.0
-    visible = norms.where(norms > strongest * 10.0**-DECADES, math.nan)
+    visible, strongest = norms(rows, history)
     weakest = visible[visible.isfinite()].min().item() if visible.isfinite().any() else strongest
     height = 1.4 + 0.25 * len(rows)  # inches
     figure = Figure(figsize=(10.0, height), dpi=100)  # placed by hand: a layout engine takes thrice the time
@@ -58,6 +55,14 @@ def heat_map(history: Sequence[tuple[int, Mapping[str, float]]]) -> Tensor:
     width, height = canvas.get_width_height()
     drawn = torch.frombuffer(bytearray(canvas.buffer_rgba()), dtype=torch.uint8)
     return drawn.view(height, width, 4)[..., :3].contiguous()
+
+
+def norms(rows: Sequence[str], history: Sequence[tuple[int, Mapping[str, float]]]) -> tuple[Tensor, float]:
+    """Norms [rows, looks], NaN where there is no feedback; and the largest of them, 1 if there is none."""
+    found = torch.tensor([[look.get(row, math.nan) for _, look in history] for row in rows])
+    finite = found[found.isfinite()]
+    strongest = (finite.max().item() if len(finite) else 0.0) or 1.0
+    return found.where(found > strongest * 10.0**-DECADES, math.nan), strongest
 
 
 def label(row: str) -> str:

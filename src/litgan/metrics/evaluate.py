@@ -103,16 +103,9 @@ def evaluate(
         "data": data.fingerprint,
     }
     table = eyes.table(real=real.details, fake=fake.details, data=data)
+    obeyed, classes = _of_classes(eyes, real, fake)
     values = _distances(eyes.name, real, fake) | {f"metric/{name}": value for name, value in table.items()}
-    classes = _shares(eyes, fake.bank)
-    if len(fake.labels) and len(real.labels):
-        classes |= _per_class(real, fake)
-        known = [recall for recall in classes["class_recall"] if recall == recall]  # not NaN
-        values |= {"metric/worst_recall": min(known)} if known else {}
-        if isinstance(eyes, Classifier):
-            obeyed = eyes.judge(fake.bank).argmax(1) == fake.labels
-            values |= {"metric/class_accuracy": obeyed.double().mean().item()}
-    return Report(values, protocol, classes)
+    return Report(values | obeyed, protocol, classes)
 
 
 def _distances(name: str, real: Statistics, fake: Statistics) -> dict[str, float]:
@@ -127,6 +120,22 @@ def _distances(name: str, real: Statistics, fake: Statistics) -> dict[str, float
         "metric/coverage": coverage,
     }
     return {key: value.item() for key, value in values.items()}
+
+
+def _of_classes(
+    eyes: FeatureExtractor, real: Statistics, fake: Statistics
+) -> tuple[dict[str, float], dict[str, list[float]]]:
+    """How well a conditional GAN plays its classes, and each class by itself; nothing without classes."""
+    classes = _shares(eyes, fake.bank)
+    if not (len(fake.labels) and len(real.labels)):
+        return {}, classes
+    classes |= _per_class(real, fake)
+    known = [recall for recall in classes["class_recall"] if recall == recall]  # not NaN
+    values = {"metric/worst_recall": min(known)} if known else {}
+    if isinstance(eyes, Classifier):
+        obeyed = eyes.judge(fake.bank).argmax(1) == fake.labels
+        values["metric/class_accuracy"] = obeyed.double().mean().item()
+    return values, classes
 
 
 def _shares(eyes: FeatureExtractor, features: Tensor) -> dict[str, list[float]]:

@@ -1,0 +1,63 @@
+"""Processes that share the work of one command, under torchrun."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import zip_longest
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+
+Part = TypeVar("Part")
+
+
+def best_device() -> torch.device:
+    """The GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@contextmanager
+def ranks() -> Iterator[tuple[int, int, torch.device]]:
+    """(rank, world size, device) of this process: one of torchrun's, else (0, 1, the best device).
+
+    Joins a process group for the time in between, where there is none yet: what lies on the CPU travels by
+    gloo, what lies on a GPU by NCCL.
+    """
+    if not (dist.is_available() and dist.is_torchelastic_launched()):
+        yield 0, 1, best_device()
+        return
+    device = best_device()
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+    joins = not dist.is_initialized()
+    if joins:
+        dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield dist.get_rank(), dist.get_world_size(), device
+    finally:
+        if joins:
+            dist.destroy_process_group()
+
+
+@contextmanager
+def first_on_its_machine() -> Iterator[None]:
+    """What is downloaded in here is downloaded once: the first rank of a machine goes before the others."""
+    together, first = dist.is_initialized(), os.environ.get("LOCAL_RANK") == "0"
+    if together and not first:
+        dist.barrier()
+    yield
+    if together and first:
+        dist.barrier()
+
+
+def in_turn(share: list[Part]) -> list[Part]:
+    """The parts of all ranks on the first of them, one of each in turn; on the others nothing."""
+    if not dist.is_initialized():
+        return share
+    shares: list[list[Part]] = [[] for _ in range(dist.get_world_size())]
+    dist.gather_object(share, shares if dist.get_rank() == 0 else None)
+    return [part for turn in zip_longest(*shares) for part in turn if part is not None]
