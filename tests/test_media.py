@@ -7,7 +7,19 @@ import pytest
 import torch
 from PIL import Image
 
-from litgan.media import GAP, PLANE, SMALLEST_TILE, Images, Points, save_png, signed_heat, stack, tile
+from litgan.media import (
+    GAP,
+    PLANE,
+    SMALLEST_TILE,
+    Images,
+    Media,
+    Points,
+    captioned,
+    save_png,
+    signed_heat,
+    stack,
+    tile,
+)
 
 
 def test_a_grid_holds_the_samples_row_by_row() -> None:
@@ -63,6 +75,17 @@ def test_points_lie_where_they_are_and_arrows_lead_down_the_feedback() -> None:
 def test_pictures_are_stacked_on_white() -> None:
     canvas = stack([torch.zeros(2, 3, 3, dtype=torch.uint8), torch.zeros(1, 5, 3, dtype=torch.uint8)], gap=1)
     assert (canvas[:, :, 0] == 0).int().tolist() == [[1, 1, 1, 0, 0], [1, 1, 1, 0, 0], [0] * 5, [1] * 5]
+
+
+def test_a_sentence_stands_below_its_picture_and_is_broken_to_its_width() -> None:
+    for width in (60, 480):
+        picture = torch.full((20, width, 3), 7, dtype=torch.uint8)
+        told = captioned(picture, Images.legend)
+        assert torch.equal(told[:20], picture) and told.shape[1] == width
+        ink = (told[24:] < 128).all(-1)
+        assert ink.any(1).float().mean() > 0.4, "lines of letters down to the end"
+        assert not ink[-1].any() and not ink[:, -1].any(), "none is cut off"
+    assert torch.equal(captioned(picture, Media.legend), picture)
 
 
 def test_by_default_a_grid_is_about_square() -> None:

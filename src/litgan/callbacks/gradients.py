@@ -15,7 +15,7 @@ from litgan import runs, telescope, tracking
 from litgan.adversaries import Batch
 from litgan.callbacks.heat_map import heat_map
 from litgan.gan import GAN
-from litgan.media import save_png
+from litgan.media import captioned, save_png
 from litgan.noise import Noise
 from litgan.precision import ScaledTurns
 from litgan.sampling import choose_labels
@@ -157,7 +157,8 @@ class Gradients(Callback):
     def draw(self, trainer: Trainer, gan: GAN, seen: telescope.Look) -> None:
         """Saves and sends the samples beside their feedback, and the heat map of all looks."""
         folder = Path(self.folder) if self.folder else Path(trainer.default_root_dir) / "samples"
-        criticised = trainer.datamodule.decode(seen.samples).criticised(seen.feedback, columns=8)
+        media = trainer.datamodule.decode(seen.samples)
+        criticised = captioned(media.criticised(seen.feedback, columns=8), media.legend)
         names = {"feedback": f"{gan.images_seen:09d}_feedback.png", "telescope": "telescope.png"}
         pictures = {"feedback": criticised, "telescope": heat_map(self.history)}
         for name, picture in pictures.items():

@@ -1,6 +1,6 @@
 """Media: what a data module's `decode` makes of samples, ready for people: pictures and files."""
 
-from litgan.media.base import GAP, Media, save_gif, save_png, stack, tile, to_tensor
+from litgan.media.base import GAP, Media, captioned, save_gif, save_png, stack, tile, to_tensor
 from litgan.media.images import SMALLEST_TILE, Images, signed_heat
 from litgan.media.music import Rolls
 from litgan.media.points import PLANE, Points
@@ -17,6 +17,7 @@ __all__ = [
     "Rolls",
     "Sounds",
     "Texts",
+    "captioned",
     "save_gif",
     "save_png",
     "signed_heat",

@@ -5,19 +5,22 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from litgan.files import whole
 
 GAP = 2  # pixels between tiles
+CAPTION = 13  # pixels: height of the letters below a picture
 
 
 class Media(ABC):
     """A batch of decoded samples."""
+
+    legend: ClassVar[str] = ""  # how to read what `criticised` draws, in a sentence or two
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -63,6 +66,24 @@ def stack(pictures: list[Tensor], gap: int = 4 * GAP) -> Tensor:
         canvas[top : top + picture.shape[0], : picture.shape[1]] = picture
         top += picture.shape[0] + gap
     return canvas
+
+
+def captioned(picture: Tensor, sentence: str) -> Tensor:
+    """A picture [H, W, 3] with a sentence, if there is one, below it, broken where it would be wider."""
+    if not sentence:
+        return picture
+    font, width = ImageFont.load_default(CAPTION), picture.shape[1]
+    lines = [""]
+    for word in sentence.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and font.getlength(longer) > width:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    text = "\n".join(lines)
+    canvas = Image.new("RGB", (width, round(1.4 * CAPTION * len(lines))), "white")
+    ImageDraw.Draw(canvas).multiline_text((0, 0), text, "black", font, spacing=0.25 * CAPTION)
+    return stack([picture, to_tensor(canvas)], gap=2 * GAP)
 
 
 def to_tensor(image: Image.Image) -> Tensor:

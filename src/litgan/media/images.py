@@ -13,6 +13,11 @@ SMALLEST_TILE = 64  # pixels; smaller images are enlarged, each pixel to a squar
 class Images(Media):
     """Pixels, uint8 [N, C, H, W] with C = 1 (grey) or 3 (RGB)."""
 
+    legend = (
+        "Below each sample the feedback that it gets: the generator is pushed to darken what is red and to "
+        "brighten what is blue. Each has its own scale."
+    )
+
     def __init__(self, pixels: Tensor) -> None:
         if pixels.dtype != torch.uint8 or pixels.ndim != 4 or pixels.shape[1] not in (1, 3):
             raise ValueError(

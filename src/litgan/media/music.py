@@ -39,6 +39,11 @@ class Rolls(Media):
         ValueError: what is given are no rolls.
     """
 
+    legend = (
+        "Below each sample (time to the right, pitch upwards) the feedback that it gets: the generator is "
+        "pushed to take away what is red and to add what is blue. Each has its own scale."
+    )
+
     def __init__(self, rolls: Tensor, *, steps_per_bar: int, lowest: int, quarters_per_bar: int = 4) -> None:
         if rolls.dtype != torch.uint8 or rolls.ndim != 4:
             raise ValueError(

@@ -14,6 +14,8 @@ PLANE = 480  # pixels, the side of a drawn plane
 class Points(Media):
     """Points of a plane, float [N, 2], shown on the square of half-width `limit` around the origin."""
 
+    legend = "Lines: where the feedback pushes each point; the longest is the strongest."
+
     def __init__(self, points: Tensor, limit: float) -> None:
         self.points, self.limit = points.detach().float().cpu(), limit
 

@@ -28,6 +28,11 @@ INK = (255, 236, 179)  # of the waveform, on the colour of silence
 class Sounds(Media):
     """Waves of one channel, int16 [N, T], at `sample_rate` Hz."""
 
+    legend = (
+        "Below each sound (time to the right, low frequencies at the bottom) the feedback that it gets: the "
+        "generator is pushed to make quieter what is red and louder what is blue. Each has its own scale."
+    )
+
     def __init__(self, waves: Tensor, sample_rate: int) -> None:
         if waves.dtype != torch.int16 or waves.ndim != 2:
             raise ValueError(

@@ -24,6 +24,11 @@ class Texts(Media):
         ValueError: a symbol outside the alphabet.
     """
 
+    legend = (
+        "Behind each character the feedback that it gets: the generator is pushed to another one where it is "
+        "red, and to keep it where it is blue. Each line has its own scale."
+    )
+
     def __init__(self, symbols: Tensor, alphabet: str) -> None:
         if symbols.numel() and int(symbols.max()) >= len(alphabet):
             raise ValueError(
