@@ -37,7 +37,7 @@ COARSE = 1e4  # logits of which bf16 resolves steps of 64, so that differences o
 OVERFITTED = 0.5  # held-out reals score nearer to fakes than to training reals (Karras et al. 2020, eq. 1)
 SIGMAS = 4.0  # by which the scores of training reals must exceed those held out, to be no chance
 
-SLOWER = 0.2  # of a learning rate; three tries span the two orders in which those of GANs lie
+SLOWER = 0.1  # of a learning rate; two tries span the two orders in which those of GANs lie
 FIRMER = 2.0  # of the weights of penalties
 
 
