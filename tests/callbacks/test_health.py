@@ -267,7 +267,7 @@ def test_a_roll_back_brings_back_the_last_healthy_state(
     assert all(torch.equal(value, rolled[0][key]) for key, value in saved[0].items())
     assert all(torch.equal(*pair) for pair in zip(saved[1], rolled[1], strict=True))
     assert list(states) == [8, 16, 24, 32, 40, 48, 56, 64], "and the clock goes on"
-    assert health.rollbacks == 1 and health.factors == (0.2, 1.0, 2.0), "the generator has leapt"
+    assert health.rollbacks == 1 and health.factors == (0.1, 1.0, 2.0), "the generator has leapt"
     rates = [optimizer.param_groups[0]["lr"] for optimizer in trainer.optimizers]
     assert rates == pytest.approx([2e-4, 1e-3])
     assert value_at(gan.penalties[0].weight, 48) == 1.0

@@ -36,7 +36,7 @@ class Health(Callback):
     Under the policy "rollback" the state at the start, and later at looks before which nothing has been found
     for `patience` looks, is kept as `checkpoints/healthy.ckpt`. On a verdict weights, averages and optimizers
     go back to it. From then on the network that had moved farther from that state, relative to its weights,
-    has a fifth of its learning rate, and penalties weigh twice as much; a resumed run keeps the change. The
+    has a tenth of its learning rate, and penalties weigh twice as much; a resumed run keeps the change. The
     clock does not go back: the batches and latents that follow are new ones, since the same ones might lead
     to the same place, and the curves go on. A number that is not finite ends the run under any policy.
 
