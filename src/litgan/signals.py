@@ -39,7 +39,7 @@ def resample(wave: Tensor, source: int, target: int) -> Tensor:
     kernel, reach = _interpolator(up, down)
     length = -(-len(wave) * up // down)
     padded = F.pad(wave.float(), (reach, reach + 2 * down))
-    return F.conv1d(padded[None, None], kernel, stride=down)[0].T.flatten()[:length]
+    return F.conv1d(padded[None, None], kernel.to(wave.device), stride=down)[0].T.flatten()[:length]
 
 
 def mel(hertz: Tensor) -> Tensor:
