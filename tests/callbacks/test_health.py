@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import re
@@ -269,12 +270,12 @@ def test_a_roll_back_brings_back_the_last_healthy_state(
     assert list(states) == [8, 16, 24, 32, 40, 48, 56, 64], "and the clock goes on"
     assert health.rollbacks == 1 and health.factors == (0.1, 1.0, 2.0), "the generator has leapt"
     rates = [optimizer.param_groups[0]["lr"] for optimizer in trainer.optimizers]
-    assert rates == pytest.approx([2e-4, 1e-3])
+    assert rates == pytest.approx([1e-4, 1e-3])
     assert value_at(gan.penalties[0].weight, 48) == 1.0
     *raised, back = lines(tmp_path)
     assert {event["verdict"] for event in raised} >= {"COLLAPSED"}
     assert back["verdict"] == "ROLLED BACK" and back["images_seen"] == 48 and back["value"] == 32
-    assert "the generator's learning rate x 0.2, penalty weights x 2" in back["remedy"]
+    assert "the generator's learning rate x 0.1, penalty weights x 2" in back["remedy"]
     assert memory.values("health/rollbacks") == dict.fromkeys(range(8, 56, 8), 0) | {56: 1, 64: 1}
 
 
@@ -420,7 +421,8 @@ def play(tiny_gan: Make, make_trainer: Make) -> Make:
         betas = (0.5 if game is MLPS else 0.0, 0.99)
         rates = {"generator_optimizer": RATE * generator, "discriminator_optimizer": RATE}
         adams = {name: partial(torch.optim.Adam, lr=rate, betas=betas) for name, rate in rates.items()}
-        gan = tiny_gan(**game | adams | {"ema_half_life": 5000} | options)
+        own = copy.deepcopy(game)  # a roll-back changes its penalties
+        gan = tiny_gan(**own | adams | {"ema_half_life": 5000} | options)
         if trained is not None:
             gan.discriminator.load_state_dict(trained)
         health = health or Health(every=2000)
@@ -521,14 +523,19 @@ def test_no_false_alarm_in_a_healthy_recipe(name: str, every: int, iterations: i
 
 
 @pytest.mark.slow
-def test_a_roll_back_rescues_from_a_rate_a_hundred_times_too_large(play: Make) -> None:
+@pytest.mark.parametrize("game", ["ring", "digits"])
+def test_a_roll_back_rescues_from_a_rate_a_hundred_times_too_large(game: str, play: Make) -> None:
+    kind, data, count = (MLPS, ring(), 800) if game == "ring" else (CONVOLUTIONS, digits32(), 600)
     saving = Health(every=2000, policy="rollback")
     runs = {
-        "healthy": play(MLPS, 800, ring()),
-        "lost": play(MLPS, 800, ring(), generator=100),
-        "saved": play(MLPS, 800, ring(), generator=100, health=saving),
+        "healthy": play(kind, count, data),
+        "lost": play(kind, count, data, generator=100),
+        "saved": play(kind, count, data, generator=100, health=saving),
     }
-    distances = {name: between_points(gan, ring()) for name, (gan, _) in runs.items()}
+    distances = {
+        name: between_points(gan, data) if game == "ring" else between_features(gan, data, "digits")
+        for name, (gan, _) in runs.items()
+    }
     print(distances, saving.told, saving.factors)
     assert 1 <= saving.rollbacks <= 3
     assert distances["saved"] < 1.5 * distances["healthy"] < distances["lost"]
@@ -547,4 +554,5 @@ def test_a_roll_back_helps_against_an_overpowered_discriminator(play: Make) -> N
     distances = {name: between_features(gan, digits32(), "digits") for name, (gan, _) in runs.items()}
     print(distances, saving.told, saving.factors)
     assert 1 <= saving.rollbacks <= 3
-    assert distances["saved"] < 1.2 * distances["healthy"] < distances["lost"]
+    assert distances["saved"] < 0.95 * distances["lost"]
+    assert distances["saved"] < 1.2 * distances["healthy"]
