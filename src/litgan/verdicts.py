@@ -37,7 +37,8 @@ COARSE = 1e4  # logits of which bf16 resolves steps of 64, so that differences o
 OVERFITTED = 0.5  # held-out reals score nearer to fakes than to training reals (Karras et al. 2020, eq. 1)
 SIGMAS = 4.0  # by which the scores of training reals must exceed those held out, to be no chance
 
-SLOWER = 0.1  # of a learning rate; two tries span the two orders in which those of GANs lie
+SLOWER = 0.1  # of a learning rate, at most; two tries span the two orders in which those of GANs lie
+SLOWEST = 0.01  # and at least: one try spans them
 FIRMER = 2.0  # of the weights of penalties
 
 
@@ -61,7 +62,7 @@ class Factors(NamedTuple):
 
     def __str__(self) -> str:
         names = ("the generator's learning rate", "the discriminator's learning rate", "penalty weights")
-        changed = [f"{name} x {factor:g}" for name, factor in zip(names, self, strict=True) if factor != 1]
+        changed = [f"{name} x {factor:.2g}" for name, factor in zip(names, self, strict=True) if factor != 1]
         return ", ".join(changed) or "nothing"
 
 
