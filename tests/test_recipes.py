@@ -29,10 +29,10 @@ TWINS = {  # of the same sample_shape, and synthesised
     "litgan.data.Music": "litgan.data.Scales",
     "litgan.data.Sound": "litgan.data.Tones",
 }
-LARGE = ("cifar10_r3gan", "cifar10_stylegan2", "ffhq")  # made for GPUs: one sample has to do
+LARGE = ("cifar10_r3gan", "cifar10_stylegan2", "ffhq")  # made for GPUs: two samples have to do
 BRIEF = {
     "trainer.max_steps": 2, "trainer.log_every_n_steps": 1, "trainer.accelerator": "cpu",
-    "trainer.devices": 1, "realism.every": 0, "samples.count": 2, "gradients.count": 2,
+    "trainer.devices": 1, "realism.every": 0, "samples.count": 4, "gradients.count": 4,
     "trainer.enable_progress_bar": "false", "trainer.precision": "32-true",
 }  # fmt: skip
 
@@ -61,7 +61,7 @@ def stand_in(recipe: dict, pictures: Path) -> list[str]:
 
 def batch_of(path: Path) -> int:
     """Real samples a turn."""
-    return 1 if path.stem.startswith(LARGE) else 8
+    return 2 if path.stem.startswith(LARGE) else 8
 
 
 def run(files: list[Path], options: list[str], root: Path) -> list[dict[str, float]]:
