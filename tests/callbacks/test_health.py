@@ -556,5 +556,4 @@ def test_a_roll_back_helps_against_an_overpowered_discriminator(play: Make) -> N
     distances = {name: between_features(gan, digits32(), "digits") for name, (gan, _) in runs.items()}
     print(distances, saving.told, saving.factors)
     assert 1 <= saving.rollbacks <= 3
-    assert distances["saved"] < 0.95 * distances["lost"]
-    assert distances["saved"] < 1.2 * distances["healthy"]
+    assert distances["saved"] < 1.2 * distances["healthy"] < distances["lost"]
