@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from litgan.verdicts import VERDICTS, Factors, Judge, Judgement
+from litgan.verdicts import VERDICTS, Factors, Judge, Judgement, remedy_for
 
 HEALTHY = {
     "derivative": 1.0, "doubt": 0.9, "gradient": 1e5, "step": 1e-3, "feedback": 1.0, "separation": 0.8,
@@ -148,6 +148,24 @@ def test_what_people_are_told(name: str) -> None:
     verdict = VERDICTS[name]
     for sentence in (verdict.meaning, verdict.remedy):
         assert sentence.endswith(".") and sentence[0].isupper() and 40 < len(sentence) < 200
+
+
+@pytest.mark.parametrize(
+    ("generator", "discriminator", "factors"),
+    [
+        (20.0, 1.0, (0.05, 1.0, 2.0)),
+        (1.0, 50.0, (1.0, 0.02, 2.0)),
+        (3.0, 1.0, (0.1, 1.0, 2.0)),
+        (1e4, 1.0, (0.01, 1.0, 2.0)),
+        (math.inf, 1.0, (0.01, 1.0, 2.0)),
+        (math.inf, math.inf, (1.0, 0.01, 2.0)),
+        (0.0, 0.0, (1.0, 0.1, 2.0)),
+    ],
+)
+def test_who_went_astray_is_slowed_by_how_far(
+    generator: float, discriminator: float, factors: tuple[float, ...]
+) -> None:
+    assert remedy_for(generator=generator, discriminator=discriminator) == pytest.approx(factors)
 
 
 def test_factors() -> None:

@@ -84,7 +84,7 @@ def evaluate(
         ckpt: the checkpoint.
         count: samples to draw, and reals to compare with (at most as many as there are).
         out: JSON file to write too.
-        extractor: inception, digits or fashion; the recipe's own if left out.
+        extractor: its name, e.g. inception, fashion or clap; the recipe's own if left out.
         split: of the data to compare with.
         raw_weights: measure the weights of the last step instead of their average.
         ema: half-life of the average to measure, one of the recipe's more_half_lives; all: measure each of

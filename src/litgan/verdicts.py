@@ -66,6 +66,21 @@ class Factors(NamedTuple):
         return ", ".join(changed) or "nothing"
 
 
+def remedy_for(*, generator: float, discriminator: float) -> Factors:
+    """What a roll-back changes: the network that went astray is slowed by how much farther it went.
+
+    Args:
+        generator: How far it went from the last healthy state, relative to its weights there; may be inf.
+        discriminator: The same.
+    """
+    nearer, farther = sorted((generator, discriminator))
+    share = SLOWEST if math.isinf(farther) else nearer / farther if farther else 1.0
+    slower = min(SLOWER, max(SLOWEST, share))
+    if generator > discriminator:
+        return Factors(generator_rate=slower, penalty=FIRMER)
+    return Factors(discriminator_rate=slower, penalty=FIRMER)
+
+
 def saturated(now: Vitals, first: Vitals) -> Finding:
     return below(now["derivative"], SATURATION)
 

@@ -76,7 +76,7 @@ def test_gradients_flow_to_the_sound(weights: str) -> None:
 
 def test_it_measures_a_data_set_at_its_rate(weights: str, tmp_path: Path) -> None:
     data = Tones(samples=32, batch_size=8)
-    eyes = Clap(data.sample_rate, weights=weights)
+    eyes = Clap(weights=weights)
     reals = torch.cat([samples for samples, _ in data.real_batches(32)])
 
     def measured(fakes: torch.Tensor) -> float:
@@ -87,12 +87,16 @@ def test_it_measures_a_data_set_at_its_rate(weights: str, tmp_path: Path) -> Non
         return report.values["metric/fd_clap"]
 
     assert measured(reals) < 1e-6 < measured(torch.rand_like(reals) * 2 - 1)
+    told = Clap(data.sample_rate, weights=weights)
+    assert torch.equal(eyes(reals), told(reals)), "the rate is that of the data"
+    assert not torch.equal(eyes(reals), Clap(weights=weights)(reals)), "and it matters"
 
 
 def test_a_data_set_at_another_rate_is_refused(weights: str) -> None:
     data = Tones(samples=32, batch_size=8)
-    with pytest.raises(ValueError, match=r"48000 Hz, but the data set has \d+ Hz: give --r"):
-        evaluate(lambda first, count: torch.zeros(count), data, Clap(weights=weights), count=32)
+    eyes = Clap(RATE, weights=weights)
+    with pytest.raises(ValueError, match=r"made for 48000 Hz, but the data set has \d+ Hz: leave out"):
+        evaluate(lambda first, count: torch.zeros(count), data, eyes, count=32)
 
 
 def test_what_it_cannot_use_is_named(weights: str, tmp_path: Path, monkeypatch: Any) -> None:

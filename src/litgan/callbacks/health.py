@@ -19,7 +19,7 @@ from litgan.gan import GAN
 from litgan.loggers import WandbLogger
 from litgan.schedules import Schedule, value_at
 from litgan.telescope import total_norm
-from litgan.verdicts import FIRMER, SLOWER, SLOWEST, VERDICTS, Factors, Finding, Judge
+from litgan.verdicts import VERDICTS, Factors, Finding, Judge, remedy_for
 
 Policy: TypeAlias = Literal["warn", "stop", "rollback"]
 
@@ -36,8 +36,8 @@ class Health(Callback):
     Under the policy "rollback" the state at the start, and later at looks before which nothing has been found
     for `patience` looks, is kept as `checkpoints/healthy.ckpt`. On a verdict weights, averages and optimizers
     go back to it. From then on the network that had moved farther from that state, relative to its weights,
-    has so much less of its learning rate as it had moved farther than the other, a tenth to a hundredth,
-    and penalties weigh twice as much; a resumed run keeps the change. The
+    has its learning rate divided by how many times farther than the other it had moved, by 10 to 100, and
+    penalties weigh twice as much; a resumed run keeps the change. The
     clock does not go back: the batches and latents that follow are new ones, since the same ones might lead
     to the same place, and the curves go on. A number that is not finite ends the run under any policy.
 
@@ -162,10 +162,7 @@ class Health(Callback):
             optimizer.load_state_dict(state)
         plugin = trainer.precision_plugin
         plugin.load_state_dict(saved.get(type(plugin).__qualname__, {}))
-        nearer, farther = sorted(went, key=went.__getitem__)
-        share = went[nearer] / went[farther] if went[farther] else 1.0
-        slower = min(SLOWER, max(SLOWEST, share))
-        self.factors *= Factors(penalty=FIRMER)._replace(**{f"{farther}_rate": slower})
+        self.factors *= remedy_for(**went)
         self.rollbacks += 1
         self.change(gan)
         self.judge.restart()

@@ -22,7 +22,7 @@ class Clap(FeatureExtractor):
     are repeated as in its training.
 
     Args:
-        sample_rate: Hz of the samples: that of the data set.
+        sample_rate: Hz of the samples; None for that of the data set (`settle`), 48 kHz until there is one.
         weights: a name on the Hugging Face hub, downloaded once (614 MB), or a folder of the same files.
 
     Raises:
@@ -33,7 +33,7 @@ class Clap(FeatureExtractor):
 
     name = "clap"
 
-    def __init__(self, sample_rate: int = 48_000, *, weights: str = PUBLISHED) -> None:
+    def __init__(self, sample_rate: int | None = None, *, weights: str = PUBLISHED) -> None:
         super().__init__()
         transformers = require("transformers", "clap")
         try:
@@ -62,16 +62,19 @@ class Clap(FeatureExtractor):
                 "that fits this data set."
             )
 
-    def check_data(self, data: Any) -> None:
+    def settle(self, data: Any) -> None:
         rate = getattr(data, "sample_rate", self.sample_rate)
-        if rate != self.sample_rate:
+        if self.sample_rate not in (None, rate):
             raise ValueError(
-                f"The extractor 'clap' expects {self.sample_rate} Hz, but the data set has {rate} Hz: "
-                f"give --realism.extractor litgan.metrics.Clap --realism.extractor.sample_rate {rate}."
+                f"The extractor 'clap' was made for {self.sample_rate} Hz, but the data set has {rate} Hz: "
+                "leave out its sample_rate, or make another one."
             )
+        self.sample_rate = rate
 
     def features(self, samples: Tensor) -> Tensor:
-        waves = torch.stack([resample(wave, self.sample_rate, self.rate) for wave in samples.squeeze(1)])
+        waves = torch.stack(
+            [resample(wave, self.sample_rate or self.rate, self.rate) for wave in samples.squeeze(1)]
+        )
         waves = waves[:, : self.longest]
         waves = waves.repeat(1, self.longest // waves.shape[1])
         waves = F.pad(waves, (0, self.longest - waves.shape[1]))
@@ -87,4 +90,4 @@ class Clap(FeatureExtractor):
         return 10 * power.clamp_min(1e-10).log10().transpose(1, 2)
 
     def protocol(self) -> dict[str, Any]:
-        return super().protocol() | {"sample_rate": self.sample_rate}
+        return super().protocol() | {"sample_rate": self.sample_rate or self.rate}

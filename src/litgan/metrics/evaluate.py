@@ -82,7 +82,7 @@ def evaluate(
     if world_size > 1 and not torch.distributed.is_initialized():
         raise RuntimeError(f"{world_size} ranks cannot add up their samples: start a process group first.")
     eyes = find_extractor(extractor).to(device)
-    eyes.check_data(data)
+    eyes.settle(data)
     stream = FeatureStream(eyes, batch_size, neighbours_count, torch.device(device), rank, world_size)
     real = real_statistics(stream, data, count=reals, split=split, cache_dir=cache_dir)
     portions = Portions()

@@ -79,11 +79,11 @@ class FeatureExtractor(nn.Module, ABC):
                 f"{list(samples.shape)}: choose one that fits this data set."
             )
 
-    def check_data(self, data: Any) -> None:
-        """Compares a data set with what this extractor was made for; nothing to compare unless overridden.
+    def settle(self, data: Any) -> None:
+        """Takes from a data set what the features depend on besides the samples; nothing unless overridden.
 
         Raises:
-            ValueError: its features would mean something else here.
+            ValueError: the extractor was made for another data set.
         """
 
     @abstractmethod
