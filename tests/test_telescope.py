@@ -20,10 +20,12 @@ from litgan.networks import (
     MLPGenerator,
     R3GANDiscriminator,
     R3GANGenerator,
+    RecurrentTextGenerator,
     ResNetDiscriminator,
     ResNetGenerator,
     StyleGAN2Discriminator,
     StyleGAN2Generator,
+    TextDiscriminator,
 )
 
 NETWORKS: dict[str, Any] = {
@@ -116,6 +118,20 @@ def test_the_head_of_a_discriminator_gets_the_slope_of_the_loss() -> None:
     seen = telescope.look(generator, discriminator, NonSaturating(), torch.randn(4, generator.latent_dim))
     *_, head = seen.discriminator.values()
     assert head.item() == pytest.approx(torch.sigmoid(-seen.logits).mean().item(), rel=1e-5)
+
+
+def test_a_block_that_is_called_again_and_again_counts_as_a_whole() -> None:
+    torch.manual_seed(0)
+    generator = RecurrentTextGenerator((5, 4), latent_dim=3, width=6)
+    discriminator = TextDiscriminator((5, 4), widths=(4, 4))
+    latents = torch.randn(7, generator.latent_dim)
+    norm = telescope.look(generator, discriminator, NonSaturating(), latents).generator["cell"]
+    states: list[torch.Tensor] = []
+    generator.cell.register_forward_hook(lambda _m, _i, state: states.append(state))
+    objective = NonSaturating().generator(fake=discriminator(generator(latents))).sum()
+    gradients = torch.stack(torch.autograd.grad(objective, states))
+    assert len(states) == 4 and all(gradient.any() for gradient in gradients)
+    assert norm.item() == pytest.approx(gradients.square().sum((0, 2)).sqrt().mean().item(), rel=1e-5)
 
 
 def test_blocks_leave_out_what_does_not_learn() -> None:

@@ -53,7 +53,8 @@ class Look:
     logits: Tensor  # [B, K]
     feedback: Tensor  # dL_i/dx_i, [B, *sample_shape]
     discriminator: dict[str, Tensor] = field(default_factory=dict)  # block, in the order of the pass:
-    generator: dict[str, Tensor] = field(default_factory=dict)  # mean over samples of ||dL_i/dh_i||
+    generator: dict[str, Tensor] = field(default_factory=dict)  # mean over samples of ||dL_i/dh_i||, where
+    # h_i is all that the block gave, in however many calls
 
     def way_back(self) -> dict[str, Tensor]:
         """The norms in the order in which the feedback passes: from the discriminator's head to latents."""
@@ -91,28 +92,34 @@ def look(
             logits = discriminator(samples, labels)
         stand_in = logits.detach().flip(0) if real_logits is None else real_logits.detach()
         total = loss.generator(real=stand_in if loss.pairs else None, fake=logits).sum()
-        points = [samples, latents, *(one for found in (judged, made) for one in found.values())]
-        gradients = torch.autograd.grad(total, points, allow_unused=True)
-    feedback = torch.zeros_like(samples) if gradients[0] is None else gradients[0]
-    norms = [torch.zeros((), device=samples.device) if g is None else mean_norm(g) for g in gradients]
-    of_discriminator = dict(zip(judged, norms[2:], strict=False))
-    of_generator = {"latents": norms[1], **dict(zip(made, norms[2 + len(judged) :], strict=True))}
+        calls = [call for found in (judged, made) for calls in found.values() for call in calls]
+        points = [samples, latents, *calls]
+        gradients = torch.autograd.grad(total, points, allow_unused=True, materialize_grads=True)
+    feedback, of_latents, *others = gradients
+    rest = iter(others)
+
+    def norms(found: dict[str, list[Tensor]]) -> dict[str, Tensor]:
+        parts = {name: [next(rest).reshape(len(call), -1) for call in calls] for name, calls in found.items()}
+        return {name: mean_norm(torch.cat(gradients, dim=1)) for name, gradients in parts.items()}
+
+    of_discriminator = norms(judged)
+    of_generator = {"latents": mean_norm(of_latents), **norms(made)}
     return Look(samples.detach(), logits.detach(), feedback, of_discriminator, of_generator)
 
 
 @contextmanager
-def outputs(network: nn.Module) -> Iterator[dict[str, Tensor]]:
-    """What each block gives in the passes in here, in the order of the pass; of several calls the last.
+def outputs(network: nn.Module) -> Iterator[dict[str, list[Tensor]]]:
+    """What each block gives in the passes in here, call by call; blocks in the order of the pass.
 
     Weights are frozen meanwhile, so that a gradient leads to what depends on the samples (or latents) alone,
     not to the embedding of a class that is added on the way.
     """
-    found: dict[str, Tensor] = {}
+    found: dict[str, list[Tensor]] = {}
     learning = [weight for weight in network.parameters() if weight.requires_grad]
 
     def keep(name: str, _module: nn.Module, _inputs: Any, output: Any) -> None:
         if isinstance(output, Tensor) and output.requires_grad:
-            found[name] = output
+            found.setdefault(name, []).append(output)
 
     handles = [part.register_forward_hook(partial(keep, name)) for name, part in blocks(network).items()]
     try:

@@ -9,6 +9,7 @@ from litgan.networks.mlp import MLPDiscriminator, MLPGenerator
 from litgan.networks.pianoroll import PianoRollDiscriminator, PianoRollGenerator
 from litgan.networks.projected import ProjectedDiscriminator
 from litgan.networks.r3gan import R3GANDiscriminator, R3GANGenerator
+from litgan.networks.recurrent import RecurrentTextGenerator
 from litgan.networks.resnet import ResNetDiscriminator, ResNetGenerator
 from litgan.networks.stylegan2 import StyleGAN2Discriminator, StyleGAN2Generator
 from litgan.networks.text import TextDiscriminator, TextGenerator
@@ -25,6 +26,7 @@ __all__ = [
     "ProjectedDiscriminator",
     "R3GANDiscriminator",
     "R3GANGenerator",
+    "RecurrentTextGenerator",
     "ResNetDiscriminator",
     "ResNetGenerator",
     "StyleGAN2Discriminator",

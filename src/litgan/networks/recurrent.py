@@ -1,0 +1,88 @@
+"""A recurrent generator of text: each letter is drawn in the knowledge of those before it.
+
+A map from latents to whole texts must switch every letter at once where two texts meet, and writes mixtures
+there. Letters drawn one after the other switch at the first that differs; all others follow. It learns from
+scratch, against the discriminator alone, through straight-through Gumbel-softmax (Kusner & Hernández-Lobato
+2016; Press et al. 2017).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from litgan.networks.layers import check_input, check_labels, check_widths
+from litgan.networks.text import gumbel, straight_through
+from litgan.schedules import Schedule, value_at
+
+
+class RecurrentTextGenerator(nn.Module):
+    """Latents [B, latent_dim] to one-hot letters, [B, alphabet_size, length], written from left to right.
+
+    At each position a gated recurrent unit (Cho et al. 2014, section 2.3) reads the letter before and the
+    code, and its state gives the distribution from which the letter is drawn. The feedback reaches a letter
+    as the gradient of softmax((logits + Gumbel noise) / temperature), and through all letters behind it.
+
+    Args:
+        sample_shape: (alphabet_size, length).
+        num_classes: 0 for an unconditional generator; else an embedding of the class is added to the code.
+        latent_dim: Length of the code. The noise of the draws is made of latents of its own, one a symbol
+            and position, which follow the code: the attribute `latent_dim` is the sum of both.
+        width: Length of the state.
+        temperature: A number, or a schedule of images; it does not change what is drawn.
+
+    Raises:
+        ValueError: The samples are no text, or the width is not positive; in `forward`, latents of another
+            length, or labels that are missing from a conditional generator or not integers [B].
+    """
+
+    mixes_samples = False
+
+    def __init__(
+        self,
+        sample_shape: tuple[int, ...],
+        num_classes: int = 0,
+        *,
+        latent_dim: int = 32,
+        width: int = 256,
+        temperature: float | Schedule = 1.0,
+    ) -> None:
+        super().__init__()
+        if len(sample_shape) != 2:
+            raise ValueError(
+                f"{type(self).__name__} needs samples [alphabet_size, length], not {list(sample_shape)}: "
+                "choose text as data."
+            )
+        check_widths([width], self)
+        symbols, length = sample_shape
+        self.sample_shape, self.num_classes, self.schedule = (symbols, length), num_classes, temperature
+        self.code_dim, self.latent_dim = latent_dim, latent_dim + symbols * length
+        self.embed = nn.Embedding(num_classes, latent_dim) if num_classes else None
+        self.begin = nn.Linear(latent_dim, width)
+        self.cell = nn.GRUCell(symbols + latent_dim, width)
+        self.head = nn.Linear(width, symbols)
+        nn.init.xavier_normal_(self.head.weight, gain=2.0)  # so that letters differ from the first turn on
+        # a single one among zeros: as long as the state, or its weights would learn so much more slowly
+        self.loudness = width**0.5
+        self.follow(0)
+
+    def follow(self, images_seen: int) -> None:
+        """Sets the present temperature."""
+        self.temperature = value_at(self.schedule, images_seen)
+
+    def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
+        check_input(latents, (self.latent_dim,), self)
+        labels = check_labels(labels, self.num_classes, latents.shape[0], self)
+        code, normal = latents[:, : self.code_dim], latents[:, self.code_dim :]
+        if self.embed is not None:
+            code = code + self.embed(labels)
+        noise = gumbel(normal).unflatten(1, self.sample_shape)
+        state = self.begin(code).tanh()
+        letter, letters = torch.zeros_like(noise[:, :, 0]), []
+        for place in range(self.sample_shape[1]):
+            read = torch.cat([self.loudness * letter, code.float()], dim=1)
+            state = self.cell(read.to(state), state)
+            logits = self.head(state).float() + noise[:, :, place]
+            letter = straight_through(logits.unsqueeze(2), self.temperature).squeeze(2)
+            letters.append(letter)
+        return torch.stack(letters, dim=2)
