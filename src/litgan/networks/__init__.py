@@ -4,6 +4,7 @@ A recipe gives the keyword options; the data gives `sample_shape` and `num_class
 says whether the samples of a training batch influence each other.
 """
 
+from litgan.networks.causal import CausalTextDiscriminator
 from litgan.networks.dcgan import DCGANDiscriminator, DCGANGenerator
 from litgan.networks.mlp import MLPDiscriminator, MLPGenerator
 from litgan.networks.pianoroll import PianoRollDiscriminator, PianoRollGenerator
@@ -16,6 +17,7 @@ from litgan.networks.text import TextDiscriminator, TextGenerator
 from litgan.networks.waveform import HiFiGANDiscriminator, WaveGANDiscriminator, WaveGANGenerator
 
 __all__ = [
+    "CausalTextDiscriminator",
     "DCGANDiscriminator",
     "DCGANGenerator",
     "HiFiGANDiscriminator",

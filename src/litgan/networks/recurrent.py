@@ -9,6 +9,7 @@ scratch, against the discriminator alone, through straight-through Gumbel-softma
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from litgan.networks.layers import check_input, check_labels, check_widths
@@ -78,11 +79,22 @@ class RecurrentTextGenerator(nn.Module):
             code = code + self.embed(labels)
         noise = gumbel(normal).unflatten(1, self.sample_shape)
         state = self.begin(code).tanh()
+        return self.write(code, state, noise)
+
+    def write(self, code: Tensor, state: Tensor, noise: Tensor) -> Tensor:
+        """The letters; weights are cast once, where autocast would do so again at every letter."""
+        cell, kind, device = self.cell, state.dtype, state.device.type
+        if torch.is_autocast_enabled(device):
+            kind = torch.get_autocast_dtype(device)
+        code, state = code.to(kind), state.to(kind)
+        weights = [one.to(kind) for one in (cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh)]
+        head = [one.to(kind) for one in (self.head.weight, self.head.bias)]
         letter, letters = torch.zeros_like(noise[:, :, 0]), []
-        for place in range(self.sample_shape[1]):
-            read = torch.cat([self.loudness * letter, code.float()], dim=1)
-            state = self.cell(read.to(state), state)
-            logits = self.head(state).float() + noise[:, :, place]
-            letter = straight_through(logits.unsqueeze(2), self.temperature).squeeze(2)
-            letters.append(letter)
+        with torch.autocast(device, enabled=False):
+            for place in noise.unbind(2):
+                read = torch.cat([(self.loudness * letter).to(kind), code], dim=1)
+                state = torch.gru_cell(read, state, *weights)
+                logits = F.linear(state, *head).float() + place
+                letter = straight_through(logits.unsqueeze(2), self.temperature).squeeze(2)
+                letters.append(letter)
         return torch.stack(letters, dim=2)

@@ -1,0 +1,94 @@
+"""A discriminator of text that judges each letter in the knowledge of those before it.
+
+Whoever judges a text as a whole sends back, at each letter, a slope: how its logit would change if the letter
+changed a little, which no letter can. Here a logit is linear in the letter that it judges, and still any
+function of letter and prefix, so that slope is the score of every letter that might stand there instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from litgan.networks.layers import check_input, check_labels, check_widths, initialise
+
+
+class CausalBlock(nn.Module):
+    """Maps [B, C, T] and, added to them, two convolutions that see no later place.
+
+    Dilated and causal as in van den Oord et al. 2016 (WaveNet), section 2.1, with a ReLU before each.
+    """
+
+    def __init__(self, width: int, kernel: int, dilation: int) -> None:
+        super().__init__()
+        self.before = (kernel - 1) * dilation  # places that are missing on the left
+        self.first = nn.Conv1d(width, width, kernel, dilation=dilation)
+        self.second = nn.Conv1d(width, width, kernel, dilation=dilation)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        inner = self.first(F.pad(maps.relu(), (self.before, 0)))
+        return maps + self.second(F.pad(inner.relu(), (self.before, 0)))
+
+
+class CausalTextDiscriminator(nn.Module):
+    """Letters, [B, alphabet_size, length], to a logit for each of them, [B, length].
+
+    Logit t is <s(x_1 ... x_{t-1}), x_t>: a causal network gives scores of all letters from those before, and
+    the letter that stands there takes its own. Against real text that is the log-odds of a text's beginning,
+    as in `GAN`'s loss over K logits; the feedback at x_t holds the scores of all alternatives (see above).
+
+    Args:
+        sample_shape: (alphabet_size, length).
+        num_classes: 0 for an unconditional discriminator, which ignores labels; else an embedding of the
+            class is added to the maps at every place.
+        width: Channels.
+        kernel: Places that a convolution sees.
+        dilations: One block each; a letter's scores depend on 2 (kernel - 1) sum(dilations) + 1 before it.
+
+    Raises:
+        ValueError: The samples are no text, or an option is not positive; in `forward`, samples of another
+            shape, or labels that are missing from a conditional discriminator or not integers [B].
+    """
+
+    mixes_samples = False
+
+    def __init__(
+        self,
+        sample_shape: tuple[int, ...],
+        num_classes: int = 0,
+        *,
+        width: int = 96,
+        kernel: int = 3,
+        dilations: Sequence[int] = (1, 2, 4),
+    ) -> None:
+        super().__init__()
+        if len(sample_shape) != 2 or min(kernel, *dilations, 1) < 1:
+            raise ValueError(
+                f"{type(self).__name__} needs samples [alphabet_size, length], a kernel and dilations of at "
+                f"least 1, not {list(sample_shape)}, {kernel} and {list(dilations)}: choose text as data, or "
+                "such options."
+            )
+        check_widths([width], self)
+        symbols, length = sample_shape
+        self.sample_shape, self.num_classes = (symbols, length), num_classes
+        self.spell = nn.Conv1d(symbols, width, 1)
+        self.embed = nn.Embedding(num_classes, width) if num_classes else None
+        blocks = [CausalBlock(width, kernel, dilation) for dilation in dilations]
+        self.blocks = nn.Sequential(*blocks)
+        self.head = nn.Conv1d(width, symbols, 1)
+        initialise(self, "he")
+        with torch.no_grad():  # branches at most double the signal together
+            for block in blocks:
+                block.second.weight.mul_(len(blocks) ** -0.5)
+
+    def forward(self, samples: Tensor, labels: Tensor | None = None) -> Tensor:
+        check_input(samples, self.sample_shape, self)
+        labels = check_labels(labels, self.num_classes, len(samples), self)
+        maps = self.spell(F.pad(samples[:, :, :-1], (1, 0)))
+        if self.embed is not None:
+            maps = maps + self.embed(labels).unsqueeze(2)
+        scores = self.head(self.blocks(maps).relu())
+        return (scores.to(torch.promote_types(scores.dtype, torch.float32)) * samples).sum(1)

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from litgan.losses import NonSaturating
+from litgan.networks import CausalTextDiscriminator, RecurrentTextGenerator
+from litgan.penalties import R1
+
+SHAPE = (5, 8)
+SMALL: dict[str, Any] = {"width": 12, "kernel": 3, "dilations": (1, 2)}
+
+
+def make(classes: int = 0, **options: Any) -> CausalTextDiscriminator:
+    """With biases, which are zero at first and the only thing that the first letter's scores depend on."""
+    torch.manual_seed(0)
+    discriminator = CausalTextDiscriminator(SHAPE, classes, **(SMALL | options)).double()
+    for bias in (weight for weight in discriminator.parameters() if weight.ndim == 1):
+        torch.nn.init.normal_(bias)
+    return discriminator
+
+
+def letters(count: int) -> Tensor:
+    """One-hot texts, float64 [count, *SHAPE]."""
+    drawn = torch.randint(5, (count, 8), generator=torch.Generator().manual_seed(1))
+    return F.one_hot(drawn, 5).transpose(1, 2).double()
+
+
+def labels(count: int, classes: int) -> Tensor | None:
+    return torch.arange(count) % classes if classes else None
+
+
+@pytest.mark.parametrize("classes", [0, 4])
+def test_a_logit_a_letter_and_every_parameter_learns(classes: int) -> None:
+    discriminator = make(classes)
+    logits = discriminator(letters(9), labels(9, classes))
+    assert logits.shape == (9, 8) and discriminator.mixes_samples is False
+    logits.square().sum().backward()
+    dead = [name for name, p in discriminator.named_parameters() if p.grad is None or not p.grad.any()]
+    assert dead == []
+
+
+@pytest.mark.parametrize("place", range(8))
+def test_a_letter_matters_from_its_own_place_on(place: int) -> None:
+    discriminator, texts = make(), letters(40)
+    changed = texts.clone()
+    changed[:, :, place] = texts[:, :, place].roll(1, 1)  # another letter
+    with torch.no_grad():
+        moved = (discriminator(texts) != discriminator(changed)).any(0)
+    assert moved.tolist() == [later >= place for later in range(8)]
+
+
+@pytest.mark.parametrize("place", [0, 5])
+def test_the_feedback_is_the_score_of_every_letter_that_might_stand_there(place: int) -> None:
+    """dD_t/dx_t, an array over the alphabet, is what D_t would be with each letter at t."""
+    discriminator, texts = make(), letters(6).requires_grad_()
+    (slope,) = torch.autograd.grad(discriminator(texts)[:, place].sum(), texts)
+    for letter in range(5):
+        other = texts.detach().clone()
+        other[:, :, place] = F.one_hot(torch.tensor(letter), 5).double()
+        torch.testing.assert_close(discriminator(other)[:, place], slope[:, letter, place])
+
+
+def test_how_far_back_it_sees() -> None:
+    """2 (kernel - 1) sum(dilations) + 1 letters: with kernel 2 and one dilation, 3."""
+    discriminator = make(kernel=2, dilations=(1,))
+    texts = letters(40)
+    changed = texts.clone()
+    changed[:, :, 1] = texts[:, :, 1].roll(1, 1)
+    with torch.no_grad():
+        moved = (discriminator(texts) != discriminator(changed)).any(0)
+    assert moved.tolist() == [False, True, True, True, True, False, False, False]
+
+
+def test_r1_of_a_discriminator_that_sees_no_prefix() -> None:
+    """With maps of zero the scores are the bias b: D_t = b[x_t], and ||grad mean_t D_t||^2 = |b|^2 / T."""
+    discriminator, texts = make(), letters(3).requires_grad_()
+    with torch.no_grad():
+        discriminator.head.weight.zero_()
+        discriminator.head.bias.copy_(torch.tensor([1.0, -2.0, 0.5, 0.0, 3.0]))
+    logits = discriminator(texts)
+    value = R1()(discriminator, real=texts, fake=texts, real_logits=logits, fake_logits=logits)
+    torch.testing.assert_close(value, torch.full((3,), 14.25 / 8, dtype=torch.float64))
+
+
+def test_a_letter_too_often_written_is_written_less() -> None:
+    """The feedback through a trained score moves the generator's letters towards the better ones."""
+    generator = RecurrentTextGenerator(SHAPE, latent_dim=3, width=16)
+    discriminator = make().float()
+    with torch.no_grad():
+        discriminator.head.weight.zero_()
+        discriminator.head.bias.copy_(torch.tensor([4.0, 0.0, 0.0, 0.0, -4.0]))
+    adam = torch.optim.Adam(generator.parameters(), lr=1e-2)
+    latents = torch.randn(256, generator.latent_dim, generator=torch.Generator().manual_seed(0))
+    before = generator(latents).mean((0, 2))
+    for _ in range(20):
+        adam.zero_grad()
+        NonSaturating().generator(fake=discriminator(generator(latents))).mean().backward()
+        adam.step()
+    after = generator(latents).mean((0, 2))
+    assert after[0] > before[0] + 0.2 and after[4] < before[4] / 2
+
+
+def test_a_sample_is_judged_alone_and_the_state_dict_goes_round() -> None:
+    first, second = make(3), CausalTextDiscriminator(SHAPE, 3, **SMALL).double()
+    texts = letters(6)
+    whole = first(texts, labels(6, 3))
+    torch.testing.assert_close(first(texts[2:4], torch.tensor([2, 0])), whole[2:4])
+    assert not torch.equal(whole, second(texts, labels(6, 3)))
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    assert torch.equal(whole, second(texts, labels(6, 3)))
+    assert not torch.equal(whole, first(texts, (torch.arange(6) + 1) % 3)), "the class matters"
+
+
+def test_what_does_not_fit_is_named() -> None:
+    with pytest.raises(ValueError, match=r"needs samples \[alphabet_size, length\].*not \[1, 28, 28\]"):
+        CausalTextDiscriminator((1, 28, 28))
+    with pytest.raises(ValueError, match=r"kernel and dilations of at least 1, not \[5, 8\], 0 and \[1, 2\]"):
+        make(kernel=0)
+    with pytest.raises(ValueError, match=r"widths \[0\]: give numbers of at least 1"):
+        make(width=0)
+    with pytest.raises(ValueError, match="built for inputs"):
+        make()(torch.zeros(2, 5, 9))
+    with pytest.raises(ValueError, match="pass labels"):
+        make(4)(letters(2))
