@@ -104,3 +104,18 @@ def test_forward_is_the_averaged_generator():
 
     ema = EMA(Conditional(), half_life=10)
     assert ema(torch.ones(2)).tolist() == [1, 1] and ema(torch.ones(2), torch.ones(2)).tolist() == [2, 2]
+
+
+def test_a_copy_of_both_follows_its_own_source():
+    pair = nn.ModuleDict({"source": filled(nn.Linear(2, 3), 0.0)})
+    pair["ema"] = EMA(pair["source"], half_life=8, ramp_up=0)
+    pair["ema"].update(pair["source"], images_seen=8, images=8)
+    twin = copy.deepcopy(pair)
+    nn.init.ones_(twin["source"].weight)
+    twin["ema"].update(twin["source"], images_seen=16, images=8)
+    assert torch.equal(twin["ema"].average.weight, torch.full((3, 2), 0.5))
+    assert not pair["ema"].average.weight.any() and "source.weight" in pair.state_dict()
+    assert not [name for name in pair.state_dict() if "followed" in name]
+    other = filled(nn.Linear(2, 3), 4.0)
+    pair["ema"].update(other, images_seen=16, images=8)
+    assert torch.equal(pair["ema"].average.weight, torch.full((3, 2), 2.0)), "nor stays with the first"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +29,9 @@ class EMA(nn.Module):
     def __init__(self, source: nn.Module, half_life: float | Schedule, ramp_up: float = 0.05) -> None:
         super().__init__()
         self.average = copy.deepcopy(source).requires_grad_(False).eval()
+        self.has_buffers = next(source.buffers(), None) is not None
         self.half_life, self.ramp_up = half_life, ramp_up
+        self.followed: tuple[nn.Module, list[Tensor], list[Tensor]] | None = None  # source, weights, ours
 
     def decay(self, *, images_seen: int, images: int) -> float:
         """The weight that the old average keeps after `images` more images."""
@@ -41,12 +44,12 @@ class EMA(nn.Module):
     def update(self, source: nn.Module, *, images_seen: int, images: int) -> None:
         """Moves the average towards `source`, after `images` images since the last update."""
         decay = self.decay(images_seen=images_seen, images=images)
-        averages: list[Tensor] = list(self.average.parameters())
-        sources: list[Tensor] = list(source.parameters())
+        if self.followed is None or self.followed[0] is not source:  # a walk costs more than the lerp
+            self.followed = source, list(source.parameters()), list(self.average.parameters())
+        _, sources, averages = self.followed
         torch._foreach_lerp_(averages, sources, 1.0 - decay)
-        buffers, source_buffers = list(self.average.buffers()), list(source.buffers())
-        if buffers:
-            torch._foreach_copy_(buffers, source_buffers)
+        if self.has_buffers:
+            torch._foreach_copy_(list(self.average.buffers()), list(source.buffers()))
 
     def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
         """Samples of the averaged generator."""
@@ -55,3 +58,6 @@ class EMA(nn.Module):
     def train(self, mode: bool = True) -> EMA:
         """Stays in evaluation mode: an average is never trained."""
         return super().train(False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"followed": None}  # a copy follows another source
