@@ -25,8 +25,8 @@ ILL: list[tuple[str, dict[str, float], dict[str, float]]] = [  # name, what make
     ("OVERPOWERED", {"doubt": 0.19, "separation": 1.0}, {"doubt": 0.19, "separation": 0.998}),
     ("COLLAPSED", {"diversity": 0.09}, {"diversity": 0.11}),
     ("OSCILLATING", {"turning": -0.51}, {"turning": -0.49}),
-    ("DIVERGED", {"weights_generator": 301.0}, {"weights_generator": 299.0}),
-    ("DIVERGED", {"weights_discriminator": 301.0}, {"weights_discriminator": 299.0}),
+    ("DIVERGED", {"weights_generator": 101.0}, {"weights_generator": 99.0}),
+    ("DIVERGED", {"weights_discriminator": 101.0}, {"weights_discriminator": 99.0}),
     ("DIVERGED", {"logits": 1.01e4}, {"logits": 0.99e4}),
     ("DIVERGED", {"feedback": math.inf}, {}),
     (
@@ -60,7 +60,7 @@ def test_each_holds_beyond_its_threshold_and_alone(
     assert holding(judgement) == {name}
     assert holding(look(judge, **well)) == set()
     finding = judgement.findings[name]
-    assert finding.value in {*ill.values(), ill.get("weights_generator", 0) / 10, 30.1}
+    assert finding.value in {*ill.values(), ill.get("weights_generator", 0) / 10, 10.1}
 
 
 def test_every_verdict_is_tried_above() -> None:
@@ -104,6 +104,14 @@ def test_the_first_look_is_the_yardstick() -> None:
     assert look(judge, feedback=0.0, weights_generator=5.0, separation=0.9).raised == [], (
         "of nothing, no share"
     )
+
+
+def test_weights_are_measured_against_those_of_the_start_where_these_are_known() -> None:
+    judge = Judge(patience=3, first={"weights_generator": 0.9, "weights_discriminator": 9.0})
+    judgement = look(judge)
+    assert judgement.raised == ["DIVERGED"]
+    assert judgement.findings["DIVERGED"].value == pytest.approx(10 / 0.9)
+    assert judge.first == HEALTHY | {"weights_generator": 0.9, "weights_discriminator": 9.0}
 
 
 def test_a_critic_may_tell_all_apart() -> None:

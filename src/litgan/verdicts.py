@@ -32,7 +32,7 @@ SURE = 0.2  # of the derivative of D's own loss at logits of 0: wrong one time i
 SEPARATE = 0.999  # of all pairs in their order: with 64 x 64 pairs, no more than 4 are not
 UNIFORM = 0.1  # of the reals' own distance; untrained and healthy generators stay above 0.3
 UNDONE = -0.5  # where |u + v| = |u| = |v|: two steps lead no further than one
-EXPLODED = 30.0  # times the norm of the weights at the first look; healthy recipes grow it by 3 at most
+EXPLODED = 10.0  # times the norm of the weights at the start; healthy recipes grow it by 3 at most
 COARSE = 1e4  # logits of which bf16 resolves steps of 64, so that differences of order 1 are lost
 OVERFITTED = 0.5  # held-out reals score nearer to fakes than to training reals (Karras et al. 2020, eq. 1)
 SIGMAS = 4.0  # by which the scores of training reals must exceed those held out, to be no chance
@@ -200,7 +200,7 @@ class Judge:
     """Raises a verdict once it has held at `patience` looks in a row, and clears it after as many without."""
 
     patience: int = 3
-    first: dict[str, float] = field(default_factory=dict)  # the vital signs of the first look
+    first: dict[str, float] = field(default_factory=dict)  # vital signs of the start or the first look
     streaks: dict[str, int] = field(default_factory=dict)  # looks in a row that say other than `raised`
     raised: set[str] = field(default_factory=set)
     calm: int = 0  # looks in a row at which nothing has held
@@ -211,7 +211,7 @@ class Judge:
         return self.calm >= self.patience
 
     def __call__(self, vitals: Vitals) -> Judgement:
-        self.first = self.first or dict(vitals)
+        self.first = {**vitals, **self.first}
         found = {name: verdict.judge(vitals, self.first) for name, verdict in VERDICTS.items()}
         judgement = Judgement({name: one for name, one in found.items() if one is not None}, [], [])
         for name, finding in judgement.findings.items():

@@ -444,8 +444,9 @@ def recognised(health: Health, *names: str) -> int:
 def test_a_generator_that_learns_a_hundred_times_too_fast(play: Make) -> None:
     _, health = play(MLPS, 110, ring(), generator=100)
     assert recognised(health, "VANISHED", "COLLAPSED") < 7_000
-    _, health = play(CONVOLUTIONS, 300, digits32(), generator=100)
-    assert recognised(health, "OVERPOWERED", "VANISHED", "COLLAPSED") < 10_000
+    for seed in (0, 1, 2):
+        _, health = play(CONVOLUTIONS, 260, digits32(), generator=100, seed=seed)
+        assert recognised(health, "DIVERGED", "COLLAPSED", "OVERPOWERED") < 8_100
 
 
 @pytest.mark.slow
@@ -525,14 +526,12 @@ def test_no_false_alarm_in_a_healthy_recipe(name: str, every: int, iterations: i
 @pytest.mark.slow
 @pytest.mark.parametrize("game", ["ring", "digits"])
 def test_a_roll_back_rescues_from_a_rate_far_too_large(game: str, play: Make) -> None:
-    kind, data, count, factor = (
-        (MLPS, ring(), 800, 100) if game == "ring" else (CONVOLUTIONS, digits32(), 600, 300)
-    )
+    kind, data, count = (MLPS, ring(), 800) if game == "ring" else (CONVOLUTIONS, digits32(), 600)
     saving = Health(every=2000, policy="rollback")
     runs = {
         "healthy": play(kind, count, data),
-        "lost": play(kind, count, data, generator=factor),
-        "saved": play(kind, count, data, generator=factor, health=saving),
+        "lost": play(kind, count, data, generator=100),
+        "saved": play(kind, count, data, generator=100, health=saving),
     }
     distances = {
         name: between_points(gan, data) if game == "ring" else between_features(gan, data, "digits")

@@ -13,7 +13,7 @@ from lightning.pytorch import Callback, Trainer
 from litgan import checkpoints, runs, tracking
 from litgan.adversaries import Batch
 from litgan.callbacks.gradients import will_pass
-from litgan.callbacks.vitals import Examination
+from litgan.callbacks.vitals import Examination, sizes
 from litgan.files import whole
 from litgan.gan import GAN
 from litgan.loggers import WandbLogger
@@ -78,6 +78,8 @@ class Health(Callback):
     def on_train_start(self, trainer: Trainer, gan: GAN) -> None:
         self.rates = [list(rates) for rates in gan.base_rates]
         self.change(gan)
+        if not self.judge.first:  # of a run that begins here
+            self.judge.first = {name: size.item() for name, size in sizes(gan).items()}
         if self.every and trainer.is_global_zero:
             self.begin(self.path(trainer), gan.images_seen)
         saved = trainer.strategy.broadcast(self.healthy(trainer).exists())

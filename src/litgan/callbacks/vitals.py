@@ -55,8 +55,7 @@ class Examination:
             "diversity": self.diversity(trainer, gan, samples),
             "step": telescope.step_ratio(self.before[-1], gan.generator),
             "turning": self.turning(gan),
-            "weights_generator": telescope.total_norm(telescope.weights(gan.generator)),
-            "weights_discriminator": telescope.total_norm(telescope.weights(gan.discriminator)),
+            **sizes(gan),
             "logits": torch.cat([real, fake]).square().mean().sqrt(),
             **(overfitting(train=real, unseen=unseen, fake=fake) if len(unseen) else {}),
         }
@@ -130,6 +129,14 @@ class Examination:
             return torch.zeros((), device=gan.device)
         earlier = torch._foreach_sub(self.before[1], self.before[0])
         return telescope.steps_cosine(earlier, telescope.step(self.before[1], gan.generator))
+
+
+def sizes(gan: GAN) -> dict[str, Tensor]:
+    """The norm of each network's weights."""
+    return {
+        f"weights_{name}": telescope.total_norm(telescope.weights(network))
+        for name, network in (("generator", gan.generator), ("discriminator", gan.discriminator))
+    }
 
 
 def overfitting(*, train: Tensor, unseen: Tensor, fake: Tensor) -> dict[str, Tensor]:
