@@ -8,6 +8,8 @@ scratch, against the discriminator alone, through straight-through Gumbel-softma
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,6 +17,20 @@ from torch import Tensor, nn
 from litgan.networks.layers import check_input, check_labels, check_widths
 from litgan.networks.text import gumbel, straight_through
 from litgan.schedules import Schedule, value_at
+
+
+class Cell(nn.GRUCell):
+    """A gated recurrent unit whose weights come with the call: one cast of them serves all letters."""
+
+    def forward(self, read: Tensor, state: Tensor, weights: Sequence[Tensor]) -> Tensor:  # type: ignore[override]
+        return torch.gru_cell(read, state, *weights)
+
+
+class Head(nn.Linear):
+    """A layer whose weights come with the call."""
+
+    def forward(self, state: Tensor, weights: Sequence[Tensor]) -> Tensor:  # type: ignore[override]
+        return F.linear(state, *weights)
 
 
 class RecurrentTextGenerator(nn.Module):
@@ -60,8 +76,8 @@ class RecurrentTextGenerator(nn.Module):
         self.code_dim, self.latent_dim = latent_dim, latent_dim + symbols * length
         self.embed = nn.Embedding(num_classes, latent_dim) if num_classes else None
         self.begin = nn.Linear(latent_dim, width)
-        self.cell = nn.GRUCell(symbols + latent_dim, width)
-        self.head = nn.Linear(width, symbols)
+        self.cell = Cell(symbols + latent_dim, width)
+        self.head = Head(width, symbols)
         nn.init.xavier_normal_(self.head.weight, gain=2.0)  # so that letters differ from the first turn on
         # a single one among zeros: as long as the state, or its weights would learn so much more slowly
         self.loudness = width**0.5
@@ -83,18 +99,17 @@ class RecurrentTextGenerator(nn.Module):
 
     def write(self, code: Tensor, state: Tensor, noise: Tensor) -> Tensor:
         """The letters; weights are cast once, where autocast would do so again at every letter."""
-        cell, kind, device = self.cell, state.dtype, state.device.type
+        kind, device = state.dtype, state.device.type
         if torch.is_autocast_enabled(device):
             kind = torch.get_autocast_dtype(device)
         code, state = code.to(kind), state.to(kind)
-        weights = [one.to(kind) for one in (cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh)]
-        head = [one.to(kind) for one in (self.head.weight, self.head.bias)]
+        cell, head = ([one.to(kind) for one in part.parameters()] for part in (self.cell, self.head))
         letter, letters = torch.zeros_like(noise[:, :, 0]), []
         with torch.autocast(device, enabled=False):
             for place in noise.unbind(2):
                 read = torch.cat([(self.loudness * letter).to(kind), code], dim=1)
-                state = torch.gru_cell(read, state, *weights)
-                logits = F.linear(state, *head).float() + place
+                state = self.cell(read, state, cell)
+                logits = self.head(state, head).float() + place
                 letter = straight_through(logits.unsqueeze(2), self.temperature).squeeze(2)
                 letters.append(letter)
         return torch.stack(letters, dim=2)
