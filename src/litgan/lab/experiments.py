@@ -13,7 +13,18 @@ from lightning.pytorch import Callback, Trainer
 from litgan.dynamics import Update, dirac_gan, rotation_share
 from litgan.gan import GAN
 from litgan.lab.games import DIGITS, Arena
-from litgan.lab.treatments import Cut, Delayed, Intact, LastBlocks, Noised, Shuffled, Sign, Treatment
+from litgan.lab.treatments import (
+    Common,
+    Cut,
+    Delayed,
+    Foreign,
+    Intact,
+    LastBlocks,
+    Noised,
+    Shuffled,
+    Sign,
+    Treatment,
+)
 from litgan.losses import (
     AdversarialLoss,
     Hinge,
@@ -62,6 +73,7 @@ def treatments(plan: Plan) -> list[tuple[str, float, Callable[[], Treatment]]]:
     """(name, dose, maker) of each treatment."""
     return [
         ("intact", 0.0, Intact), ("cut", 0.0, Cut), ("sign", 0.0, Sign), ("shuffled", 0.0, Shuffled),
+        ("common", 0.0, Common), ("foreign", 0.0, Foreign),
         *(("noise", level, partial(Noised, level)) for level in plan.levels),
         *(("delay", float(late), partial(Delayed, late)) for late in plan.delays),
         *(("last blocks", float(count), partial(LastBlocks, count)) for count in plan.blocks),

@@ -69,8 +69,9 @@ def _from_start(axis: Any, label: str = "distance from the data / at the start")
 
 def _treatments(axis: Any, rows: list[Row]) -> None:
     names = {
-        "intact": "intact", "sign": "signs\nonly", "last blocks": "last block\nonly",
-        "shuffled": "another\nsample's", "cut": "cut",
+        "intact": "intact", "sign": "signs\nonly", "last blocks": "last\nblock\nonly",
+        "shuffled": "another's", "common": "mean\nof all", "foreign": "another's\nless\nmean",
+        "cut": "cut",
     }  # fmt: skip
     for place, (arena, start, colour, marker) in enumerate(_arenas(rows)):
         for index, name in enumerate(names):
@@ -80,7 +81,7 @@ def _treatments(axis: Any, rows: list[Row]) -> None:
                 linestyle="", label=None if index else NAMED.get(arena, arena),
             )  # fmt: skip
     _from_start(axis)
-    axis.set_xticks(range(len(names)), names.values())
+    axis.set_xticks(range(len(names)), names.values(), fontsize=7.5)
     axis.legend(loc="lower right", bbox_to_anchor=(1.07, 0), fontsize=8, handletextpad=0.1)
 
 

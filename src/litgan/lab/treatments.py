@@ -55,6 +55,20 @@ class Shuffled(Treatment):
         return feedback.roll(1, 0)
 
 
+class Common(Treatment):
+    """Each sample gets the mean over the batch: what all of them are told alike."""
+
+    def __call__(self, feedback: Tensor, noise: Noise) -> Tensor:
+        return feedback.mean(0, keepdim=True).expand_as(feedback)
+
+
+class Foreign(Treatment):
+    """Each sample gets the feedback of another, less what all of them are told alike."""
+
+    def __call__(self, feedback: Tensor, noise: Noise) -> Tensor:
+        return (feedback - feedback.mean(0)).roll(1, 0)
+
+
 @dataclass
 class Noised(Treatment):
     """With Gaussian noise, `level` times as large as the feedback of each sample."""

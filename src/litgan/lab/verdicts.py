@@ -18,8 +18,11 @@ BEARING: dict[str, tuple[tuple[str, ...], Callable[[Levels], bool]]] = {
     "It must be each sample's own: another's leaves it at twice the distance or more.": (
         ("intact", "shuffled"), lambda of: of["shuffled"] > 2 * of["intact"],
     ),
-    "Another sample's feedback teaches nothing (it still carries the mean of the batch).": (
-        ("start", "shuffled"), lambda of: of["shuffled"] > 0.95 * of["start"],
+    "The mean of all samples' feedback, sent to each, teaches half the way or more.": (
+        ("start", "common"), lambda of: of["common"] < of["start"] / 2,
+    ),
+    "Another sample's, less that mean, teaches next to nothing: three quarters of the way are left.": (
+        ("start", "foreign"), lambda of: of["foreign"] > 0.75 * of["start"],
     ),
     "Its signs alone teach most of it.": (
         ("start", "intact", "sign"),
