@@ -49,7 +49,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # options of the GA
     "3 turns": ({"discriminator_turns": 3}, {"samples": 32}),
     "2 turns, at an epoch's end": ({"discriminator_turns": 2}, {"samples": 24}),
     "points drawn by a penalty": ({"loss": Wasserstein(), "penalties": [WGANGP(every=2)]}, {}),
-    "lazy penalties": ({"loss": Relativistic(), "penalties": [R1(0.1, every=2), R2(0.1, every=4)]}, {}),
+    "lazy penalties": ({"loss": Relativistic(), "penalties": [R1(0.1, every=2), R2(0.1, every=8)]}, {}),
     "schedules": (
         {
             "learning_rate": WarmUp(20, then=Cosine(1.0, 0.1, images=60)),
@@ -89,6 +89,7 @@ def state_of(trainer, gan) -> dict[str, Any]:
         "weights": gan.state_dict(),
         "optimizers": [optimizer.state_dict() for optimizer in trainer.optimizers],
         "clock": (gan.images_seen, gan.turns, trainer.global_step),
+        "next row": {name: value.float().mean().item() for name, value in gan.told.items()},
         "next latents": [gan.latents(gan.noise(name, 8)) for name in ("discriminator", "generator")],
         "next batch": next(iter(trainer.datamodule.train_dataloader())),
     }

@@ -204,8 +204,7 @@ class Adversaries(Finished):
 
     def on_train_batch_end(self, outputs: Record, batch: Any, batch_idx: int) -> None:
         if self.iteration_ends and self.trainer.global_step % self.trainer.log_every_n_steps == 0:
-            told = {key: value.float().mean() for key, value in self.told.items()}
-            tracking.record(self.trainer, {**told, **scales(self.trainer)})
+            tracking.record(self.trainer, {**self.told, **scales(self.trainer)})
 
     @property
     def iteration_ends(self) -> bool:
@@ -220,11 +219,14 @@ class Adversaries(Finished):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["litgan"] = {
-            "images_seen": self.images_seen, "turns": self.turns, "recipe": self.recipe
+            "images_seen": self.images_seen, "turns": self.turns, "recipe": self.recipe,
+            "told": tracking.averaged(self.trainer, self.told),
         }  # fmt: skip
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoints.check_architecture(checkpoint, self)
         self.images_seen = checkpoint["litgan"]["images_seen"]
         self.turns = checkpoint["litgan"]["turns"]
+        told = checkpoint["litgan"].get("told", {})  # which earlier checkpoints lack
+        self.told = {key: torch.tensor(value, device=self.device) for key, value in told.items()}
         self.tell_time([part for part in self.modules() if hasattr(part, "follow")])

@@ -23,18 +23,23 @@ def record(trainer: Trainer, values: Mapping[str, Tensor | float]) -> dict[str, 
         FloatingPointError: if a loss is not finite.
     """
     gan: Any = trainer.lightning_module
-    tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
     numbers = {name: float(value) for name, value in values.items() if not isinstance(value, Tensor)}
-    if tensors:
-        stacked = torch.stack([value.float() for value in tensors.values()])
-        averaged = trainer.strategy.reduce(stacked, reduce_op="mean")
-        numbers |= dict(zip(tensors, averaged.tolist(), strict=True))
+    numbers |= averaged(trainer, {name: value for name, value in values.items() if isinstance(value, Tensor)})
     for name, value in numbers.items():
         if name.startswith("loss/") and not math.isfinite(value):
             raise FloatingPointError(not_finite(name, value, gan.images_seen))
     gan.latest |= numbers
     publish(trainer, numbers)
     return numbers
+
+
+def averaged(trainer: Trainer, tensors: Mapping[str, Tensor]) -> dict[str, float]:
+    """The mean of each tensor over its elements and over the ranks, in one transfer."""
+    if not tensors:
+        return {}
+    stacked = torch.stack([value.float().mean() for value in tensors.values()])
+    means = trainer.strategy.reduce(stacked, reduce_op="mean")
+    return dict(zip(tensors, means.tolist(), strict=True))
 
 
 def publish(trainer: Trainer, values: Mapping[str, Any]) -> None:
