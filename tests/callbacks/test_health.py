@@ -21,7 +21,7 @@ from litgan import GAN, checkpoints
 from litgan.callbacks import Health
 from litgan.callbacks.vitals import mean_distance, overfitting
 from litgan.data import Digits, Ring
-from litgan.lab.games import between_features, between_points
+from litgan.lab.games import between_features, energy_distance
 from litgan.loggers import wandb_logger
 from litgan.losses import Minimax, Relativistic, Wasserstein
 from litgan.networks import DCGANDiscriminator, DCGANGenerator, MLPDiscriminator, MLPGenerator
@@ -291,6 +291,18 @@ def test_after_the_last_try_verdicts_are_warnings(
     assert checkpoints.read(tmp_path / "checkpoints" / "healthy.ckpt")["litgan"]["images_seen"] == 0
 
 
+def test_a_new_run_in_an_old_folder_does_not_go_back_to_the_old_run(
+    tiny_gan: Make, tiny_data: Make, make_trainer: Make, tmp_path: Path
+) -> None:
+    make_trainer(3, callbacks=[rolling()]).fit(tiny_gan(seed=1), datamodule=tiny_data())
+    gan, health = tiny_gan(seed=2), rolling(tries=1)
+    start = copy.deepcopy(gan.state_dict())
+    make_trainer(2, callbacks=[Freeze(0, 1), health]).fit(gan, datamodule=tiny_data())
+    kept = checkpoints.read(tmp_path / "checkpoints" / "healthy.ckpt")
+    assert health.rollbacks == 1 and kept["litgan"]["images_seen"] == 0
+    assert all(torch.equal(value, kept["state_dict"][name]) for name, value in start.items())
+
+
 def test_what_is_merely_not_yet_raised_is_not_kept(
     tiny_gan: Make, tiny_data: Make, make_trainer: Make, tmp_path: Path
 ) -> None:
@@ -524,27 +536,42 @@ def test_no_false_alarm_in_a_healthy_recipe(name: str, every: int, iterations: i
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("game", ["ring", "digits"])
-def test_a_roll_back_rescues_from_a_rate_far_too_large(game: str, play: Make) -> None:
-    kind, data, count = (MLPS, ring(), 800) if game == "ring" else (CONVOLUTIONS, digits32(), 600)
+def test_a_roll_back_rescues_digits_from_a_rate_far_too_large(play: Make) -> None:
     saving = Health(every=2000, policy="rollback")
     runs = {
-        "healthy": play(kind, count, data),
-        "lost": play(kind, count, data, generator=100),
-        "saved": play(kind, count, data, generator=100, health=saving),
+        "healthy": play(CONVOLUTIONS, 600, digits32()),
+        "lost": play(CONVOLUTIONS, 600, digits32(), generator=100),
+        "saved": play(CONVOLUTIONS, 600, digits32(), generator=100, health=saving),
     }
-    distances = {
-        name: between_points(gan, data) if game == "ring" else between_features(gan, data, "digits")
-        for name, (gan, _) in runs.items()
-    }
+    distances = {name: between_features(gan, digits32(), "digits") for name, (gan, _) in runs.items()}
     print(distances, saving.told, saving.factors)
     assert 1 <= saving.rollbacks <= 3
     assert distances["saved"] < 1.5 * distances["healthy"] < distances["lost"]
 
 
 @pytest.mark.slow
+def test_a_roll_back_rescues_the_ring_from_a_rate_far_too_large(play: Make) -> None:
+    """Where the ring ends varies more from seed to seed than digits do: the middle of three counts."""
+    real = torch.cat([samples for samples, _ in ring().real_batches(4000)])
+
+    def distance(**options: Any) -> float:
+        gan, _ = play(MLPS, 800, ring(), **options)
+        return energy_distance(real=real, fake=gan.sample(4000)).item()
+
+    ratios = []
+    for seed in range(3):
+        saving = Health(every=2000, policy="rollback")
+        healthy, saved = distance(seed=seed), distance(generator=100, health=saving, seed=seed)
+        print(healthy, saved, saving.told, saving.factors)
+        assert 1 <= saving.rollbacks <= 3 and saved < 0.1
+        ratios.append(saved / healthy)
+    assert sorted(ratios)[1] < 1.7
+    assert distance(generator=100) > 1
+
+
+@pytest.mark.slow
 def test_a_roll_back_helps_against_an_overpowered_discriminator(play: Make) -> None:
-    """Not a rescue: what is not rolled back ends within 1.5 times the healthy distance, too, but farther."""
+    """What is not rolled back ends within 1.5 times the healthy distance, too, but farther."""
     spoilt = {"discriminator_turns": 10, "penalties": []}
     saving = Health(every=2000, policy="rollback")
     runs = {
@@ -555,4 +582,4 @@ def test_a_roll_back_helps_against_an_overpowered_discriminator(play: Make) -> N
     distances = {name: between_features(gan, digits32(), "digits") for name, (gan, _) in runs.items()}
     print(distances, saving.told, saving.factors)
     assert 1 <= saving.rollbacks <= 3
-    assert distances["saved"] < 1.2 * distances["healthy"] < distances["lost"]
+    assert distances["saved"] < min(1.2 * distances["healthy"], 0.95 * distances["lost"])

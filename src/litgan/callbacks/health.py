@@ -82,8 +82,8 @@ class Health(Callback):
             self.judge.first = {name: size.item() for name, size in sizes(gan).items()}
         if self.every and trainer.is_global_zero:
             self.begin(self.path(trainer), gan.images_seen)
-        saved = trainer.strategy.broadcast(self.healthy(trainer).exists())
-        if self.every and self.policy == "rollback" and not saved:
+        kept = gan.images_seen > 0 and trainer.strategy.broadcast(self.healthy(trainer).exists())
+        if self.every and self.policy == "rollback" and not kept:  # what lies there is of another run
             trainer.save_checkpoint(self.healthy(trainer), weights_only=False)
 
     def on_train_batch_start(self, trainer: Trainer, gan: GAN, batch: Batch, batch_idx: int) -> None:
