@@ -129,7 +129,7 @@ def test_penalties_under_float16_keep_the_range_of_float32(penalty, tiny_gan):
     record, _ = objective(gan, torch.float16)
     key = f"penalty/{penalty.name}"
     assert 0 < exact[key].mean() < 1e-9
-    assert record[key].mean().item() == pytest.approx(exact[key].mean().item(), rel=1e-3, abs=0)
+    assert record[key].mean().item() == pytest.approx(exact[key].mean().item(), rel=0.01, abs=0)
     assert record["loss/discriminator"].item() == pytest.approx(exact["loss/discriminator"].item(), rel=1e-3)
 
 
