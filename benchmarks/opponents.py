@@ -11,17 +11,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from litgan.data import GANDataModule
+from litgan.data.sound import Waveforms
 from litgan.data.text import Characters
 from litgan.noise import torch_generator
+from litgan.signals import compress, expand
 
 
-def filtered_noise(data: GANDataModule, count: int, seed: int) -> Tensor:
+def filtered_noise(data: Waveforms, count: int, seed: int) -> Tensor:
     """Sound: white noise with the mean power spectrum of the training sounds and the envelope of one of them.
 
     The envelope, the root mean square over 128 samples at a time, is that of a sound chosen at random.
     """
     stored, _ = data.load("train")
-    waves = data.encode(stored)[:, 0]
+    waves = expand(data.encode(stored), data.companding)[:, 0]
     length = waves.shape[1]
     generator = torch_generator("filtered noise", seed)
     colour = torch.fft.rfft(waves).abs().square().mean(0).sqrt()
@@ -29,7 +31,7 @@ def filtered_noise(data: GANDataModule, count: int, seed: int) -> Tensor:
     chosen = waves[torch.randint(len(waves), (count,), generator=generator)]
     envelope = F.avg_pool1d(chosen.square()[:, None], 128, ceil_mode=True).sqrt()
     shaped = noise * F.interpolate(envelope, length, mode="linear")[:, 0]
-    return (shaped / shaped.abs().amax(1, keepdim=True))[:, None]
+    return compress((shaped / shaped.abs().amax(1, keepdim=True))[:, None], data.companding)
 
 
 def independent_steps(data: GANDataModule, count: int, seed: int) -> Tensor:

@@ -13,7 +13,8 @@ import torch
 
 from litgan.media import GAP, Sounds
 from litgan.media.sound import BANDS, INK, PAUSE, WAVE, WIDTH
-from litgan.signals import mel
+from litgan.noise import Noise
+from litgan.signals import compress, expand, mel
 
 
 def tone(frequency: float, length: int = 4_096, rate: int = 8_000) -> torch.Tensor:
@@ -64,6 +65,18 @@ def test_feedback_is_red_where_a_sound_is_to_be_quieter_and_blue_where_louder() 
     assert (red - blue)[:, 70:120].min() < -200 and (red - blue)[:, 70:120].max() <= 60
     row = (red - blue).abs().sum(1).argmax()
     assert (red - blue).abs()[: row - 6].max() < 60, "and white elsewhere"
+
+
+def test_feedback_to_companded_samples_is_shown_as_that_to_the_waves() -> None:
+    noise = Noise(0, 0, 0, 2).normal(4_096)
+    sounds = (noise[:1] * torch.linspace(8_000, 1, 4_096)).clamp(-32_000, 32_000).to(torch.int16)
+    waves, direction = sounds / 32_768, noise[1:]
+    samples = compress(waves, 255).requires_grad_()
+    (feedback,) = torch.autograd.grad((expand(samples, 255) * direction).square().sum(), samples)
+    plain = Sounds(sounds, 8_000).criticised((2 * waves * direction.square())[:, None])
+    companded = Sounds(sounds, 8_000, companding=255).criticised(feedback[:, None])
+    assert (plain.int() - companded.int()).abs().max() <= 1
+    assert (plain.int() - Sounds(sounds, 8_000).criticised(feedback[:, None]).int()).abs().max() > 30
 
 
 def test_the_file_holds_all_sounds_one_after_the_other(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from litgan.signals import hertz, mel, mel_bands, resample, spectra
+from litgan.signals import compress, expand, hertz, mel, mel_bands, resample, spectra
 
 
 def sine(frequency: float, rate: int, seconds: float = 0.25) -> torch.Tensor:
@@ -36,6 +36,17 @@ def test_the_same_rate_changes_nothing_and_lengths_are_rounded_up() -> None:
     wave = torch.randn(1_001)
     assert resample(wave, 8_000, 8_000) is wave
     assert len(resample(wave, 3, 2)) == 668 and len(resample(wave[:1], 44_100, 8_000)) == 1
+
+
+def test_companding_is_the_mu_law_and_can_be_undone() -> None:
+    waves = torch.arange(-1000, 1001) / 1000
+    for mu in (8.0, 255.0):
+        compressed = compress(waves, mu)
+        assert compressed[[0, 1000, 2000]].tolist() == [-1.0, 0.0, 1.0]
+        assert compressed[1500].item() == pytest.approx(math.log(1 + mu / 2) / math.log(1 + mu))
+        torch.testing.assert_close(compressed, -compressed.flip(0))
+        torch.testing.assert_close(expand(compressed, mu), waves)
+    assert compress(waves, 0) is waves and expand(waves, 0) is waves
 
 
 def test_mel_is_the_scale_of_its_formula() -> None:

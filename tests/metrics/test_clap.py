@@ -90,6 +90,10 @@ def test_it_measures_a_data_set_at_its_rate(weights: str, tmp_path: Path) -> Non
     told = Clap(data.sample_rate, weights=weights)
     assert torch.equal(eyes(reals), told(reals)), "the rate is that of the data"
     assert not torch.equal(eyes(reals), Clap(weights=weights)(reals)), "and it matters"
+    companded = Tones(samples=32, batch_size=8, companding=255)
+    told.settle(companded)
+    samples = torch.cat([samples for samples, _ in companded.real_batches(32)])
+    torch.testing.assert_close(told(samples), eyes(reals), rtol=1e-3, atol=1e-3)
 
 
 def test_a_data_set_at_another_rate_is_refused(weights: str) -> None:

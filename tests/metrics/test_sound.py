@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -138,3 +139,16 @@ def test_all_metrics_come_from_one_evaluation() -> None:
     assert (
         worse["metric/fd_sound"] > 10 and worse["metric/flatness_js"] > 0.9 and worse["metric/precision"] == 0
     )
+
+
+def test_companded_sounds_are_measured_as_they_sound(tmp_path: Path) -> None:
+    plain, companded = Tones(samples=64), Tones(samples=64, companding=255)
+    made = plain.decode(Noise(0, 0, 0, 64).normal(1, 1_024) / 4).waves[:, None]
+    found = [
+        evaluate(
+            lambda first, count: data.encode(made[first : first + count]), data, "sound",  # noqa: B023
+            count=64, cache_dir=tmp_path / str(data.companding),
+        ).values
+        for data in (plain, companded)
+    ]  # fmt: skip
+    assert found[0] == pytest.approx(found[1], rel=1e-3)

@@ -119,6 +119,7 @@ class Examination:
         realism = next((one for one in trainer.callbacks if isinstance(one, Realism) and one.every), None)
         if realism is not None:
             extractor = realism.network(gan)
+            extractor.settle(trainer.datamodule)
             if gan.device.type != "cpu" or extractor.size <= AFFORDABLE:
                 return extractor
         return lambda samples: samples.float().flatten(1)

@@ -15,7 +15,7 @@ from litgan.data.loader import threaded
 from litgan.extras import require
 from litgan.media import Sounds
 from litgan.noise import Noise
-from litgan.signals import resample
+from litgan.signals import compress, expand, resample
 
 SUFFIXES = (".wav", ".flac", ".ogg")
 DRUMKITS = Path("/usr/share/hydrogen/data/drumkits")  # of Debian's package hydrogen-drumkits
@@ -33,10 +33,13 @@ class Waveforms(GANDataModule):
         gain: decibels, from and to, by one of which each sound is changed at random when it is shown;
             0 at most, for the peaks are at full scale.
         shift: samples by which each sound comes later at random when it is shown, at most; its end is cut.
+        companding: mu of the mu-law (`litgan.signals.compress`; 255 in telephony) by which the networks see
+            amplitudes, so that what is quiet counts as it does to the ear; 0 for waves as they are. What an
+            exported generator makes is companded, too: `litgan.signals.expand` gives waves.
         common: the options of `GANDataModule`.
 
     Raises:
-        ValueError: a rate, length or shift out of range, or a gain that would clip.
+        ValueError: a rate, length, shift or companding out of range, or a gain that would clip.
     """
 
     splits: ClassVar[tuple[str, ...]] = ("train", "test")
@@ -47,6 +50,7 @@ class Waveforms(GANDataModule):
         length: int,
         gain: tuple[float, float] = (0.0, 0.0),
         shift: int = 0,
+        companding: float = 0.0,
         **common: Any,
     ) -> None:
         super().__init__((1, length), **common)
@@ -60,14 +64,17 @@ class Waveforms(GANDataModule):
                 f"The gain from {gain[0]} to {gain[1]} dB is out of order or above 0, where peaks would be "
                 "clipped: give two numbers such as [-6, 0]."
             )
+        if companding < 0:
+            raise ValueError(f"A companding of {companding} does not exist: give 255, or 0 for none.")
         self.sample_rate, self.length, self.gain, self.shift = sample_rate, length, tuple(gain), shift
+        self.companding = companding
 
     def encode(self, stored: Tensor) -> Tensor:
-        return stored.float() * (1 / 32767)
+        return compress(stored.float() * (1 / 32767), self.companding)
 
     def decode(self, samples: Tensor) -> Sounds:
-        waves = samples.detach().float().clamp(-1, 1).mul(32767).round()
-        return Sounds(waves.to(torch.int16).flatten(1), self.sample_rate)
+        waves = expand(samples.detach().float().clamp(-1, 1), self.companding).mul(32767).round()
+        return Sounds(waves.to(torch.int16).flatten(1), self.sample_rate, self.companding)
 
     def vary(self, stored: Tensor, noise: Noise) -> Tensor:
         """Each sound later by up to `shift` samples and changed by `gain`."""
@@ -98,6 +105,7 @@ class Sound(Waveforms):
         skip_silence: leave silent files out instead of refusing them.
         gain: see `Waveforms`.
         shift: see `Waveforms`.
+        companding: see `Waveforms`.
         common: the options of `GANDataModule`. With `num_classes` 0, subfolders mean nothing; otherwise
             the label is the place of the first-level subfolder in their sorted list, `class_names`.
     """
@@ -112,9 +120,10 @@ class Sound(Waveforms):
         skip_silence: bool = False,
         gain: tuple[float, float] = (0.0, 0.0),
         shift: int = 0,
+        companding: float = 0.0,
         **common: Any,
     ) -> None:
-        super().__init__(sample_rate, length, gain, shift, **common)
+        super().__init__(sample_rate, length, gain, shift, companding, **common)
         if windows < 1:
             raise ValueError(f"{windows} windows a file are none: give windows of at least 1.")
         self.root, self.windows, self.resample, self.skip_silence = root, windows, resample, skip_silence

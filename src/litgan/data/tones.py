@@ -26,6 +26,7 @@ class Tones(Waveforms):
         length: of a tone, in samples.
         gain: see `Waveforms`.
         shift: see `Waveforms`.
+        companding: see `Waveforms`.
         common: the options of `GANDataModule`; `num_classes` is 0 or the number of frequencies.
     """
 
@@ -38,9 +39,10 @@ class Tones(Waveforms):
         length: int = 1_024,
         gain: tuple[float, float] = (0.0, 0.0),
         shift: int = 0,
+        companding: float = 0.0,
         **common: Any,
     ) -> None:
-        super().__init__(sample_rate, length, gain, shift, **common)
+        super().__init__(sample_rate, length, gain, shift, companding, **common)
         check_num_classes(type(self).__name__, self.num_classes, len(frequencies))
         if not all(0 < frequency < sample_rate / 2 for frequency in frequencies):
             raise ValueError(

@@ -15,7 +15,7 @@ from torch import Tensor
 from litgan.files import whole
 from litgan.media.base import GAP, Media, stack, tile
 from litgan.media.images import signed_heat
-from litgan.signals import mel_bands, spectra
+from litgan.signals import mel_bands, slope, spectra
 
 WIDTH, WAVE, BANDS = 128, 32, 64  # pixels of a tile: its width, the waveform's height, the mel bands
 WINDOW = 0.032  # seconds of a spectrum
@@ -26,20 +26,20 @@ INK = (255, 236, 179)  # of the waveform, on the colour of silence
 
 
 class Sounds(Media):
-    """Waves of one channel, int16 [N, T], at `sample_rate` Hz."""
+    """Waves of one channel, int16 [N, T], at `sample_rate` Hz; the networks see them companded by this mu."""
 
     legend = (
         "Below each sound (time to the right, low frequencies at the bottom) the feedback that it gets: the "
         "generator is pushed to make quieter what is red and louder what is blue. Each has its own scale."
     )
 
-    def __init__(self, waves: Tensor, sample_rate: int) -> None:
+    def __init__(self, waves: Tensor, sample_rate: int, companding: float = 0.0) -> None:
         if waves.dtype != torch.int16 or waves.ndim != 2:
             raise ValueError(
                 f"Sounds are int16 of shape [N, T], not {waves.dtype} of {tuple(waves.shape)}: "
                 "decode the samples first."
             )
-        self.waves, self.sample_rate = waves.cpu(), sample_rate
+        self.waves, self.sample_rate, self.companding = waves.cpu(), sample_rate, companding
 
     def __len__(self) -> int:
         return len(self.waves)
@@ -62,8 +62,9 @@ class Sounds(Media):
         F and X the spectra of feedback and sound, summed over the band (Parseval).
         """
         columns = columns or len(self)
-        found = self._spectra(feedback.cpu().float().flatten(1))
-        push = self._bands((found.conj() * self._spectra(self.waves / 32768)).real)
+        waves = self.waves / 32768
+        found = self._spectra(feedback.cpu().float().flatten(1) * slope(waves, self.companding))
+        push = self._bands((found.conj() * self._spectra(waves)).real)
         heat = signed_heat(push.flip(1)[:, None]).permute(0, 2, 3, 1)
         pairs = zip(self.waves.split(columns), heat.split(columns), strict=True)
         rows = [

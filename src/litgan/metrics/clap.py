@@ -10,7 +10,7 @@ from torch import Tensor
 
 from litgan.extras import require
 from litgan.metrics.features import FeatureExtractor
-from litgan.signals import resample
+from litgan.signals import expand, resample
 
 PUBLISHED = "laion/clap-htsat-unfused"  # on the Hugging Face hub, Apache-2.0; 28 M weights of it are used
 
@@ -32,6 +32,7 @@ class Clap(FeatureExtractor):
     """
 
     name = "clap"
+    companding = 0.0  # of the samples, as the data set says
 
     def __init__(self, sample_rate: int | None = None, *, weights: str = PUBLISHED) -> None:
         super().__init__()
@@ -69,12 +70,11 @@ class Clap(FeatureExtractor):
                 f"The extractor 'clap' was made for {self.sample_rate} Hz, but the data set has {rate} Hz: "
                 "leave out its sample_rate, or make another one."
             )
-        self.sample_rate = rate
+        self.sample_rate, self.companding = rate, getattr(data, "companding", 0.0)
 
     def features(self, samples: Tensor) -> Tensor:
-        waves = torch.stack(
-            [resample(wave, self.sample_rate or self.rate, self.rate) for wave in samples.squeeze(1)]
-        )
+        waves = expand(samples.squeeze(1), self.companding)
+        waves = torch.stack([resample(wave, self.sample_rate or self.rate, self.rate) for wave in waves])
         waves = waves[:, : self.longest]
         waves = waves.repeat(1, self.longest // waves.shape[1])
         waves = F.pad(waves, (0, self.longest - waves.shape[1]))

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from litgan.metrics.features import FeatureExtractor
-from litgan.signals import mel_bands, spectra
+from litgan.signals import expand, mel_bands, spectra
 
 RATE = 16_000  # Hz, whose mel bands are taken: at another rate they stretch or shrink with it
 WINDOW, HOP = 512, 128  # samples of a spectrum, and from one to the next
@@ -37,12 +37,16 @@ class SoundStatistics(FeatureExtractor):
     name = "sound"
     dimension = 2 * BANDS + SEGMENTS
     detail_count = 2 + SEGMENTS
+    companding = 0.0  # of the samples, as the data set says
 
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("bands", mel_bands(BANDS, WINDOW // 2 + 1, RATE))
         self.bands: Tensor
         self.freeze()
+
+    def settle(self, data: Any) -> None:
+        self.companding = getattr(data, "companding", 0.0)
 
     def check(self, samples: Tensor) -> None:
         if samples.ndim != 3 or samples.shape[1] != 1 or samples.shape[2] < SEGMENTS:
@@ -52,13 +56,13 @@ class SoundStatistics(FeatureExtractor):
             )
 
     def features(self, samples: Tensor) -> Tensor:
-        waves = samples.squeeze(1)
+        waves = expand(samples.squeeze(1), self.companding)
         levels = (self.bands @ spectra(waves, WINDOW, HOP).abs()).clamp_min(FLOOR).log10()
         return torch.cat([levels.mean(2), levels.std(2, correction=0), envelope(waves)], dim=1)
 
     def details(self, samples: Tensor) -> Tensor:
         """Of each sound the centroid (in halves of the sample rate), the flatness (dB) and the envelope."""
-        waves = samples.squeeze(1).float()
+        waves = expand(samples.squeeze(1).float(), self.companding)
         power = spectra(waves, WINDOW, HOP).abs().square().mean(2) + 1e-12
         places = torch.linspace(0, 1, power.shape[1], device=power.device)
         centroid = (power * places).sum(1) / power.sum(1)
