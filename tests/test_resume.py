@@ -12,6 +12,7 @@ import torch
 from lightning.pytorch import Callback
 from torch import nn
 
+from litgan import tracking
 from litgan.callbacks import Checkpoint
 from litgan.losses import Relativistic, Wasserstein
 from litgan.networks import DCGANDiscriminator, DCGANGenerator
@@ -89,7 +90,7 @@ def state_of(trainer, gan) -> dict[str, Any]:
         "weights": gan.state_dict(),
         "optimizers": [optimizer.state_dict() for optimizer in trainer.optimizers],
         "clock": (gan.images_seen, gan.turns, trainer.global_step),
-        "next row": {name: value.float().mean().item() for name, value in gan.told.items()},
+        "next row": tracking.averaged(trainer, gan.told),
         "next latents": [gan.latents(gan.noise(name, 8)) for name in ("discriminator", "generator")],
         "next batch": next(iter(trainer.datamodule.train_dataloader())),
     }
@@ -136,6 +137,15 @@ def test_six_iterations_are_three_and_three(case, run, tmp_path):
     resumed, after, _ = run(case, 6, ckpt_path=tmp_path / "cut.ckpt")
     assert same(before + after, batches)
     assert_same(resumed, straight)
+
+
+def test_what_was_told_before_the_cut_is_on_no_device(run, tmp_path, tiny_gan):
+    """Lightning restores a GAN before it moves it to its device."""
+    run("lazy penalties", 3)[2].save_checkpoint(tmp_path / "cut.ckpt")
+    gan = tiny_gan(**copy.deepcopy(CASES["lazy penalties"][0]))
+    gan.on_load_checkpoint(torch.load(tmp_path / "cut.ckpt", weights_only=False))
+    assert {"loss/generator", "penalty/r2"} <= gan.told.keys()
+    assert all(isinstance(value, float) for value in gan.told.values())
 
 
 class Keep(Callback):

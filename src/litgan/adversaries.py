@@ -56,7 +56,9 @@ class Adversaries(Finished):
         self.turns = 0  # turns of the discriminator since the run began
         self.recipe: dict[str, Any] = {}  # plain data from which a checkpoint alone rebuilds the run
         self.images_per_iteration = 0
-        self.told: Record = {}  # what each turn last told of itself; lazy penalties are silent in most
+        self.told: dict[
+            str, Tensor | float
+        ] = {}  # what was last told: lazy penalties rarely speak
         self.latest: dict[str, float] = {}  # what was last recorded, for the progress bar
         self.followers: list[nn.Module] = []  # parts that change with the clock
         self.seconds_aside = 0.0  # spent on pictures, metrics and checkpoints, not on training
@@ -227,6 +229,5 @@ class Adversaries(Finished):
         checkpoints.check_architecture(checkpoint, self)
         self.images_seen = checkpoint["litgan"]["images_seen"]
         self.turns = checkpoint["litgan"]["turns"]
-        told = checkpoint["litgan"].get("told", {})  # which earlier checkpoints lack
-        self.told = {key: torch.tensor(value, device=self.device) for key, value in told.items()}
+        self.told = dict(checkpoint["litgan"].get("told", {}))  # which earlier checkpoints lack
         self.tell_time([part for part in self.modules() if hasattr(part, "follow")])

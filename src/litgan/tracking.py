@@ -23,8 +23,7 @@ def record(trainer: Trainer, values: Mapping[str, Tensor | float]) -> dict[str, 
         FloatingPointError: if a loss is not finite.
     """
     gan: Any = trainer.lightning_module
-    numbers = {name: float(value) for name, value in values.items() if not isinstance(value, Tensor)}
-    numbers |= averaged(trainer, {name: value for name, value in values.items() if isinstance(value, Tensor)})
+    numbers = averaged(trainer, values)
     for name, value in numbers.items():
         if name.startswith("loss/") and not math.isfinite(value):
             raise FloatingPointError(not_finite(name, value, gan.images_seen))
@@ -33,13 +32,15 @@ def record(trainer: Trainer, values: Mapping[str, Tensor | float]) -> dict[str, 
     return numbers
 
 
-def averaged(trainer: Trainer, tensors: Mapping[str, Tensor]) -> dict[str, float]:
-    """The mean of each tensor over its elements and over the ranks, in one transfer."""
+def averaged(trainer: Trainer, values: Mapping[str, Tensor | float]) -> dict[str, float]:
+    """Numbers as they are, and the mean of each tensor over its elements and the ranks, in one transfer."""
+    tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
+    numbers = {name: float(value) for name, value in values.items() if not isinstance(value, Tensor)}
     if not tensors:
-        return {}
+        return numbers
     stacked = torch.stack([value.float().mean() for value in tensors.values()])
     means = trainer.strategy.reduce(stacked, reduce_op="mean")
-    return dict(zip(tensors, means.tolist(), strict=True))
+    return numbers | dict(zip(tensors, means.tolist(), strict=True))
 
 
 def publish(trainer: Trainer, values: Mapping[str, Any]) -> None:
