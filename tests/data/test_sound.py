@@ -132,6 +132,11 @@ def test_companding_lets_the_networks_see_what_is_quiet() -> None:
     assert Tones(length=1, companding=255).encode(quiet).item() == pytest.approx(0.041, abs=1e-3)
 
 
+def test_companded_sounds_are_other_data_to_whoever_keeps_their_statistics() -> None:
+    prints = [Tones(samples=8, companding=mu).fingerprint for mu in (0.0, 8.0, 255.0)]
+    assert len(set(prints)) == 3 and prints[0] == Tones(samples=8).fingerprint
+
+
 @needs_soundfile
 def test_what_is_no_sound_is_named_in_one_sentence(tmp_path: Path) -> None:
     good = sine(200, 8_000, 500)
@@ -175,6 +180,7 @@ def test_what_is_no_sound_is_named_in_one_sentence(tmp_path: Path) -> None:
         (lambda: Sound(length=10, shift=10), "up to 10 later"),
         (lambda: Sound(gain=(0, 3)), "gain from 0 to 3 dB is out of order or above 0"),
         (lambda: Sound(gain=(0, -3)), "gain from 0 to -3 dB is out of order"),
+        (lambda: Sound(companding=math.nan), "A companding of nan does not exist"),
         (lambda: Sound(companding=-1), "A companding of -1 does not exist: give 255, or 0 for none"),
         (lambda: Sound(windows=0), "0 windows a file are none"),
         (lambda: Tones(frequencies=(100.0, 2_000.0)), r"\[100.0, 2000.0\] Hz cannot be told at 4000 samples"),

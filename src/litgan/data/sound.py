@@ -64,10 +64,15 @@ class Waveforms(GANDataModule):
                 f"The gain from {gain[0]} to {gain[1]} dB is out of order or above 0, where peaks would be "
                 "clipped: give two numbers such as [-6, 0]."
             )
-        if companding < 0:
+        if not 0 <= companding < math.inf:
             raise ValueError(f"A companding of {companding} does not exist: give 255, or 0 for none.")
         self.sample_rate, self.length, self.gain, self.shift = sample_rate, length, tuple(gain), shift
         self.companding = companding
+
+    @property
+    def fingerprint(self) -> str:
+        plain = super().fingerprint
+        return f"{plain}-mu{self.companding:g}" if self.companding else plain
 
     def encode(self, stored: Tensor) -> Tensor:
         return compress(stored.float() * (1 / 32767), self.companding)
