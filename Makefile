@@ -22,7 +22,7 @@ train: $(INSTALLED)base ## train the embedded recipe: handwritten digits, on a C
 	$(BIN)/litgan fit --config configs/digits.yaml $(ARGS)
 
 test: $(INSTALLED)all ## run the whole test suite, two files at a time
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(INSTALLED)ruff ## check style and formatting
 	$(BIN)/ruff check .

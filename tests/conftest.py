@@ -23,6 +23,12 @@ from litgan.networks import MLPDiscriminator, MLPGenerator
 LAUNCHED = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first: no worker starts a long one when the others have nothing left."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(autouse=True)
 def _keep_to_yourself(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
