@@ -32,7 +32,7 @@ SURE = 0.2  # of the derivative of D's own loss at logits of 0: wrong one time i
 SEPARATE = 0.999  # of all pairs in their order: with 64 x 64 pairs, no more than 4 are not
 UNIFORM = 0.1  # of the reals' own distance; untrained and healthy generators stay above 0.3
 UNDONE = -0.5  # where |u + v| = |u| = |v|: two steps lead no further than one
-EXPLODED = 10.0  # times the norm of the weights at the start; healthy recipes grow it by 3 at most
+EXPLODED = 10.0  # times the norm of the weights at the start; healthy recipes grow it by 2 at most
 COARSE = 1e4  # logits of which bf16 resolves steps of 64, so that differences of order 1 are lost
 OVERFITTED = 0.5  # held-out reals score nearer to fakes than to training reals (Karras et al. 2020, eq. 1)
 SIGMAS = 4.0  # by which the scores of training reals must exceed those held out, to be no chance

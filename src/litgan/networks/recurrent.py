@@ -98,18 +98,18 @@ class RecurrentTextGenerator(nn.Module):
         return self.write(code, state, noise)
 
     def write(self, code: Tensor, state: Tensor, noise: Tensor) -> Tensor:
-        """The letters; weights are cast once, where autocast would do so again at every letter."""
-        kind, device = state.dtype, state.device.type
+        """The letters; weights are cast once: autocast casts frozen ones again at every letter."""
+        dtype, device = state.dtype, state.device.type
         if torch.is_autocast_enabled(device):
-            kind = torch.get_autocast_dtype(device)
-        code, state = code.to(kind), state.to(kind)
-        cell, head = ([one.to(kind) for one in part.parameters()] for part in (self.cell, self.head))
+            dtype = torch.get_autocast_dtype(device)
+        code, state = code.to(dtype), state.to(dtype)
+        cell, head = ([one.to(dtype) for one in part.parameters()] for part in (self.cell, self.head))
         letter, letters = torch.zeros_like(noise[:, :, 0]), []
         with torch.autocast(device, enabled=False):
-            for place in noise.unbind(2):
-                read = torch.cat([(self.loudness * letter).to(kind), code], dim=1)
+            for drawn in noise.unbind(2):
+                read = torch.cat([(self.loudness * letter).to(dtype), code], dim=1)
                 state = self.cell(read, state, cell)
-                logits = self.head(state, head).float() + place
+                logits = self.head(state, head).float() + drawn
                 letter = straight_through(logits.unsqueeze(2), self.temperature).squeeze(2)
                 letters.append(letter)
         return torch.stack(letters, dim=2)
