@@ -56,9 +56,7 @@ class Adversaries(Finished):
         self.turns = 0  # turns of the discriminator since the run began
         self.recipe: dict[str, Any] = {}  # plain data from which a checkpoint alone rebuilds the run
         self.images_per_iteration = 0
-        self.told: dict[
-            str, Tensor | float
-        ] = {}  # what was last told: lazy penalties rarely speak
+        self.told: dict[str, Tensor | float] = {}  # what was last told: lazy penalties rarely speak
         self.latest: dict[str, float] = {}  # what was last recorded, for the progress bar
         self.followers: list[nn.Module] = []  # parts that change with the clock
         self.seconds_aside = 0.0  # spent on pictures, metrics and checkpoints, not on training
