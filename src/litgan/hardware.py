@@ -35,8 +35,8 @@ def best_precision() -> str:
         getattr(torch.cpu, probe, lambda: False)()
         for probe in ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
     )
-    # With AVX512-BF16 alone a DCGAN's step takes 0.6 times as long as in float32 on an AMD EPYC, but 1.45
-    # times as long on an Intel Xeon whose AMX is hidden from a virtual machine.
+    # With AVX512-BF16 alone a discriminator took 0.58 times as long as in float32 on an AMD EPYC, but a step
+    # 1.45 times as long on an Intel Xeon whose AMX was hidden from a virtual machine.
     fast = amx or (avx512 and cpu_vendor() == "AuthenticAMD")
     return "bf16-mixed" if fast else "32-true"
 
