@@ -565,7 +565,7 @@ def test_a_roll_back_rescues_the_ring_from_a_rate_far_too_large(play: Make) -> N
         print(healthy, saved, saving.told, saving.factors)
         assert 1 <= saving.rollbacks <= 3 and saved < 0.1
         ratios.append(saved / healthy)
-    assert sorted(ratios)[1] < 1.7
+    assert sorted(ratios)[1] < 1.5
     assert distance(generator=100) > 1
 
 
@@ -575,11 +575,11 @@ def test_a_roll_back_helps_against_an_overpowered_discriminator(play: Make) -> N
     spoilt = {"discriminator_turns": 10, "penalties": []}
     saving = Health(every=2000, policy="rollback")
     runs = {
-        "healthy": play(CONVOLUTIONS, 200, digits32()),
-        "lost": play(CONVOLUTIONS, 200, digits32(), **spoilt),
-        "saved": play(CONVOLUTIONS, 200, digits32(), **spoilt, health=saving),
+        "healthy": play(CONVOLUTIONS, 300, digits32()),
+        "lost": play(CONVOLUTIONS, 300, digits32(), **spoilt),
+        "saved": play(CONVOLUTIONS, 300, digits32(), **spoilt, health=saving),
     }
     distances = {name: between_features(gan, digits32(), "digits") for name, (gan, _) in runs.items()}
     print(distances, saving.told, saving.factors)
     assert 1 <= saving.rollbacks <= 3
-    assert distances["saved"] < min(1.2 * distances["healthy"], 0.95 * distances["lost"])
+    assert distances["saved"] < 1.2 * distances["healthy"] < distances["lost"]
