@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any, TypeAlias
@@ -60,6 +61,7 @@ class Adversaries(Finished):
         self.latest: dict[str, float] = {}  # what was last recorded, for the progress bar
         self.followers: list[nn.Module] = []  # parts that change with the clock
         self.seconds_aside = 0.0  # spent on pictures, metrics and checkpoints, not on training
+        self.ready_since = 0.0  # seconds of training when the next batch could have been taken
 
     def descend(self, name: str, optimizer: LightningOptimizer, objective: Objective, batch: Batch) -> Record:
         """One step down the mean of `objective` over the batch, for the parameters of `optimizer` alone.
@@ -188,6 +190,7 @@ class Adversaries(Finished):
             self.stage.passes.clear()
         if self.compile_mode:
             compile_turns(self, self.compile_mode)
+        self.ready_since = time.perf_counter() - self.seconds_aside
 
     def tell_time(self, followers: Iterable[nn.Module]) -> None:
         """Parts of networks that change with the clock (a temperature, a ramp) have `follow(images_seen)`."""
@@ -205,6 +208,7 @@ class Adversaries(Finished):
     def on_train_batch_end(self, outputs: Record, batch: Any, batch_idx: int) -> None:
         if self.iteration_ends and self.trainer.global_step % self.trainer.log_every_n_steps == 0:
             tracking.record(self.trainer, {**self.told, **scales(self.trainer)})
+        self.ready_since = time.perf_counter() - self.seconds_aside
 
     @property
     def iteration_ends(self) -> bool:

@@ -15,24 +15,24 @@ from litgan.gan import GAN
 class Throughput(Callback):
     """Logs the speed of training alone: pictures, metrics and checkpoints are left out of its time.
 
-    `speed/images_per_second` over all ranks, `speed/data_wait` as a share of time in [0, 1],
-    `speed/peak_memory_gib` of the device (on CPU: of the process).
+    `speed/images_per_second` over all ranks, `speed/data_wait` as a share of time in [0, 1], from the end of an
+    iteration's last hook until its successor's batch is there, `speed/peak_memory_gib` of the device (on CPU: of
+    the process). Stands before the other callbacks, whose start of a batch would count as waiting.
     """
 
     def __init__(self) -> None:
-        self.since = self.aside = self.waited = self.ended = 0.0
+        self.since = self.aside = self.waited = 0.0
         self.images = 0
 
     def on_train_start(self, trainer: Trainer, gan: GAN) -> None:
         self.restart(gan)
-        self.ended, self.ended_aside = self.since, self.aside
 
     def restart(self, gan: GAN) -> None:
         self.since, self.aside, self.waited = time.perf_counter(), gan.seconds_aside, 0.0
         self.images = gan.images_seen
 
     def on_train_batch_start(self, trainer: Trainer, gan: GAN, *_: object) -> None:
-        self.waited += time.perf_counter() - self.ended - (gan.seconds_aside - self.ended_aside)
+        self.waited += time.perf_counter() - gan.seconds_aside - gan.ready_since
 
     def on_train_batch_end(self, trainer: Trainer, gan: GAN, *_: object) -> None:
         if gan.iteration_ends and trainer.global_step % trainer.log_every_n_steps == 0:
@@ -46,7 +46,6 @@ class Throughput(Callback):
             }
             tracking.record(trainer, values)
             self.restart(gan)
-        self.ended, self.ended_aside = time.perf_counter(), gan.seconds_aside
 
 
 def peak_memory_gib(device: torch.device) -> float:
