@@ -18,6 +18,7 @@ from litgan import checkpoints, tracking
 from litgan.accumulation import Limits, check_limits, clip, refuse_trainer_options, split, unreduced
 from litgan.compilation import compile_turns, restore
 from litgan.finished import Finished
+from litgan.listening import backward_is_plain
 from litgan.noise import Noise
 from litgan.one_stage import OneStage
 from litgan.penalties import Penalty
@@ -53,6 +54,7 @@ class Adversaries(Finished):
         super().__init__()
         self.automatic_optimization = False
         self.turn_of = ""  # whose turn it is
+        self.backward_is_plain = False  # whether Lightning adds nothing to backward passes
         self.images_seen = 0  # the clock
         self.turns = 0  # turns of the discriminator since the run began
         self.recipe: dict[str, Any] = {}  # plain data from which a checkpoint alone rebuilds the run
@@ -102,6 +104,13 @@ class Adversaries(Finished):
         if len(records) == 1:
             return records[0]
         return {key: torch.stack([record[key].float().mean() for record in records]) for key in records[0]}
+
+    def manual_backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """Lightning's, or autograd's own where nobody could tell the difference."""
+        if self.backward_is_plain:
+            loss.backward(*args, **kwargs)
+        else:
+            super().manual_backward(loss, *args, **kwargs)
 
     def kept(self, value: Tensor) -> Tensor:
         """A value until it is logged, whose mean is taken then; or now, where graphs reuse their memory."""
@@ -185,6 +194,7 @@ class Adversaries(Finished):
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["base_lr"] = rate
 
+        self.backward_is_plain = backward_is_plain(self.trainer)
         self.followers = [part for part in self.modules() if hasattr(part, "follow")]
         if self.stage is not None:
             self.stage.passes.clear()

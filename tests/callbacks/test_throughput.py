@@ -56,7 +56,8 @@ def test_speed_is_that_of_training_alone(
     trainer = make_trainer(6, callbacks=callbacks, logger=memory, log_every_n_steps=2)
     trainer.fit(gan, datamodule=SlowRing(samples=80, batch_size=8))
     assert list(memory.values("speed/images_per_second")) == [16, 32, 48]
-    assert list(memory.values("speed/images_per_second").values()) == pytest.approx([16 / 12, 16 / 16, 16 / 16])
+    speeds = list(memory.values("speed/images_per_second").values())
+    assert speeds == pytest.approx([16 / 12, 16 / 16, 16 / 16])
     assert list(memory.values("speed/data_wait").values()) == pytest.approx([2 / 12, 2 / 16, 2 / 16])
 
 

@@ -15,9 +15,9 @@ from litgan.gan import GAN
 class Throughput(Callback):
     """Logs the speed of training alone: pictures, metrics and checkpoints are left out of its time.
 
-    `speed/images_per_second` over all ranks, `speed/data_wait` as a share of time in [0, 1], from the end of an
-    iteration's last hook until its successor's batch is there, `speed/peak_memory_gib` of the device (on CPU: of
-    the process). Stands before the other callbacks, whose start of a batch would count as waiting.
+    `speed/images_per_second` over all ranks; `speed/data_wait`, the share of that time in [0, 1] between an
+    iteration's last hook and the next one's batch; `speed/peak_memory_gib` of the device (on CPU: of the
+    process). To stand before the other callbacks, or what they do with a batch would count as waiting.
     """
 
     def __init__(self) -> None:
