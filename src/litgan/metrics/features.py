@@ -190,9 +190,9 @@ class Classifier(FeatureExtractor):
 class Inception(FeatureExtractor):
     """Inception-v3 of the FID paper (Heusel et al., 2017), the 2048 features after the last pooling.
 
-    The layers and the TensorFlow-1 resize are torch-fidelity's, and so are the numbers, to 1e-6 of a
-    distance: each batch norm is folded into its convolution, and pictures lie channels last. Samples are
-    rounded to the 256 levels that a saved picture has; grey becomes three equal channels.
+    The layers and the TensorFlow-1 resize are torch-fidelity's, and so are the numbers, to what float32 keeps
+    of a distance (2e-6): each batch norm is folded into its convolution, and pictures lie channels last.
+    Samples are rounded to the 256 levels that a saved picture has; grey becomes three equal channels.
 
     Args:
         weights: a local file of torch-fidelity's weights; None looks in torch's hub folder and
