@@ -208,6 +208,7 @@ class Adversaries(Finished):
             part.follow(self.images_seen)  # type: ignore[operator]
 
     def teardown(self, stage: str) -> None:
+        self.backward_is_plain = False
         restore(self)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:

@@ -15,7 +15,8 @@ def backward_is_plain(trainer: Trainer) -> bool:
     """Whether Lightning would add nothing to a backward pass: no reducer, no loss scale, no hook.
 
     Then a turn may call autograd itself: offering the hooks, unheard, to eight callbacks twice an iteration
-    takes a sixth of what litgan adds to the iteration of a small network.
+    takes a tenth of what litgan adds to the iteration of a small network. Asked once, when training starts:
+    a callback that comes later does not hear them.
     """
     precision = trainer.precision_plugin
     unscaled = type(precision) is MixedPrecision and precision.scaler is None

@@ -70,3 +70,19 @@ def test_peak_memory_is_that_of_the_process(
     trainer = make_trainer(1, callbacks=[Throughput()], logger=memory, log_every_n_steps=1)
     trainer.fit(tiny_gan(), datamodule=tiny_data())
     assert 0.05 < memory.values("speed/peak_memory_gib")[8] < 64
+
+
+class Silent(GAN):
+    """Overrides a hook without `super()`, as Lightning allows."""
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        pass
+
+
+def test_a_gan_that_does_not_say_when_it_was_ready_waits_for_no_more_than_all_its_time(
+    tiny_gan: Make, tiny_data: Make, make_trainer: Make, memory: Any
+) -> None:  # fmt: skip
+    trainer = make_trainer(9, callbacks=[Throughput()], logger=memory, log_every_n_steps=3)
+    trainer.fit(tiny_gan(Silent), datamodule=tiny_data())
+    shares = list(memory.values("speed/data_wait").values())
+    assert len(shares) == 3 and all(0 <= share < 1 for share in shares)

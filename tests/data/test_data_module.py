@@ -230,11 +230,3 @@ def test_the_command_line_sees_every_option_and_refuses_a_wrong_one(capsys):
     with pytest.raises(SystemExit):
         parser.parse_args([*given, "--data.batchsize", "32"])
     assert "batchsize" in capsys.readouterr().err
-
-
-def test_a_batch_is_moved_only_if_it_is_elsewhere():
-    data = Grid()
-    batch = torch.zeros(4, 2), torch.zeros(4, dtype=torch.long)
-    assert data.transfer_batch_to_device(batch, torch.device("cpu"), 0) is batch
-    samples, labels = data.transfer_batch_to_device(batch, torch.device("meta"), 0)
-    assert samples.device.type == labels.device.type == "meta"

@@ -21,7 +21,7 @@ class Throughput(Callback):
     """
 
     def __init__(self) -> None:
-        self.since = self.aside = self.waited = 0.0
+        self.since = self.aside = self.waited = self.ended = 0.0
         self.images = 0
 
     def on_train_start(self, trainer: Trainer, gan: GAN) -> None:
@@ -32,7 +32,8 @@ class Throughput(Callback):
         self.images = gan.images_seen
 
     def on_train_batch_start(self, trainer: Trainer, gan: GAN, *_: object) -> None:
-        self.waited += time.perf_counter() - gan.seconds_aside - gan.ready_since
+        began = max(self.ended, gan.ready_since)  # a GAN of one's own may not tell when it was ready
+        self.waited += time.perf_counter() - gan.seconds_aside - began
 
     def on_train_batch_end(self, trainer: Trainer, gan: GAN, *_: object) -> None:
         if gan.iteration_ends and trainer.global_step % trainer.log_every_n_steps == 0:
@@ -46,6 +47,7 @@ class Throughput(Callback):
             }
             tracking.record(trainer, values)
             self.restart(gan)
+        self.ended = time.perf_counter() - gan.seconds_aside
 
 
 def peak_memory_gib(device: torch.device) -> float:

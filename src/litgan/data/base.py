@@ -165,11 +165,6 @@ class GANDataModule(LightningDataModule, ABC):
             return []
         return self._loader(lambda: 0)
 
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Batches of `ClockLoader` are there already: Lightning would look each of them through."""
-        there = isinstance(batch, tuple) and batch[0].device == device
-        return batch if there else super().transfer_batch_to_device(batch, device, dataloader_idx)
-
     def prepare_data(self) -> None:
         """Download, where there is something to download; one process a machine."""
         self.load("train")
