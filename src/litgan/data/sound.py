@@ -21,6 +21,7 @@ SUFFIXES = (".wav", ".flac", ".ogg")
 DRUMKITS = Path("/usr/share/hydrogen/data/drumkits")  # of Debian's package hydrogen-drumkits
 ONSET = 0.02  # of its peak, where a sound is said to begin: 34 dB below
 SILENCE = 1e-4  # the peak, of full scale, below which there is no sound: 80 dB
+GAINS = 4_096  # that a sound may be given, from the softest to the loudest
 HELD_OUT = 10  # every so-manieth file is of the test split
 
 
@@ -88,9 +89,11 @@ class Waveforms(GANDataModule):
             source = torch.arange(self.length, device=stored.device) - later
             stored = stored.gather(2, source.clamp_min(0)).where(source >= 0, 0)
         if self.gain != (0.0, 0.0):
+            # A power's last bit depends on where in its tensor it is computed: in a table each has its place.
             low, high = self.gain
-            decibels = low + (high - low) * noise.stream("gain").uniform(1, 1)
-            stored = (stored * 10 ** (decibels / 20)).round().to(torch.int16)
+            gains = 10 ** (torch.linspace(low, high, GAINS, device=stored.device) / 20)
+            chosen = gains[(noise.stream("gain").uniform(1, 1) * GAINS).long()]
+            stored = (stored * chosen).round().to(torch.int16)
         return stored
 
 
