@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from functools import partial
 from pathlib import Path
 
@@ -24,15 +23,13 @@ def test_the_recipe_finds_all_modes_of_the_ring(tmp_path, single_thread):
     recipe = Recipe(["--config", str(RECIPE), "--trainer.default_root_dir", str(tmp_path),
                      "--trainer.logger", "false", "--trainer.enable_progress_bar", "false"])  # fmt: skip
     untrained = mode_report(recipe.model.sample(4000), recipe.datamodule.centres, recipe.datamodule.std)
-    began = time.process_time()
     recipe.trainer.fit(recipe.model, datamodule=recipe.datamodule)
-    seconds = time.process_time() - began
     covered, good = mode_report(recipe.model.sample(4000), recipe.datamodule.centres, recipe.datamodule.std)
-    print(f"{covered} of 8 modes, {good:.1%} of samples within 3 sigma, {seconds:.0f} s")
+    print(f"{covered} of 8 modes, {good:.1%} of samples within 3 sigma")
     assert untrained[0] < 4 and untrained[1] < 0.2
     assert covered >= 7
     assert good >= 0.80
-    assert seconds < 60
+    assert recipe.model.images_seen <= 768_000  # how long that takes is the machine's matter
 
 
 @pytest.mark.parametrize(

@@ -24,8 +24,6 @@ RECIPE = Path(__file__).parents[1] / "configs" / "scales.yaml"
 
 @pytest.mark.slow
 def test_the_recipe_learns_which_notes_are_right(tmp_path, single_thread) -> None:
-    import time
-
     recipe = Recipe(
         ["--config", str(RECIPE), "--trainer.default_root_dir", str(tmp_path), "--trainer.logger", "false",
          "--trainer.enable_progress_bar", "false", "--realism.every", "0", "--samples.every", "0",
@@ -33,19 +31,17 @@ def test_the_recipe_learns_which_notes_are_right(tmp_path, single_thread) -> Non
     )  # fmt: skip
     data, gan = recipe.datamodule, recipe.model
     untrained = data.in_scale(gan.sample(500))
-    began = time.process_time()
     recipe.trainer.fit(gan, datamodule=data)
-    seconds = time.process_time() - began
     rolls = gan.sample(500)
     right, sounding = data.in_scale(rolls), rolls.sum(3).mean().item()
-    print(f"{right:.1%} of the notes in the scale, {sounding:.0%} of the steps sound, {seconds:.0f} s")
+    print(f"{right:.1%} of the notes in the scale, {sounding:.0%} of the steps sound")
     assert untrained < 0.7
     assert right >= 0.95
     assert 0.85 < sounding < 1, "the data: 93 %"
     pitches = rolls.sum((0, 1, 2))[data.allowed]
     assert (pitches > 0.02 * pitches.sum()).sum() >= 12, "and nearly all 14 of them are used"
     assert len(rolls.unique(dim=0)) > 480
-    assert seconds < 60
+    assert gan.images_seen <= 44_800
 
 
 @pytest.mark.slow

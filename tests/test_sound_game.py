@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import time
 import wave
 from functools import partial
 from importlib.util import find_spec
@@ -42,13 +41,11 @@ def test_the_recipe_finds_all_tones(tmp_path: Path, single_thread: None) -> None
         return which[error < 0.02].bincount(minlength=len(data.frequencies)) / 1_000
 
     assert right().sum() < 0.2
-    began = time.process_time()
     recipe.trainer.fit(recipe.model, datamodule=data)
-    seconds = time.process_time() - began
-    print(f"{right().tolist()} of the samples at {data.frequencies} Hz, {seconds:.0f} s")
+    print(f"{right().tolist()} of the samples at {data.frequencies} Hz")
     assert right().sum() >= 0.9
     assert right().min() > 0.05, "no tone is dropped"
-    assert seconds < 60
+    assert recipe.model.images_seen <= 32_000
 
 
 @pytest.mark.slow
