@@ -15,7 +15,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
@@ -37,7 +37,10 @@ PLAIN = ("--model.penalties=[]",)
 
 @dataclass(frozen=True)
 class Case:
-    """A recipe with options, how many iterations make a block, and whom it is compared with."""
+    """A recipe with options, how many iterations make a block, and whom it is compared with.
+
+    The rival "alternating" is litgan itself with its other update: runs of both take turns, a block each.
+    """
 
     recipe: str
     options: tuple[str, ...] = ()
@@ -53,6 +56,9 @@ CASES = {
     "dcgan-64 R1 every 16": Case(FASHION, (*REFERENCE, "--model.penalties.init_args.every=16"), number=16),
     "dcgan-64 R1 every 1": Case(FASHION, (*REFERENCE, "--model.penalties.init_args.every=1")),
     "dcgan-64 one-stage": Case(FASHION, (*REFERENCE, *PLAIN, "--model.update=one_stage")),
+    "dcgan-64 one-stage or two": Case(
+        FASHION, (*REFERENCE, *PLAIN, "--model.update=one_stage"), number=20, rivals=("alternating",)
+    ),
     "dcgan-64 compiled": Case(FASHION, (*REFERENCE, *PLAIN, "--model.compile=true")),
     "dcgan-64 compiled, one-stage": Case(
         FASHION, (*REFERENCE, *PLAIN, "--model.compile=true", "--model.update=one_stage")
@@ -125,6 +131,16 @@ def run(case: Case, rounds: int, extra: list[str]) -> dict[str, list[float]]:
     return watch.seconds
 
 
+def updates(case: Case, rounds: int, extra: list[str]) -> dict[str, list[float]]:
+    """Seconds an iteration of a run of `case` and of one with alternating turns, one figure a round."""
+    seconds: dict[str, list[float]] = {"litgan": [], "alternating": []}
+    for _ in range(rounds):
+        for side, options in (("litgan", ()), ("alternating", ("--model.update=alternating",))):
+            played = replace(case, options=(*case.options, *options), rivals=())
+            seconds[side] += run(played, 1, extra)["litgan"]
+    return seconds
+
+
 def main(arguments: list[str] | None = None) -> None:
     parser = measure.options(__doc__, __file__)
     parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES), metavar="CASE")
@@ -135,7 +151,8 @@ def main(arguments: list[str] | None = None) -> None:
     rows, blocks = [], {}
     for name in parsed.only:
         case = CASES[name]
-        seconds = run(case, 2 if parsed.quick else parsed.rounds, parsed.options)
+        play = updates if case.rivals == ("alternating",) else run
+        seconds = play(case, 2 if parsed.quick else parsed.rounds, parsed.options)
         blocks[name] = seconds
         rows.append(row(name, seconds))
         print(measure.table(rows[-1:]), flush=True)
@@ -154,6 +171,8 @@ def row(name: str, seconds: dict[str, list[float]]) -> dict[str, Any]:
     line |= {
         f"litgan/{side}": measure.show(measure.ratios(seconds["litgan"], seconds[side])) for side in rivals
     }
+    if "raw" not in seconds:
+        return line
     added = [a - b for a, b in zip(seconds["litgan"], seconds["raw"], strict=True)]
     return line | {"overhead ms": measure.show(added, 1e3)}
 
