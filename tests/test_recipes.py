@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,12 @@ def test_overlay_runs_over_digits(path: Path, tmp_path: Path, monkeypatch: pytes
     assert [row["images_seen"] for row in rows] == [8, 16]
 
 
+def leaves(tree: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys and their values."""
+    for key, value in tree.items():
+        yield from leaves(value, f"{above}{key}.") if isinstance(value, dict) else [(above + key, value)]
+
+
 @pytest.mark.parametrize("path", OVERLAYS, ids=lambda path: path.stem)
 def test_overlay_is_short_and_changes_what_it_says(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -112,9 +119,8 @@ def test_overlay_is_short_and_changes_what_it_says(
         monkeypatch.setattr(Recipe, stage, lambda self: None)
     files = ["--config", str(CONFIGS / "digits.yaml"), "--config", str(path)]
     config = Recipe([*files, f"--trainer.default_root_dir={tmp_path}"], "validate").config
-    for section, options in yaml.safe_load(text).items():
-        for key, value in options.items():
-            assert config[section][key] == value, f"{section}.{key}"
+    for key, value in leaves(yaml.safe_load(text)):
+        assert config[key] == value, key
 
 
 @pytest.mark.parametrize("path", [*RECIPES, *OVERLAYS], ids=lambda path: path.stem)
