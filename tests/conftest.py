@@ -35,7 +35,7 @@ def _keep_to_yourself(
 ) -> Iterator[None]:
     """Caches go to a temporary folder, W&B stays offline, each run gets an id and leaves no process group.
 
-    Whatever a test draws without a seed of its own, it draws alike each time and beside any other.
+    torch's CPU generator is seeded before each test: no result depends on which tests ran before.
     """
     torch.default_generator.manual_seed(0)
     monkeypatch.setenv("LITGAN_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))

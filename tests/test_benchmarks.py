@@ -212,6 +212,29 @@ def test_axes_share_their_case(script: Any, monkeypatch: pytest.MonkeyPatch) -> 
 # -- CUDA
 
 
+def test_runs_of_litgan_itself_take_turns(script: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    step, played = script("step"), []
+
+    def recipe(arguments: list[str]) -> Recipe:
+        played.append(Recipe(arguments))
+        return played[-1]
+
+    monkeypatch.setattr(step, "Recipe", recipe)
+    monkeypatch.chdir(ROOT)
+    case = step.Case(
+        step.RING,
+        ("--model.update=one_stage",),
+        number=2,
+        rivals=(),
+        other=("--model.update=alternating",),
+        batch=8,
+    )
+    seconds = step.run_both(case, 2, ["--trainer.enable_progress_bar=false"])
+    assert [each.model.stage is not None for each in played] == [True, False, True, False]
+    assert all(min(seconds[side]) > 0 and len(seconds[side]) == 2 for side in ("litgan", "other"))
+    assert step.row("updates", seconds).keys() == {"case", "litgan ms", "other ms", "litgan/other"}
+
+
 def test_flops_by_hand(script: Any) -> None:
     """2 B operations a weight and pass, of each turn's forward and backward passes that are needed."""
     batch, latents, width = 32, 4, 16

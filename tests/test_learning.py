@@ -29,7 +29,7 @@ def test_the_recipe_finds_all_modes_of_the_ring(tmp_path, single_thread):
     assert untrained[0] < 4 and untrained[1] < 0.2
     assert covered >= 7
     assert good >= 0.80
-    assert recipe.model.images_seen <= 768_000  # how long that takes is the machine's matter
+    assert recipe.model.images_seen == 768_000, "within this budget"
 
 
 @pytest.mark.parametrize(

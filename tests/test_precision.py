@@ -116,8 +116,8 @@ def test_penalties_under_bf16_on_the_own_pass_of_the_loss(penalty, tiny_gan):
     assert passes == [True, True]
     key = f"penalty/{penalty.name}"
     assert record[key].mean().item() == pytest.approx(exact[key].mean().item(), rel=0.01, abs=0)
-    # bf16 keeps 8 bits: 0.9985 where the CPU has none of it and oneDNN rounds more often, else above 0.999
-    assert cosine_similarity(gradient, wanted, dim=0) > 0.998
+    native = torch.cpu._is_avx512_bf16_supported()  # measured without: 0.9985, for every seed
+    assert cosine_similarity(gradient, wanted, dim=0) > (0.999 if native else 0.998)
 
 
 @pytest.mark.parametrize("penalty", [R1(10.0), R2(10.0)], ids=repr)

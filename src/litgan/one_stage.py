@@ -8,7 +8,7 @@ L_G'(D(x_i)) * dD/dx_i. Where samples do not see each other in D, each has a rat
 (Shen et al. 2021, "Training generative adversarial networks in one stage", eq. 7 to 9). The generator then
 descends <feedback, G(z)>, whose gradient is that of its own loss: one pass through each network an iteration
 instead of two. Both adversaries move from the same state: simultaneous, not alternating, updates, which can
-lose the game where the first steps are long; a warm-up of the learning rate keeps it.
+lose a game that alternating ones hold: configs/overlays/one_stage.yaml warms the learning rate up.
 """
 
 from __future__ import annotations
