@@ -10,7 +10,7 @@ inception   the same weights and pictures through litgan, torchmetrics (without 
             before 1.8) and torch-fidelity, in batches of 64 (torch-fidelity's default) that take turns.
             `distance` is each library's own; `of its features` is litgan's distance of the side's features,
             and `off by` that one's relative error against torch-fidelity's features, `off float64 by`
-            against those of torch-fidelity's network in double precision, which it offers.
+            against those of torch-fidelity's network in double precision.
 memory      the most that a process held, torch and weights included, which looked at one batch of 250.
 run         10,000 samples of the fashion recipe (real side cached), and their share of a 10-minute run.
 
@@ -180,9 +180,10 @@ def inception(options: argparse.Namespace) -> list[Row]:
         side(batches[0][:8])
     seconds = measure.in_turns({name: look(name) for name in extractors}, rounds=len(batches), warm_up=0)
     own = {"torch-fidelity": by_torch_fidelity, "torchmetrics": by_torchmetrics}
-    truth = FeatureExtractorInceptionV3(
-        "inception", ["2048"], str(options.weights), feature_extractor_internal_dtype="float64"
-    )
+    truth = FeatureExtractorInceptionV3("inception", ["2048"], str(options.weights)).double()
+    truth.feature_extractor_internal_dtype = (
+        torch.float64
+    )  # by its own option "float64" means float32 (0.4.0)
     real, fake = torch.cat([truth(batch)[0] for batch in batches]).split(count)
     exact = frechet_distance(real=real, fake=fake).item()
     rows, reference = [], math.nan
