@@ -181,9 +181,8 @@ def inception(options: argparse.Namespace) -> list[Row]:
     seconds = measure.in_turns({name: look(name) for name in extractors}, rounds=len(batches), warm_up=0)
     own = {"torch-fidelity": by_torch_fidelity, "torchmetrics": by_torchmetrics}
     truth = FeatureExtractorInceptionV3("inception", ["2048"], str(options.weights)).double()
-    truth.feature_extractor_internal_dtype = (
-        torch.float64
-    )  # by its own option "float64" means float32 (0.4.0)
+    # torch-fidelity 0.4.0 takes its own option "float64" for float32
+    truth.feature_extractor_internal_dtype = torch.float64
     real, fake = torch.cat([truth(batch)[0] for batch in batches]).split(count)
     exact = frechet_distance(real=real, fake=fake).item()
     rows, reference = [], math.nan

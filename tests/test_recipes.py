@@ -31,11 +31,7 @@ TWINS = {  # of the same sample_shape, and synthesised
     "litgan.data.Music": "litgan.data.Scales",
     "litgan.data.Sound": "litgan.data.Tones",
 }
-LARGE = (
-    "cifar10_r3gan",
-    "cifar10_stylegan2",
-    "ffhq",
-)  # for GPUs: an iteration of two samples takes up to 20 s
+LARGE = ("cifar10_r3gan", "cifar10_stylegan2", "ffhq")  # for GPUs: two samples take up to 20 s
 BRIEF = {
     "trainer.max_steps": 2, "trainer.log_every_n_steps": 1, "trainer.accelerator": "cpu",
     "trainer.devices": 1, "realism.every": 0, "samples.count": 4, "gradients.count": 4,
