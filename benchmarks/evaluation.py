@@ -10,7 +10,7 @@ inception   the same weights and pictures through litgan, torchmetrics (without 
             before 1.8) and torch-fidelity, in batches of 64 (torch-fidelity's default) that take turns.
             `distance` is each library's own; `of its features` is litgan's distance of the side's features,
             and `off by` that one's relative error against torch-fidelity's features, `off float64 by`
-            against those of torch-fidelity's network in double precision.
+            against those of torch-fidelity's network in double precision, which takes minutes more.
 memory      the most that a process held, torch and weights included, which looked at one batch of 250.
 run         10,000 samples of the fashion recipe (real side cached), and their share of a 10-minute run.
 
