@@ -105,6 +105,28 @@ def test_a_missing_package_names_its_extra(tmp_path: Path, monkeypatch: pytest.M
         save_onnx(Unspeakable(), 0, tmp_path / "generator.onnx")
 
 
+@pytest.mark.parametrize("flaw", ["is NaN", "is complex", "of another architecture"])
+def test_weights_that_are_none_are_told_in_a_sentence(
+    flaw: str, export: Callable[..., Path], tmp_path: Path
+) -> None:
+    from safetensors.torch import load_file, safe_open, save_file
+
+    path = export("generator.safetensors")
+    weights = load_file(path)
+    with safe_open(path, framework="pt") as file:
+        about = file.metadata()
+    name = next(iter(weights))
+    spoilt = {
+        "is NaN": torch.full_like(weights[name], float("nan")),
+        "is complex": weights[name].to(torch.complex64),
+        "of another architecture": torch.zeros(3),
+    }
+    save_file(weights | {name: spoilt[flaw]}, path, about)
+    with pytest.raises(ValueError, match=flaw) as caught:
+        load_generator(path)
+    assert name in str(caught.value) and "\n" not in str(caught.value)
+
+
 def test_a_damaged_or_foreign_file_is_told_in_a_sentence(export: Callable[..., Path], tmp_path: Path) -> None:
     from safetensors.torch import save_file
 

@@ -5,19 +5,26 @@ from __future__ import annotations
 import copy
 import importlib
 import os
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
+import torch.distributed as dist
 from lightning.fabric.plugins.io import TorchCheckpointIO
-from torch import nn
+from torch import Tensor, nn
 
+from litgan import archive
 from litgan.files import whole
 
 if TYPE_CHECKING:
     from litgan.data import GANDataModule
     from litgan.gan import GAN
     from litgan.metrics import FeatureExtractor
+
+Network = TypeVar("Network", bound=nn.Module)
+RUN = ("last.ckpt", "best.ckpt", "healthy.ckpt")  # the checkpoints of a run, those to turn to first in front
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -53,20 +60,28 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 def read(path: str | Path, map_location: Any = None) -> dict[str, Any]:
-    """The content of a checkpoint, unpickled as plain data and tensors only.
+    """The content of a checkpoint that fits its checksums, unpickled as plain data and tensors only.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is truncated, hostile, or not one of litgan's.
+        ValueError: if it is damaged, truncated, hostile, or not one of litgan's; names what to take instead.
     """
-    if not Path(path).is_file():
+    path = Path(path)
+    if not path.is_file():
         raise FileNotFoundError(f"There is no checkpoint at {path}: give the path of a .ckpt file.")
     try:
+        if _verifies():
+            archive.verify(path)
         checkpoint = torch.load(path, map_location=map_location or "cpu", weights_only=True)
-    except Exception as error:  # whatever a broken or hostile file provokes
+    except zipfile.BadZipFile as error:
+        raise ValueError(
+            f"The checkpoint {path} cannot be read ({error}): it is damaged, truncated or not written by "
+            f"litgan; {_remedy(path)}."
+        ) from error
+    except Exception as error:  # whatever a hostile file provokes
         raise ValueError(
             f"The checkpoint {path} cannot be read as plain weights ({type(error).__name__}): it is truncated"
-            " or holds objects that would run code; take another checkpoint of the run."
+            f" or holds objects that would run code; {_remedy(path)}."
         ) from error
     parts = ("litgan", "state_dict")
     if not isinstance(checkpoint, dict) or not all(isinstance(checkpoint.get(part), dict) for part in parts):
@@ -76,21 +91,79 @@ def read(path: str | Path, map_location: Any = None) -> dict[str, Any]:
     return checkpoint
 
 
+def _verifies() -> bool:
+    """Whether this process compares checksums itself.
+
+    Each does until the ranks have joined: so all come to the same answer, also on which checkpoint a run
+    goes on from, without asking each other; the file is in the machine's page cache by then. Among ranks that
+    have joined, the first of each machine does, whose failure ends the others.
+    """
+    joined = dist.is_available() and dist.is_initialized()
+    return not joined or os.environ.get("LOCAL_RANK", "0") == "0"
+
+
+def _remedy(path: Path) -> str:
+    """What to do without a checkpoint: the next best of its run that looks whole."""
+    for other in (path.with_name(name) for name in RUN if name != path.name):
+        if other.is_file() and zipfile.is_zipfile(other):
+            return f"take {other}"
+    return "take another checkpoint of the run"
+
+
 def check_architecture(checkpoint: dict[str, Any], module: nn.Module) -> None:
-    """Compares names and shapes of all weights.
+    """Compares names and shapes of all weights, and looks whether they can be a network's.
 
     Raises:
-        ValueError: one sentence that names the first weight that differs.
+        ValueError: one sentence that names the first weight that differs, or is complex, NaN or, if it is a
+            parameter, infinite.
     """
-    saved = {name: tuple(value.shape) for name, value in checkpoint["state_dict"].items()}
-    wanted = {name: tuple(value.shape) for name, value in module.state_dict().items()}
-    for name in [*wanted, *saved]:
-        if saved.get(name) != wanted.get(name):
-            there, here = (shapes.get(name, "absent") for shapes in (saved, wanted))
+    weights, wanted = checkpoint["state_dict"], module.state_dict()
+    saved, expected = ({name: _shape(one) for name, one in it.items()} for it in (weights, wanted))
+    for name in [*expected, *saved]:
+        if saved.get(name) != expected.get(name):
+            there, here = (shapes.get(name, "absent") for shapes in (saved, expected))
             raise ValueError(
                 f"The checkpoint is of another architecture: {name} is {there} in it and {here} in this "
                 "recipe; resume with the recipe (config.yaml) of the checkpoint's own run."
             )
+    parameters = dict(module.named_parameters(remove_duplicate=False))
+    for name, value in weights.items():
+        if flaw := _flaw(value, wanted[name], finite=name in parameters):
+            raise ValueError(f"The checkpoint's weight {name} {flaw}: take another checkpoint of the run.")
+
+
+def _shape(value: Any) -> tuple[int, ...] | str:
+    return tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+
+
+def _flaw(value: Tensor, wanted: Tensor, finite: bool) -> str:
+    """What is wrong with a saved weight; buffers may be infinite, as the masks of attention are."""
+    if value.layout != torch.strided or value.is_quantized or value.is_meta:
+        return "is not plain numbers"
+    if value.untyped_storage().nbytes() < value.numel() * value.itemsize:
+        return "has more elements than the file holds"
+    if value.is_complex() and not wanted.is_complex():
+        return "is complex"
+    if value.isnan().any():
+        return "is NaN"
+    return "is infinite" if finite and not value.isfinite().all() else ""
+
+
+def build_fitting(checkpoint: dict[str, Any], build: Callable[[], Network]) -> Network:
+    """What `build` makes, once its weights on the meta device, which costs no memory, fit the checkpoint's.
+
+    Raises:
+        ValueError: as `check_architecture` does.
+    """
+    try:
+        with torch.device("meta"):
+            sketch = build()
+    except (RuntimeError, ValueError) as error:
+        if "meta" not in str(error).lower():
+            raise
+        return build()  # somebody else's network, whose constructor computes with tensors
+    check_architecture(checkpoint, sketch)
+    return build()
 
 
 def build_gan(checkpoint: dict[str, Any], cls: type[GAN]) -> GAN:

@@ -40,7 +40,7 @@ def load_generator(path: str | Path) -> nn.Module:
     classes, and gives samples [B, *sample_shape].
 
     Raises:
-        ValueError: if the file is damaged or was not written by litgan.
+        ValueError: if the file is damaged or was not written by litgan, or its weights do not fit its recipe.
     """
     from litgan.gan import GAN
 
@@ -53,7 +53,9 @@ def load_generator(path: str | Path) -> nn.Module:
     if not {"model", "images_seen"} <= about.keys():
         raise ValueError(f"{path} does not say how to build its network: give a file of litgan export.")
     described = {"litgan": {"recipe": {"model": json.loads(about["model"])}}}
-    generator = checkpoints.build_gan(described, GAN).generator
+    generator = checkpoints.build_fitting(
+        {"state_dict": weights}, lambda: checkpoints.build_gan(described, GAN).generator
+    )
     generator.load_state_dict(weights)
     if hasattr(generator, "follow"):
         generator.follow(int(about["images_seen"]))  # type: ignore[operator]

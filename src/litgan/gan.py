@@ -93,10 +93,12 @@ class GAN(Adversaries):
             torch.manual_seed(seed)
             self.generator = make_network("generator", generator, self.sample_shape, num_classes)
             self.discriminator = make_network("discriminator", discriminator, self.sample_shape, num_classes)
-        check_networks(self.generator, self.discriminator, self.sample_shape, num_classes)
+        sketched = torch.empty(0).is_meta  # of weights without values, with which nothing can be computed
+        if not sketched:
+            check_networks(self.generator, self.discriminator, self.sample_shape, num_classes)
         if update not in get_args(Update):
             raise ValueError(f"update is {update!r}: give {' or '.join(get_args(Update))}.")
-        if update == "one_stage":
+        if update == "one_stage" and not sketched:
             check_one_stage(loss, self.discriminator, self.sample_shape, num_classes)
         self.stage = OneStage() if update == "one_stage" else None
         self.compile_mode = compile
@@ -285,7 +287,10 @@ class GAN(Adversaries):
             ValueError: if the file cannot be read, or holds another architecture.
         """
         checkpoint = checkpoints.read(checkpoint_path, map_location)
-        gan = cls(**arguments) if arguments else checkpoints.build_gan(checkpoint, cls)
+        if arguments:
+            gan = cls(**arguments)
+        else:
+            gan = checkpoints.build_fitting(checkpoint, lambda: checkpoints.build_gan(checkpoint, cls))
         gan.on_load_checkpoint(checkpoint)
         gan.load_state_dict(checkpoint["state_dict"])
         gan.recipe = checkpoint["litgan"]["recipe"]

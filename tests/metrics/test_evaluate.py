@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -223,6 +225,27 @@ def test_another_extractor_has_a_cache_of_its_own(measure):
     eyes.digest = "1"
     measure(eyes=eyes)
     assert eyes.seen == 120
+
+
+def test_a_flipped_bit_in_the_cache_never_reaches_a_distance(measure, tmp_path):
+    first = measure()
+    (path,) = (tmp_path / "cache").iterdir()
+    content = path.read_bytes()
+    header = 8 + int.from_bytes(content[:8], "little")
+    draw = random.Random(0)
+    anywhere = [draw.randrange(len(content)) for _ in range(60)]
+    for at in [*range(8), *range(8, header, 7), *anywhere]:  # in the length of the header, in it, in numbers
+        damaged = bytearray(content)
+        damaged[at] ^= 1 << draw.randrange(8)
+        path.write_bytes(damaged)
+        eyes = Pixels()
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            assert measure(eyes=eyes) == first, f"byte {at}"
+        if eyes.seen == 120:  # it was computed anew
+            assert str(path) in str(told[0].message) and path.read_bytes() == content
+        else:  # the bit was in the padding of the header
+            assert eyes.seen == 60 and damaged[at] in b" \t\n\r" and 8 <= at < header
 
 
 @pytest.mark.parametrize("damage", ["truncated", "emptied", "of other tensors"])

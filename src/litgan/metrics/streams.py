@@ -13,8 +13,8 @@ from typing import Any, Protocol
 
 import torch
 import torch.distributed
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors import safe_open
+from safetensors.torch import save
 from torch import Tensor
 from torchmetrics import Metric
 
@@ -22,7 +22,7 @@ from litgan.files import whole
 from litgan.metrics.distances import Moments
 from litgan.metrics.features import FeatureExtractor
 
-CACHE_VERSION = 3  # raise it when what is cached, or how it is computed, changes
+CACHE_VERSION = 4  # raise it when what is cached, or how it is computed, changes
 
 
 class RealSide(Protocol):
@@ -239,15 +239,26 @@ def _cache_folder(cache_dir: str | Path | None) -> Path:
 
 
 def _load(path: Path, stream: FeatureStream) -> Statistics | None:
+    """What the cache holds, on the stream's device; None, with a warning, unless it is what was saved."""
     if not path.is_file():
         return None
     try:
-        tensors = load_file(path, device="cpu" if stream.device.type == "mps" else str(stream.device))
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            if _digest(tensors) != (file.metadata() or {}).get("sha256"):
+                raise ValueError("its numbers do not fit their digest")
+        home = "cpu" if stream.device.type == "mps" else stream.device
+        tensors = {name: value.to(home) for name, value in tensors.items()}
         moments = Moments(int(tensors["count"]), tensors["mean"], tensors["covariance"])
         return Statistics(moments, tensors["bank"], tensors["details"], tensors["labels"])
-    except (SafetensorError, OSError, KeyError) as error:
+    except Exception as error:  # whatever a damaged file provokes
         warnings.warn(f"{path} is unreadable ({error}): the real statistics are computed anew.", stacklevel=2)
         return None
+
+
+def _digest(tensors: dict[str, Tensor]) -> str:
+    """Of names, types, shapes and bytes."""
+    return hashlib.sha256(save(tensors)).hexdigest()
 
 
 def _save(path: Path, statistics: Statistics) -> None:
@@ -261,9 +272,10 @@ def _save(path: Path, statistics: Statistics) -> None:
         "details": statistics.details,
         "labels": statistics.labels,
     }
+    tensors = {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}
     try:
         with whole(path) as partial:
-            partial.write_bytes(save({name: tensor.contiguous() for name, tensor in tensors.items()}))
+            partial.write_bytes(save(tensors, {"sha256": _digest(tensors)}))
     except OSError as error:
         warnings.warn(
             f"The real statistics are not cached ({error}): set LITGAN_CACHE to a writable folder.",

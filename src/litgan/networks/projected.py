@@ -52,9 +52,12 @@ class ProjectedDiscriminator(nn.Module):
     ) -> None:
         super().__init__()
         self.sample_shape, self.num_classes, self.size = tuple(sample_shape), num_classes, size
-        self.backbone = frozen(find_backbone(backbone, pretrained))
+        blank = torch.zeros(1, *sample_shape)
+        with torch.device("cpu"):  # its weights are read, also where others are made without values (meta)
+            self.backbone = frozen(find_backbone(backbone, pretrained))
+        self.backbone.to(blank.device)
         with torch.no_grad():
-            maps = self.backbone(self.prepared(torch.zeros(1, *sample_shape)))
+            maps = self.backbone(self.prepared(blank))
         if not 1 <= depths <= len(maps) or len(widths) != depths:
             raise ValueError(
                 f"ProjectedDiscriminator judges {depths} of the {len(maps)} maps of {backbone} with widths "
