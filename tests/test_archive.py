@@ -163,18 +163,21 @@ def test_a_resume_refuses_it_and_the_last_falls_back_to_the_best(
     assert "best.ckpt" not in refused(options, capsys)
 
 
-def test_among_ranks_that_have_joined_the_first_of_a_machine_verifies(
+def test_of_ranks_that_load_together_the_first_of_a_machine_verifies(
     last: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     flip(last, weights_of(last).offset)
+    load = checkpoints.AtomicCheckpointIO().load_checkpoint
     monkeypatch.setenv("LOCAL_RANK", "1")
-    with pytest.raises(ValueError, match=r"last\.ckpt cannot be read"):  # still alone: all choose alike
-        checkpoints.read(last)
+    with pytest.raises(ValueError, match=r"last\.ckpt cannot be read"):  # they have not joined yet
+        load(last)
     dist.init_process_group("gloo", init_method=f"file://{tmp_path / 'meeting'}", rank=0, world_size=1)
-    checkpoints.read(last)
+    load(last)
+    found = find_checkpoint("last", tmp_path / "runs", "digits")
+    assert found == last.with_name("best.ckpt"), "all ranks choose alike"
     monkeypatch.setenv("LOCAL_RANK", "0")
     with pytest.raises(ValueError, match=r"last\.ckpt cannot be read"):
-        checkpoints.read(last)
+        load(last)
 
 
 # -- archives that torch never writes ------------------------------------------------------------

@@ -56,11 +56,16 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def load_checkpoint(
         self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True
     ) -> dict[str, Any]:
-        return read(path, map_location)
+        return read(path, map_location, together=True)
 
 
-def read(path: str | Path, map_location: Any = None) -> dict[str, Any]:
+def read(path: str | Path, map_location: Any = None, *, together: bool = False) -> dict[str, Any]:
     """The content of a checkpoint that fits its checksums, unpickled as plain data and tensors only.
+
+    Args:
+        path: of the file.
+        map_location: device of the tensors; None for the CPU.
+        together: whether all ranks read it now, so that it is enough if one on each machine verifies it.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -70,7 +75,7 @@ def read(path: str | Path, map_location: Any = None) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"There is no checkpoint at {path}: give the path of a .ckpt file.")
     try:
-        if _verifies():
+        if not (together and _another_verifies()):
             archive.verify(path)
         checkpoint = torch.load(path, map_location=map_location or "cpu", weights_only=True)
     except zipfile.BadZipFile as error:
@@ -91,15 +96,14 @@ def read(path: str | Path, map_location: Any = None) -> dict[str, Any]:
     return checkpoint
 
 
-def _verifies() -> bool:
-    """Whether this process compares checksums itself.
+def _another_verifies() -> bool:
+    """Whether another rank of this machine compares checksums, whose failure ends this one.
 
-    Each does until the ranks have joined: so all come to the same answer, also on which checkpoint a run
-    goes on from, without asking each other; the file is in the machine's page cache by then. Among ranks that
-    have joined, the first of each machine does, whose failure ends the others.
+    That is for loading alone. Which checkpoint a run goes on from is decided by each rank for itself, before
+    the ranks have joined: all verify then, and so decide alike; the file is in the machine's page cache.
     """
     joined = dist.is_available() and dist.is_initialized()
-    return not joined or os.environ.get("LOCAL_RANK", "0") == "0"
+    return joined and os.environ.get("LOCAL_RANK", "0") != "0"
 
 
 def _remedy(path: Path) -> str:

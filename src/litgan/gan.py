@@ -286,7 +286,7 @@ class GAN(Adversaries):
         Raises:
             ValueError: if the file cannot be read, or holds another architecture.
         """
-        checkpoint = checkpoints.read(checkpoint_path, map_location)
+        checkpoint = checkpoints.read(checkpoint_path, map_location, together=True)
         if arguments:
             gan = cls(**arguments)
         else:
