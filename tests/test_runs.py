@@ -230,3 +230,18 @@ def test_rank_zero_alone_locks(rank, machine, lock, tmp_path, monkeypatch):
     monkeypatch.setattr(runs.rank_zero_only, "rank", rank)
     monkeypatch.setenv("NODE_RANK", machine)
     lock().acquire(folder)  # at once, and without complaint
+
+
+def test_what_is_damaged_is_set_aside_under_a_name_that_is_free(tmp_path, capsys):
+    path = tmp_path / "metrics.csv"
+    for content in ("one", "two"):
+        path.write_text(content)
+        runs.set_aside(path)
+    path.mkdir()
+    runs.set_aside(path)
+    assert sorted(each.name for each in tmp_path.iterdir()) == [f"metrics.damaged-{i}.csv" for i in (1, 2, 3)]
+    assert [(tmp_path / f"metrics.damaged-{i}.csv").read_text() for i in (1, 2)] == ["one", "two"]
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 3 and all(
+        f"metrics.damaged-{i}.csv" in line for i, line in zip((1, 2, 3), said, strict=True)
+    )

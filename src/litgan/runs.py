@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from lightning.pytorch.utilities import rank_zero_only
@@ -92,7 +93,7 @@ class Lock:
             OSError: one sentence, if it cannot be made.
         """
         machine = os.environ.get("NODE_RANK") or os.environ.get("GROUP_RANK") or 0
-        if sys.platform == "win32" or rank_zero_only.rank or int(machine):
+        if sys.platform == "win32" or getattr(rank_zero_only, "rank", 0) or int(machine):
             return
         self.path, end = folder.path, time.monotonic() + PATIENCE
         while not self._locked():
@@ -191,6 +192,13 @@ def warn(sentence: str) -> None:
     """Says on stderr what is no reason to stop; nor is it one that stderr goes to a full disk, too."""
     with suppress(OSError):
         print(f"litgan: {sentence}", file=sys.stderr, flush=True)
+
+
+def set_aside(path: Path) -> None:
+    """Renames what is damaged, `NAME.SUFFIX`, to `NAME.damaged-1.SUFFIX` or the next number that is free."""
+    names = (path.with_name(f"{path.stem}.damaged-{number}{path.suffix}") for number in count(1))
+    aside = path.rename(next(name for name in names if not os.path.lexists(name)))
+    warn(f"{path} is damaged and kept as {aside.name}: what can be read of it goes on in a new file.")
 
 
 @contextmanager
