@@ -115,7 +115,7 @@ class Lock:
     def _locked(self) -> bool:
         """Tries once; where the file system has no locks, a warning takes their place."""
         try:
-            self.made += [path for path in (self.path, *self.path.parents) if not path.exists()]
+            self.made += [one.absolute() for one in (self.path, *self.path.parents) if not one.exists()]
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise _cannot_be_made(self.path, error) from error
