@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import json
 import resource
+import shutil
 import signal
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from PIL import Image
 from wandb.proto.wandb_internal_pb2 import Record
 
 from litgan import checkpoints, cli
-from litgan.loggers import CSVLogger, read_metrics
+from litgan.loggers import CSVLogger, parse_metrics, read_metrics
 
 ROOT = Path(__file__).parents[1]
 KEYS = {
@@ -230,3 +231,176 @@ def test_a_full_disk_costs_rows_and_nothing_else(tmp_path: Path, capsys: pytest.
     assert read_metrics(path) == [{"images_seen": 8, "a": 0.5}, {"images_seen": 32, "a": 2.5, "b": 3.0}]
     sentence = f"litgan: A row of {path} cannot be written (File too large): make room there."
     assert capsys.readouterr().err.splitlines() == [f"{sentence} Training goes on."], "said once"
+
+
+# -- damaged files
+
+ROWS: list[dict[str, float]] = [
+    {"images_seen": 0, "loss/a": 1.5}, {"images_seen": 8, "loss/a": 0.25, "b": 12.5},
+    {"images_seen": 16, "b": 3.0},
+]  # fmt: skip
+SOUND = b"images_seen,loss/a,b\n0,1.5,\n8,0.25,12.5\n16,,3.0\n"
+
+
+def resume(path: Path, said: Callable[[], str]) -> list[dict[str, float]]:
+    """Goes on with what lies there, which must not fail; the rows of before that are in the file then.
+
+    What was damaged must be kept as it was, beside a file that is sound, and one sentence names both.
+    """
+    before = path.read_bytes() if path.is_file() else None
+    damaged = not before or parse_metrics(before)[1] > 0
+    logger = CSVLogger(path, resumed_at=16)
+    logger.log_metrics({"loss/a": 2.0, "images_seen": 24})
+    logger.log_metrics({"c": 4.0, "images_seen": 24})
+    sentences = said().splitlines()
+    aside = path.with_name("metrics.damaged-1.csv")
+    assert [str(path) in one and aside.name in one for one in sentences] == [True] * damaged
+    assert aside.exists() == damaged
+    assert not damaged or before is None or aside.read_bytes() == before
+    rows, left = parse_metrics(path.read_bytes())
+    assert left == 0 and rows[-1] == {"images_seen": 24, "loss/a": 2.0, "c": 4.0}
+    return rows[:-1]
+
+
+@pytest.fixture
+def said(capsys: pytest.CaptureFixture[str]) -> Callable[[], str]:
+    return lambda: capsys.readouterr().err
+
+
+def places(tmp_path: Path) -> Iterator[tuple[int, Path]]:
+    """For each byte of a sound file a folder of its own."""
+    for at in range(len(SOUND)):
+        (tmp_path / str(at)).mkdir()
+        yield at, tmp_path / str(at) / "metrics.csv"
+
+
+def test_the_file_that_is_damaged_below_is_sound(tmp_path: Path, said: Callable[[], str]) -> None:
+    logger = CSVLogger(tmp_path / "metrics.csv")
+    for row in ROWS:
+        logger.log_metrics(row)
+    assert (tmp_path / "metrics.csv").read_bytes() == SOUND
+    assert resume(tmp_path / "metrics.csv", said) == ROWS
+
+
+def test_a_file_that_was_cut_anywhere_keeps_its_whole_rows(tmp_path: Path, said: Callable[[], str]) -> None:
+    for at, path in places(tmp_path):
+        path.write_bytes(SOUND[:at])
+        assert resume(path, said) == ROWS[: max(0, SOUND[:at].count(b"\n") - 1)], at
+        assert path.with_name("metrics.damaged-1.csv").exists() == (not SOUND[:at].endswith(b"\n"))
+
+
+def test_a_file_that_ends_in_nul_bytes_keeps_the_rows_before(tmp_path: Path, said: Callable[[], str]) -> None:
+    for at, path in places(tmp_path):
+        path.write_bytes(SOUND[:at] + bytes(len(SOUND) - at))
+        assert resume(path, said) == ROWS[: max(0, SOUND[:at].count(b"\n") - 1)], at
+
+
+@pytest.mark.parametrize("byte", [b"\0", b"\xff", b'"', b"\r"])
+def test_a_damaged_byte_costs_its_row_or_its_column(
+    byte: bytes, tmp_path: Path, said: Callable[[], str]
+) -> None:
+    for at, path in places(tmp_path):
+        path.write_bytes(SOUND[:at] + byte + SOUND[at + 1 :])
+        rows = resume(path, said)
+        if byte in (b"\0", b"\xff"):
+            assert all(any(row.items() <= whole.items() for whole in ROWS) for row in rows), (at, rows)
+            line = SOUND[:at].count(b"\n")
+            unharmed = [
+                row for number, row in enumerate(ROWS, 1) if number not in (line, line + (SOUND[at] == 10))
+            ]
+            assert line == 0 or rows == unharmed, (at, rows)
+
+
+@pytest.mark.parametrize(
+    ("content", "kept"),
+    [
+        (b"", []),
+        (bytes(4096), []),
+        (SOUND.partition(b"\n")[2], []),  # no header
+        (SOUND.replace(b"images_seen", b"epoch"), []),
+        (SOUND.replace(b"loss/a", b"images_seen"), []),
+        (SOUND.replace(b"loss/a", b"b"), [{"images_seen": row["images_seen"]} for row in ROWS]),
+        (SOUND.replace(b"8,", b"8,1,"), [ROWS[0], ROWS[2]]),
+        (SOUND.replace(b"0.25", b"0.2x"), [ROWS[0], ROWS[2]]),
+        (SOUND.replace(b"\n8", b"\nnan"), [ROWS[0], ROWS[2]]),
+        (SOUND.replace(b"\n8", b"\ninf"), [ROWS[0], ROWS[2]]),
+        (SOUND.replace(b"8,", b"8," + b"1" * 200_000), [ROWS[0], ROWS[2]]),  # more than csv takes
+        (SOUND + bytes(100) + b"24,5.0,6.0\n", ROWS),  # as two processes leave it
+    ],
+)  # fmt: skip
+def test_of_a_damaged_file_what_can_be_read_goes_on(
+    content: bytes, kept: list[dict[str, float]], tmp_path: Path, said: Callable[[], str]
+) -> None:
+    (tmp_path / "metrics.csv").write_bytes(content)
+    assert resume(tmp_path / "metrics.csv", said) == kept
+
+
+def test_a_folder_in_the_place_of_the_file(tmp_path: Path, said: Callable[[], str]) -> None:
+    (tmp_path / "metrics.csv" / "inside").mkdir(parents=True)
+    assert resume(tmp_path / "metrics.csv", said) == []
+    assert (tmp_path / "metrics.damaged-1.csv" / "inside").is_dir()
+
+
+def delete(path: Path) -> None:
+    path.unlink()
+
+
+def delete_the_folder(path: Path) -> None:
+    shutil.rmtree(path.parent)
+
+
+def replace_by_a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def scribble(path: Path) -> None:
+    with path.open("ab") as file:
+        file.write(bytes(7))
+
+
+@pytest.mark.parametrize(
+    ("act", "kept"),
+    [(delete, 0), (delete_the_folder, 0), (replace_by_a_folder, 0), (empty, 0), (scribble, 2)],
+)
+@pytest.mark.parametrize("clock", [8, 16])
+def test_what_happens_to_the_file_while_training_goes_on(
+    act: Callable[[Path], None], kept: int, clock: int, tmp_path: Path
+) -> None:
+    """At the next key of the same clock, and at the next clock; the open row is not lost."""
+    path = tmp_path / "run" / "metrics.csv"
+    logger = CSVLogger(path)
+    for at in (0, 4, 8):
+        logger.log_metrics({"a": float(at), "images_seen": at})
+    act(path)
+    logger.log_metrics({"b": 1.0, "images_seen": clock})
+    logger.log_metrics({"a": 2.0, "images_seen": 24})
+    rows, damaged = parse_metrics(path.read_bytes())
+    before: list[dict[str, float]] = [{"a": 0.0, "images_seen": 0}, {"a": 4.0, "images_seen": 4}]
+    open_row = [{"a": 8.0, "images_seen": 8, "b": 1.0}] if clock == 8 else [
+        {"a": 8.0, "images_seen": 8}, {"b": 1.0, "images_seen": 16}
+    ]  # fmt: skip
+    assert damaged == 0 and rows == [*before[:kept], *open_row, {"a": 2.0, "images_seen": 24}]
+
+
+def test_a_resumed_run_goes_on_though_its_side_files_are_damaged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    off = ("--realism.every=0", "--samples.every=0", "--gradients.every=0")
+    folder = fit(tmp_path, 2, *off)
+    damage = (folder / "metrics.csv").read_bytes()[:-4] + bytes(20)
+    (folder / "metrics.csv").write_bytes(damage)
+    (folder / "health.jsonl").write_bytes(b'{"images_seen": 3')
+    capsys.readouterr()
+    fit(tmp_path, 4, *off, "--ckpt_path=last")
+    said = capsys.readouterr().err
+    for name in ("metrics.damaged-1.csv", "health.damaged-1.jsonl"):
+        assert said.count(name) == 1
+    assert (folder / "metrics.damaged-1.csv").read_bytes() == damage
+    assert [row["images_seen"] for row in read_metrics(folder / "metrics.csv")] == [32, 96, 128]
+    assert (folder / "health.jsonl").read_text() == ""
+    assert (folder / "curves.png").stat().st_size > 0

@@ -21,6 +21,8 @@ from PIL import Image
 from litgan import cli
 from litgan.loggers import read_metrics
 from litgan.report import curves, files, read_run, render, write_report
+from litgan.report.run import is_picture
+from litgan.summary import draw_curves
 
 DIGITS = Path(__file__).parents[1] / "configs" / "digits.yaml"
 VOID = {"meta", "img", "input", "br", "link", "line", "path"}  # tags of ours that hold nothing
@@ -219,11 +221,11 @@ def spoil_rows(run: Path) -> None:
     [
         (spoil_nothing, "metrics.csv is missing: nothing was measured, or nothing yet."),
         (spoil_nothing, "The folder samples is missing, so there is nothing to see."),
-        (spoil_rows, "5 rows of metrics.csv cannot be read and are left out."),
+        (spoil_rows, "5 lines of metrics.csv cannot be read and are left out."),
         (lambda run: (run / "metrics.csv").write_text("images_seen\n"), "metrics.csv has no row yet."),
         (
             lambda run: (run / "metrics.csv").write_bytes(b"\xff\0\n\0\n"),
-            "1 row of metrics.csv cannot be read",
+            "2 lines of metrics.csv cannot be read",
         ),
         (lambda run: None, "The folder samples has no grid yet."),
         (
@@ -253,6 +255,39 @@ def test_what_is_missing_or_broken_is_said_in_one_sentence(run: Path, spoil, sai
 def test_rows_beside_a_broken_one_are_kept(run: Path) -> None:
     spoil_rows(run)
     assert read_run(run).points("metric/fd_digits") == [(0, 9.0), (64, 3.0), (128, 4.0), (256, 2.0)]
+
+
+@pytest.mark.parametrize("name", ["metrics.csv", "health.jsonl"])
+def test_a_file_that_is_cut_or_damaged_anywhere_costs_a_sentence(run: Path, name: str) -> None:
+    event = {"images_seen": 64, "verdict": "COLLAPSED", "value": 0.5, "threshold": 1}
+    (run / "health.jsonl").write_text(json.dumps(event) + "\n")
+    content = (run / name).read_bytes()
+    for at in range(len(content)):
+        for damaged in (content[:at], content[:at] + b"\0" + content[at + 1 :]):
+            (run / name).write_bytes(damaged)
+            found = read_run(run)
+            said = [remark for remark in found.remarks if f" of {name} cannot be read" in remark]
+            cut = damaged == content[:at]
+            whole = (
+                not damaged or damaged.endswith(b"\n") or (name == "health.jsonl" and content[at:] == b"\n")
+            )
+            assert len(said) == (0 if cut and whole else 1), (at, damaged)
+            if at % 10 == 0:
+                assert all(sentence in Page(render(found)).words for sentence in said)
+
+
+def test_curves_are_drawn_of_what_can_be_read(run: Path) -> None:
+    content = (run / "metrics.csv").read_bytes()
+    for damaged in (bytes(100), content[:50] + bytes(9)):
+        (run / "metrics.csv").write_bytes(damaged)
+        assert is_picture(draw_curves(run / "metrics.csv", run / "curves.png"))
+
+
+@pytest.mark.parametrize("name", ["metrics.csv", "health.jsonl"])
+def test_a_folder_in_the_place_of_a_file(run: Path, name: str) -> None:
+    (run / name).unlink(missing_ok=True)
+    (run / name).mkdir()
+    render(read_run(run))
 
 
 def test_best_is_what_best_ckpt_holds(run: Path) -> None:

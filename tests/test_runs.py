@@ -1,15 +1,21 @@
 from __future__ import annotations
 
 import errno
+import multiprocessing
 import os
 import shutil
+import sys
+import threading
+import time
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 from litgan import runs
-from litgan.runs import RunFolder, find_checkpoint, new_run, run_of
+from litgan.runs import Lock, RunFolder, find_checkpoint, new_run, run_of
+
+needs_flock = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no flock")
 
 
 def put(path, images_seen: int, age: int):
@@ -121,3 +127,121 @@ def test_a_checkpoint_knows_its_run(tmp_path, monkeypatch):
     monkeypatch.chdir(path.parent)
     assert run_of(path.relative_to(path.parent)) == RunFolder(run)  # given by a relative path
     assert run_of(tmp_path / "elsewhere" / "last.ckpt") is None
+
+
+@pytest.fixture
+def lock():
+    """Makes locks, all released in the end."""
+    made: list[Lock] = []
+
+    def make() -> Lock:
+        made.append(Lock())
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.release()
+
+
+@needs_flock
+def test_a_folder_is_locked_for_one_and_changed_by_nobody(lock, tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "PATIENCE", 0.3)
+    folder = RunFolder(tmp_path / "ring" / "a")
+    one, other = lock(), lock()
+    one.acquire(folder)
+    assert list(folder.path.iterdir()) == [], "a lock leaves no file"
+    with pytest.raises(BlockingIOError, match=str(folder.path)):
+        other.acquire(folder)
+    other.acquire(RunFolder(tmp_path / "ring" / "b"))
+    other.release()
+    with pytest.raises(BlockingIOError, match=str(folder.path)):
+        other.acquire(folder)
+    (folder.path / "config.yaml").touch()
+    one.release()
+    other.acquire(folder)
+    assert (folder.path / "config.yaml").exists()
+
+
+@needs_flock
+def test_a_folder_that_was_made_for_nothing_goes_with_its_lock(lock, tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "PATIENCE", 5.0)
+    root = tmp_path / "runs"
+    one, other = lock(), lock()
+    one.acquire(RunFolder(root / "ring" / "a"))
+    waiting = threading.Thread(target=other.acquire, args=(RunFolder(root / "ring" / "a"),))
+    waiting.start()
+    time.sleep(0.5)
+    one.release()
+    waiting.join()
+    assert (root / "ring" / "a").is_dir(), "made again by who waited for it"
+    monkeypatch.setattr(runs, "PATIENCE", 0.0)
+    with pytest.raises(BlockingIOError):
+        one.acquire(RunFolder(root / "ring" / "a"))
+    other.release()
+    assert not root.exists() and tmp_path.exists()
+
+
+def hold(folder: RunFolder, seconds: float, ready, worker_too: bool) -> None:
+    """In a process of its own: locks the folder for so long, in the middle of which it forks a worker."""
+    held = Lock()
+    held.acquire(folder)
+    if worker_too and os.fork() == 0:  # lives on as a data worker does
+        time.sleep(30)
+        os._exit(0)
+    ready.set()
+    time.sleep(seconds)
+
+
+@needs_flock
+@pytest.mark.parametrize("killed", [True, False])
+def test_who_has_ended_holds_nothing(killed, lock, tmp_path, monkeypatch):
+    """A process that was killed, though its worker still lives; and one that ends while we wait."""
+    monkeypatch.setattr(runs, "PATIENCE", 0.0 if killed else 60.0)
+    folder, fork = RunFolder(tmp_path / "ring" / "a"), multiprocessing.get_context("fork")
+    ready = fork.Event()
+    process = fork.Process(target=hold, args=(folder, 30 if killed else 1, ready, killed))
+    process.start()
+    assert ready.wait(60)
+    if killed:
+        with pytest.raises(BlockingIOError):
+            lock().acquire(folder)
+        process.kill()
+        process.join()
+    lock().acquire(folder)
+    process.join()
+
+
+@needs_flock
+def test_a_file_system_without_locks(lock, tmp_path, monkeypatch, capsys):
+    def none(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(runs.fcntl, "flock", none)
+    for _ in range(2):
+        lock().acquire(RunFolder(tmp_path / "ring" / "a"))
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 2 and all(str(tmp_path / "ring" / "a") in line for line in said)
+
+
+@pytest.mark.parametrize(("rank", "machine"), [(1, "0"), (0, "1")])
+def test_rank_zero_alone_locks(rank, machine, lock, tmp_path, monkeypatch):
+    folder = RunFolder(tmp_path / "ring" / "a")
+    lock().acquire(folder)
+    monkeypatch.setattr(runs.rank_zero_only, "rank", rank)
+    monkeypatch.setenv("NODE_RANK", machine)
+    lock().acquire(folder)  # at once, and without complaint
+
+
+def test_what_is_damaged_is_set_aside_under_a_name_that_is_free(tmp_path, capsys):
+    path = tmp_path / "metrics.csv"
+    for content in ("one", "two"):
+        path.write_text(content)
+        runs.set_aside(path)
+    path.mkdir()
+    runs.set_aside(path)
+    assert sorted(each.name for each in tmp_path.iterdir()) == [f"metrics.damaged-{i}.csv" for i in (1, 2, 3)]
+    assert [(tmp_path / f"metrics.damaged-{i}.csv").read_text() for i in (1, 2)] == ["one", "two"]
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 3 and all(
+        f"metrics.damaged-{i}.csv" in line for i, line in zip((1, 2, 3), said, strict=True)
+    )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.loggers import WandbLogger as LightningWandbLogger
@@ -17,6 +18,7 @@ from litgan import runs
 from litgan.files import whole
 
 CLOCK = "images_seen"
+BROKEN = "\ufffd"  # Unicode's replacement character
 
 
 class WandbLogger(LightningWandbLogger):
@@ -71,7 +73,8 @@ class CSVLogger(Logger):
 
     Every value is on disk as soon as it is logged; what a full disk refuses is left out. A resumed run
     goes on in the same file: rows beyond the checkpoint's clock, from the part of the run that was lost,
-    are dropped.
+    are dropped. A file that was damaged is kept beside a new one, which begins with the rows that can be
+    read; one that was removed or changed by others while the run goes on is made again.
 
     Args:
         path: of the file.
@@ -83,7 +86,8 @@ class CSVLogger(Logger):
         self.path, self.resumed_at = Path(path), resumed_at
         self.row: dict[str, float] = {}  # the last one, to which further keys of the same clock are added
         self.start = 0  # of that row in the file
-        self.columns: list[str] = []
+        self.end = 0  # of the file, as it was left
+        self.columns: list[str] = []  # none before the file is opened
 
     @property
     def name(self) -> str:
@@ -110,47 +114,98 @@ class CSVLogger(Logger):
             self._write(scalars)
 
     def _write(self, scalars: dict[str, float]) -> None:
-        if not self.columns:
+        if not self.columns or self._size() != self.end:
             self._open()
         if scalars[CLOCK] != self.row.get(CLOCK):
-            self.row, self.start = {}, self.path.stat().st_size
+            self.row, self.start = {}, self.end
         self.row |= scalars
         if new := [key for key in self.row if key not in self.columns]:
-            older = [row for row in read_metrics(self.path) if row[CLOCK] != self.row[CLOCK]]
-            self._rewrite([*self.columns, *new], older)
+            self._rewrite([*self.columns, *new], self._older(read_metrics(self.path)))
         self._replace_last()
 
+    def _size(self) -> int:
+        """Of the file; -1 if there is none."""
+        return self.path.stat().st_size if self.path.is_file() else -1
+
     def _open(self) -> None:
-        found = read_metrics(self.path) if self.path.exists() else []
-        rows = [row for row in found if row[CLOCK] <= self.resumed_at]
-        self._rewrite(list(dict.fromkeys([CLOCK, *(key for row in rows for key in row)])), rows[:-1])
-        if rows:  # the last one is left open for more keys
-            self.row = rows[-1]
+        """Takes over the rows that are there; the last one is left open for more keys."""
+        latest = self.row.get(CLOCK, self.resumed_at)
+        rows = [row for row in self._found() if row[CLOCK] <= latest]
+        self.row = self.row or (rows[-1] if rows else {})
+        older = self._older(rows)
+        self._rewrite(
+            list(dict.fromkeys([CLOCK, *(key for row in [*older, self.row] for key in row)])), older
+        )
+        if self.row:
             self._replace_last()
 
+    def _found(self) -> list[dict[str, float]]:
+        """The rows of the file; one that is damaged is set aside."""
+        if not os.path.lexists(self.path):
+            return []
+        rows, damaged = parse_metrics(self.path.read_bytes()) if self.path.is_file() else ([], 1)
+        if damaged or not self._size():
+            runs.set_aside(self.path)
+        return rows
+
+    def _older(self, rows: list[dict[str, float]]) -> list[dict[str, float]]:
+        return [row for row in rows if row[CLOCK] != self.row.get(CLOCK)]
+
     def _replace_last(self) -> None:
+        line = _encode([[self.row.get(key, "") for key in self.columns]])
         try:
-            with self.path.open("r+", newline="") as file:
+            with self.path.open("r+b") as file:
                 file.seek(self.start)
                 file.truncate()
-                self._writer(file, self.columns).writerow(self.row)
+                file.write(line)
         except OSError:
             os.truncate(self.path, self.start)  # half a row would spoil the next
+            self.end = self.start
             raise
+        self.end = self.start + len(line)
 
     def _rewrite(self, columns: list[str], rows: list[dict[str, float]]) -> None:
-        with whole(self.path) as partial, partial.open("w", newline="") as file:
-            writer = self._writer(file, columns)
-            writer.writeheader()
-            writer.writerows(rows)
-        self.columns, self.start = columns, self.path.stat().st_size
-
-    def _writer(self, file: TextIO, columns: list[str]) -> csv.DictWriter[str]:
-        return csv.DictWriter(file, columns, lineterminator="\n")
+        content = _encode([columns, *([row.get(key, "") for key in columns] for row in rows)])
+        with whole(self.path) as partial:
+            partial.write_bytes(content)
+        self.columns, self.start, self.end = columns, len(content), len(content)
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
-    """The rows of a run's metrics.csv, each with the keys that it has a value for."""
-    with Path(path).open(newline="") as file:
-        rows = [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
-    return [row | {CLOCK: int(row[CLOCK])} for row in rows]
+    """The rows of a run's metrics.csv that can be read, each with the keys that it has a value for."""
+    return parse_metrics(Path(path).read_bytes())[0]
+
+
+def parse_metrics(content: bytes) -> tuple[list[dict[str, float]], int]:
+    """The rows of a metrics.csv, and how many of its lines are damaged and left out.
+
+    A header that is damaged in part counts among them; the columns whose names are sound are read.
+    """
+    *lines, rest = content.split(b"\n")
+    damaged = int(rest != b"")  # a line without an end was cut, and its last number with it
+    header = _cells(lines[0]) if lines else []
+    columns = [name if header.count(name) == 1 and BROKEN not in name else "" for name in header]
+    damaged += int(bool(lines) and (CLOCK not in columns or "" in columns))
+    rows = []
+    for line in lines[1:]:
+        try:
+            cells = zip(columns, _cells(line), strict=True)
+            row = {name: float(cell) for name, cell in cells if name and cell}
+            rows.append(row | {CLOCK: int(row[CLOCK])})
+        except (ValueError, KeyError, OverflowError):
+            damaged += 1
+    return rows, damaged
+
+
+def _cells(line: bytes) -> list[str]:
+    """Of one line; none if it is no CSV. `BROKEN` stands for what is no text."""
+    try:
+        return next(csv.reader([line.decode(errors="replace").replace("\0", BROKEN)]), [])
+    except csv.Error:
+        return []
+
+
+def _encode(lines: list[list[Any]]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(lines)
+    return text.getvalue().encode()

@@ -54,32 +54,37 @@ class Recipe(LightningCLI):
     def __init__(self, args: list[str], verb: str = "fit") -> None:
         self.verb = verb
         settle_devices()
-        super().__init__(
-            GAN,
-            GANDataModule,
-            save_config_callback=None,
-            trainer_defaults={
-                "precision": best_precision(),
-                "strategy": "adversarial_ddp" if torch.cuda.device_count() > 1 else "auto",
-                "max_epochs": -1,
-                "log_every_n_steps": 50,
-                "num_sanity_val_steps": 0,
-                "enable_model_summary": False,
-                "default_root_dir": runs.ROOT,
-            },
-            seed_everything_default=0,
-            parser_kwargs={
-                "prog": f"litgan {verb}",
-                "usage": USAGES[verb],
-                "exit_on_error": False,
-                "description": DESCRIPTIONS[verb],
-            },
-            subclass_mode_data=True,
-            args=args,
-            run=False,
-            auto_configure_optimizers=False,
-            load_from_checkpoint_support=False,
-        )
+        self.lock = runs.Lock()
+        try:
+            super().__init__(
+                GAN,
+                GANDataModule,
+                save_config_callback=None,
+                trainer_defaults={
+                    "precision": best_precision(),
+                    "strategy": "adversarial_ddp" if torch.cuda.device_count() > 1 else "auto",
+                    "max_epochs": -1,
+                    "log_every_n_steps": 50,
+                    "num_sanity_val_steps": 0,
+                    "enable_model_summary": False,
+                    "default_root_dir": runs.ROOT,
+                },
+                seed_everything_default=0,
+                parser_kwargs={
+                    "prog": f"litgan {verb}",
+                    "usage": USAGES[verb],
+                    "exit_on_error": False,
+                    "description": DESCRIPTIONS[verb],
+                },
+                subclass_mode_data=True,
+                args=args,
+                run=False,
+                auto_configure_optimizers=False,
+                load_from_checkpoint_support=False,
+            )
+        except BaseException:
+            self.lock.release()
+            raise
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         for name, callback in WATCHERS.items():
@@ -116,14 +121,16 @@ class Recipe(LightningCLI):
         self.written = self.parser.dump(self.config)
         self.folder = runs.new_run(root, self.name)
         self.ckpt_path = runs.find_checkpoint(wanted, root, self.name) if wanted else None
+        if self.ckpt_path and (home := runs.run_of(self.ckpt_path)):
+            self.folder = home
+        elif self.ckpt_path:  # it was moved
+            saved = checkpoints.read(self.ckpt_path)["litgan"]["recipe"]
+            self.folder = runs.RunFolder(self.folder.path.with_name(saved.get("run_id", self.folder.run_id)))
+        if self.verb == "fit":  # what another process may still change is not looked at
+            self.lock.acquire(self.folder)
         if self.verb == "fit" and not wanted:  # a run that was given its name goes on where it stopped
             self.ckpt_path = self.folder.newest_checkpoint()
-        self.resumed_at = 0
-        if self.ckpt_path:
-            saved = checkpoints.read(self.ckpt_path)["litgan"]
-            same = self.folder.path.with_name(saved["recipe"].get("run_id", self.folder.run_id))
-            self.folder = runs.run_of(self.ckpt_path) or runs.RunFolder(same)
-            self.resumed_at = saved["images_seen"]
+        self.resumed_at = checkpoints.read(self.ckpt_path)["litgan"]["images_seen"] if self.ckpt_path else 0
         self.config.trainer.default_root_dir = str(self.folder.path)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
@@ -175,7 +182,7 @@ class Recipe(LightningCLI):
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """What belongs to this run ends with it: its W&B run, and its id, which launched processes share."""
+        """What is this run's ends with it: its W&B run, its id, which launched processes share, its lock."""
         import wandb
 
         try:
@@ -188,9 +195,11 @@ class Recipe(LightningCLI):
         except BaseException:
             wandb.finish(exit_code=1)
             raise
+        else:
+            wandb.finish()
         finally:
             os.environ.pop("LITGAN_RUN_ID", None)
-        wandb.finish()
+            self.lock.release()
 
 
 def cluster(plugins: list[Any]) -> list[Cluster]:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from lightning.pytorch.utilities import rank_zero_only
@@ -17,8 +18,12 @@ from lightning.pytorch.utilities import rank_zero_only
 from litgan import checkpoints
 from litgan.files import PARTIAL
 
+if sys.platform != "win32":
+    import fcntl
+
 ROOT = "runs"
 NEEDED_BYTES = 256 * 2**20  # free space without which a run is not begun
+PATIENCE = 5.0  # seconds in which the process that had a run folder before may still be ending
 
 
 @dataclass(frozen=True)
@@ -48,10 +53,7 @@ class RunFolder:
                     leftover.unlink(missing_ok=True)
             free = shutil.disk_usage(self.path).free
         except OSError as error:
-            raise OSError(
-                f"The run folder {self.path} cannot be made ({error.strerror}): "
-                "give another place with --trainer.default_root_dir."
-            ) from error
+            raise _cannot_be_made(self.path, error) from error
         if free < NEEDED_BYTES:
             raise OSError(
                 f"Only {free / 2**20:.0f} MiB are free for the run folder {self.path}: make it "
@@ -70,6 +72,80 @@ class RunFolder:
             except ValueError as error:
                 warn(f"{error} It is passed over.")
         return max(seen, key=seen.__getitem__, default=None)
+
+
+class Lock:
+    """Keeps a run folder to this process until it is released or the process ends, in whatever way.
+
+    It is flock's, on the folder itself, and leaves no file behind. Processes on other machines see it only
+    where their common file system passes on the locks of folders; Windows has none.
+    """
+
+    def __init__(self) -> None:
+        self.path, self.descriptor = Path(), -1
+        self.made: list[Path] = []  # the folder and those around it that were not there, innermost first
+
+    def acquire(self, folder: RunFolder) -> None:
+        """Makes and locks the folder, on rank zero; waits `PATIENCE` for a process that is about to end.
+
+        Raises:
+            BlockingIOError: one sentence, if another process has it.
+            OSError: one sentence, if it cannot be made.
+        """
+        machine = os.environ.get("NODE_RANK") or os.environ.get("GROUP_RANK") or 0
+        if sys.platform == "win32" or getattr(rank_zero_only, "rank", 0) or int(machine):
+            return
+        self.path, end = folder.path, time.monotonic() + PATIENCE
+        while not self._locked():
+            if time.monotonic() > end:
+                raise BlockingIOError(
+                    f"Another process trains in the run folder {self.path}: wait until it has ended, or "
+                    "start a run of its own with another LITGAN_RUN_ID."
+                )
+            time.sleep(0.1)
+        os.register_at_fork(after_in_child=self._close)  # data workers may outlive a killed process
+
+    def release(self) -> None:
+        """Gives the folder free; removes it if it was made for nothing."""
+        for path in self.made if self.descriptor >= 0 else ():
+            with suppress(OSError):  # it is not empty
+                path.rmdir()
+        self._close()
+
+    def _locked(self) -> bool:
+        """Tries once; where the file system has no locks, a warning takes their place."""
+        try:
+            self.made += [one.absolute() for one in (self.path, *self.path.parents) if not one.exists()]
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _cannot_be_made(self.path, error) from error
+        try:
+            self.descriptor = os.open(self.path, os.O_RDONLY)
+            fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(self.descriptor), os.stat(self.path)):
+                return True
+        except (BlockingIOError, FileNotFoundError):
+            pass  # it is another's, or another has just removed it
+        except OSError as error:
+            warn(
+                f"The run folder {self.path} cannot be locked ({error.strerror}): "
+                "see to it that no other process trains in it."
+            )
+            return True
+        self._close()
+        return False
+
+    def _close(self) -> None:
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+        self.descriptor = -1
+
+
+def _cannot_be_made(path: Path, error: OSError) -> OSError:
+    return OSError(
+        f"The run folder {path} cannot be made ({error.strerror}): "
+        "give another place with --trainer.default_root_dir."
+    )
 
 
 def new_run(root: str | Path, recipe: str) -> RunFolder:
@@ -116,6 +192,13 @@ def warn(sentence: str) -> None:
     """Says on stderr what is no reason to stop; nor is it one that stderr goes to a full disk, too."""
     with suppress(OSError):
         print(f"litgan: {sentence}", file=sys.stderr, flush=True)
+
+
+def set_aside(path: Path) -> None:
+    """Renames what is damaged, `NAME.SUFFIX`, to `NAME.damaged-1.SUFFIX` or the next number that is free."""
+    names = (path.with_name(f"{path.stem}.damaged-{number}{path.suffix}") for number in count(1))
+    aside = path.rename(next(name for name in names if not os.path.lexists(name)))
+    warn(f"{path} is damaged and kept as {aside.name}: what can be read of it goes on in a new file.")
 
 
 @contextmanager

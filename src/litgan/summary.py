@@ -38,7 +38,7 @@ def summarise(trainer: Trainer, folder: Path) -> str:
     if samples is not None and samples.last is not None:
         lines.append(f"grid    {samples.last}")
     metrics = folder / "metrics.csv"
-    if metrics.exists():
+    if metrics.is_file():
         lines.append(f"curves  {draw_curves(metrics, folder / 'curves.png')}")
     for logger in trainer.loggers:
         if isinstance(logger, WandbLogger):

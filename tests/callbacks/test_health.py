@@ -6,6 +6,7 @@ import copy
 import json
 import math
 import re
+import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -351,6 +352,92 @@ def test_a_resumed_run_keeps_the_judge_and_the_remedy(
     resumed = run(lost, 10, resume=True)
     assert all(torch.equal(value, resumed[0][key]) for key, value in whole[0].items())
     assert resumed[1:] == whole[1:]
+
+
+# -- a damaged health.jsonl
+
+TOLD = b"".join(
+    json.dumps({"images_seen": at, "verdict": "COLLAPSED"}).encode() + b"\n" for at in (8, 16, 24)
+)
+
+
+@pytest.fixture
+def begin(capsys: Any) -> Callable[[Path], list[int]]:
+    """Resumes at 16 images beside the file; the clocks of the lines that are kept.
+
+    What was damaged must be kept as it was, and one sentence names both files.
+    """
+
+    def run(path: Path) -> list[int]:
+        before = path.read_bytes() if path.is_file() else None
+        Health().begin(path, 16)
+        kept = [json.loads(line) for line in path.read_bytes().splitlines()]
+        said, aside = capsys.readouterr().err.splitlines(), path.with_name("health.damaged-1.jsonl")
+        assert [str(path) in one and aside.name in one for one in said] == [True] * aside.exists()
+        assert before is None or not aside.exists() or aside.read_bytes() == before
+        return [event["images_seen"] for event in kept]
+
+    return run
+
+
+def test_verdicts_that_were_cut_anywhere(begin: Callable[[Path], list[int]], tmp_path: Path) -> None:
+    for at in range(len(TOLD)):
+        path = tmp_path / str(at) / "health.jsonl"
+        path.parent.mkdir()
+        path.write_bytes(TOLD[:at])
+        whole, rest = TOLD[:at].count(b"\n"), TOLD[:at].rpartition(b"\n")[2]
+        whole += TOLD[at:].startswith(b"\n")  # nothing is missing but the end of the line
+        assert begin(path) == [8, 16][:whole], at
+        damaged = rest != b"" and not TOLD[at:].startswith(b"\n")
+        assert path.with_name("health.damaged-1.jsonl").exists() == damaged, at
+
+
+@pytest.mark.parametrize("byte", [b"\0", b"\xff"])
+def test_a_damaged_byte_costs_its_verdict(
+    byte: bytes, begin: Callable[[Path], list[int]], tmp_path: Path
+) -> None:
+    for at in range(len(TOLD)):
+        path = tmp_path / str(at) / "health.jsonl"
+        path.parent.mkdir()
+        path.write_bytes(TOLD[:at] + byte + TOLD[at + 1 :])
+        line = TOLD[:at].count(b"\n")
+        harmed = {line, line + (TOLD[at] == ord("\n"))}
+        kept = begin(path)
+        assert kept == [clock for number, clock in enumerate((8, 16)) if number not in harmed], at
+        assert path.with_name("health.damaged-1.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"[]", b"3", b"null", b'"images_seen"', b"{}", b'{"images_seen": []}', b"", b"[" * 100_000, b"\xff"],
+)
+def test_a_line_that_is_no_verdict(line: bytes, begin: Callable[[Path], list[int]], tmp_path: Path) -> None:
+    path = tmp_path / "health.jsonl"
+    path.write_bytes(line + b"\n" + TOLD)
+    assert begin(path) == [8, 16] and path.with_name("health.damaged-1.jsonl").exists()
+
+
+def test_a_folder_in_the_place_of_the_verdicts(begin: Callable[[Path], list[int]], tmp_path: Path) -> None:
+    (tmp_path / "health.jsonl" / "inside").mkdir(parents=True)
+    assert begin(tmp_path / "health.jsonl") == []
+    assert (tmp_path / "health.damaged-1.jsonl" / "inside").is_dir()
+
+
+@pytest.mark.parametrize("whole_folder", [False, True])
+def test_verdicts_are_kept_though_their_file_was_removed(
+    whole_folder: bool, tiny_gan: Make, tiny_data: Make, make_trainer: Make, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+
+    class Remove(Callback):
+        def on_train_batch_start(self, trainer: Trainer, gan: GAN, batch: Any, batch_idx: int) -> None:
+            if gan.images_seen == 16:
+                shutil.rmtree(folder) if whole_folder else (folder / "health.jsonl").unlink()
+
+    callbacks = [Remove(), Health(every=8)]
+    gan = tiny_gan(generator_optimizer=IDLE)
+    make_trainer(4, callbacks=callbacks, default_root_dir=folder).fit(gan, datamodule=tiny_data())
+    assert [event["verdict"] for event in lines(folder)] == ["VANISHED"]
 
 
 # -- failures provoked, on games that last seconds

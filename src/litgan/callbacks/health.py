@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -146,8 +147,10 @@ class Health(Callback):
         event = {"images_seen": gan.images_seen, "verdict": what, "meaning": meaning, "remedy": remedy}
         numbers = {"value": value, "threshold": threshold}
         event |= {key: one if math.isfinite(one) else None for key, one in numbers.items()}  # JSON has no NaN
-        with runs.dispensable("The verdict"), self.path(trainer).open("a") as file:
-            file.write(json.dumps(event) + "\n")
+        with runs.dispensable("The verdict"):
+            self.path(trainer).parent.mkdir(parents=True, exist_ok=True)  # somebody may have removed it
+            with self.path(trainer).open("a") as file:
+                file.write(json.dumps(event) + "\n")
         runs.warn(f"{what} after {gan.images_seen:,} images: {meaning} {remedy}")
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
@@ -188,11 +191,17 @@ class Health(Callback):
                 penalty.weight = Changed(original, self.factors.penalty)
 
     def begin(self, path: Path, images_seen: int) -> None:
-        """Makes health.jsonl, or drops what a lost part of the run wrote into it."""
+        """Makes health.jsonl, or drops what a lost part of the run wrote; a damaged one is set aside."""
         with runs.dispensable("The file of verdicts"):
-            lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+            lines = path.read_bytes().splitlines() if path.is_file() else []
+            clocks = [written_at(line) for line in lines]
+            if None in clocks or (os.path.lexists(path) and not path.is_file()):
+                runs.set_aside(path)
+            kept = [
+                line for line, at in zip(lines, clocks, strict=True) if at is not None and at <= images_seen
+            ]
             with whole(path) as partial:
-                partial.write_text("".join(line for line in lines if written_at(line) <= images_seen))
+                partial.write_bytes(b"".join(line + b"\n" for line in kept))
 
     def path(self, trainer: Trainer) -> Path:
         return Path(trainer.default_root_dir) / "health.jsonl"
@@ -231,9 +240,9 @@ class Changed(Schedule):
         return self.factor * value_at(self.weight, images_seen)
 
 
-def written_at(line: str) -> float:
-    """The clock of a line of health.jsonl; infinite for one that was cut short."""
+def written_at(line: bytes) -> float | None:
+    """The clock of a line of health.jsonl; None for one that is damaged."""
     try:
-        return float(json.loads(line)["images_seen"])
-    except (ValueError, KeyError, TypeError):
-        return math.inf
+        return float(json.loads(line.decode())["images_seen"])
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        return None

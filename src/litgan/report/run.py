@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import re
@@ -13,7 +12,7 @@ from typing import Any
 import yaml
 from PIL import Image
 
-from litgan.loggers import CLOCK
+from litgan.loggers import CLOCK, parse_metrics
 
 PARTS = ("config.yaml", "metrics.csv", "samples")  # one of them makes a folder a run's
 SAMPLE = re.compile(r"(?P<at>\d+|reals)\.(?P<medium>png|wav|mid|txt)|(?P<dated>\d+)_(?P<kind>\w+)\.png")
@@ -122,25 +121,16 @@ def read_config(run: Run) -> None:
 
 
 def read_metrics(run: Run) -> None:
-    """The rows of metrics.csv; one cut short by a crash, or spoilt otherwise, is left out."""
-    path, broken = run.folder / "metrics.csv", 0
+    """The rows of metrics.csv; what was cut short by a crash, or damaged otherwise, is left out."""
+    path = run.folder / "metrics.csv"
     if not path.is_file():
         run.remarks.append("metrics.csv is missing: nothing was measured, or nothing yet.")
         return
-    with path.open(newline="", encoding="utf-8", errors="replace") as file:
-        reader = csv.reader(line.replace("\0", "") for line in file)
-        columns = next(reader, [])
-        for cells in reader:
-            try:
-                pairs = zip(columns, cells, strict=True)
-                row = {key: float(value) for key, value in pairs if value}
-                run.rows.append(row | {CLOCK: int(row[CLOCK])})
-            except (ValueError, KeyError, OverflowError):
-                broken += 1
-    run.rows.sort(key=lambda row: row[CLOCK])
-    if broken:
+    rows, damaged = parse_metrics(path.read_bytes())
+    run.rows = sorted(rows, key=lambda row: row[CLOCK])
+    if damaged:
         run.remarks.append(
-            f"{_count(broken, 'row')} of metrics.csv cannot be read and {_are(broken)} left out."
+            f"{_count(damaged, 'line')} of metrics.csv cannot be read and {_are(damaged)} left out."
         )
     elif not run.rows:
         run.remarks.append("metrics.csv has no row yet.")
@@ -192,7 +182,7 @@ def read_health(run: Run) -> None:
             run.events.append(
                 Event(int(found[CLOCK]), str(found["verdict"]), meaning, remedy, value, threshold)
             )
-        except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
             broken += 1
     run.events.sort(key=lambda event: event.images_seen)
     if broken:
