@@ -21,7 +21,7 @@ from lightning.pytorch import Callback, Trainer
 from PIL import Image
 
 from litgan import GAN, checkpoints, cli
-from litgan.callbacks import Checkpoint, Interrupted, Interruption, Samples
+from litgan.callbacks import Checkpoint, Health, Interrupted, Interruption, Samples
 from litgan.checkpoints import AtomicCheckpointIO
 from litgan.data import Ring
 from litgan.networks import MLPGenerator
@@ -191,6 +191,34 @@ def test_a_trainer_that_is_used_again_saves_nothing_of_the_fit_before(
     with pytest.raises(ValueError, match="an accident"):
         make_trainer(6, callbacks=[keeper]).fit(gan, datamodule=tiny_data(), ckpt_path=last)
     assert last.read_bytes() == before
+
+
+@pytest.mark.parametrize("damage", ["another architecture", "cannot be read"])
+def test_a_roll_back_that_fails_leaves_the_state_whole(
+    damage: str, tiny_gan: Make, tiny_data: Make, make_trainer: Make, tmp_path: Path
+) -> None:
+    """What is saved then is the state before, at the end of the third iteration."""
+    healthy, last = (tmp_path / "checkpoints" / f"{name}.ckpt" for name in ("healthy", "last"))
+
+    class RollBack(Health):
+        def on_train_batch_end(self, trainer: Trainer, gan: GAN, *_: Any) -> None:
+            if trainer.global_step == 3:
+                self.roll_back(trainer, gan, ["COLLAPSED"])
+
+    health, keeper = RollBack(policy="rollback"), Checkpoint(every=0, minutes=0)
+    make_trainer(2, callbacks=[health, keeper]).fit(tiny_gan(), datamodule=tiny_data())
+    if damage == "cannot be read":
+        healthy.write_bytes(b"nothing")
+    else:  # of whose weights some fit
+        other = tiny_gan(generator=partial(MLPGenerator, latent_dim=4, widths=(12,)), seed=1)
+        torch.save(checkpoints.read(healthy) | {"state_dict": other.state_dict()}, healthy)
+    with pytest.raises(ValueError, match=damage):
+        make_trainer(4, callbacks=[health, keeper]).fit(tiny_gan(), datamodule=tiny_data(), ckpt_path=last)
+    saved = checkpoints.read(last)
+    assert saved["litgan"]["images_seen"] == 24
+    gan = tiny_gan()
+    make_trainer(3).fit(gan, datamodule=tiny_data())
+    assert all(torch.equal(value, saved["state_dict"][key]) for key, value in gan.state_dict().items())
 
 
 def test_an_orderly_stop_saves_once(
