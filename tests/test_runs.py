@@ -66,9 +66,9 @@ def test_a_disk_that_is_full_already(tmp_path, monkeypatch):
 
 
 def test_last_is_the_newest_readable_checkpoint_of_the_recipe(tmp_path, capsys):
-    """Of a run the one with more images, whichever was written last; of runs the one that wrote last."""
-    best = put(tmp_path / "ring" / "b" / "checkpoints" / "best.ckpt", 90, age=300)
-    put(tmp_path / "ring" / "b" / "checkpoints" / "last.ckpt", 10, age=200)
+    """Of runs, and within a run, what was written last, whatever it has seen."""
+    put(tmp_path / "ring" / "b" / "checkpoints" / "best.ckpt", 90, age=300)
+    last = put(tmp_path / "ring" / "b" / "checkpoints" / "last.ckpt", 10, age=200)
     new = put(tmp_path / "ring" / "a" / "checkpoints" / "last.ckpt", 20, age=100)
     put(tmp_path / "ring" / "a" / "checkpoints" / "best.ckpt", 20, age=100)
     broken = put(tmp_path / "ring" / "c" / "checkpoints" / "last.ckpt", 30, age=0)
@@ -83,7 +83,7 @@ def test_last_is_the_newest_readable_checkpoint_of_the_recipe(tmp_path, capsys):
     assert find_checkpoint("last", tmp_path, "ring") == spare, "its run wrote last"
     shutil.rmtree(tmp_path / "ring" / "c")
     shutil.rmtree(tmp_path / "ring" / "a")
-    assert find_checkpoint("last", tmp_path, "ring") == best
+    assert find_checkpoint("last", tmp_path, "ring") == last
     shutil.rmtree(tmp_path / "ring" / "b")
     with pytest.raises(FileNotFoundError, match=r"No run in .*ring has a checkpoint to resume from: start"):
         find_checkpoint("last", tmp_path, "ring")

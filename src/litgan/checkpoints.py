@@ -7,6 +7,7 @@ import importlib
 import os
 import zipfile
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from litgan import archive
 from litgan.files import whole
+from litgan.messages import warn
 
 if TYPE_CHECKING:
     from litgan.data import GANDataModule
@@ -33,17 +35,20 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
     ) -> None:
-        """Writes a hidden file beside `path` and renames it.
+        """Writes a hidden file beside `path` and renames it; what has seen more images is kept beside it.
 
         Raises:
             OSError: one sentence, if the disk is full or refuses; what `path` held before is untouched.
         """
         path = Path(path)
         try:
-            with whole(path) as partial, partial.open("wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
+            with whole(path) as partial:
+                with partial.open("wb") as file:
+                    torch.save(checkpoint, file)
+                    file.flush()
+                    os.fsync(file.fileno())
+                if path.is_file():
+                    keep_older(path, checkpoint.get("litgan", {}).get("images_seen", 0))
         except (OSError, RuntimeError) as error:
             cause = error if isinstance(error, OSError) else error.__context__
             if not isinstance(cause, OSError):  # torch reports the disk's error as a RuntimeError of its own
@@ -57,6 +62,30 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True
     ) -> dict[str, Any]:
         return read(path, map_location, together=True)
+
+
+def keep_older(path: Path, images_seen: int) -> None:
+    """Keeps the checkpoint at `path` under another name, if what will replace it has seen fewer images.
+
+    `last.ckpt` becomes `last-000320000.ckpt` after 320,000 images, `last-unreadable.ckpt` if it cannot be
+    read, and gets a further number where that name is taken. The file keeps its first name as well until it
+    is replaced, where the file system has links. Its tensors are not read.
+    """
+    try:
+        earlier = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+        seen = earlier.get("litgan", {}).get("images_seen", 0)
+        if seen <= images_seen:
+            return
+        label, said = f"{seen:09d}", f"had seen {seen:,} images, what is saved now {images_seen:,}"
+    except Exception:  # whatever a broken file provokes
+        label, said = "unreadable", "cannot be read"
+    names = (f"{path.stem}-{label}{f'-{number}' if number > 1 else ''}{path.suffix}" for number in count(1))
+    aside = next(path.with_name(name) for name in names if not path.with_name(name).exists())
+    try:
+        os.link(path, aside)
+    except OSError:  # not every file system has links
+        path.rename(aside)
+    warn(f"{path} {said}: the earlier file is kept as {aside.name}.")
 
 
 def read(path: str | Path, map_location: Any = None, *, together: bool = False) -> dict[str, Any]:

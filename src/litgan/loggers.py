@@ -31,10 +31,12 @@ class WandbLogger(LightningWandbLogger):
 
     @property
     def experiment(self) -> Any:
-        fresh = self._experiment is None
+        fresh = self._experiment is None and getattr(rank_zero_only, "rank", 0) == 0
+        if fresh:  # other ranks, on other machines, do not know the folder's name
+            Path(str(self.save_dir)).mkdir(parents=True, exist_ok=True)
         self._wandb_init.pop("anonymous", None)  # Lightning's; W&B knows it no more and warns
         run = super().experiment
-        if fresh and getattr(rank_zero_only, "rank", 0) == 0:
+        if fresh:
             run.define_metric(CLOCK, hidden=True)
             run.define_metric("*", step_metric=CLOCK, step_sync=True, overwrite=True)  # Lightning's own
         return run
@@ -48,8 +50,6 @@ class WandbLogger(LightningWandbLogger):
 
 def wandb_logger(folder: Path, *, project: str, run_id: str, name: str) -> WandbLogger:
     """The run `run_id` of W&B, continued where it exists, its files under `folder`/wandb."""
-    if getattr(rank_zero_only, "rank", 0) == 0:  # others, on other machines, do not know its name
-        folder.mkdir(parents=True, exist_ok=True)
     import wandb
 
     return WandbLogger(

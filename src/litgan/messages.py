@@ -1,4 +1,4 @@
-"""One readable sentence for whatever the parser of recipes and command lines has to complain about."""
+"""Sentences for the user: warnings, and one for whatever the parser of recipes and command lines refuses."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ import importlib
 import inspect
 import operator
 import re
+import sys
 from collections.abc import Iterable
+from contextlib import suppress
+
+from lightning.pytorch.utilities import rank_zero_only
 
 ROOMS = ("networks", "losses", "penalties", "schedules", "data")  # where the classes that recipes name live
 WORDS = {
@@ -31,6 +35,13 @@ VALUE = re.compile(
 )
 NAME = operator.attrgetter("__name__")
 TYPE = re.compile(r"Expected an? (?P<type>.+?)(?=\. Got value: |$)", re.MULTILINE)
+
+
+@rank_zero_only
+def warn(sentence: str) -> None:
+    """Says on stderr what is no reason to stop; nor is it one that stderr goes to a full disk, too."""
+    with suppress(OSError):
+        print(f"litgan: {sentence}", file=sys.stderr, flush=True)
 
 
 def explain(message: str, known: Iterable[str] = ()) -> str:

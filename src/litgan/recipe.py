@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,9 @@ from lightning.fabric.plugins.environments import ClusterEnvironment as Cluster
 from lightning.fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from litgan import checkpoints, runs, strategies
+from litgan import checkpoints, runs, strategies, tracking
 from litgan.callbacks import Checkpoint, Gradients, Health, Progress, Realism, Samples, Throughput
 from litgan.callbacks.interruption import STOPPED, Interrupted, Interruption
 from litgan.checkpoints import AtomicCheckpointIO
@@ -135,8 +134,6 @@ class Recipe(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         strategies.register()
-        if self.verb == "fit" and rank_zero_only.rank == 0:  # the networks fit the data: the run can begin
-            self.folder.create()
         config = self._get(self.config_init, "trainer")
         if self.verb != "fit":
             kwargs["logger"] = False
@@ -152,7 +149,8 @@ class Recipe(LightningCLI):
         plugins = plugins if isinstance(plugins, list) else [plugins]
         kwargs["plugins"] = [*plugins, *cluster(plugins), AtomicCheckpointIO()]
         callbacks = config["callbacks"] or []
-        own: list[Callback] = [Throughput()] if self.verb == "fit" else []
+        self.first = FirstIteration(self.record)
+        own: list[Callback] = [self.first, Throughput()] if self.verb == "fit" else []
         if config["enable_progress_bar"] is not False:
             own.append(Progress())
         kwargs["callbacks"] = [*own, *(callbacks if isinstance(callbacks, list) else [callbacks])]
@@ -166,26 +164,34 @@ class Recipe(LightningCLI):
             raise ValueError(f"The trainer cannot be built as the recipe says: {error}") from error
 
     def after_instantiate_classes(self) -> None:
-        resolved = yaml.safe_load(self.parser.dump(self.config, skip_link_targets=False))
+        self.resolved = resolved = yaml.safe_load(self.parser.dump(self.config, skip_link_targets=False))
         shapes = {"sample_shape": list(self.model.sample_shape), "num_classes": self.model.num_classes}
         self.model.recipe = {
             "name": self.name, "run_id": self.folder.run_id, "model": resolved["model"] | shapes,
             "data": resolved["data"], "realism": resolved["realism"],
             "precision": resolved["trainer"]["precision"],
         }  # fmt: skip
-        if self.verb == "fit" and rank_zero_only.rank == 0:
-            (self.folder.path / "config.yaml").write_text(self.written)
-            for logger in self.trainer.loggers:
-                logger.log_hyperparams(resolved)
         if torch.cuda.is_available():
             torch.set_float32_matmul_precision("high")  # TF32 where float32 is asked for
 
+    def record(self) -> None:
+        """Writes the recipe into the run's folder, and tells it to the loggers."""
+        with runs.dispensable("The file config.yaml"):
+            (self.folder.path / "config.yaml").write_text(self.written)
+        for logger in self.trainer.loggers:
+            logger.log_hyperparams(self.resolved)
+
     @contextmanager
     def running(self) -> Iterator[None]:
-        """What is this run's ends with it: its W&B run, its id, which launched processes share, its lock."""
+        """What is this run's ends with it: its W&B run, its id, which launched processes share, its lock.
+
+        A run that fails before its first iteration has ended removes the folder that it made.
+        """
         import wandb
 
         try:
+            if self.verb == "fit" and self.trainer.is_global_zero:
+                self.folder.create()
             yield
         except Interrupted:
             if wandb.run is not None:  # W&B waits for the process that goes on with it
@@ -194,12 +200,33 @@ class Recipe(LightningCLI):
             raise
         except BaseException:
             wandb.finish(exit_code=1)
+            if not self.first.ended:
+                self.folder.remove(self.lock.made)
             raise
         else:
             wandb.finish()
         finally:
             os.environ.pop("LITGAN_RUN_ID", None)
             self.lock.release()
+
+
+class FirstIteration(Callback):
+    """Calls a function on rank zero when the first iteration of this process has ended.
+
+    Until then a start may fail, and nothing shall have changed; it comes before all other callbacks, which
+    may fail, too.
+    """
+
+    def __init__(self, act: Callable[[], None]) -> None:
+        self.act = act
+        self.ended = False
+
+    def on_train_batch_end(self, trainer: Trainer, gan: GAN, *_: object) -> None:
+        if gan.iteration_ends and not self.ended:
+            self.ended = True
+            if trainer.is_global_zero:
+                with tracking.aside(gan):
+                    self.act()
 
 
 def cluster(plugins: list[Any]) -> list[Cluster]:

@@ -17,6 +17,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from litgan import checkpoints
 from litgan.files import PARTIAL
+from litgan.messages import warn
 
 if sys.platform != "win32":
     import fcntl
@@ -60,18 +61,32 @@ class RunFolder:
                 f"{NEEDED_BYTES / 2**20:.0f} MiB, or give another place with --trainer.default_root_dir."
             )
 
+    def absent(self) -> list[Path]:
+        """The folder and those that it lies in, as far as they are not there yet, innermost first."""
+        return [path.absolute() for path in (self.path, *self.path.parents) if not path.exists()]
+
+    def remove(self, made: list[Path]) -> None:
+        """Removes the folder, if it is among those that were made, and of the others what is empty then."""
+        if self.path.absolute() in made:
+            shutil.rmtree(self.path, ignore_errors=True)
+            for path in made[1:]:
+                with suppress(OSError):  # another run lives there
+                    path.rmdir()
+
+    def saved(self) -> list[Path]:
+        """`last.ckpt` and `best.ckpt`, if they are there, what was written last first; none set aside."""
+        paths = [self.path / "checkpoints" / name for name in ("last.ckpt", "best.ckpt")]
+        return sorted((path for path in paths if path.is_file()), key=written_at, reverse=True)
+
     def newest_checkpoint(self) -> Path | None:
-        """The readable one of `last.ckpt` and `best.ckpt` that has seen more images, if there is any."""
-        seen: dict[Path, int] = {}
-        for name in ("last.ckpt", "best.ckpt"):
-            path = self.path / "checkpoints" / name
+        """The readable one of `last.ckpt` and `best.ckpt` that was written last, if there is any."""
+        for path in self.saved():
             try:
-                seen[path] = checkpoints.read(path)["litgan"]["images_seen"]
-            except FileNotFoundError:
-                continue
+                checkpoints.read(path)
+                return path
             except ValueError as error:
                 warn(f"{error} It is passed over.")
-        return max(seen, key=seen.__getitem__, default=None)
+        return None
 
 
 class Lock:
@@ -93,9 +108,12 @@ class Lock:
             OSError: one sentence, if it cannot be made.
         """
         machine = os.environ.get("NODE_RANK") or os.environ.get("GROUP_RANK") or 0
-        if sys.platform == "win32" or getattr(rank_zero_only, "rank", 0) or int(machine):
+        if getattr(rank_zero_only, "rank", 0) or int(machine):
             return
         self.path, end = folder.path, time.monotonic() + PATIENCE
+        if sys.platform == "win32":
+            self._make()
+            return
         while not self._locked():
             if time.monotonic() > end:
                 raise BlockingIOError(
@@ -114,11 +132,7 @@ class Lock:
 
     def _locked(self) -> bool:
         """Tries once; where the file system has no locks, a warning takes their place."""
-        try:
-            self.made += [one.absolute() for one in (self.path, *self.path.parents) if not one.exists()]
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise _cannot_be_made(self.path, error) from error
+        self._make()
         try:
             self.descriptor = os.open(self.path, os.O_RDONLY)
             fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -134,6 +148,18 @@ class Lock:
             return True
         self._close()
         return False
+
+    def _make(self) -> None:
+        """Makes the folder, unless it is there; remembers what was made by us, and not by another process."""
+        absent = RunFolder(self.path).absent()
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.mkdir()
+        except FileExistsError:
+            return
+        except OSError as error:
+            raise _cannot_be_made(self.path, error) from error
+        self.made = absent
 
     def _close(self) -> None:
         if self.descriptor >= 0:
@@ -163,8 +189,8 @@ def new_run(root: str | Path, recipe: str) -> RunFolder:
 def find_checkpoint(wanted: str, root: str | Path, recipe: str) -> Path:
     """The checkpoint that `wanted` names: a path, or "last" for the newest of the recipe's runs.
 
-    Among runs the one that wrote last counts, within it the checkpoint that has seen most images; those
-    that cannot be read are passed over, with a sentence on stderr.
+    Newest is what was written last, among runs and within a run, however many images it has seen. What
+    cannot be read is passed over, with a sentence on stderr; what was set aside is never considered.
 
     Raises:
         FileNotFoundError: if there is none.
@@ -172,26 +198,23 @@ def find_checkpoint(wanted: str, root: str | Path, recipe: str) -> Path:
     if wanted != "last":
         checkpoints.read(wanted)
         return Path(wanted)
-    found = sorted(Path(root, recipe).glob("*/checkpoints/*.ckpt"), key=lambda path: -path.stat().st_mtime)
-    for folder in dict.fromkeys(path.parent.parent for path in found):
-        if newest := RunFolder(folder).newest_checkpoint():
+    found = [run for path in Path(root, recipe).glob("*") if (run := RunFolder(path)).saved()]
+    for run in sorted(found, key=lambda run: written_at(run.saved()[0]), reverse=True):
+        if newest := run.newest_checkpoint():
             return newest
     raise FileNotFoundError(
         f"No run in {Path(root, recipe)} has a checkpoint to resume from: start one without --ckpt_path."
     )
 
 
+def written_at(path: Path) -> int:
+    return path.stat().st_mtime_ns
+
+
 def run_of(checkpoint: Path) -> RunFolder | None:
     """The run folder that a checkpoint lies in, if it does."""
     folder = checkpoint.resolve().parent
     return RunFolder(folder.parent) if folder.name == "checkpoints" else None
-
-
-@rank_zero_only
-def warn(sentence: str) -> None:
-    """Says on stderr what is no reason to stop; nor is it one that stderr goes to a full disk, too."""
-    with suppress(OSError):
-        print(f"litgan: {sentence}", file=sys.stderr, flush=True)
 
 
 def set_aside(path: Path) -> None:

@@ -19,7 +19,8 @@ from litgan.gan import GAN
 class Checkpoint(LightningCheckpoint):
     """Keeps `last.ckpt` and `best.ckpt` in the run's folder, at ends of iterations.
 
-    A state with a non-finite weight is never saved: `last.ckpt` stays what was last good.
+    A state with a non-finite weight is never saved: `last.ckpt` stays what was last good. Nor is anything
+    saved before the state stands, restored as a whole, and an iteration has ended in this process.
 
     Args:
         every: images between two saves of the last state, 0 for never.
@@ -46,9 +47,10 @@ class Checkpoint(LightningCheckpoint):
         self.best_at = -1  # images_seen of best.ckpt
         self.clock = time.monotonic()
         self.ended = (0, 0)  # images_seen and turns when the last whole iteration ended
+        self.standing = False  # whether training has begun, from a state that is restored as a whole
 
     def on_train_start(self, trainer: Trainer, gan: GAN) -> None:
-        self.clock = time.monotonic()
+        self.clock, self.standing = time.monotonic(), True
         self.saved_at, self.ended = gan.images_seen, (gan.images_seen, gan.turns)
 
     def on_train_batch_end(self, trainer: Trainer, gan: GAN, *_: object) -> None:
@@ -62,6 +64,7 @@ class Checkpoint(LightningCheckpoint):
     def on_train_end(self, trainer: Trainer, gan: GAN) -> None:
         self.if_unsaved = "stop"  # there is no next save
         self.catch_up(trainer, gan)
+        self.standing = False
 
     def catch_up(self, trainer: Trainer, gan: GAN) -> None:
         """Saves what has not been saved yet of the present state."""
@@ -70,17 +73,26 @@ class Checkpoint(LightningCheckpoint):
             self.save_last(trainer, gan)
 
     def on_exception(self, trainer: Trainer, gan: GAN, exception: BaseException) -> None:
-        """Saves the state, if the exception left it good and this is the only rank; others may hang.
+        """Saves what has not been saved yet, if the exception left it good and no other rank may hang.
 
         An iteration that was cut short is run again on resuming, by a discriminator that may have
-        taken its turns of it already.
+        taken its turns of it already. A disk that refuses is told of, and the exception stays what it was.
         """
-        if trainer.world_size == 1 and trainer.state.fn == "fit" and self.ended[0] != self.saved_at:
-            if gan.iteration_ends and gan.turns > self.ended[1]:
-                self.ended = (gan.images_seen, gan.turns)
-            gan.images_seen, gan.turns = self.ended
-            if is_finite(gan):
+        stood, self.standing = self.standing, False
+        if not stood or trainer.world_size > 1:
+            return
+        if gan.iteration_ends and gan.turns > self.ended[1]:
+            self.ended = (gan.images_seen, gan.turns)
+        if self.ended[0] == self.saved_at:
+            return
+        gan.images_seen, gan.turns = self.ended
+        self.if_unsaved = "stop"  # there is no next save
+        if is_finite(gan):
+            try:
                 self.save_last(trainer, gan)
+            except OSError as error:
+                if str(error) != str(exception):
+                    runs.warn(str(error))
 
     def overdue(self, trainer: Trainer) -> bool:
         """Whether the minutes are over: on rank zero's watch, asked where metrics are logged anyway."""
@@ -102,9 +114,8 @@ class Checkpoint(LightningCheckpoint):
                 self.best_value, self.best_at = earlier
 
     def save_last(self, trainer: Trainer, gan: GAN) -> None:
-        self.clock, self.saved_at = time.monotonic(), gan.images_seen
-        if not self.save(trainer, gan, "last.ckpt"):
-            self.saved_at = -1
+        self.clock = time.monotonic()
+        self.saved_at = gan.images_seen if self.save(trainer, gan, "last.ckpt") else -1
 
     def save(self, trainer: Trainer, gan: GAN, name: str) -> bool:
         """Whether it was saved; the same answer on all ranks, though one alone writes."""

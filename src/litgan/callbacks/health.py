@@ -159,8 +159,13 @@ class Health(Callback):
                 )
 
     def roll_back(self, trainer: Trainer, gan: GAN, names: list[str]) -> None:
-        """Goes on from the last healthy state, more slowly; alike on all ranks."""
+        """Goes on from the last healthy state, more slowly; alike on all ranks.
+
+        Raises:
+            ValueError: if it cannot be read, or is of another architecture; nothing has changed then.
+        """
         saved = checkpoints.read(self.healthy(trainer))
+        checkpoints.check_architecture(saved, gan)
         went = {side: gone(saved["state_dict"], gan, side) for side in ("generator", "discriminator")}
         gan.load_state_dict(saved["state_dict"])
         for optimizer, state in zip(trainer.optimizers, saved["optimizer_states"], strict=True):
