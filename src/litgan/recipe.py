@@ -120,10 +120,13 @@ class Recipe(LightningCLI):
             self.ckpt_path = self.folder.newest_checkpoint()
         self.resumed_at = 0
         if self.ckpt_path:
-            saved = checkpoints.read(self.ckpt_path)["litgan"]
-            same = self.folder.path.with_name(saved["recipe"].get("run_id", self.folder.run_id))
-            self.folder = runs.run_of(self.ckpt_path) or runs.RunFolder(same)
-            self.resumed_at = saved["images_seen"]
+            checkpoint = checkpoints.read(self.ckpt_path)
+            run_id = checkpoint["litgan"].get("recipe", {}).get("run_id", self.folder.run_id)
+            found = runs.run_of(self.ckpt_path)
+            if found is None or found.run_id != run_id:
+                runs.check_run_id(run_id, "The checkpoint's")
+            self.folder = found or runs.RunFolder(self.folder.path.with_name(run_id))
+            self.resumed_at, _ = checkpoints.clock(checkpoint)
         self.config.trainer.default_root_dir = str(self.folder.path)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
