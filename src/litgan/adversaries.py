@@ -240,7 +240,6 @@ class Adversaries(Finished):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoints.check_architecture(checkpoint, self)
-        self.images_seen = checkpoint["litgan"]["images_seen"]
-        self.turns = checkpoint["litgan"]["turns"]
+        self.images_seen, self.turns = checkpoints.clock(checkpoint)
         self.told = dict(checkpoint["litgan"].get("told", {}))  # which earlier checkpoints lack
         self.tell_time([part for part in self.modules() if hasattr(part, "follow")])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import importlib
 import os
 import zipfile
 from collections.abc import Callable
@@ -19,6 +17,7 @@ from torch import Tensor, nn
 from litgan import archive
 from litgan.files import whole
 from litgan.messages import warn
+from litgan.rebuild import LARGEST, STRICT, Builder, check_plain
 
 if TYPE_CHECKING:
     from litgan.data import GANDataModule
@@ -122,6 +121,7 @@ def read(path: str | Path, map_location: Any = None, *, together: bool = False) 
         raise ValueError(
             f"The checkpoint {path} was not written by litgan: give one from a run's checkpoints folder."
         )
+    _check_entries(checkpoint, path)
     return checkpoint
 
 
@@ -199,96 +199,90 @@ def build_fitting(checkpoint: dict[str, Any], build: Callable[[], Network]) -> N
     return build()
 
 
-def build_gan(checkpoint: dict[str, Any], cls: type[GAN]) -> GAN:
+def clock(checkpoint: dict[str, Any]) -> tuple[int, int]:
+    """The images seen and the turns taken when it was saved.
+
+    Raises:
+        ValueError: if one of them is no whole number, or negative.
+    """
+    said = checkpoint["litgan"]
+    for name in ("images_seen", "turns"):
+        if not _is_count(said.get(name)):
+            raise ValueError(
+                f"The checkpoint's {name} is no whole number of at least 0: take another one of the run."
+            )
+    return said["images_seen"], said["turns"]
+
+
+def build_gan(checkpoint: dict[str, Any], cls: type[GAN], builder: Builder = STRICT) -> GAN:
     """The GAN that the checkpoint's recipe describes, with fresh weights.
 
     Raises:
-        ValueError: if the checkpoint carries no recipe, or one that does not parse.
+        ValueError: if the checkpoint carries no recipe, one that does not fit, or one that asks for classes
+            that are not allowed.
     """
-    return _instantiate(cls, _recipe(checkpoint, "model"))
+    return builder.build(cls, _recipe(checkpoint, "model"), "model")
 
 
-def build_data(checkpoint: dict[str, Any]) -> GANDataModule:
+def build_data(checkpoint: dict[str, Any], builder: Builder = STRICT) -> GANDataModule:
     """The data module that the checkpoint's recipe describes, with what it keeps there; reads no data."""
     from litgan.data import GANDataModule
 
-    data = _instantiate(GANDataModule, _recipe(checkpoint, "data"), subclass=True)
-    data.load_state_dict(checkpoint.get(type(data).__qualname__, {}))  # Lightning's key for `state_dict()`
+    data = builder.build_subclass(GANDataModule, _recipe(checkpoint, "data"), "data")
+    state = checkpoint.get(type(data).__qualname__, {})  # Lightning's key for `state_dict()`
+    if not isinstance(state, dict):
+        raise ValueError(f"The checkpoint holds no state of {type(data).__qualname__}: take another one.")
+    data.load_state_dict(state)
     return data
 
 
-def build_extractor(checkpoint: dict[str, Any]) -> FeatureExtractor:
+def build_extractor(checkpoint: dict[str, Any], builder: Builder = STRICT) -> FeatureExtractor:
     """The feature extractor with which the checkpoint's run measured itself."""
     from litgan.metrics import FeatureExtractor, extractor
 
-    chosen = _recipe(checkpoint, "realism")["extractor"]
-    return (
-        extractor(chosen)
-        if isinstance(chosen, str)
-        else _instantiate(FeatureExtractor, chosen, subclass=True)
-    )
+    chosen = _recipe(checkpoint, "realism").get("extractor")
+    if isinstance(chosen, str):
+        return extractor(chosen, download=builder.download)
+    return builder.build_subclass(FeatureExtractor, chosen, "realism.extractor")
 
 
 def _recipe(checkpoint: dict[str, Any], part: str) -> dict[str, Any]:
-    recipe = checkpoint["litgan"]["recipe"].get(part)
-    if not recipe:
+    recipe = checkpoint["litgan"].get("recipe") or {}
+    check_plain(recipe)
+    described = recipe.get(part) if isinstance(recipe, dict) else recipe
+    if not described:
         raise ValueError(
             f"The checkpoint carries no recipe for its {part}, for its run was not started by `litgan fit`: "
             "pass the constructor's arguments to GAN.load_from_checkpoint."
         )
-    _check_classes(recipe)
-    return recipe
+    if not isinstance(described, dict):
+        raise ValueError(f"The checkpoint's recipe describes its {part} by no mapping: do not trust it.")
+    return described
 
 
-def _check_classes(node: Any) -> None:
-    """Refuses a recipe that names a function, which would be called, where a class or a value belongs.
-
-    To find out, packages that are installed here and named there are imported.
-    """
-    if isinstance(node, dict):
-        if "class_path" in node:
-            found = _named(str(node["class_path"]))
-            if found is None:
-                raise ValueError(
-                    f"The checkpoint needs the class {node['class_path']}, which cannot be imported: "
-                    "install the package that it was trained with."
-                )
-            if not isinstance(found, type):
-                raise ValueError(
-                    f"The checkpoint's recipe names {node['class_path']}, which is no class: do not trust it."
-                )
-        for value in node.values():
-            _check_classes(value)
-    elif isinstance(node, list):
-        for value in node:
-            _check_classes(value)
-    elif isinstance(node, str) and callable(found := _named(node)) and not isinstance(found, type):
-        raise ValueError(f"The checkpoint's recipe names {node}, which is no class: do not trust it.")
+ENTRIES = {  # what Lightning and litgan read of a checkpoint
+    "state_dict": dict, "litgan": dict, "callbacks": dict, "loops": dict, "optimizer_states": list,
+    "lr_schedulers": list, "epoch": int, "global_step": int,
+}  # fmt: skip
 
 
-def _named(path: str) -> Any:
-    """What a dotted path leads to, if to anything that is installed."""
-    module, _, name = path.rpartition(".")
-    if not all(part.isidentifier() for part in path.split(".")) or not module:
-        return None
-    try:
-        return getattr(importlib.import_module(module), name, None)
-    except ImportError:
-        return None
+def _check_entries(checkpoint: dict[str, Any], path: str | Path) -> None:
+    """Refuses entries of another type than litgan writes."""
+    wrong = [name for name, kind in ENTRIES.items() if not isinstance(checkpoint.get(name, kind()), kind)]
+    said = checkpoint["litgan"]
+    wrong += [name for name in ("images_seen", "turns") if not _is_count(said.get(name, 0))]
+    wrong += [name for name in ("recipe", "told") if not isinstance(said.get(name, {}), dict)]
+    items = {"callbacks": dict, "optimizer_states": dict, "state_dict": torch.Tensor, "told": float}
+    for name in items.keys() - wrong:
+        group = (said if name == "told" else checkpoint).get(name, [])
+        members = group.values() if isinstance(group, dict) else group
+        wrong += [name] * (not all(isinstance(member, items[name]) for member in members))
+    if wrong:
+        raise ValueError(
+            f"The checkpoint {path} holds no {wrong[0]} as litgan writes it: take another one of the run."
+        )
+    check_plain(said.get("recipe"))
 
 
-def _instantiate(cls: type, config: dict[str, Any], subclass: bool = False) -> Any:
-    from jsonargparse import ArgumentError, ArgumentParser
-
-    parser = ArgumentParser(exit_on_error=False)
-    if subclass:
-        parser.add_subclass_arguments(cls, "it", required=True)
-    else:
-        parser.add_class_arguments(cls, "it")
-    try:  # of a copy: the parser writes its own objects into what it reads
-        parsed = parser.parse_object({"it": copy.deepcopy(config)})
-        build = getattr(parser, "instantiate", None) or parser.instantiate_classes  # its name before 4.50
-        return build(parsed).it
-    except ArgumentError as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"The checkpoint's recipe does not fit this version of litgan: {reason}") from error
+def _is_count(number: Any) -> bool:
+    return type(number) is int and 0 <= number < LARGEST

@@ -131,7 +131,8 @@ def command(name: str) -> Callable[[list[str]], None]:
         parser.add_function_arguments(function, as_positional=True)
         parser._action_groups[-1].title = "arguments"  # not the purpose once more
         try:
-            parsed = parser.parse_args([normalise(argument, flags) for argument in arguments])
+            words = join_repeated([normalise(argument, flags) for argument in arguments], "--trust")
+            parsed = parser.parse_args(words)
         except jsonargparse.ArgumentError as error:
             known = inspect.signature(function).parameters
             raise jsonargparse.ArgumentError(None, explain(str(error), known)) from error
@@ -147,6 +148,18 @@ def normalise(argument: str, flags: set[str]) -> str:
     name, equals, value = argument[2:].partition("=")
     name = name.replace("-", "_")
     return f"--{name}=true" if name in flags and not equals else f"--{name}{equals}{value}"
+
+
+def join_repeated(arguments: list[str], option: str) -> list[str]:
+    """`--trust a --trust b` is `--trust=a,b` to the parser, for which the last one alone would count."""
+    others, values, words = [], [], iter(arguments)
+    for word in words:
+        name, equals, value = word.partition("=")
+        if name == option:
+            values.append(value if equals else next(words, ""))
+        else:
+            others.append(word)
+    return [*others, f"{option}={','.join(values)}"] if values else others
 
 
 VERBS: dict[str, Callable[[list[str]], None]] = {

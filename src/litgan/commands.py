@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -18,6 +19,7 @@ from litgan.metrics import evaluate as measure
 from litgan.metrics import extractor as find_extractor
 from litgan.noise import Noise
 from litgan.processes import best_device, first_on_its_machine, in_turn, ranks
+from litgan.rebuild import Builder
 from litgan.report import write_report
 
 
@@ -30,6 +32,7 @@ def sample(
     truncation: float | None = None,
     raw_weights: bool = False,
     ema: int | None = None,
+    trust: str | Sequence[str] = (),
 ) -> None:
     """Draws samples from a checkpoint into a folder: one picture, and the samples themselves as a .pt file.
 
@@ -44,12 +47,13 @@ def sample(
         truncation: cut-off of the latents in standard deviations, e.g. 0.7; none if left out.
         raw_weights: take the weights of the last step instead of their average.
         ema: half-life of the average to take, one of the recipe's more_half_lives; its own if left out.
+        trust: modules of yours whose classes the checkpoint may name, with commas between; they are imported.
     """
     if count < 1:
         raise ValueError(f"A count of {count} draws nothing: give at least 1.")
     checkpoint = checkpoints.read(ckpt)
     with ranks() as (rank, world_size, device):
-        gan = GAN.load_from_checkpoint(ckpt, map_location=device)
+        gan = GAN.load_from_checkpoint(ckpt, map_location=device, trust=trust)
         share = [  # in the very batches in which one process would draw them: the same bits
             gan.sample(
                 min(sampling.CHUNK, count - first), seed, parse_labels(labels),
@@ -60,7 +64,7 @@ def sample(
         chunks = in_turn(share)
     if rank == 0:
         samples, path = torch.cat(chunks), Path(out) / f"samples_seed{seed}"
-        written = checkpoints.build_data(checkpoint).decode(samples).save(path)
+        written = checkpoints.build_data(checkpoint, Builder(trust, ckpt)).decode(samples).save(path)
         torch.save(samples, path.with_suffix(".pt"))
         print("\n".join(str(path) for path in written))
 
@@ -73,6 +77,8 @@ def evaluate(
     split: str = "train",
     raw_weights: bool = False,
     ema: str | None = None,
+    download: bool = False,
+    trust: str | Sequence[str] = (),
 ) -> dict[str, object]:
     """Measures a checkpoint against its data; the last line of stdout is one JSON object.
 
@@ -89,13 +95,17 @@ def evaluate(
         raw_weights: measure the weights of the last step instead of their average.
         ema: half-life of the average to measure, one of the recipe's more_half_lives; all: measure each of
             them and tell the best, with the others beside it; the recipe's own if left out.
+        download: fetch data and weights that the checkpoint names and that are missing here.
+        trust: modules of yours whose classes the checkpoint may name, with commas between; they are imported.
     """
-    checkpoint = checkpoints.read(ckpt)
+    checkpoint, builder = checkpoints.read(ckpt), Builder(trust, ckpt, download)
     with ranks() as (rank, world_size, device):
-        gan, data = GAN.load_from_checkpoint(ckpt, map_location=device), checkpoints.build_data(checkpoint)
+        gan = GAN.load_from_checkpoint(ckpt, map_location=device, trust=trust)
+        data = checkpoints.build_data(checkpoint, builder)
         with first_on_its_machine():
             data.load(split)
-            network = find_extractor(extractor) if extractor else checkpoints.build_extractor(checkpoint)
+            chosen = find_extractor(extractor) if extractor else None  # what the user names may be fetched
+            network = chosen or checkpoints.build_extractor(checkpoint, builder)
         reports: dict[str, Report] = {}
         for half_life in half_lives(gan, ema):
             reports["raw" if raw_weights else f"ema {half_life or ''}".strip()] = measure(
@@ -121,6 +131,7 @@ def interpolate(
     seed: int = 0,
     label: int | None = None,
     raw_weights: bool = False,
+    trust: str | Sequence[str] = (),
 ) -> None:
     """Walks through the latents of a checkpoint and back to the start: one animated GIF, without an end.
 
@@ -132,11 +143,13 @@ def interpolate(
         seed: of these latents; they are the first ones of `litgan sample`.
         label: class that is shown; the first if left out.
         raw_weights: take the weights of the last step instead of their average.
+        trust: modules of yours whose classes the checkpoint may name, with commas between; they are imported.
     """
     if points < 2 or steps < 1:
         raise ValueError(f"A walk of {points} points and {steps} steps goes nowhere: give at least 2 and 1.")
     checkpoint = checkpoints.read(ckpt)
-    gan, data = GAN.load_from_checkpoint(ckpt, map_location=best_device()), checkpoints.build_data(checkpoint)
+    gan = GAN.load_from_checkpoint(ckpt, map_location=best_device(), trust=trust)
+    data = checkpoints.build_data(checkpoint, Builder(trust, ckpt))
     network = gan.generator if raw_weights else gan.ema.average
     corners = Noise(seed, 0, 0, points, "sample", gan.device).normal(network.latent_dim)  # type: ignore[arg-type]
     arcs = [
@@ -155,6 +168,7 @@ def export(
     out: str | None = None,
     raw_weights: bool = False,
     ema: int | None = None,
+    trust: str | Sequence[str] = (),
 ) -> None:
     """Writes the generator of a checkpoint alone: latents (and labels) in, samples out.
 
@@ -164,8 +178,9 @@ def export(
         out: file to write; generator.safetensors or generator.onnx if left out.
         raw_weights: take the weights of the last step instead of their average.
         ema: half-life of the average to take, one of the recipe's more_half_lives; its own if left out.
+        trust: modules of yours whose classes the checkpoint may name, with commas between; they are imported.
     """
-    gan = GAN.load_from_checkpoint(ckpt, map_location="cpu")
+    gan = GAN.load_from_checkpoint(ckpt, map_location="cpu", trust=trust)
     network = gan.generator if raw_weights else gan.average(ema)
     path = Path(out or f"generator.{format}")
     if format == "onnx":

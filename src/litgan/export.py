@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,9 @@ from torch import nn
 
 from litgan import checkpoints, extras
 from litgan.files import whole
+from litgan.rebuild import Builder
 
+LONGEST = 1_000_000  # characters of a recipe
 LARGEST_BATCH = 4096  # that an exported graph promises to take
 
 
@@ -33,14 +37,20 @@ def save_generator(network: nn.Module, recipe: dict[str, Any], images_seen: int,
         save_file(weights, partial, about)
 
 
-def load_generator(path: str | Path) -> nn.Module:
+def load_generator(path: str | Path, trust: str | Sequence[str] = ()) -> nn.Module:
     """The generator of a .safetensors file that `litgan export` wrote, on the CPU, in evaluation mode.
 
     Its forward pass takes latents [B, generator.latent_dim], drawn from N(0, 1), and labels [B] if it has
     classes, and gives samples [B, *sample_shape].
 
+    Args:
+        path: of the file.
+        trust: modules whose classes it may name besides litgan's and torch's; they are imported, which runs
+            their code.
+
     Raises:
-        ValueError: if the file is damaged or was not written by litgan, or its weights do not fit its recipe.
+        ValueError: if the file is damaged, was not written by litgan, or names another class, or if its
+            weights do not fit its recipe.
     """
     from litgan.gan import GAN
 
@@ -52,9 +62,18 @@ def load_generator(path: str | Path) -> nn.Module:
         raise ValueError(f"{path} is no whole safetensors file ({error}): export it again.") from error
     if not {"model", "images_seen"} <= about.keys():
         raise ValueError(f"{path} does not say how to build its network: give a file of litgan export.")
-    described = {"litgan": {"recipe": {"model": json.loads(about["model"])}}}
+    try:
+        if len(about["model"]) > LONGEST or not re.fullmatch(r"[0-9]{1,18}", about["images_seen"]):
+            raise ValueError("a recipe that is too long, or a number of images that is none")
+        recipe = json.loads(about["model"])
+    except (ValueError, RecursionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"{path} does not say how to build its network ({reason}): export it anew."
+        ) from error
+    described, builder = {"litgan": {"recipe": {"model": recipe}}}, Builder(trust, path)
     generator = checkpoints.build_fitting(
-        {"state_dict": weights}, lambda: checkpoints.build_gan(described, GAN).generator
+        {"state_dict": weights}, lambda: checkpoints.build_gan(described, GAN, builder).generator
     )
     generator.load_state_dict(weights)
     if hasattr(generator, "follow"):

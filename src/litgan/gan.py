@@ -22,6 +22,7 @@ from litgan.noise import Noise, seed_device
 from litgan.one_stage import OneStage, check_one_stage, check_penalty, learning
 from litgan.penalties import GeneratorPenalty, Penalty
 from litgan.precision import in_full_range
+from litgan.rebuild import Builder
 from litgan.sampling import check_networks, make_network
 from litgan.schedules import Schedule, value_at
 
@@ -274,26 +275,35 @@ class GAN(Adversaries):
 
     @classmethod
     def load_from_checkpoint(
-        cls, checkpoint_path: str | Path, map_location: Any = None, **arguments: Any
+        cls,
+        checkpoint_path: str | Path,
+        map_location: Any = None,
+        *,
+        trust: str | Sequence[str] = (),
+        **arguments: Any,
     ) -> GAN:
-        """The GAN of a checkpoint, rebuilt from what the checkpoint says; no code of it is run.
+        """The GAN of a checkpoint, rebuilt from what the checkpoint says of litgan's and torch's classes.
 
         Args:
             checkpoint_path: a file that `litgan fit` or a Lightning Trainer saved.
             map_location: device to put it on; None for the CPU.
+            trust: modules whose classes it may name besides; they are imported, which runs their code.
             **arguments: the constructor's, where the run was not started from a recipe.
 
         Raises:
-            ValueError: if the file cannot be read, or holds another architecture.
+            ValueError: if the file cannot be read, holds another architecture, or names another class.
         """
         checkpoint = checkpoints.read(checkpoint_path, map_location, together=True)
+        builder = Builder(trust, checkpoint_path)
         if arguments:
             gan = cls(**arguments)
         else:
-            gan = checkpoints.build_fitting(checkpoint, lambda: checkpoints.build_gan(checkpoint, cls))
+            gan = checkpoints.build_fitting(
+                checkpoint, lambda: checkpoints.build_gan(checkpoint, cls, builder)
+            )
         gan.on_load_checkpoint(checkpoint)
         gan.load_state_dict(checkpoint["state_dict"])
-        gan.recipe = checkpoint["litgan"]["recipe"]
+        gan.recipe = checkpoint["litgan"].get("recipe", {})
         return gan.to(map_location or "cpu").eval()
 
 

@@ -120,17 +120,22 @@ class Recipe(LightningCLI):
         self.written = self.parser.dump(self.config)
         self.folder = runs.new_run(root, self.name)
         self.ckpt_path = runs.find_checkpoint(wanted, root, self.name) if wanted else None
-        if self.ckpt_path and (home := runs.run_of(self.ckpt_path)):
-            self.folder = home
-        elif self.ckpt_path:  # it was moved
-            saved = checkpoints.read(self.ckpt_path)["litgan"]["recipe"]
-            self.folder = runs.RunFolder(self.folder.path.with_name(saved.get("run_id", self.folder.run_id)))
+        if self.ckpt_path:
+            self.folder = self.folder_of(self.ckpt_path)
         if self.verb == "fit":  # what another process may still change is not looked at
             self.lock.acquire(self.folder)
         if self.verb == "fit" and not wanted:  # a run that was given its name goes on where it stopped
             self.ckpt_path = self.folder.newest_checkpoint()
-        self.resumed_at = checkpoints.read(self.ckpt_path)["litgan"]["images_seen"] if self.ckpt_path else 0
+        self.resumed_at, _ = checkpoints.clock(checkpoints.read(self.ckpt_path)) if self.ckpt_path else (0, 0)
         self.config.trainer.default_root_dir = str(self.folder.path)
+
+    def folder_of(self, checkpoint: Path) -> runs.RunFolder:
+        """The run's folder that a checkpoint lies in; if it was moved, the one that it names, beside ours."""
+        saved = checkpoints.read(checkpoint)["litgan"].get("recipe", {}).get("run_id", self.folder.run_id)
+        found = runs.run_of(checkpoint)
+        if found is None or found.run_id != saved:
+            runs.check_run_id(saved, "The checkpoint's")
+        return found or runs.RunFolder(self.folder.path.with_name(saved))
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         strategies.register()

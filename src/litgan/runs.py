@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 import sys
@@ -23,6 +24,7 @@ if sys.platform != "win32":
     import fcntl
 
 ROOT = "runs"
+RUN_ID = re.compile(r"(?!\.+\Z)[A-Za-z0-9._-]{1,128}")
 NEEDED_BYTES = 256 * 2**20  # free space without which a run is not begun
 PATIENCE = 5.0  # seconds in which the process that had a run folder before may still be ending
 
@@ -178,12 +180,33 @@ def new_run(root: str | Path, recipe: str) -> RunFolder:
     """A folder whose name is given from outside, or fresh and the same in all processes launched from here.
 
     `LITGAN_RUN_ID` gives it, and so do a SLURM job and its step, which keep their numbers when requeued.
+
+    Raises:
+        ValueError: if what is given is no name of a folder.
     """
     job, step = os.environ.get("SLURM_JOB_ID"), os.environ.get("SLURM_STEP_ID")
     run_id = os.environ.get("LITGAN_RUN_ID") or (f"slurm-{job}-{step}" if job and step else "")
     run_id = run_id or f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+    check_run_id(run_id, "LITGAN_RUN_ID's")
     os.environ["LITGAN_RUN_ID"] = run_id
     return RunFolder(Path(root) / recipe / run_id)
+
+
+def check_run_id(run_id: object, whose: str) -> None:
+    """Refuses as a run id what is no name of a folder.
+
+    Args:
+        run_id: to check.
+        whose: says in the error where it is from.
+
+    Raises:
+        ValueError: one sentence.
+    """
+    if not (isinstance(run_id, str) and RUN_ID.fullmatch(run_id)):
+        raise ValueError(
+            f"{whose} run id {str(run_id)[:128]!r} cannot name a folder: give at most 128 letters, digits, "
+            "dots, underscores and hyphens, not dots alone."
+        )
 
 
 def find_checkpoint(wanted: str, root: str | Path, recipe: str) -> Path:

@@ -74,16 +74,19 @@ class Digits(ImageData):
 
 
 class _TorchvisionImages(ImageData):
-    """Shared by the data sets that torchvision downloads: found under `root` or put there."""
+    """Shared by the data sets that torchvision downloads: found under `root`, or put there if `download`."""
 
     splits: ClassVar[tuple[str, ...]] = ("train", "test")
     remedy: ClassVar[str]  # "put ... into {root}/...", for the sentence that reports a failed download
 
-    def __init__(self, root: str, resolution: int, channels: int, **common: Any) -> None:
+    def __init__(
+        self, root: str, resolution: int, channels: int, *, download: bool = True, **common: Any
+    ) -> None:
         super().__init__(resolution, channels, **common)
         self.root = root
+        self.download = download
 
-    def download(self, **options: Any) -> Any:
+    def find(self, **options: Any) -> Any:
         """torchvision's data set of the same name.
 
         Raises:
@@ -93,12 +96,17 @@ class _TorchvisionImages(ImageData):
 
         name = type(self).__name__
         try:
-            return getattr(datasets, name)(self.root, download=True, **options)
+            return getattr(datasets, name)(self.root, download=self.download, **options)
         except Exception as error:  # torchvision raises anything from URLError to AssertionError
             reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".:")
+            remedy = self.remedy.format(root=self.root)
+            if not self.download:
+                raise RuntimeError(
+                    f"{name} cannot be read from {self.root!r}, and no download was allowed: {remedy}, or "
+                    "allow it (litgan evaluate --download; in a recipe data.download true)."
+                ) from error
             raise RuntimeError(
-                f"{name} can neither be read from {self.root!r} nor be downloaded ({reason}): "
-                f"{self.remedy.format(root=self.root)}."
+                f"{name} can neither be read from {self.root!r} nor be downloaded ({reason}): {remedy}."
             ) from error
 
 
@@ -111,7 +119,7 @@ class MNIST(_TorchvisionImages):
     Args:
         root: folder of the download.
         resolution: side in pixels.
-        common: `flip` and the options of `GANDataModule`; `num_classes` is 0 or 10.
+        common: `download`, `flip` and the options of `GANDataModule`; `num_classes` is 0 or 10.
     """
 
     class_names = tuple("0123456789")
@@ -127,7 +135,7 @@ class MNIST(_TorchvisionImages):
 
     def read_native(self, split: str) -> tuple[Tensor, Tensor]:
         """The files' content: uint8 [N, 1, 28, 28], int64 [N]."""
-        found = self.download(train=split == "train")
+        found = self.find(train=split == "train")
         return found.data[:, None], _labels(found.targets)
 
 
@@ -141,7 +149,7 @@ class FashionMNIST(MNIST):
         root: folder of the download.
         resolution: side in pixels.
         installed: folder of the package's four .gz files.
-        common: `flip` and the options of `GANDataModule`; `num_classes` is 0 or 10.
+        common: `download`, `flip` and the options of `GANDataModule`; `num_classes` is 0 or 10.
     """
 
     class_names = (
@@ -172,7 +180,7 @@ class CIFAR10(_TorchvisionImages):
     Args:
         root: folder of the download.
         resolution: side in pixels; other than 32, interpolated.
-        common: `flip` and the options of `GANDataModule`; `num_classes` is 0 or 10.
+        common: `download`, `flip` and the options of `GANDataModule`; `num_classes` is 0 or 10.
     """
 
     class_names = (
@@ -184,7 +192,7 @@ class CIFAR10(_TorchvisionImages):
         super().__init__(root, resolution, 3, **common)
 
     def read(self, split: str) -> tuple[Tensor, Tensor]:
-        found = self.download(train=split == "train")
+        found = self.find(train=split == "train")
         images = torch.from_numpy(found.data).permute(0, 3, 1, 2).contiguous()
         return resize(images, self.resolution), _labels(found.targets)
 
@@ -196,7 +204,7 @@ class CelebA(_TorchvisionImages):
         root: folder of the download.
         resolution: side in pixels.
         attribute: which of the 40 yes-or-no attributes is the label (1 = yes).
-        common: `flip` and the options of `GANDataModule`; `num_classes` is 0 or 2.
+        common: `download`, `flip` and the options of `GANDataModule`; `num_classes` is 0 or 2.
     """
 
     class_names = ("no", "yes")
@@ -209,7 +217,7 @@ class CelebA(_TorchvisionImages):
         self.attribute = attribute
 
     def read(self, split: str) -> tuple[Pictures, Tensor]:
-        found = self.download(split=split)
+        found = self.find(split=split)
         if self.attribute not in found.attr_names:
             known = ", ".join(filter(None, found.attr_names))
             raise ValueError(f"CelebA has no attribute {self.attribute!r}: ask for one of {known}.")

@@ -108,9 +108,13 @@ class Characters(GANDataModule):
         """Takes the alphabet of a checkpoint.
 
         Raises:
-            ValueError: this text has been read already, and has another.
+            ValueError: it holds none, or this text has been read already, and has another.
         """
         alphabet = state_dict.get("alphabet", self.alphabet)
+        if not isinstance(alphabet, str) or len(alphabet) > self.alphabet_size:
+            raise ValueError(
+                f"The checkpoint holds no alphabet of {self.alphabet_size} characters or fewer: take another."
+            )
         if self.alphabet not in ("", alphabet):
             raise ValueError(
                 f"The checkpoint writes with the alphabet {alphabet!r}, this text with {self.alphabet!r}: "

@@ -24,9 +24,11 @@ class Clap(FeatureExtractor):
     Args:
         sample_rate: Hz of the samples; None for that of the data set (`settle`), 48 kHz until there is one.
         weights: a name on the Hugging Face hub, downloaded once (614 MB), or a folder of the same files.
+        download: whether weights that are missing may be downloaded.
 
     Raises:
         ImportError: transformers is not installed.
+        FileNotFoundError: the weights are not there, and no download was allowed.
         RuntimeError: the weights are neither there nor to be had.
         ValueError: the weights are of the kind that fuses several crops of long sounds.
     """
@@ -34,13 +36,21 @@ class Clap(FeatureExtractor):
     name = "clap"
     companding = 0.0  # of the samples, as the data set says
 
-    def __init__(self, sample_rate: int | None = None, *, weights: str = PUBLISHED) -> None:
+    def __init__(
+        self, sample_rate: int | None = None, *, weights: str = PUBLISHED, download: bool = True
+    ) -> None:
         super().__init__()
         transformers = require("transformers", "clap")
         try:
-            ears = transformers.ClapFeatureExtractor.from_pretrained(weights)
-            network = transformers.ClapAudioModelWithProjection.from_pretrained(weights)
+            options = {"local_files_only": not download}
+            ears = transformers.ClapFeatureExtractor.from_pretrained(weights, **options)
+            network = transformers.ClapAudioModelWithProjection.from_pretrained(weights, **options)
         except OSError as error:
+            if not download:
+                raise FileNotFoundError(
+                    f"No CLAP weights {weights!r} are here, and no download was allowed: measure with the "
+                    "extractor 'sound', or allow it (litgan evaluate --download)."
+                ) from error
             raise RuntimeError(
                 f"No CLAP weights at {weights!r}, neither as a folder nor on the Hugging Face hub: give "
                 f"`weights` the folder of a download of {PUBLISHED}, or measure with the extractor 'sound'."

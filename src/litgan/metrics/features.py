@@ -199,10 +199,11 @@ class Inception(FeatureExtractor):
             downloads them (91 MB) when they are not there.
         precision: "bf16" for bfloat16 inside, about twice as fast on a CPU that has instructions for it.
             Features are then off by 0.5 %, so it goes by another name, and no value of it is a FID.
+        download: whether weights that are missing may be downloaded.
 
     Raises:
         ImportError: torch-fidelity is not installed.
-        FileNotFoundError: `weights` does not exist.
+        FileNotFoundError: the weights are not there, and no download was allowed.
         RuntimeError: the download failed, or the file holds other weights.
         ValueError: another precision.
     """
@@ -211,7 +212,11 @@ class Inception(FeatureExtractor):
     resize = "bilinear, TensorFlow 1"
 
     def __init__(
-        self, weights: str | Path | None = None, *, precision: Literal["fp32", "bf16"] = "fp32"
+        self,
+        weights: str | Path | None = None,
+        *,
+        precision: Literal["fp32", "bf16"] = "fp32",
+        download: bool = True,
     ) -> None:
         super().__init__()
         if precision not in ("fp32", "bf16"):
@@ -224,7 +229,7 @@ class Inception(FeatureExtractor):
             raise ImportError(
                 "The inception extractor needs torch-fidelity: pip install litgan[metrics]."
             ) from error
-        path = _inception_weights(weights)
+        path = _inception_weights(weights, download)
         try:  # torch-fidelity unpickles without restraint: refuse first whatever is not plain tensors
             torch.load(path, map_location="cpu", weights_only=True)
             self.network = module.FeatureExtractorInceptionV3("inception", ["2048"], str(path))
@@ -273,7 +278,7 @@ def _resized_as_in_tensorflow_1(pixels: Tensor, size: int) -> Tensor:
     return grid.permute(0, 3, 1, 2)
 
 
-def _inception_weights(weights: str | Path | None) -> Path:
+def _inception_weights(weights: str | Path | None, download: bool) -> Path:
     if weights is not None:
         path = Path(weights).expanduser()
         if not path.is_file():
@@ -282,6 +287,11 @@ def _inception_weights(weights: str | Path | None) -> Path:
             )
         return path
     path = Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_URL.rsplit("/", 1)[1]
+    if not path.is_file() and not download:
+        raise FileNotFoundError(
+            f"No Inception weights at {path}, and no download was allowed: put {INCEPTION_URL} there, or "
+            "allow it (litgan evaluate --download)."
+        )
     if not path.is_file():
         try:
             os.makedirs(path.parent, exist_ok=True)
@@ -294,25 +304,29 @@ def _inception_weights(weights: str | Path | None) -> Path:
     return path
 
 
-def _of(module: str, name: str) -> Callable[[], FeatureExtractor]:
-    """The class `name` of `litgan.metrics.<module>`, imported when it is first wanted."""
-    return lambda: getattr(importlib.import_module(f"litgan.metrics.{module}"), name)()
+def _of(module: str, name: str, **options: bool) -> FeatureExtractor:
+    """An object of the class `name` of `litgan.metrics.<module>`, imported when it is first wanted."""
+    return getattr(importlib.import_module(f"litgan.metrics.{module}"), name)(**options)
 
 
-EXTRACTORS: dict[str, Callable[[], FeatureExtractor]] = {
-    "inception": Inception,
-    "inception-bf16": lambda: Inception(precision="bf16"),
-    "digits": lambda: Classifier.from_file(WEIGHTS / "digits.safetensors"),
-    "fashion": lambda: Classifier.from_file(WEIGHTS / "fashion.safetensors"),
-    "sound": _of("sound", "SoundStatistics"),
-    "clap": _of("clap", "Clap"),
-    "music": _of("music", "MusicStatistics"),
-    "text": _of("text", "TextStatistics"),
+EXTRACTORS: dict[str, Callable[[bool], FeatureExtractor]] = {  # with or without a download
+    "inception": lambda download: Inception(download=download),
+    "inception-bf16": lambda download: Inception(precision="bf16", download=download),
+    "digits": lambda _: Classifier.from_file(WEIGHTS / "digits.safetensors"),
+    "fashion": lambda _: Classifier.from_file(WEIGHTS / "fashion.safetensors"),
+    "sound": lambda _: _of("sound", "SoundStatistics"),
+    "clap": lambda download: _of("clap", "Clap", download=download),
+    "music": lambda _: _of("music", "MusicStatistics"),
+    "text": lambda _: _of("text", "TextStatistics"),
 }
 
 
-def extractor(which: str | FeatureExtractor) -> FeatureExtractor:
+def extractor(which: str | FeatureExtractor, *, download: bool = True) -> FeatureExtractor:
     """The extractor of that name, or the one given.
+
+    Args:
+        which: name or extractor.
+        download: whether published weights that are missing here may be downloaded.
 
     Raises:
         ValueError: an unknown name.
@@ -321,4 +335,4 @@ def extractor(which: str | FeatureExtractor) -> FeatureExtractor:
         return which
     if which not in EXTRACTORS:
         raise ValueError(f"No feature extractor {which!r}: choose one of {', '.join(EXTRACTORS)}.")
-    return EXTRACTORS[which]()
+    return EXTRACTORS[which](download)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -217,7 +218,8 @@ def real_statistics(
         "extractor": stream.eyes.protocol(),
     }
     name = hashlib.blake2b(json.dumps(key, sort_keys=True).encode(), digest_size=8).hexdigest()
-    path = _cache_folder(cache_dir) / f"{stream.eyes.name}-{name}.safetensors"
+    eyes = re.sub(r"[^\w.-]", "_", stream.eyes.name)[:64]  # an extractor may be called anything
+    path = _cache_folder(cache_dir) / f"{eyes}-{name}.safetensors"
     found = _load(path, stream)
     if stream.world_size > 1:  # nodes may not share the folder: compute together unless all have it
         hits = torch.tensor(int(found is not None), device=stream.device)

@@ -205,7 +205,7 @@ def find_backbone(name: str, pretrained: bool = True) -> Stages:
 
 def _of_torchvision(name: str, pretrained: bool) -> Stages:
     models = importlib.import_module("torchvision.models")
-    if name not in models.list_models():
+    if name not in models.list_models(models):  # classifiers: others fetch backbones of their own
         raise ValueError(f"torchvision has no network {name!r}: see torchvision.models.list_models().")
     weights: Any = models.get_model_weights(name).DEFAULT if pretrained else None
     network = models.get_model(name, weights=weights)
