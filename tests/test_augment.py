@@ -30,7 +30,7 @@ def smooth(count: int = 8, channels: int = 3, side: int = 32) -> torch.Tensor:
     return (blurred / blurred.abs().amax()).contiguous()
 
 
-def draws(augmentation: Augmentation, count: int, first: int = 0) -> torch.Tensor:
+def draws(augment: Augmentation, count: int, first: int = 0) -> torch.Tensor:
     return Noise(0, 0, first, count, "test").uniform(augmentation.draws)
 
 
@@ -184,7 +184,7 @@ def test_p_rises_while_the_discriminator_overfits_and_falls_while_it_is_fooled(l
 
 def test_p_follows_a_schedule_or_stays():
     ada = ADA(Linear(0.0, 0.4, images=100), target=None)
-    ada.follow(50)
+    ada.step_schedule(50)
     assert ada.p.item() == pytest.approx(0.2)
     with pytest.raises(ValueError, match="a schedule for p and a target"):
         ADA(Linear(0.0, 0.4, images=100))
@@ -224,13 +224,13 @@ def images_gan(tiny_gan):
 @pytest.mark.parametrize("loss", [NonSaturating(), Relativistic()], ids=["unpaired", "pairs"])
 def test_the_discriminator_sees_no_sample_unchanged(loss, images_gan, make_trainer):
     torch.manual_seed(0)
-    gan = images_gan(loss=loss, augmentation=ADA(1.0, target=None), penalties=[R1(1.0)])
+    gan = images_gan(loss=loss, augment=ADA(1.0, target=None), penalties=[R1(1.0)])
     seen = []
     gan.discriminator.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].detach()))
     data = Pictures()
     stored = data.load("train")[0]
     make_trainer(2).fit(gan, datamodule=data)
-    assert len(seen) == 2 * (4 if loss.pairs else 3)
+    assert len(seen) == 2 * (4 if loss.relativistic else 3)
     for samples in seen:
         distance = (samples[:, None] - stored[None]).flatten(2).abs().amax(2)
         assert (distance > 1e-3).all()
@@ -238,7 +238,7 @@ def test_the_discriminator_sees_no_sample_unchanged(loss, images_gan, make_train
 
 def test_p_is_logged_kept_and_resumed_bit_for_bit(images_gan, make_trainer, tmp_path):
     def run(iterations, ckpt_path=None):
-        gan = images_gan(augmentation=ADA(0.3, every=2, images=200))
+        gan = images_gan(augment=ADA(0.3, every=2, images=200))
         trainer = make_trainer(iterations)
         trainer.fit(gan, datamodule=Pictures(), ckpt_path=ckpt_path)
         return gan, trainer

@@ -29,7 +29,7 @@ from litgan.networks import (
     ResNetGenerator,
 )
 from litgan.penalties import R1, R2, WGANGP
-from litgan.precision import ScaledTurns
+from litgan.precision import PerNetworkLossScale
 from litgan.recipe import Recipe
 
 pytestmark = pytest.mark.filterwarnings("error:.*training goes on uncompiled")
@@ -97,17 +97,17 @@ def assert_equal_weights(compiled: GAN, plain: GAN, tolerance: float = 1e-6) -> 
 
 GAMES = {  # options, how many graphs they need
     "plain": ({}, 3),
-    "lazy R1": ({"penalties": [R1(0.5, every=3)]}, 3),
+    "lazy R1": ({"penalties": [R1(0.5, interval=3)]}, 3),
     "R1 every turn": ({"penalties": [R1(0.5)]}, 2),  # which never compiles the pass that it differentiates
-    "2 turns": ({"discriminator_turns": 2, "penalties": [R2(0.1, every=4)]}, 3),
+    "2 turns": ({"discriminator_steps": 2, "penalties": [R2(0.1, interval=4)]}, 3),
     "a penalty's own pass": ({"loss": Wasserstein(), "penalties": [WGANGP()]}, 3),
-    "pairs": ({"loss": Relativistic(), "penalties": [R1(0.1, every=2)]}, 3),
-    "micro-batches": ({"micro_batches": 2, "clip_grad_norm": 0.1, "penalties": [R1(0.1, every=2)]}, 3),
-    "one stage": ({"update": "one_stage", "penalties": [WGANGP(every=2)]}, 2),
-    "one stage, R2": ({"update": "one_stage", "penalties": [R2(0.1, every=2)], "micro_batches": 2}, 2),
+    "pairs": ({"loss": Relativistic(), "penalties": [R1(0.1, interval=2)]}, 3),
+    "micro-batches": ({"micro_batches": 2, "gradient_clip_val": 0.1, "penalties": [R1(0.1, interval=2)]}, 3),
+    "one stage": ({"update": "one_stage", "penalties": [WGANGP(interval=2)]}, 2),
+    "one stage, R2": ({"update": "one_stage", "penalties": [R2(0.1, interval=2)], "micro_batches": 2}, 2),
     # the shared turn's graphs are others: there both the generator and the fakes are differentiated
     "one stage, 2 turns": (
-        {"update": "one_stage", "discriminator_turns": 2, "penalties": [R1(0.5, every=3)]},
+        {"update": "one_stage", "discriminator_steps": 2, "penalties": [R1(0.5, interval=3)]},
         4,
     ),
 }
@@ -119,28 +119,28 @@ def test_compiled_turns_are_the_same_in_few_graphs(game, both, tiny_gan):
     plain, compiled, count = both(**options)
     assert_equal_weights(compiled, plain)
     assert not torch.allclose(plain.state_dict()["generator.head.weight"], tiny_gan().generator.head.weight)
-    warm = 4 * options.get("discriminator_turns", 1)  # turns, in which every cadence comes round
+    warm = 4 * options.get("discriminator_steps", 1)  # turns, in which every cadence comes round
     assert count[warm - 1] == count[-1] == graphs
 
 
 def test_the_same_with_labels_and_state_in_the_layers(both):
     """Running statistics and power iterations are changed by graphs as they are without."""
-    plain, compiled, count = both(data=pictures(), penalties=[R1(0.1, every=3)], iterations=5, **PICTURES)
+    plain, compiled, count = both(data=pictures(), penalties=[R1(0.1, interval=3)], iterations=5, **PICTURES)
     assert_equal_weights(compiled, plain)
     assert count[-1] == 3
 
 
 def test_the_same_in_bfloat16(both):
-    plain, compiled, count = both(penalties=[R1(0.1, every=3)], trainer={"precision": "bf16-mixed"})
+    plain, compiled, count = both(penalties=[R1(0.1, interval=3)], trainer={"precision": "bf16-mixed"})
     assert_equal_weights(compiled, plain, tolerance=2e-3)  # graphs round at other places
     assert count[-1] == 3
 
 
 def test_the_same_in_float16_whose_penalties_have_a_pass_of_their_own(both):
     def scale(trainer):
-        trainer.strategy.precision_plugin = ScaledTurns("cpu", init_scale=256.0)
+        trainer.strategy.precision_plugin = PerNetworkLossScale("cpu", init_scale=256.0)
 
-    plain, compiled, count = both(penalties=[R1(0.1, every=2)], prepare=scale)
+    plain, compiled, count = both(penalties=[R1(0.1, interval=2)], prepare=scale)
     assert_equal_weights(compiled, plain, tolerance=2e-3)
     assert count[-1] == 3
 
@@ -188,8 +188,8 @@ def test_who_listens_to_a_network_hears_it(both, tmp_path):
 
     plain, compiled, count = both(prepare=listen, trainer={"log_every_n_steps": 3}, iterations=9)
     assert_equal_weights(compiled, plain)
-    assert "gradient/feedback" in plain.latest
-    assert compiled.latest == pytest.approx(plain.latest, rel=1e-5)
+    assert "gradient/feedback" in plain.logged
+    assert compiled.logged == pytest.approx(plain.logged, rel=1e-5)
     assert count[-1] == 3  # and the graphs stay good for the turns to which nobody listens
 
 
@@ -207,14 +207,14 @@ def test_cuda_graphs_are_told_of_each_iteration(tiny_gan, tiny_data, make_traine
 
     class Diary(GAN):
         def latents(self, noise):
-            told.append(self.turn_of)
+            told.append(self.updating)
             return super().latents(noise)
 
     told: list[str] = []
     monkeypatch.setattr(torch.compiler, "cudagraph_mark_step_begin", lambda: told.append("begin"))
     for compiled in (True, False):
         make_trainer(2).fit(
-            tiny_gan(Diary, compile=compiled, discriminator_turns=2, micro_batches=2), datamodule=tiny_data()
+            tiny_gan(Diary, compile=compiled, discriminator_steps=2, micro_batches=2), datamodule=tiny_data()
         )
         first, second = ["discriminator"] * 2, ["discriminator"] * 2 + ["generator"] * 2
         begin = ["begin"] if compiled else []
@@ -227,7 +227,7 @@ def test_cuda_graphs_are_told_of_each_iteration(tiny_gan, tiny_data, make_traine
 
 def test_checkpoints_know_nothing_of_it(tiny_gan, tiny_data, make_trainer, tmp_path):
     def train(iterations, compiled, ckpt_path=None):
-        gan = tiny_gan(compile=compiled, penalties=[R1(0.1, every=2)])
+        gan = tiny_gan(compile=compiled, penalties=[R1(0.1, interval=2)])
         trainer = make_trainer(iterations)
         trainer.fit(gan, datamodule=tiny_data(), ckpt_path=ckpt_path)
         trainer.save_checkpoint(tmp_path / f"{iterations}-{compiled}.ckpt")
@@ -254,7 +254,7 @@ class Copies(Callback):
     """Copies the GAN after its second iteration, amid training."""
 
     def on_train_batch_end(self, trainer, gan, outputs, batch, batch_idx):
-        if gan.turns == 2:
+        if gan.discriminator_updates == 2:
             self.copy = copy.deepcopy(gan)
 
 
@@ -352,7 +352,7 @@ adam = partial(torch.optim.Adam, lr=1e-3)
 gan = GAN(partial(MLPGenerator, latent_dim=4, widths=(8,)), partial(MLPDiscriminator, widths=(8,)),
           NonSaturating(), adam, adam, sample_shape=(2,), compile=True)
 Trainer(max_steps=2, accelerator="cpu", logger=False, enable_checkpointing=False).fit(gan, Ring(batch_size=8))
-print("turns:", gan.turns)
+print("turns:", gan.discriminator_updates)
 """
 RANKS = """
 import sys
@@ -369,8 +369,8 @@ from litgan.strategies import register
 adversaries.compile_turns = partial(compile_turns, backend="aot_eager")
 
 def work(compiled):
-    gan = GAN(loss=NonSaturating(), penalties=[R1(0.1, every=3)], compile=compiled, micro_batches=2,
-              clip_grad_norm=0.5, **workers.POINTS)
+    gan = GAN(loss=NonSaturating(), penalties=[R1(0.1, interval=3)], compile=compiled, micro_batches=2,
+              gradient_clip_val=0.5, **workers.POINTS)
     weights = workers.train(gan, Ring(batch_size=8, samples=40))["weights"]
     torch.save(weights, Path(sys.argv[1]) / f"{workers.WORLD}-{workers.RANK}.pt")
 
@@ -410,7 +410,7 @@ def test_two_compiled_ranks_learn_what_one_learns(tmp_path):
 
 @pytest.mark.slow
 def test_inductor_plays_the_same_game(both):
-    options = PICTURES | {"discriminator_turns": 2, "penalties": [R1(0.1, every=3)]}
+    options = PICTURES | {"discriminator_steps": 2, "penalties": [R1(0.1, interval=3)]}
     plain, compiled, count = both(data=pictures(), **options)
     assert_equal_weights(compiled, plain, tolerance=1e-4)
     assert count[-1] == count[7] == 3

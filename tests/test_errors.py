@@ -70,7 +70,7 @@ LINES = [  # an option, and parts of its sentence
     (
         "--model.discriminator_turnz=2",
         "no option --model.discriminator_turnz",
-        "mean --model.discriminator_turns?",
+        "mean --model.discriminator_steps?",
     ),
     ("--samples.evry=3", "no option --samples.evry", "mean --samples.every?"),
     ("--trainer.max_stps=3", "no option --trainer.max_stps", "mean --trainer.max_steps?"),
@@ -78,7 +78,7 @@ LINES = [  # an option, and parts of its sentence
     ("--data.resoluton=8", "data", "resoluton", "mean resolution?"),
     ("--xyzzy=3", "no option --xyzzy", "see --help"),
     ("extra", "argument extra is one too many", "remove it"),
-    ("--model.discriminator_turns=x", "model.discriminator_turns is 'x'", "give an integer"),
+    ("--model.discriminator_steps=x", "model.discriminator_steps is 'x'", "give an integer"),
     ("--data.batch_size=1.5", "data.batch_size is '1.5'", "give an integer"),
     ("--model.generator_optimizer.lr=foo", "model.generator_optimizer.lr is 'foo'", "give a number"),
     ("--data.flip=maybe", "data.flip is 'maybe'", "give true or false"),
@@ -106,10 +106,10 @@ def test_command_line(line: tuple[str, ...], fit: Complain) -> None:
 
 FILES = {
     "misspelt key": (
-        "ema_half_life",
+        "ema_halflife",
         "ema_halflife",
         "model has no option ema_halflife",
-        "mean ema_half_life?",
+        "mean ema_halflife?",
     ),
     "misspelt section": ("trainer:", "trainr:", "trainr", "mean trainer"),
     "misspelt network key": (

@@ -60,14 +60,14 @@ class Watched(GAN):
         (NonSaturating(), [R1(0.1), R2(0.1)], set()),
         (LeastSquares(), [], set()),
         (Wasserstein(), [WGANGP()], {"head.linear.bias"}),  # the same for real and fake: it cancels
-        (Relativistic(), [R1(0.1, every=2)], {"head.linear.bias"}),
+        (Relativistic(), [R1(0.1, interval=2)], {"head.linear.bias"}),
     ],
     ids=repr,
 )
 def test_a_turn_moves_all_of_its_own_network_and_no_bit_of_the_other(
     loss, penalties, without_gradient, turns, tiny_gan, tiny_data, make_trainer
 ):
-    gan = tiny_gan(Watched, loss=loss, penalties=penalties, discriminator_turns=turns)
+    gan = tiny_gan(Watched, loss=loss, penalties=penalties, discriminator_steps=turns)
     make_trainer(3).fit(gan, datamodule=tiny_data())
     iteration = [("D", True, without_gradient)] * turns + [("G", True, set())]
     assert gan.diary == iteration * 3
@@ -106,11 +106,11 @@ class Diary(Callback):
 
 @pytest.mark.parametrize("turns", [1, 2, 3])
 def test_max_steps_are_iterations(turns, tiny_gan, tiny_data, make_trainer):
-    gan, data, diary = tiny_gan(discriminator_turns=turns), tiny_data(), Diary()
+    gan, data, diary = tiny_gan(discriminator_steps=turns), tiny_data(), Diary()
     trainer = make_trainer(4, callbacks=[diary])
     trainer.fit(gan, datamodule=data)
     assert trainer.global_step == 4
-    assert gan.turns == len(diary.batches) == 4 * turns
+    assert gan.discriminator_updates == len(diary.batches) == 4 * turns
     assert gan.images_seen == 4 * turns * BATCH
     steps = [{int(state["step"]) for state in each.state.values()} for each in trainer.optimizers]
     assert steps == [{4}, {4 * turns}]
@@ -127,13 +127,13 @@ class Passes(Callback):
         self.at = []
 
     def on_train_batch_end(self, trainer, gan, *_):
-        self.at += [gan.images_seen] * gan.passes(20)
-        assert not gan.passes(0)
+        self.at += [gan.images_seen] * gan.is_due(20)
+        assert not gan.is_due(0)
 
 
 def test_a_cadence_in_images_is_passed_once_and_only_by_whole_iterations(tiny_gan, tiny_data, make_trainer):
     passes = Passes()
-    make_trainer(5, callbacks=[passes]).fit(tiny_gan(discriminator_turns=2), datamodule=tiny_data())
+    make_trainer(5, callbacks=[passes]).fit(tiny_gan(discriminator_steps=2), datamodule=tiny_data())
     assert passes.at == [32, 48, 64, 80]  # for 20, 40, 60 and 80
 
 
@@ -154,7 +154,7 @@ class Counted(Penalty):
 def test_lazy_penalties_count_turns_since_the_run_began(turns, tiny_gan, tiny_data, make_trainer, tmp_path):
     def run(iterations, ckpt_path=None):
         diary = Diary()
-        gan = tiny_gan(penalties=[Counted(lambda: gan, every=3)], discriminator_turns=turns)
+        gan = tiny_gan(penalties=[Counted(lambda: gan, interval=3)], discriminator_steps=turns)
         trainer = make_trainer(iterations, callbacks=[diary])
         trainer.fit(gan, datamodule=tiny_data(), ckpt_path=ckpt_path)
         trainer.save_checkpoint(tmp_path / "end.ckpt")
@@ -245,8 +245,8 @@ def play(gan, batches, *, loss, iterations, turns, weight, every, warm_up):
 @pytest.mark.parametrize("loss", TEXTBOOK)
 def test_updates_equal_a_hand_written_loop(loss, turns, tiny_gan, tiny_data, make_trainer):
     gan = tiny_gan(
-        loss=loss(), penalties=[R1(0.3, every=2)], discriminator_turns=turns,
-        learning_rate=WarmUp(32), ema_half_life=100, ema_ramp_up=0.5,
+        loss=loss(), penalties=[R1(0.3, interval=2)], discriminator_steps=turns,
+        lr_schedule=WarmUp(32), ema_halflife=100, ema_rampup=0.5,
     )  # fmt: skip
     data = tiny_data(samples=10 * BATCH)
     batches = [real for real, _ in data.train_dataloader()]
@@ -289,8 +289,8 @@ def test_equal_seeds_give_equal_weights_whatever_ran_before(tiny_gan):
 
 
 def test_what_cannot_be_built_or_fitted(tiny_gan, tiny_data, make_trainer):
-    with pytest.raises(ValueError, match="discriminator_turns is 0: give at least 1"):
-        tiny_gan(discriminator_turns=0)
+    with pytest.raises(ValueError, match="discriminator_steps is 0: give at least 1"):
+        tiny_gan(discriminator_steps=0)
     with pytest.raises(ValueError, match=r"data's samples have shape \(2,\), this GAN makes \(3,\)"):
         make_trainer(1).fit(tiny_gan(sample_shape=(3,)), datamodule=tiny_data())
 
@@ -331,7 +331,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_spoils_nothing(
 
 
 def test_samples_are_the_averages_and_repeatable(tiny_gan, tiny_data, make_trainer):
-    gan = tiny_gan(num_classes=8, ema_half_life=1000, ema_ramp_up=0)
+    gan = tiny_gan(num_classes=8, ema_halflife=1000, ema_rampup=0)
     make_trainer(6).fit(gan, datamodule=tiny_data(num_classes=8))
     gan.train()
     samples = gan.sample(20, seed=1)
@@ -340,8 +340,8 @@ def test_samples_are_the_averages_and_repeatable(tiny_gan, tiny_data, make_train
     latents = Noise(1, 0, 0, 20, "sample").normal(4)
     labels = torch.arange(20) % 8
     torch.testing.assert_close(samples, gan.ema.average(latents, labels))
-    torch.testing.assert_close(gan.sample(20, 1, raw=True), gan.generator(latents, labels).detach())
-    assert not torch.allclose(samples, gan.sample(20, 1, raw=True), atol=1e-4)
+    torch.testing.assert_close(gan.sample(20, 1, ema=False), gan.generator(latents, labels).detach())
+    assert not torch.allclose(samples, gan.sample(20, 1, ema=False), atol=1e-4)
     torch.testing.assert_close(gan.sample(5, 1, first=9), samples[9:14])
     assert not torch.allclose(samples, gan.sample(20, seed=2))
     in_turn = gan.ema.average(latents[:4], torch.tensor([2, 5, 2, 5]))
@@ -349,6 +349,6 @@ def test_samples_are_the_averages_and_repeatable(tiny_gan, tiny_data, make_train
 
 
 def test_lazy_penalties_are_logged_though_silent_at_the_logging_point(tiny_gan, tiny_data, make_trainer):
-    gan = tiny_gan(penalties=[R1(weight=1.0, every=5)])  # in the first turn of three, and the third is logged
+    gan = tiny_gan(penalties=[R1(weight=1.0, interval=5)])  # in the first turn of three, and the third is logged
     make_trainer(3, log_every_n_steps=3).fit(gan, datamodule=tiny_data())
-    assert gan.latest["penalty/r1"] > 0
+    assert gan.logged["penalty/r1"] > 0

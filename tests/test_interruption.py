@@ -25,7 +25,7 @@ TURNS, BATCH, ITERATIONS = 2, 16, 500
 FIT = [sys.executable, "-m", "litgan", "fit"]
 RING = [
     "--config", str(Path(__file__).parents[1] / "configs" / "ring.yaml"), f"--trainer.max_steps={ITERATIONS}",
-    "--trainer.log_every_n_steps=5", f"--model.discriminator_turns={TURNS}", f"--data.batch_size={BATCH}",
+    "--trainer.log_every_n_steps=5", f"--model.discriminator_steps={TURNS}", f"--data.batch_size={BATCH}",
     "--model.generator.widths=[16]", "--model.discriminator.widths=[16]", "--samples.every=0",
     "--gradients.every=0", "--checkpoint.every=0", "--trainer.enable_progress_bar=false",
 ]  # fmt: skip

@@ -12,7 +12,7 @@ from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signatu
 
 from litgan import GAN
 from litgan.callbacks import Gradients, Health, Throughput
-from litgan.precision import ScaledTurns
+from litgan.precision import PerNetworkLossScale
 from litgan.strategies import AdversarialDDPStrategy
 
 
@@ -79,13 +79,13 @@ def test_a_gan_of_ones_own_hears_them_too(trained):
 
 def test_what_is_learned_does_not_depend_on_it(trained):
     silent, heard = trained(), trained(Counting())
-    pairs = zip(silent.state_dict().values(), heard.state_dict().values(), strict=True)
+    relativistic = zip(silent.state_dict().values(), heard.state_dict().values(), strict=True)
     assert all(torch.equal(left, right) for left, right in pairs)
 
 
 class Scaled(GAN):
     def setup(self, stage):
-        self.trainer.strategy.precision_plugin = ScaledTurns("cpu", init_scale=8.0)
+        self.trainer.strategy.precision_plugin = PerNetworkLossScale("cpu", init_scale=8.0)
 
 
 def test_loss_scales_and_reducers_are_not_left_out(trained):

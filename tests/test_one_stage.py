@@ -44,7 +44,7 @@ class Caught(GAN):
         gradients = {
             name: value.grad.clone() for name, value in self.named_parameters() if value.requires_grad
         }
-        self.__dict__.setdefault("caught", []).append((self.turn_of, gradients))
+        self.__dict__.setdefault("caught", []).append((self.updating, gradients))
 
 
 def distance(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> float:
@@ -89,7 +89,7 @@ def test_gradients_are_those_of_two_passes(loss, penalties, parts, gradients):
 
 @pytest.mark.parametrize("turns", [2, 3])
 def test_the_last_of_several_turns_is_shared(turns, gradients):
-    two_passes, one_stage = gradients(discriminator_turns=turns, penalties=[R1(0.1), R2(0.2, every=2)])
+    two_passes, one_stage = gradients(discriminator_steps=turns, penalties=[R1(0.1), R2(0.2, interval=2)])
     assert [name for name, _ in one_stage] == ([*["discriminator"] * turns, "generator"]) * 2
     assert_the_same_game(two_passes, one_stage)
 
@@ -101,7 +101,7 @@ def test_the_same_with_convolutions_and_labels(loss, gradients):
 
 
 def test_limits_clip_the_same_gradients(gradients):
-    two_passes, one_stage = gradients(clip_grad_norm={"generator": 0.01, "discriminator": 0.02})
+    two_passes, one_stage = gradients(gradient_clip_val={"generator": 0.01, "discriminator": 0.02})
     for name, caught in one_stage:
         norm = torch.cat([gradient.flatten() for gradient in caught.values()]).norm()
         assert norm.item() == pytest.approx({"generator": 0.01, "discriminator": 0.02}[name], rel=1e-3)
@@ -177,7 +177,7 @@ class Passes(Callback):
 )
 def test_it_spares_a_pass_through_each_network(update, turns, passes, tiny_gan, tiny_data, make_trainer):
     watcher = Passes()
-    gan = tiny_gan(update=update, discriminator_turns=turns, penalties=[R1(0.1), R2(0.1)])
+    gan = tiny_gan(update=update, discriminator_steps=turns, penalties=[R1(0.1), R2(0.1)])
     make_trainer(4, callbacks=[watcher]).fit(gan, datamodule=tiny_data())
     assert tuple(watcher.count.values()) == tuple(4 * number for number in passes)
 
@@ -194,7 +194,7 @@ def test_the_feedback_that_is_logged_is_the_same(tiny_gan, tiny_data, make_train
         )
         watcher = Gradients(every=0, folder=str(tmp_path))
         make_trainer(2, callbacks=[watcher], log_every_n_steps=1).fit(gan, datamodule=tiny_data())
-        logged[update] = gan.latest
+        logged[update] = gan.logged
     assert {"gradient/feedback", "gradient/generator", "loss/generator"} <= logged["one_stage"].keys()
     assert logged["one_stage"] == pytest.approx(logged["alternating"], rel=1e-5)
 
@@ -202,7 +202,7 @@ def test_the_feedback_that_is_logged_is_the_same(tiny_gan, tiny_data, make_train
 def test_a_resumed_run_is_the_straight_one(tiny_gan, tiny_data, make_trainer, tmp_path):
     def train(iterations, ckpt_path=None):
         gan = tiny_gan(
-            update="one_stage", penalties=[R1(0.1, every=2)], discriminator_turns=2, micro_batches=2
+            update="one_stage", penalties=[R1(0.1, interval=2)], discriminator_steps=2, micro_batches=2
         )
         trainer = make_trainer(iterations)
         trainer.fit(gan, datamodule=tiny_data(), ckpt_path=ckpt_path)
@@ -223,7 +223,7 @@ def test_a_turn_cut_short_leaves_nothing_to_the_next_run(tiny_gan, tiny_data, ma
         make_trainer(1).fit(gan, datamodule=tiny_data())
     del gan.generator_turn
     gan.load_state_dict(twin.state_dict())
-    gan.images_seen = gan.turns = 0
+    gan.images_seen = gan.discriminator_updates = 0
     for each in (gan, twin):
         make_trainer(2).fit(each, datamodule=tiny_data())
     assert all(torch.equal(gan.state_dict()[name], value) for name, value in twin.state_dict().items())
@@ -243,7 +243,7 @@ def test_it_finds_one_gaussian(loss, penalties, iterations, tiny_gan, make_train
     """As tests/test_learning.py asks of alternating turns."""
     adam = partial(torch.optim.Adam, lr=5e-3, betas=(0.0, 0.99))
     gan = tiny_gan(
-        loss=loss, penalties=penalties, ema_half_life=1000, update="one_stage",
+        loss=loss, penalties=penalties, ema_halflife=1000, update="one_stage",
         generator_optimizer=adam, discriminator_optimizer=adam,
     )  # fmt: skip
     data = Ring(modes=1, radius=-0.75, std=0.2, batch_size=64)
@@ -376,8 +376,8 @@ from litgan.penalties import R1, R2
 from litgan.strategies import register
 
 def work():
-    gan = GAN(loss=Relativistic(), penalties=[R1(0.1), R2(0.1, every=2)], update="one_stage", micro_batches=2,
-              discriminator_turns=2, **workers.POINTS)
+    gan = GAN(loss=Relativistic(), penalties=[R1(0.1), R2(0.1, interval=2)], update="one_stage", micro_batches=2,
+              discriminator_steps=2, **workers.POINTS)
     weights = workers.train(gan, Ring(batch_size=8, samples=40))["weights"]
     torch.save(weights, Path(sys.argv[1]) / f"{workers.WORLD}-{workers.RANK}.pt")
 

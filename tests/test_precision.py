@@ -17,7 +17,7 @@ from litgan.losses import NonSaturating
 from litgan.networks import DCGANDiscriminator, DCGANGenerator
 from litgan.noise import Noise
 from litgan.penalties import R1, R2
-from litgan.precision import ScaledTurns
+from litgan.precision import PerNetworkLossScale
 
 SGD = partial(torch.optim.SGD, lr=0.05)
 PICTURES = {
@@ -33,7 +33,7 @@ def fit_in_float16(make_trainer, tiny_data):
 
     def fit(gan, iterations=4, ckpt_path=None, init_scale=256.0, callbacks=(), **options):
         trainer = make_trainer(iterations, log_every_n_steps=1, callbacks=list(callbacks))
-        trainer.strategy.precision_plugin = ScaledTurns("cpu", init_scale=init_scale, **options)
+        trainer.strategy.precision_plugin = PerNetworkLossScale("cpu", init_scale=init_scale, **options)
         trainer.fit(gan, datamodule=tiny_data(), ckpt_path=ckpt_path)
         return trainer.precision_plugin
 
@@ -83,7 +83,7 @@ def test_the_generator_meets_the_discriminator_of_now(tiny_gan, tiny_data, make_
         generator = gan.before[0].requires_grad_()
         generator.zero_grad()
         with torch.autocast("cpu", torch.bfloat16):
-            loss = gan.loss.generator(fake=discriminator(generator(gan.latents(gan.asked)))).mean()
+            loss = gan.loss.generator(fake=discriminator(generator(latents_of(gan, gan.asked)))).mean()
         loss.backward()
         return loss.item(), torch.cat([p.grad.flatten() for p in generator.parameters()])
 
@@ -142,7 +142,7 @@ def test_penalties_under_float16_keep_the_range_of_float32(penalty, tiny_gan):
 
 
 def test_float16_learns_what_float32_learns(tiny_gan, tiny_data, make_trainer, fit_in_float16):
-    options = {"generator_optimizer": SGD, "discriminator_optimizer": SGD, "penalties": [R1(0.1, every=2)]}
+    options = {"generator_optimizer": SGD, "discriminator_optimizer": SGD, "penalties": [R1(0.1, interval=2)]}
     exact, half, fresh = (tiny_gan(**options) for _ in range(3))
     make_trainer(10).fit(exact, datamodule=tiny_data())
     fit_in_float16(half, 10)
@@ -181,14 +181,14 @@ def test_an_overflow_skips_one_turn_and_halves_one_scale(whose, other, fused, ti
         f"scaler/{whose}": 128.0, f"scaler/{other}": 256.0,
         f"scaler/skipped_{whose}": 1.0, f"scaler/skipped_{other}": 0.0,
     }  # fmt: skip
-    assert plugin.scales().items() <= gan.latest.items()  # logged
+    assert plugin.scales().items() <= gan.logged.items()  # logged
     assert all(parameter.isfinite().all() for parameter in gan.parameters())
 
 
 @pytest.mark.parametrize("fused", [False, True])
 def test_gradients_are_clipped_without_their_scale(fused, tiny_gan, fit_in_float16):
     sgd = partial(torch.optim.SGD, lr=0.05, fused=fused)
-    gan = tiny_gan(generator_optimizer=sgd, discriminator_optimizer=sgd, clip_grad_norm=0.01)
+    gan = tiny_gan(generator_optimizer=sgd, discriminator_optimizer=sgd, gradient_clip_val=0.01)
     fit_in_float16(gan)
     for network in (gan.generator, gan.discriminator):
         gradients = [parameter.grad for parameter in network.parameters()]
@@ -211,7 +211,7 @@ def test_both_scalers_live_in_the_checkpoint(tiny_gan, fit_in_float16, tmp_path)
     torch.testing.assert_close(resumed.state_dict(), straight.state_dict(), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize(("precision", "kind"), [("16-mixed", ScaledTurns), ("bf16-mixed", MixedPrecision)])
+@pytest.mark.parametrize(("precision", "kind"), [("16-mixed", PerNetworkLossScale), ("bf16-mixed", MixedPrecision)])
 def test_any_trainer_gets_the_scalers_that_its_precision_needs(
     precision, kind, tiny_gan, tiny_data, make_trainer
 ):

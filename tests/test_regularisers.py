@@ -121,7 +121,7 @@ def test_finite_differences_need_no_second_derivative(sides):
 
 def test_gamma_is_twice_the_weight_or_follows_the_rule():
     assert R1(gamma=10).weight == 5
-    penalty = R1(gamma="auto", every=16)
+    penalty = R1(gamma="auto", interval=16)
     penalty.settle((3, 256, 256), 64)
     assert penalty.weight == pytest.approx(0.0002 * 256 * 256 / 64 / 2)  # 0.2048 / 2, as StyleGAN2-ADA's auto
     assert automatic_gamma((3, 64, 64), 32) == pytest.approx(4 * automatic_gamma((3, 32, 32), 32))
@@ -230,7 +230,7 @@ def test_path_length_runs_through_the_styles_of_stylegan2():
     [
         (lambda: PathLength(share=0.0), "give a part of the batch"),
         (lambda: PathLength(weight=-1.0), "give a finite number of at least 0"),
-        (lambda: PathLength(every=0), "an integer of at least 1"),
+        (lambda: PathLength(interval=0), "an integer of at least 1"),
         (lambda: FiniteDifferenceR1(sigma=0.0), "give a positive step"),
     ],
 )

@@ -46,16 +46,16 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # options of the GA
     "across an epoch": ({}, {"samples": 40}),  # 5 batches
     "at an epoch's end": ({}, {"samples": 24}),  # 3 batches
     "ragged epochs": ({}, {"samples": 39}),  # 4 batches, 7 samples left out of each epoch
-    "2 turns, across epochs": ({"discriminator_turns": 2}, {"samples": 40}),
-    "3 turns": ({"discriminator_turns": 3}, {"samples": 32}),
-    "2 turns, at an epoch's end": ({"discriminator_turns": 2}, {"samples": 24}),
-    "points drawn by a penalty": ({"loss": Wasserstein(), "penalties": [WGANGP(every=2)]}, {}),
-    "lazy penalties": ({"loss": Relativistic(), "penalties": [R1(0.1, every=2), R2(0.1, every=8)]}, {}),
+    "2 turns, across epochs": ({"discriminator_steps": 2}, {"samples": 40}),
+    "3 turns": ({"discriminator_steps": 3}, {"samples": 32}),
+    "2 turns, at an epoch's end": ({"discriminator_steps": 2}, {"samples": 24}),
+    "points drawn by a penalty": ({"loss": Wasserstein(), "penalties": [WGANGP(interval=2)]}, {}),
+    "lazy penalties": ({"loss": Relativistic(), "penalties": [R1(0.1, interval=2), R2(0.1, interval=8)]}, {}),
     "schedules": (
         {
             "learning_rate": WarmUp(20, then=Cosine(1.0, 0.1, images=60)),
             "penalties": [R1(Linear(1.0, 0.0, images=50))],
-            "ema_half_life": Linear(10, 50, images=48),
+            "ema_halflife": Linear(10, 50, images=48),
         },
         {},
     ),
@@ -67,7 +67,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # options of the GA
         },
         {},
     ),
-    "several averages": ({"more_half_lives": [16, 64]}, {}),
+    "several averages": ({"extra_ema_halflives": [16, 64]}, {}),
     "dropout": ({"discriminator": Forgetful}, {}),
     "labels": ({"num_classes": 8}, {"num_classes": 8}),
     "momentum": ({"generator_optimizer": partial(torch.optim.SGD, lr=0.01, momentum=0.9)}, {}),
@@ -89,9 +89,9 @@ def state_of(trainer, gan) -> dict[str, Any]:
     return {
         "weights": gan.state_dict(),
         "optimizers": [optimizer.state_dict() for optimizer in trainer.optimizers],
-        "clock": (gan.images_seen, gan.turns, trainer.global_step),
+        "clock": (gan.images_seen, gan.discriminator_updates, trainer.global_step),
         "next row": tracking.averaged(trainer, gan.told),
-        "next latents": [gan.latents(gan.noise(name, 8)) for name in ("discriminator", "generator")],
+        "next latents": [latents_of(gan, gan.noise(name, 8)) for name in ("discriminator", "generator")],
         "next batch": next(iter(trainer.datamodule.train_dataloader())),
     }
 

@@ -12,7 +12,7 @@ from litgan.noise import Noise
 from litgan.sampling import (
     CHUNK,
     check_networks,
-    choose_labels,
+    choose_classes,
     draw_samples,
     generate,
     interpolate,
@@ -53,16 +53,16 @@ def test_samples_are_made_in_evaluation_mode_and_the_mode_is_put_back():
     ],
 )
 def test_labels_are_repeated_as_needed(labels, first, expected):
-    assert choose_labels(labels, first, 5, 3).tolist() == expected
+    assert choose_classes(labels, first, 5, 3).tolist() == expected
 
 
 def test_labels_that_are_no_classes():
-    assert choose_labels(None, 0, 5, 0) is None
+    assert choose_classes(None, 0, 5, 0) is None
     for labels in ([3], [-1], [0, 1, 7]):
         with pytest.raises(ValueError, match=r"not all among the 3 classes: use 0 to 2\."):
-            choose_labels(labels, 0, 5, 3)
+            choose_classes(labels, 0, 5, 3)
     with pytest.raises(ValueError, match=r"Labels \[1\] are given to a GAN without classes: leave them out"):
-        choose_labels([1], 0, 5, 0)
+        choose_classes([1], 0, 5, 0)
 
 
 @pytest.mark.parametrize("threshold", [0.3, 0.7, 2.0])

@@ -63,9 +63,9 @@ def test_the_recipe_learns_to_write_valid_sentences(tmp_path, single_thread):
 @pytest.mark.parametrize(
     "options",
     [
-        {"penalties": [R1(0.1, every=2)]},
-        {"loss": Wasserstein(), "penalties": [WGANGP(every=4)], "discriminator_turns": 2},
-        {"penalties": [R1(0.1, every=3)], "update": "one_stage"},
+        {"penalties": [R1(0.1, interval=2)]},
+        {"loss": Wasserstein(), "penalties": [WGANGP(interval=4)], "discriminator_steps": 2},
+        {"penalties": [R1(0.1, interval=3)], "update": "one_stage"},
     ],
     ids=["lazy R1", "WGAN-GP, two turns", "one stage"],
 )

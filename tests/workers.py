@@ -75,7 +75,7 @@ class Witnessed(GAN):
 
     def latents(self, noise: Any) -> Tensor:
         latents = super().latents(noise)
-        self.drawn.setdefault((self.turns, self.turn_of), []).append(latents)
+        self.drawn.setdefault((self.discriminator_updates, self.updating), []).append(latents)
         return latents
 
 
@@ -133,7 +133,7 @@ class Traffic(Callback):
 
     def count(self, state, bucket):  # torch refuses annotations that are strings
         gan, name = state
-        self.bytes[gan.turn_of, name] += bucket.buffer().nbytes
+        self.bytes[gan.updating, name] += bucket.buffer().nbytes
         return default_hooks.allreduce_hook(None, bucket)
 
 
@@ -162,7 +162,7 @@ def train(
     return {
         "weights": {name: value.clone() for name, value in gan.state_dict().items()},
         "optimizers": [optimizer.state_dict() for optimizer in trainer.optimizers],
-        "clock": (gan.images_seen, gan.turns, trainer.global_step),
+        "clock": (gan.images_seen, gan.discriminator_updates, trainer.global_step),
         "latents": drawn,
         "reals": reals.shown,
     }
@@ -171,8 +171,8 @@ def train(
 def pictures() -> dict[str, Any]:
     """Convolutions, spectral norm, projection, lazy R1, several turns, clipping: and every byte counted."""
     gan = Witnessed(
-        loss=NonSaturating(), penalties=[R1(0.5, every=3)], discriminator_turns=2,
-        clip_grad_norm={"discriminator": 0.2, "generator": 0.1}, **PICTURES,
+        loss=NonSaturating(), penalties=[R1(0.5, interval=3)], discriminator_steps=2,
+        gradient_clip_val={"discriminator": 0.2, "generator": 0.1}, **PICTURES,
     )  # fmt: skip
     traffic = Traffic()
     sizes = {
@@ -187,13 +187,13 @@ def pictures() -> dict[str, Any]:
 
 def points(**options: Any) -> dict[str, Any]:
     """A penalty with a pass of its own, on a mixture of real and fake."""
-    gan = Witnessed(loss=Wasserstein(), penalties=[WGANGP()], discriminator_turns=3, **POINTS)
+    gan = Witnessed(loss=Wasserstein(), penalties=[WGANGP()], discriminator_steps=3, **POINTS)
     return train(gan, Ring(batch_size=12, samples=60), **options)
 
 
 def pairs() -> dict[str, Any]:
     """A loss that compares real i with fake i, both zero-centred penalties, and micro-batches."""
-    gan = Witnessed(loss=Relativistic(), penalties=[R1(0.1), R2(0.1, every=2)], micro_batches=2, **POINTS)
+    gan = Witnessed(loss=Relativistic(), penalties=[R1(0.1), R2(0.1, interval=2)], micro_batches=2, **POINTS)
     traffic = Traffic()
     return train(gan, Ring(batch_size=8, samples=40), traffic) | {"traffic": traffic.bytes}
 
@@ -207,7 +207,7 @@ def encoder() -> dict[str, Any]:
 
 def bf16() -> dict[str, Any]:
     """Mixed precision, clipped and penalised."""
-    gan = Witnessed(loss=NonSaturating(), penalties=[R1(0.5)], clip_grad_norm=1.0, **PICTURES)
+    gan = Witnessed(loss=NonSaturating(), penalties=[R1(0.5)], gradient_clip_val=1.0, **PICTURES)
     return train(gan, Pictures(batch_size=8, num_classes=3), precision="bf16-mixed")
 
 

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from litgan.metrics import FeatureExtractor
 
 
+FORMAT = 2  # of what is saved: raised when names of weights or entries change
+
+
 class AtomicCheckpointIO(TorchCheckpointIO):
     """A checkpoint is there whole or not at all: temporary name, fsync, rename. Loads weights only."""
 
@@ -73,6 +76,11 @@ def read(path: str | Path, map_location: Any = None) -> dict[str, Any]:
         raise ValueError(
             f"The checkpoint {path} was not written by litgan: give one from a run's checkpoints folder."
         )
+    if (found := checkpoint["litgan"].get("format", 1)) != FORMAT:
+        raise ValueError(
+            f"The checkpoint {path} has format {found} and this version of litgan reads {FORMAT}: use the version "
+            "that wrote it, or train again."
+        )
     return checkpoint
 
 
@@ -99,7 +107,7 @@ def build_gan(checkpoint: dict[str, Any], cls: type[GAN]) -> GAN:
     Raises:
         ValueError: if the checkpoint carries no recipe, or one that does not parse.
     """
-    return _instantiate(cls, _recipe(checkpoint, "model"))
+    return _instantiate(cls, _recipe(checkpoint, "model"), subclass=True)
 
 
 def build_data(checkpoint: dict[str, Any]) -> GANDataModule:

@@ -55,8 +55,8 @@ def load_generator(path: str | Path) -> nn.Module:
     described = {"litgan": {"recipe": {"model": json.loads(about["model"])}}}
     generator = checkpoints.build_gan(described, GAN).generator
     generator.load_state_dict(weights)
-    if hasattr(generator, "follow"):
-        generator.follow(int(about["images_seen"]))  # type: ignore[operator]
+    if hasattr(generator, "step_schedule"):
+        generator.step_schedule(int(about["images_seen"]))  # type: ignore[operator]
     return generator.eval()
 
 

@@ -24,10 +24,9 @@ from litgan.callbacks.interruption import STOPPED, Interrupted, Interruption
 from litgan.checkpoints import AtomicCheckpointIO
 from litgan.data import GANDataModule
 from litgan.gan import GAN
-from litgan.hardware import best_precision, settle_devices
+from litgan.hardware import best_precision
 from litgan.loggers import CSVLogger, wandb_logger
 from litgan.messages import explain
-from litgan.profilers import NoProfiler
 
 WATCHERS = {
     "realism": Realism, "samples": Samples, "gradients": Gradients, "health": Health,
@@ -53,7 +52,6 @@ class Recipe(LightningCLI):
 
     def __init__(self, args: list[str], verb: str = "fit") -> None:
         self.verb = verb
-        settle_devices()
         super().__init__(
             GAN,
             GANDataModule,
@@ -74,6 +72,7 @@ class Recipe(LightningCLI):
                 "exit_on_error": False,
                 "description": DESCRIPTIONS[verb],
             },
+            subclass_mode_model=True,
             subclass_mode_data=True,
             args=args,
             run=False,
@@ -91,10 +90,11 @@ class Recipe(LightningCLI):
             default=None,
             help="Checkpoint to go on from; last: the recipe's newest.",
         )
-        parser.link_arguments("seed_everything", "model.seed")
+        parser.set_defaults({"model": {"class_path": f"{GAN.__module__}.GAN"}})  # a recipe may name a subclass
+        parser.link_arguments("seed_everything", "model.init_args.seed")
         parser.link_arguments("seed_everything", "data.init_args.seed")
-        parser.link_arguments("data.sample_shape", "model.sample_shape", apply_on="instantiate")
-        parser.link_arguments("data.num_classes", "model.num_classes", apply_on="instantiate")
+        for name in ("sample_shape", "num_classes"):
+            parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         try:
@@ -153,7 +153,6 @@ class Recipe(LightningCLI):
             if self.verb == "fit":  # behind all other callbacks, for it leaves, and before the Checkpoint
                 self.trainer_defaults["callbacks"] = Interruption(config["max_time"])
                 kwargs["max_time"] = None
-            kwargs["profiler"] = config["profiler"] or NoProfiler()
             return super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, ValueError) as error:
             raise ValueError(f"The trainer cannot be built as the recipe says: {error}") from error
@@ -161,8 +160,9 @@ class Recipe(LightningCLI):
     def after_instantiate_classes(self) -> None:
         resolved = yaml.safe_load(self.parser.dump(self.config, skip_link_targets=False))
         shapes = {"sample_shape": list(self.model.sample_shape), "num_classes": self.model.num_classes}
+        resolved["model"]["init_args"] |= shapes
         self.model.recipe = {
-            "name": self.name, "run_id": self.folder.run_id, "model": resolved["model"] | shapes,
+            "name": self.name, "run_id": self.folder.run_id, "model": resolved["model"],
             "data": resolved["data"], "realism": resolved["realism"],
             "precision": resolved["trainer"]["precision"],
         }  # fmt: skip

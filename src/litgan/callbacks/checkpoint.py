@@ -11,8 +11,9 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Checkpoint as LightningCheckpoint
 
-from litgan import runs, tracking
+from litgan import runs
 from litgan.callbacks.realism import Realism
+from litgan.callbacks.throughput import untimed
 from litgan.gan import GAN
 
 
@@ -49,14 +50,14 @@ class Checkpoint(LightningCheckpoint):
 
     def on_train_start(self, trainer: Trainer, gan: GAN) -> None:
         self.clock = time.monotonic()
-        self.saved_at, self.ended = gan.images_seen, (gan.images_seen, gan.turns)
+        self.saved_at, self.ended = gan.images_seen, (gan.images_seen, gan.discriminator_updates)
 
     def on_train_batch_end(self, trainer: Trainer, gan: GAN, *_: object) -> None:
-        if not gan.iteration_ends:
+        if not gan.iteration_is_complete:
             return
-        self.ended = (gan.images_seen, gan.turns)
+        self.ended = (gan.images_seen, gan.discriminator_updates)
         self.keep_best(trainer, gan)
-        if gan.passes(self.every) or self.overdue(trainer):
+        if gan.is_due(self.every) or self.overdue(trainer):
             self.save_last(trainer, gan)
 
     def on_train_end(self, trainer: Trainer, gan: GAN) -> None:
@@ -76,9 +77,9 @@ class Checkpoint(LightningCheckpoint):
         taken its turns of it already.
         """
         if trainer.world_size == 1 and trainer.state.fn == "fit" and self.ended[0] != self.saved_at:
-            if gan.iteration_ends and gan.turns > self.ended[1]:
-                self.ended = (gan.images_seen, gan.turns)
-            gan.images_seen, gan.turns = self.ended
+            if gan.iteration_is_complete and gan.discriminator_updates > self.ended[1]:
+                self.ended = (gan.images_seen, gan.discriminator_updates)
+            gan.images_seen, gan.discriminator_updates = self.ended
             if is_finite(gan):
                 self.save_last(trainer, gan)
 
@@ -109,9 +110,9 @@ class Checkpoint(LightningCheckpoint):
     def save(self, trainer: Trainer, gan: GAN, name: str) -> bool:
         """Whether it was saved; the same answer on all ranks, though one alone writes."""
         if not is_finite(gan):
-            raise FloatingPointError(tracking.not_finite("A weight", float("nan"), gan.images_seen))
+            gan.check_finite("A weight", math.nan)
         failure = None
-        with tracking.aside(gan):
+        with untimed(gan):
             try:
                 trainer.save_checkpoint(self.path(trainer, name))
             except OSError as error:
