@@ -90,7 +90,8 @@ def test_what_is_logged_is_the_mean_over_the_parts(tiny_gan, tiny_data, make_tra
 def test_parts_take_their_own_slice_of_the_noise(tiny_gan, tiny_data, make_trainer):
     gan = tiny_gan(micro_batches=4)
     asked: list[Noise] = []
-    gan.latents = lambda noise: (asked.append(noise), type(gan).latents(gan, noise))[1]
+    generate = gan.generate
+    gan.generate = lambda condition, noise: (asked.append(noise), generate(condition, noise))[1]
     make_trainer(1).fit(gan, datamodule=tiny_data())
     assert [(noise.name, noise.first, noise.count) for noise in asked] == [
         (name, first, 2) for name in ("discriminator", "generator") for first in (0, 2, 4, 6)
@@ -105,7 +106,7 @@ def test_parts_take_their_own_slice_of_the_noise(tiny_gan, tiny_data, make_train
         ({"generator": 1e3, "discriminator": 0.03}, (None, 0.03)),
     ],
 )
-def test_each_adversary_is_clipped_to_its_own_limit(limits, wanted, tiny_gan, tiny_data, make_trainer):
+def test_each_network_is_clipped_to_its_own_limit(limits, wanted, tiny_gan, tiny_data, make_trainer):
     free, clipped = Norms(), Norms()
     make_trainer(4, callbacks=[free]).fit(tiny_gan(loss=Hinge()), datamodule=tiny_data())
     gan = tiny_gan(loss=Hinge(), gradient_clip_val=limits)
