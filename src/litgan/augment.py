@@ -30,7 +30,7 @@ class Augmentation(nn.Module, ABC):
         """Samples [B, *sample_shape], changed as `draws` [B, draws], uniform in [0, 1), say."""
 
     def watch(self, real_logits: Tensor) -> None:
-        """Called with the discriminator's logits [B, K] of the real samples of this rank, in each of its updates."""
+        """Called in each discriminator step with the logits [B, K] of this rank's real samples."""
 
     def adapt(self, updates: int, images: int) -> None:
         """Called after the `updates`-th discriminator step, which showed so many images over all ranks."""

@@ -78,8 +78,8 @@ def read(path: str | Path, map_location: Any = None) -> dict[str, Any]:
         )
     if (found := checkpoint["litgan"].get("format", 1)) != FORMAT:
         raise ValueError(
-            f"The checkpoint {path} has format {found} and this version of litgan reads {FORMAT}: use the version "
-            "that wrote it, or train again."
+            f"The checkpoint {path} has format {found} and this version of litgan reads {FORMAT}: use the "
+            "version that wrote it, or train again."
         )
     return checkpoint
 

@@ -32,8 +32,8 @@ def compile_networks(*networks: nn.Module, mode: bool | str, backend: str = "ind
     except Exception as error:  # whatever the absent compiler of this device provokes
         reason = str(error).strip().splitlines()[0].rstrip(".")
         warnings.warn(
-            f"model.compile is on, but nothing can be compiled here ({type(error).__name__}: {reason}): training "
-            "goes on uncompiled; install a C++ compiler (on CUDA: Triton) to change that.",
+            f"model.compile is on, but nothing can be compiled here ({type(error).__name__}: {reason}): "
+            "training goes on uncompiled; install a C++ compiler (on CUDA: Triton) to change that.",
             stacklevel=2,
         )
         return

@@ -107,7 +107,9 @@ class GAN(LightningModule):
         if len(self.sample_shape) == 3:  # images: the memory layout in which convolutions run fastest
             self.to(memory_format=torch.channels_last)
         self.ema = EMA(self.generator, ema_halflife, ema_rampup)
-        self.extra_emas = nn.ModuleDict({str(n): EMA(self.generator, n, ema_rampup) for n in extra_ema_halflives})
+        self.extra_emas = nn.ModuleDict(
+            {str(halflife): EMA(self.generator, halflife, ema_rampup) for halflife in extra_ema_halflives}
+        )
         self.loss, self.augment = loss, augment
         self.penalties, self.generator_penalties = tuple(penalties), tuple(generator_penalties)
         self.stateful_penalties = nn.ModuleList(  # registered, so that their state is in the checkpoint
@@ -121,7 +123,7 @@ class GAN(LightningModule):
         self.images_seen = 0  # the x axis of every curve
         self.discriminator_updates = 0
         self.updating = ""  # name of the network that is being updated
-        self.last_logs: dict[str, Tensor | float] = {}  # last value of each key: lazy penalties are not always due
+        self.last_logs: dict[str, Tensor | float] = {}  # last value of each: lazy penalties are seldom due
         self.logged: dict[str, float] = {}  # last value of each key that was sent to the loggers
         self.images_per_iteration = 0
         self.seconds_excluded = 0.0  # spent on pictures, metrics and checkpoints, not on training
@@ -138,7 +140,8 @@ class GAN(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Logs:
         real, condition = batch
         generator_optimizer, discriminator_optimizer = self.optimizers()[:2]  # type: ignore[index, misc]
-        seed_device(self.device, "networks", self.seed, self.discriminator_updates, self.global_rank)  # dropout
+        # Of dropout and the like, inside the networks.
+        seed_device(self.device, "networks", self.seed, self.discriminator_updates, self.global_rank)
 
         # The discriminator learns to tell real from fake.
         logs = self.update("discriminator", discriminator_optimizer, self.discriminator_loss, real, condition)
@@ -189,8 +192,8 @@ class GAN(LightningModule):
                     self.manual_backward(loss / self.micro_batches)  # the strategy averages over the ranks
                 parts.append({key: self.detached(value) for key, value in logs.items()})
 
-            # The step calls on_before_optimizer_step, which clips. The generator's alone goes through Lightning's
-            # wrapper, which counts it: so `trainer.global_step` and `max_steps` are iterations.
+            # The step calls on_before_optimizer_step, which clips. The generator's alone goes through
+            # Lightning's wrapper, which counts it: so `trainer.global_step` and `max_steps` are iterations.
             if name == "generator":
                 optimizer.step()
             else:
@@ -220,7 +223,7 @@ class GAN(LightningModule):
     def loss_of_samples(
         self, condition: Tensor | None, noise: Noise, *, real: Tensor, fake: Tensor
     ) -> tuple[Tensor, Logs]:
-        """The discriminator's loss of samples as it gets them: augmented, and without the generator's graph."""
+        """The discriminator's loss of samples as it gets them: augmented, without the generator's graph."""
         due = [penalty for penalty in self.penalties if self.discriminator_updates % penalty.interval == 0]
         differentiated = {side for penalty in due for side in penalty.differentiates}
         real = real.detach().requires_grad_("real" in differentiated)
@@ -315,7 +318,7 @@ class GAN(LightningModule):
         return generate_in_chunks(network, latents, classes, **options)
 
     def averaged_generator(self, ema: bool | int = True) -> nn.Module:
-        """The generator whose weights are averaged: with the run's half-life, or one of `extra_ema_halflives`.
+        """The generator of averaged weights: with the run's half-life, or one of `extra_ema_halflives`.
 
         Raises:
             ValueError: if the run kept no such average.
@@ -355,7 +358,9 @@ class GAN(LightningModule):
                 f"The data's samples have shape {tuple(data_shape)}, this GAN makes {self.sample_shape}: "
                 "build the GAN with the data's sample_shape, or change the data's resolution or channels."
             )
-        self.initial_rates = [[group["lr"] for group in each.param_groups] for each in self.trainer.optimizers]
+        self.initial_rates = [
+            [group["lr"] for group in optimizer.param_groups] for optimizer in self.trainer.optimizers
+        ]
 
     def on_train_start(self) -> None:
         # A resumed run takes the learning rates of its recipe, which may be new, not of its checkpoint.
@@ -484,8 +489,8 @@ class GAN(LightningModule):
     def micro_batch_size(self, count: int) -> int:
         if count % self.micro_batches:
             raise ValueError(
-                f"micro_batches is {self.micro_batches}, which does not divide the {count} samples of a batch "
-                "that each process gets: give a divisor of that number, or another batch_size."
+                f"micro_batches is {self.micro_batches}, which does not divide the {count} samples of a "
+                "batch that each process gets: give a divisor of that number, or another batch_size."
             )
         return count // self.micro_batches
 

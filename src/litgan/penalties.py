@@ -1,9 +1,9 @@
 """Regularizers of the discriminator and of the generator: one unweighted value per sample.
 
 The update minimizes  loss + weight * interval * penalty,  in every `interval`-th update of the network only
-(lazy regularization, Karras et al. 2020, appendix B). In the equations D(x) is the mean of a sample's K logits
-and the norm runs over all of the sample's elements, whatever its shape. A discriminator that mixes samples
-(batch norm) has no gradient per sample: use another norm with it.
+(lazy regularization, Karras et al. 2020, appendix B). In the equations D(x) is the mean of a sample's K
+logits and the norm runs over all of the sample's elements, whatever its shape. A discriminator that mixes
+samples (batch norm) has no gradient per sample: use another norm with it.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from litgan.losses import to_float32
 from litgan.noise import Noise
 from litgan.schedules import Schedule
 
+NOTHING = torch.empty(0)
+
 
 @dataclass
 class Context:
@@ -35,10 +37,10 @@ class Context:
     condition: Tensor | None = None
     noise: Noise | None = None  # of this update; None draws from torch's global generator
     augmented: Callable[[Tensor, Noise], Tensor] = lambda samples, noise: samples
-    real: Tensor = torch.empty(0)  # [B, *sample_shape]
-    fake: Tensor = torch.empty(0)
-    real_logits: Tensor = torch.empty(0)  # [B, K], graph included
-    fake_logits: Tensor = torch.empty(0)
+    real: Tensor = NOTHING  # [B, *sample_shape]
+    fake: Tensor = NOTHING
+    real_logits: Tensor = NOTHING  # [B, K], graph included
+    fake_logits: Tensor = NOTHING
 
     def latents(self) -> Tensor:
         """The latents [B, latent_dim] of this update's fake samples."""
@@ -60,7 +62,7 @@ class Context:
 
 
 class _Term(ABC):
-    """A weighted term of a loss, computed in every `interval`-th update of the network that it regularizes."""
+    """A weighted term of a loss, computed in every `interval`-th update of its network."""
 
     name: ClassVar[str]  # logged as penalty/<name>; also the name of its random numbers
 
@@ -99,7 +101,7 @@ class Penalty(_Term):
     # `fake_logits` enter: one-stage updates separate the gradient of the loss from that of the penalty.
     differentiates: ClassVar[tuple[str, ...]] = ()
 
-    def setup(self, sample_shape: tuple[int, ...], batch_size: int) -> None:  # noqa: B027
+    def setup(self, sample_shape: tuple[int, ...], batch_size: int) -> None:
         """Called before training with the shape of one sample and the batch size over all ranks."""
 
     def gradients(self, *, samples: Tensor, logits: Tensor) -> Tensor:
@@ -115,9 +117,9 @@ class Penalty(_Term):
             (gradient,) = torch.autograd.grad(total, samples, create_graph=True, allow_unused=True)
         if gradient is None:
             raise RuntimeError(
-                f"Penalty {self.name!r} finds no gradient of the logits with respect to the samples: what its "
-                f"`differentiates` names, {self.differentiates}, must require grad before the pass through "
-                "the discriminator, with grad enabled."
+                f"Penalty {self.name!r} finds no gradient of the logits with respect to the samples: what "
+                f"its `differentiates` names, {self.differentiates}, must require grad before the pass "
+                "through the discriminator, with grad enabled."
             )
         return to_float32(gradient).flatten(1)
 

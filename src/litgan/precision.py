@@ -101,6 +101,7 @@ def float32_penalties(device: torch.device) -> Iterator[bool]:
 
     float16 ends at 65504 and loses what is below 6e-8, and a gradient penalty squares gradients.
     """
-    float16 = torch.is_autocast_enabled(device.type) and torch.get_autocast_dtype(device.type) == torch.float16
-    with torch.autocast(device.type, enabled=False) if float16 else nullcontext():
+    kind = device.type
+    float16 = torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) == torch.float16
+    with torch.autocast(kind, enabled=False) if float16 else nullcontext():
         yield float16

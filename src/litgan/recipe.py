@@ -90,7 +90,8 @@ class Recipe(LightningCLI):
             default=None,
             help="Checkpoint to go on from; last: the recipe's newest.",
         )
-        parser.set_defaults({"model": {"class_path": f"{GAN.__module__}.GAN"}})  # a recipe may name a subclass
+        # Without a class_path, which a recipe gives for a subclass, the model's keys are GAN's.
+        parser.set_defaults({"model": {"class_path": f"{GAN.__module__}.GAN"}})
         parser.link_arguments("seed_everything", "model.init_args.seed")
         parser.link_arguments("seed_everything", "data.init_args.seed")
         for name in ("sample_shape", "num_classes"):

@@ -21,7 +21,8 @@ def generate_in_chunks(
     try:
         chunks = latents.split(CHUNK)
         conditions = [None] * len(chunks) if condition is None else condition.to(latents.device).split(CHUNK)
-        return torch.cat([generator(z, c, **options) for z, c in zip(chunks, conditions, strict=True)]).float()
+        pairs = zip(chunks, conditions, strict=True)
+        return torch.cat([generator(*pair, **options) for pair in pairs]).float()
     finally:
         generator.train(training)
 

@@ -12,10 +12,9 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from litgan import runs, telescope
-from litgan.gan import Batch
 from litgan.callbacks.heat_map import heat_map
 from litgan.callbacks.throughput import untimed
-from litgan.gan import GAN
+from litgan.gan import GAN, Batch
 from litgan.loggers import log_picture
 from litgan.media import captioned, save_png
 from litgan.noise import Noise
@@ -191,4 +190,3 @@ def will_pass(gan: GAN, batch: Batch, every: int, ahead: int = 0) -> bool:
     iteration = shown * gan.discriminator_steps
     end = gan.images_seen + shown + ahead * iteration
     return end // every > (end - iteration) // every
-

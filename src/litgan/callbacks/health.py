@@ -11,12 +11,11 @@ import torch
 from lightning.pytorch import Callback, Trainer
 
 from litgan import checkpoints, runs
-from litgan.gan import Batch
 from litgan.callbacks.gradients import will_pass
 from litgan.callbacks.throughput import untimed
 from litgan.callbacks.vitals import Examination, sizes
 from litgan.files import whole
-from litgan.gan import GAN
+from litgan.gan import GAN, Batch
 from litgan.loggers import WandbLogger
 from litgan.schedules import Schedule, value_at
 from litgan.telescope import total_norm

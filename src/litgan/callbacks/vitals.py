@@ -9,9 +9,8 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 
 from litgan import runs, telescope
-from litgan.gan import Batch
 from litgan.callbacks.realism import Realism
-from litgan.gan import GAN
+from litgan.gan import GAN, Batch
 from litgan.noise import Noise
 from litgan.sampling import choose_classes
 

@@ -89,8 +89,8 @@ class LatentDiversity(GeneratorPenalty):
     def __call__(self, context: Context) -> Tensor:
         latents, condition = context.latents(), context.condition
         near = latents + self.sigma * context.normal_like(latents, self.name)
-        moved = to_float32(context.generator(latents, condition)) - to_float32(context.generator(near, condition))
-        return -moved.square().flatten(1).mean(1)
+        here, there = (to_float32(context.generator(each, condition)) for each in (latents, near))
+        return -(here - there).square().flatten(1).mean(1)
 
 
 def squared_difference(one: Tensor, other: Tensor) -> Tensor:

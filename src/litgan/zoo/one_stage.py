@@ -1,4 +1,4 @@
-"""One stage: the discriminator's pass over the fakes, and the gradient that comes back, serve the generator too.
+"""One stage: the discriminator's pass over the fakes, and its gradient, serve the generator too.
 
 The discriminator's loss sends  L_D'(D(x_i)) * dD/dx_i  back to fake i, the generator's would send
 L_G'(D(x_i)) * dD/dx_i. Where samples do not see each other in D, each has a ratio of the two of its own, and
@@ -7,8 +7,8 @@ L_G'(D(x_i)) * dD/dx_i. Where samples do not see each other in D, each has a rat
 
 (Shen et al. 2021, "Training generative adversarial networks in one stage", eq. 7 to 9). The generator then
 descends <feedback, G(z)>, whose gradient is that of its own loss: one pass through each network an iteration
-instead of two. Both networks move from the same state: updates are simultaneous instead of alternating and can
-diverge where alternating ones converge: configs/overlays/one_stage.yaml warms the learning rate up.
+instead of two. Both networks move from the same state: updates are simultaneous instead of alternating and
+can diverge where alternating ones converge: configs/overlays/one_stage.yaml warms the learning rate up.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Pass:
     """What the discriminator step keeps of its fake samples."""
 
     made: Tensor  # [B, *sample_shape], with the generator's graph
-    fake: Tensor  # the same, detached: a leaf, in which the discriminator step's backward pass leaves a gradient
+    fake: Tensor  # the same, detached: the leaf in which the discriminator step leaves a gradient
     real_logits: Tensor  # [B, 1], without a graph
     fake_logits: Tensor
     gradient: Tensor | None  # of the loss alone, where a penalty adds its own to the leaf's
@@ -87,7 +87,7 @@ class OneStageGAN(GAN):
         return loss, logs
 
     def generator_loss(self, real: Tensor, condition: Tensor | None, noise: Noise) -> tuple[Tensor, Logs]:
-        """A scalar with the gradient of the generator's loss over the oldest part kept; that loss is logged."""
+        """A scalar with the gradient of the generator's loss on the oldest pass kept; logs that loss."""
         kept = self.passes.pop(0)
         gradient = kept.fake.grad if kept.gradient is None else kept.gradient
         assert gradient is not None  # the discriminator step has passed back through the fakes
@@ -168,6 +168,6 @@ def check_one_stage(
         )
     if logits.shape[1] != 1:
         raise ValueError(
-            f"OneStageGAN cannot train this: {type(discriminator).__name__} gives {logits.shape[1]} logits for "
-            "each sample: take one that gives 1, or litgan.GAN."
+            f"OneStageGAN cannot train this: {type(discriminator).__name__} gives {logits.shape[1]} logits "
+            "for each sample: take one that gives 1, or litgan.GAN."
         )
