@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
+from types import FunctionType
+from typing import Any
 
 import torch
 from torch import nn
@@ -39,7 +42,18 @@ def compile_networks(*networks: nn.Module, mode: bool | str, backend: str = "ind
         return
     options = {} if mode is True else {"mode": mode}
     for network in networks:
-        network.compile(dynamic=False, backend=backend, **options)
+        network._compiled_call_impl = torch.compile(  # as nn.Module.compile does
+            _own_call(network), dynamic=False, backend=backend, **options
+        )
+
+
+def _own_call(network: nn.Module) -> Callable[..., Any]:
+    """The network's call with code of its own: torch keeps at most 8 graphs of one code, of all networks."""
+
+    def call(*arguments: Any, **options: Any) -> Any:
+        return network._call_impl(*arguments, **options)
+
+    return FunctionType(call.__code__.replace(), globals(), closure=call.__closure__)
 
 
 def uncompile_networks(*networks: nn.Module) -> None:

@@ -238,7 +238,7 @@ class GAN(LightningModule):
         logs = {"loss/discriminator": loss, "logits/real": real_logits, "logits/fake": fake_logits}
 
         # Lazy penalties are computed in every interval-th update, interval times as strong.
-        with float32_penalties(self.device) as in_float32:
+        with float32_penalties(self.device) as in_float32, self.eager(bool(due)):
             if due and in_float32:  # float16 is too narrow for them: they get a pass of their own
                 real, fake = (x.detach().float().requires_grad_(x.requires_grad) for x in (real, fake))
                 real_logits, fake_logits = (self.discriminator(x, condition) for x in (real, fake))
