@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 import workers
-from workers import ADAM, Witnessed, in_turn, train
+from workers import ADAM, Witnessed, WitnessedOneStage, in_turn, train
 
 from litgan.data import GANDataModule, Grammar, Scales, Tones
 from litgan.losses import NonSaturating, Relativistic
@@ -33,12 +33,14 @@ from litgan.schedules import Linear
 from litgan.strategies import register
 
 
-def play(data: GANDataModule, extractor: str, folder: Path, **options: Any) -> dict[str, Any]:
+def play(
+    data: GANDataModule, extractor: str, folder: Path, kind: type[Witnessed] = Witnessed, **options: Any
+) -> dict[str, Any]:
     """Trains on all ranks; and measures, with all of them, the generator of which the training began."""
     options |= dict.fromkeys(("generator_optimizer", "discriminator_optimizer"), ADAM)
     options["sample_shape"] = data.sample_shape
-    untrained = Witnessed(**options)
-    result = train(Witnessed(**options), data, iterations=8)
+    untrained = kind(**options)
+    result = train(kind(**options), data, iterations=8)
     report = evaluate(
         lambda first, count: untrained.sample(count, first=first), data, extractor, count=600, batch_size=70,
         cache_dir=folder / f"cache-{workers.WORLD}", rank=workers.RANK, world_size=workers.WORLD,
@@ -74,7 +76,7 @@ def text(folder: Path) -> dict[str, Any]:
             TextGenerator, latent_dim=8, widths=(16, 12), output="gumbel", temperature=Linear(2.0, 0.5, 64)
         ),
         discriminator=partial(TextDiscriminator, widths=(12, 16)),
-        loss=NonSaturating(), penalties=[R1(0.1, interval=3)], update="one_stage",
+        loss=NonSaturating(), penalties=[R1(0.1, interval=3)], kind=WitnessedOneStage,
     )  # fmt: skip
 
 

@@ -112,7 +112,7 @@ def test_max_steps_are_iterations(steps, tiny_gan, tiny_data, make_trainer):
     counts = [{int(state["step"]) for state in each.state.values()} for each in trainer.optimizers]
     assert counts == [{4}, {4 * steps}]
     assert ["loss/generator" in record for record in diary.records] == ([False] * (steps - 1) + [True]) * 4
-    # Each discriminator step gets a fresh batch: within an epoch of 5 batches no sample comes twice, all 40 come once.
+    # Each step gets a fresh batch: within an epoch of 5 batches no sample comes twice, all 40 come once.
     for epoch in range(0, 4 * steps - 4, 5):
         assert len(torch.cat(diary.batches[epoch : epoch + 5]).unique(dim=0)) == 5 * BATCH
 
@@ -355,3 +355,25 @@ def test_lazy_penalties_are_logged_though_silent_at_the_logging_point(tiny_gan, 
     )  # in the first update of three, and the third is logged
     make_trainer(3, log_every_n_steps=3).fit(gan, datamodule=tiny_data())
     assert gan.logged["penalty/r1"] > 0
+
+
+class Backwards(Callback):
+    """Notes the backward passes that callbacks are told of."""
+
+    def __init__(self):
+        self.heard = []
+
+    def on_before_backward(self, trainer, gan, loss):
+        self.heard.append(("before", gan.updating))
+
+    def on_after_backward(self, trainer, gan):
+        self.heard.append(("after", gan.updating))
+
+
+def test_callbacks_hear_every_backward_pass_and_change_nothing(tiny_gan, tiny_data, make_trainer):
+    gan, silent, backwards = tiny_gan(), tiny_gan(), Backwards()
+    make_trainer(3).fit(silent, datamodule=tiny_data())
+    make_trainer(3, callbacks=[backwards]).fit(gan, datamodule=tiny_data())
+    names = ("discriminator", "generator")
+    assert backwards.heard == [(when, name) for name in names for when in ("before", "after")] * 3
+    assert same(gan.state_dict(), silent.state_dict())

@@ -349,7 +349,9 @@ def test_two_loss_scales_are_refused(tiny_gan, tiny_data, make_trainer):
 
     trainer = make_trainer(1)
     trainer.strategy.precision_plugin = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu"))
-    with pytest.raises(ValueError, match="OneStageGAN .* both networks: give --trainer.precision bf16-mixed"):
+    with pytest.raises(
+        ValueError, match=r"OneStageGAN .* both networks: give --trainer.precision bf16-mixed"
+    ):
         trainer.fit(tiny_gan(OneStageGAN), datamodule=tiny_data())
 
 

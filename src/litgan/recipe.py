@@ -101,8 +101,7 @@ class Recipe(LightningCLI):
         try:
             self.config = parser.parse_args(args)
         except ArgumentError as error:
-            linked = {"model.seed", "model.sample_shape", "model.num_classes"}
-            known = [action.dest for action in parser._actions if action.dest not in linked]
+            known = [action.dest for action in parser._actions]
             raise ArgumentError(None, explain(str(error), known)) from error
 
     @property

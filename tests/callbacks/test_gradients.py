@@ -144,7 +144,7 @@ def test_a_look_logs_what_plain_autograd_finds(
     previous = None
     for clock in (16, 32):
         generator, discriminator = (network.eval() for network in copies.networks[clock])
-        latents = latents_of(gan, Noise(5, 0, 0, 6, "sample"))
+        latents = Noise(5, 0, 0, 6, "sample").normal(gan.generator.latent_dim)
         fake = generator(latents).detach().requires_grad_()
         logits = discriminator(fake)
         loss = gan.loss.generator(real=logits.detach().flip(0), fake=logits).sum()
@@ -177,7 +177,7 @@ def test_a_look_tells_how_surely_the_batch_is_told_apart(
     gan, data = tiny_gan(**STILL), tiny_data()
     real = next(iter(data.train_dataloader()))[0]
     make_trainer(1, callbacks=[Gradients(every=8)], logger=memory).fit(gan, datamodule=data)
-    fake = gan.generator(latents_of(gan, Noise(0, 0, 0, 8, "sample")))
+    fake = gan.generator(Noise(0, 0, 0, 8, "sample").normal(gan.generator.latent_dim))
     with torch.no_grad():
         wanted = telescope.logit_statistics(real=gan.discriminator(real), fake=gan.discriminator(fake))
     found = {key: memory.values(f"logits/{key}")[8] for key in wanted}

@@ -75,7 +75,9 @@ def test_the_signs_are_what_they_are_defined_as(
     found = {key[7:]: memory.values(key)[end] for key in memory.rows[-1] if key.startswith("vitals/")}
 
     real, unseen = (torch.cat([b for b, _ in data.real_batches(12, split=s)]) for s in ("train", "test"))
-    fake = gan.generator(latents_of(gan, Noise(3, 0, 0, 12, "sample"))).detach().requires_grad_()
+    fake = (
+        gan.generator(Noise(3, 0, 0, 12, "sample").normal(gan.generator.latent_dim)).detach().requires_grad_()
+    )
     on_real, on_unseen, on_fake = map(gan.discriminator, (real, unseen, fake))
     losses = gan.loss.generator(real=on_real.detach(), fake=on_fake)
     (feedback,) = torch.autograd.grad(losses.sum(), fake, retain_graph=True)
@@ -140,7 +142,7 @@ def test_digits_are_told_apart_by_features_and_without_a_held_out_split(
     real = torch.cat([batch for batch, _ in digits.real_batches(6)])
     gan.eval()
     with torch.no_grad():
-        fake = gan.generator(latents_of(gan, Noise(0, 0, 0, 6, "sample")))
+        fake = gan.generator(Noise(0, 0, 0, 6, "sample").normal(gan.generator.latent_dim))
         distances = [torch.pdist(extractor("digits")(side)).mean() for side in (fake, real)]
     assert memory.values("vitals/diversity")[16] == pytest.approx(
         (distances[0] / distances[1]).item(), rel=1e-3
