@@ -68,9 +68,9 @@ class Meter(Callback):
 
     def count(self, state, bucket):  # torch refuses annotations that are strings
         gan, name = state
-        if gan.turns == 0:  # buckets are laid out anew after the first iteration
+        if gan.discriminator_updates == 0:  # buckets are laid out anew after the first iteration
             return allreduce_hook(None, bucket)
-        key = f"{gan.turn_of}'s turn, reducer of {name}"
+        key = f"{gan.updating}'s turn, reducer of {name}"
         self.bytes[key] += bucket.buffer().nbytes
         self.messages[key] += 1
         return allreduce_hook(None, bucket)

@@ -46,10 +46,10 @@ model:
     class_path: litgan.networks.MLPDiscriminator
     init_args: {{widths: [768, 768, 768]}}
   loss: litgan.losses.NonSaturating
-  penalties: [{{class_path: litgan.penalties.R1, init_args: {{weight: 0.01, every: 3}}}}]
+  penalties: [{{class_path: litgan.penalties.R1, init_args: {{weight: 0.01, interval: 3}}}}]
   generator_optimizer: {{class_path: torch.optim.Adam, init_args: {{lr: 1.0e-4}}}}
   discriminator_optimizer: {{class_path: torch.optim.Adam, init_args: {{lr: 1.0e-4}}}}
-  discriminator_turns: {TURNS}
+  discriminator_steps: {TURNS}
 realism: {{every: 0}}
 samples: {{every: 0}}
 gradients: {{every: 0}}

@@ -45,7 +45,7 @@ def raw(gan: GAN, data: GANDataModule, precision: str) -> Iterator[None]:
     source = batches()
     while True:
         with torch.autocast(device.type, torch.bfloat16, enabled=low, cache_enabled=False):
-            for _ in range(gan.discriminator_turns):
+            for _ in range(gan.discriminator_steps):
                 real, classes = next(source)
                 due = [penalty for penalty in gan.penalties if turns % penalty.every == 0]
                 sides = {side for penalty in due for side in penalty.differentiates}
@@ -70,7 +70,7 @@ def raw(gan: GAN, data: GANDataModule, precision: str) -> Iterator[None]:
                 turns += 1
             discriminator.requires_grad_(False)
             fake = generator(torch.randn(n, generator.latent_dim, device=device), classes)
-            on_real = discriminator(real, classes) if loss.pairs else None
+            on_real = discriminator(real, classes) if loss.relativistic else None
             objective = loss.generator(real=on_real, fake=discriminator(fake, classes)).mean()
             adam_g.zero_grad()
             objective.backward()

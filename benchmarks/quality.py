@@ -55,10 +55,10 @@ class Watch(Callback):
         self.name, self.minutes, self.picture, self.rows = name, list(minutes), picture, []
 
     def on_train_start(self, trainer: Trainer, gan: GAN) -> None:
-        self.start, self.aside = time.perf_counter(), gan.seconds_aside
+        self.start, self.aside = time.perf_counter(), gan.seconds_excluded
 
     def on_train_batch_end(self, trainer: Trainer, gan: GAN, *_: object) -> None:
-        trained = time.perf_counter() - self.start - (gan.seconds_aside - self.aside)
+        trained = time.perf_counter() - self.start - (gan.seconds_excluded - self.aside)
         if trained < 60 * self.minutes[0]:
             return
         began = time.perf_counter()
@@ -68,7 +68,7 @@ class Watch(Callback):
             save_png(trainer.datamodule.decode(gan.sample(64)).picture(8), self.picture)
             trainer.should_stop = True
             self.minutes = [float("inf")]
-        gan.seconds_aside += time.perf_counter() - began
+        gan.seconds_excluded += time.perf_counter() - began
 
 
 def run_recipe(name: str, path: str, minutes: list[float], picture: Path, extra: list[str]) -> list[Row]:

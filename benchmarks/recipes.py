@@ -32,7 +32,7 @@ from litgan.gan import GAN
 from litgan.media import save_png
 from litgan.metrics import evaluate, extractor
 from litgan.recipe import Recipe
-from litgan.sampling import choose_labels
+from litgan.sampling import choose_classes
 
 Row = dict[str, Any]
 OPPONENTS = {
@@ -51,10 +51,10 @@ class Watch(Callback):
 
     def on_train_start(self, trainer: Trainer, gan: GAN) -> None:
         self.measure(trainer, gan, 0.0)
-        self.start, self.aside = time.perf_counter(), gan.seconds_aside
+        self.start, self.aside = time.perf_counter(), gan.seconds_excluded
 
     def on_train_batch_end(self, trainer: Trainer, gan: GAN, *_: object) -> None:
-        trained = time.perf_counter() - self.start - (gan.seconds_aside - self.aside)
+        trained = time.perf_counter() - self.start - (gan.seconds_excluded - self.aside)
         if not self.minutes or trained < 60 * self.minutes[0]:
             return
         began = time.perf_counter()
@@ -64,12 +64,12 @@ class Watch(Callback):
             if self.picture is not None:
                 save_png(trainer.datamodule.decode(gan.sample(64)).picture(8), self.picture)
             trainer.should_stop = True
-        gan.seconds_aside += time.perf_counter() - began
+        gan.seconds_excluded += time.perf_counter() - began
 
     def measure(self, trainer: Trainer, gan: GAN, minutes: float) -> None:
         report = evaluate(
             lambda first, count: gan.sample(count, first=first), trainer.datamodule, self.eyes,
-            count=self.count, labels=lambda first, count: choose_labels(None, first, count, gan.num_classes),
+            count=self.count, labels=lambda first, count: choose_classes(None, first, count, gan.num_classes),
         )  # fmt: skip
         row = {"when": f"{minutes:g} min" if minutes else "start", "images": gan.images_seen}
         self.rows.append(row | short(report.values))

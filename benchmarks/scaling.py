@@ -57,7 +57,7 @@ class Watch(Callback):
         self.began = time.perf_counter()
 
     def on_train_batch_end(self, trainer: Trainer, gan: GAN, *_: Any) -> None:
-        if gan.iteration_ends and trainer.global_step % self.block == 0:
+        if gan.iteration_is_complete and trainer.global_step % self.block == 0:
             if gan.device.type == "cuda":
                 torch.cuda.synchronize()
             self.seconds.append((time.perf_counter() - self.began) / self.block)
@@ -73,7 +73,7 @@ def train(case: dict[str, Any], accelerator: str, iterations: int) -> measure.Ro
     gan = GAN(
         partial(DCGANGenerator, widths=widths, norm="none", initialisation="he"),
         partial(DCGANDiscriminator, widths=widths[::-1], initialisation="he"),
-        NonSaturating(), adam, adam, penalties=[R1(0.5, every=BLOCK)], sample_shape=shape,
+        NonSaturating(), adam, adam, penalties=[R1(0.5, interval=BLOCK)], sample_shape=shape,
     )  # fmt: skip
     trainer = Trainer(
         max_steps=iterations + BLOCK, max_epochs=-1, accelerator=accelerator, devices=1,

@@ -80,7 +80,7 @@ class Interleaved(Callback):
         self.began = 0.0
 
     def on_train_batch_end(self, trainer: Trainer, gan: GAN, *_: object) -> None:
-        if not gan.iteration_ends or trainer.global_step % self.number:
+        if not gan.iteration_is_complete or trainer.global_step % self.number:
             return
         synchronise(gan.device)
         if self.began:  # the first block only warms up

@@ -37,7 +37,7 @@ class Watched(Callback):
         self.block, self.began = -len(self.sides), 0.0  # the first of each only warms up
 
     def on_train_batch_end(self, trainer: Trainer, gan: GAN, *_: object) -> None:
-        if not gan.iteration_ends or trainer.global_step % self.number:
+        if not gan.iteration_is_complete or trainer.global_step % self.number:
             return
         synchronise(gan.device)
         if self.began:

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 import workers
-from workers import ADAM, Witnessed, in_turn, train
+from workers import ADAM, Witnessed, WitnessedOneStage, in_turn, train
 
 from litgan.data import GANDataModule, Grammar, Scales, Tones
 from litgan.losses import NonSaturating, Relativistic
@@ -33,12 +33,14 @@ from litgan.schedules import Linear
 from litgan.strategies import register
 
 
-def play(data: GANDataModule, extractor: str, folder: Path, **options: Any) -> dict[str, Any]:
+def play(
+    data: GANDataModule, extractor: str, folder: Path, kind: type[Witnessed] = Witnessed, **options: Any
+) -> dict[str, Any]:
     """Trains on all ranks; and measures, with all of them, the generator of which the training began."""
     options |= dict.fromkeys(("generator_optimizer", "discriminator_optimizer"), ADAM)
     options["sample_shape"] = data.sample_shape
-    untrained = Witnessed(**options)
-    result = train(Witnessed(**options), data, iterations=8)
+    untrained = kind(**options)
+    result = train(kind(**options), data, iterations=8)
     report = evaluate(
         lambda first, count: untrained.sample(count, first=first), data, extractor, count=600, batch_size=70,
         cache_dir=folder / f"cache-{workers.WORLD}", rank=workers.RANK, world_size=workers.WORLD,
@@ -52,7 +54,7 @@ def sound(folder: Path) -> dict[str, Any]:
         Tones(samples=640, length=256, batch_size=8, gain=(-6, 0), shift=9), "sound", folder,
         generator=partial(WaveGANGenerator, latent_dim=4, widths=(8, 4)),
         discriminator=partial(WaveGANDiscriminator, widths=(4, 8), phase_shuffle=0),  # each rank's own dice
-        loss=NonSaturating(), penalties=[R1(0.5, every=3)],
+        loss=NonSaturating(), penalties=[R1(0.5, interval=3)],
     )  # fmt: skip
 
 
@@ -62,7 +64,7 @@ def music(folder: Path) -> dict[str, Any]:
         Scales(samples=640, batch_size=8, transpose=4), "music", folder,
         generator=partial(PianoRollGenerator, shared_dim=4, private_dim=2, widths=(8, 8)),
         discriminator=partial(PianoRollDiscriminator, private_width=8, widths=(8, 8)),
-        loss=Relativistic(), penalties=[R1(0.1, every=2), R2(0.1, every=4)],
+        loss=Relativistic(), penalties=[R1(0.1, interval=2), R2(0.1, interval=4)],
     )  # fmt: skip
 
 
@@ -74,7 +76,7 @@ def text(folder: Path) -> dict[str, Any]:
             TextGenerator, latent_dim=8, widths=(16, 12), output="gumbel", temperature=Linear(2.0, 0.5, 64)
         ),
         discriminator=partial(TextDiscriminator, widths=(12, 16)),
-        loss=NonSaturating(), penalties=[R1(0.1, every=3)], update="one_stage",
+        loss=NonSaturating(), penalties=[R1(0.1, interval=3)], kind=WitnessedOneStage,
     )  # fmt: skip
 
 

@@ -30,7 +30,7 @@ class Norms(Callback):
 
 
 SLOW = partial(torch.optim.SGD, lr=0.02)  # Adam would blow differences in rounding up to whole steps
-PENALTIES = {"lazy R1": [R1(0.5, every=2)], "R1 and R2": [R1(0.1), R2(0.2)], "WGAN-GP": [WGANGP()]}
+PENALTIES = {"lazy R1": [R1(0.5, interval=2)], "R1 and R2": [R1(0.1), R2(0.2)], "WGAN-GP": [WGANGP()]}
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_parts_teach_what_the_whole_teaches(loss, penalties, parts, tiny_gan, ti
     gans = []
     for micro_batches in (1, parts):
         gans.append(tiny_gan(
-            loss=loss, penalties=penalties, micro_batches=micro_batches, discriminator_turns=2,
+            loss=loss, penalties=penalties, micro_batches=micro_batches, discriminator_steps=2,
             generator_optimizer=SLOW, discriminator_optimizer=SLOW,
         ))  # fmt: skip
         make_trainer(6).fit(gans[-1], datamodule=tiny_data())
@@ -82,7 +82,7 @@ def test_what_is_logged_is_the_mean_over_the_parts(tiny_gan, tiny_data, make_tra
     for parts in (1, 4):
         gan = tiny_gan(micro_batches=parts, penalties=[R1(0.1)])
         make_trainer(1, logger=False, log_every_n_steps=1).fit(gan, datamodule=tiny_data())
-        records[parts] = gan.latest
+        records[parts] = gan.logged
     assert records[4] == pytest.approx(records[1], rel=1e-5, abs=1e-7)
     assert {"loss/generator", "loss/discriminator", "logits/real", "penalty/r1"} <= records[1].keys()
 
@@ -90,7 +90,8 @@ def test_what_is_logged_is_the_mean_over_the_parts(tiny_gan, tiny_data, make_tra
 def test_parts_take_their_own_slice_of_the_noise(tiny_gan, tiny_data, make_trainer):
     gan = tiny_gan(micro_batches=4)
     asked: list[Noise] = []
-    gan.latents = lambda noise: (asked.append(noise), type(gan).latents(gan, noise))[1]
+    generate = gan.generate
+    gan.generate = lambda condition, noise: (asked.append(noise), generate(condition, noise))[1]
     make_trainer(1).fit(gan, datamodule=tiny_data())
     assert [(noise.name, noise.first, noise.count) for noise in asked] == [
         (name, first, 2) for name in ("discriminator", "generator") for first in (0, 2, 4, 6)
@@ -105,10 +106,10 @@ def test_parts_take_their_own_slice_of_the_noise(tiny_gan, tiny_data, make_train
         ({"generator": 1e3, "discriminator": 0.03}, (None, 0.03)),
     ],
 )
-def test_each_adversary_is_clipped_to_its_own_limit(limits, wanted, tiny_gan, tiny_data, make_trainer):
+def test_each_network_is_clipped_to_its_own_limit(limits, wanted, tiny_gan, tiny_data, make_trainer):
     free, clipped = Norms(), Norms()
     make_trainer(4, callbacks=[free]).fit(tiny_gan(loss=Hinge()), datamodule=tiny_data())
-    gan = tiny_gan(loss=Hinge(), clip_grad_norm=limits)
+    gan = tiny_gan(loss=Hinge(), gradient_clip_val=limits)
     make_trainer(4, callbacks=[clipped]).fit(gan, datamodule=tiny_data())
     for name, limit in zip(("generator", "discriminator"), wanted, strict=True):
         assert len(clipped.used[name]) == 4
@@ -126,7 +127,7 @@ def test_each_adversary_is_clipped_to_its_own_limit(limits, wanted, tiny_gan, ti
             {"accumulate_grad_batches": 4},
             r"trainer.accumulate_grad_batches is 4, .* give model.micro_batches",
         ),
-        ({"gradient_clip_val": 0.5}, r"trainer.gradient_clip_val is 0.5, .* give model.clip_grad_norm"),
+        ({"gradient_clip_val": 0.5}, r"trainer.gradient_clip_val is 0.5, .* give model.gradient_clip_val"),
     ],
 )
 def test_lightnings_own_options_are_refused_with_what_replaces_them(
@@ -140,8 +141,8 @@ def test_lightnings_own_options_are_refused_with_what_replaces_them(
     ("options", "sentence"),
     [
         ({"micro_batches": 3}, "micro_batches is 3, which does not divide the 8 samples"),
-        ({"clip_grad_norm": -1.0}, "clip_grad_norm is -1.0: give a positive norm"),
-        ({"clip_grad_norm": {"critic": 1.0}}, "names critic: give limits for generator and discriminator"),
+        ({"gradient_clip_val": -1.0}, "gradient_clip_val is -1.0: give a positive norm"),
+        ({"gradient_clip_val": {"critic": 1.0}}, "names critic: give limits for generator and discriminator"),
     ],
 )
 def test_options_that_do_not_fit_are_refused_before_a_step(
@@ -150,7 +151,7 @@ def test_options_that_do_not_fit_are_refused_before_a_step(
     gan = tiny_gan(**options)
     with pytest.raises(ValueError, match=sentence):
         make_trainer(1).fit(gan, datamodule=tiny_data())
-    assert gan.turns == 0
+    assert gan.discriminator_updates == 0
     torch.testing.assert_close(gan.state_dict(), tiny_gan().state_dict(), rtol=0, atol=0)
 
 

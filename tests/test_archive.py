@@ -366,7 +366,7 @@ def test_every_network_can_be_sketched(case: str) -> None:
     def build() -> GAN:
         gan = GAN(
             generator, discriminator, NonSaturating(), ADAM, ADAM, sample_shape=sample_shape, num_classes=3,
-            more_half_lives=[100],
+            extra_ema_halflives=[100],
         )  # fmt: skip
         devices.append({value.device.type for value in gan.state_dict().values()})
         return gan

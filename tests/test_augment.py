@@ -30,8 +30,8 @@ def smooth(count: int = 8, channels: int = 3, side: int = 32) -> torch.Tensor:
     return (blurred / blurred.abs().amax()).contiguous()
 
 
-def draws(augmentation: Augmentation, count: int, first: int = 0) -> torch.Tensor:
-    return Noise(0, 0, first, count, "test").uniform(augmentation.draws)
+def draws(augment: Augmentation, count: int, first: int = 0) -> torch.Tensor:
+    return Noise(0, 0, first, count, "test").uniform(augment.draws)
 
 
 # -- warps ---------------------------------------------------------------------------------------
@@ -98,37 +98,37 @@ def test_colours_of_other_than_pictures_are_refused():
 # -- both augmentations --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("augmentation", ALL, ids=lambda one: type(one).__name__)
+@pytest.mark.parametrize("augment", ALL, ids=lambda one: type(one).__name__)
 @pytest.mark.parametrize("channels", [1, 3])
-def test_each_sample_changes_by_its_own_draws_alone(augmentation, channels):
+def test_each_sample_changes_by_its_own_draws_alone(augment, channels):
     images = smooth(channels=channels)
-    whole = augmentation(images, draws(augmentation, 8))
-    halves = [augmentation(images[k : k + 4], draws(augmentation, 4, first=k)) for k in (0, 4)]
+    whole = augment(images, draws(augment, 8))
+    halves = [augment(images[k : k + 4], draws(augment, 4, first=k)) for k in (0, 4)]
     torch.testing.assert_close(torch.cat(halves), whole, atol=1e-5, rtol=1e-5)
     assert whole.shape == images.shape and whole.isfinite().all()
     assert ((whole - images).abs().flatten(1).amax(1) > 0.01).all()
-    assert not torch.equal(whole, augmentation(images, draws(augmentation, 8, first=64)))
+    assert not torch.equal(whole, augment(images, draws(augment, 8, first=64)))
 
 
-@pytest.mark.parametrize("augmentation", ALL, ids=lambda one: type(one).__name__)
-def test_the_gradient_comes_back_to_every_sample(augmentation):
+@pytest.mark.parametrize("augment", ALL, ids=lambda one: type(one).__name__)
+def test_the_gradient_comes_back_to_every_sample(augment):
     images = smooth().requires_grad_()
-    augmentation(images, draws(augmentation, 8)).square().sum().backward()
+    augment(images, draws(augment, 8)).square().sum().backward()
     assert (images.grad.flatten(1).abs().amax(1) > 0).all() and images.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("policy", ["colour", "translation", "cutout"])
 def test_the_gradient_of_each_policy_is_that_of_finite_differences(policy):
-    augmentation = DiffAugment([policy])
+    augment = DiffAugment([policy])
     images = smooth(2, side=8).double().requires_grad_()
-    chances = draws(augmentation, 2).double()
-    assert torch.autograd.gradcheck(lambda x: augmentation(x, chances), images)
+    chances = draws(augment, 2).double()
+    assert torch.autograd.gradcheck(lambda x: augment(x, chances), images)
 
 
-@pytest.mark.parametrize("augmentation", ALL, ids=lambda one: type(one).__name__)
-def test_other_media_are_refused(augmentation):
-    with pytest.raises(ValueError, match=r"leave model\.augmentation out"):
-        augmentation(torch.zeros(2, 5), draws(augmentation, 2))
+@pytest.mark.parametrize("augment", ALL, ids=lambda one: type(one).__name__)
+def test_other_media_are_refused(augment):
+    with pytest.raises(ValueError, match=r"leave model\.augment out"):
+        augment(torch.zeros(2, 5), draws(augment, 2))
 
 
 def test_diffaugment_translates_and_cuts_as_published():
@@ -184,7 +184,7 @@ def test_p_rises_while_the_discriminator_overfits_and_falls_while_it_is_fooled(l
 
 def test_p_follows_a_schedule_or_stays():
     ada = ADA(Linear(0.0, 0.4, images=100), target=None)
-    ada.follow(50)
+    ada.step_schedule(50)
     assert ada.p.item() == pytest.approx(0.2)
     with pytest.raises(ValueError, match="a schedule for p and a target"):
         ADA(Linear(0.0, 0.4, images=100))
@@ -224,13 +224,13 @@ def images_gan(tiny_gan):
 @pytest.mark.parametrize("loss", [NonSaturating(), Relativistic()], ids=["unpaired", "pairs"])
 def test_the_discriminator_sees_no_sample_unchanged(loss, images_gan, make_trainer):
     torch.manual_seed(0)
-    gan = images_gan(loss=loss, augmentation=ADA(1.0, target=None), penalties=[R1(1.0)])
+    gan = images_gan(loss=loss, augment=ADA(1.0, target=None), penalties=[R1(1.0)])
     seen = []
     gan.discriminator.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].detach()))
     data = Pictures()
     stored = data.load("train")[0]
     make_trainer(2).fit(gan, datamodule=data)
-    assert len(seen) == 2 * (4 if loss.pairs else 3)
+    assert len(seen) == 2 * (4 if loss.relativistic else 3)
     for samples in seen:
         distance = (samples[:, None] - stored[None]).flatten(2).abs().amax(2)
         assert (distance > 1e-3).all()
@@ -238,13 +238,13 @@ def test_the_discriminator_sees_no_sample_unchanged(loss, images_gan, make_train
 
 def test_p_is_logged_kept_and_resumed_bit_for_bit(images_gan, make_trainer, tmp_path):
     def run(iterations, ckpt_path=None):
-        gan = images_gan(augmentation=ADA(0.3, every=2, images=200))
+        gan = images_gan(augment=ADA(0.3, every=2, images=200))
         trainer = make_trainer(iterations)
         trainer.fit(gan, datamodule=Pictures(), ckpt_path=ckpt_path)
         return gan, trainer
 
     straight, _ = run(6)
-    assert straight.augmentation.p != 0.3 and "augmentation/p" in straight.told
+    assert straight.augment.p != 0.3 and "augmentation/p" in straight.last_logs
     _, trainer = run(3)
     trainer.save_checkpoint(tmp_path / "cut.ckpt")
     resumed, _ = run(6, tmp_path / "cut.ckpt")

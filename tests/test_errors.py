@@ -67,24 +67,24 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 LINES = [  # an option, and parts of its sentence
-    (
-        "--model.discriminator_turnz=2",
-        "no option --model.discriminator_turnz",
-        "mean --model.discriminator_turns?",
-    ),
+    ("--model.discriminator_stepz=2", "model (GAN) has no option", "mean discriminator_steps?"),
+    ("--model.widhts=3", "model (GAN) has no option widhts"),
+    ("--model=litgan.zoo.OneStageGa", "litgan.zoo.OneStageGa, which does not exist", "mean OneStageGAN?"),
+    ("--model=litgan.losses.Hinge", "litgan.losses.Hinge, which is no GAN", "litgan.zoo.OneStageGAN"),
     ("--samples.evry=3", "no option --samples.evry", "mean --samples.every?"),
     ("--trainer.max_stps=3", "no option --trainer.max_stps", "mean --trainer.max_steps?"),
     ("--model.generator.width=[3]", "model.generator (DCGANGenerator)", "width", "mean widths?"),
     ("--data.resoluton=8", "data", "resoluton", "mean resolution?"),
     ("--xyzzy=3", "no option --xyzzy", "see --help"),
     ("extra", "argument extra is one too many", "remove it"),
-    ("--model.discriminator_turns=x", "model.discriminator_turns is 'x'", "give an integer"),
+    ("--model.discriminator_steps=x", "model.discriminator_steps is 'x'", "give an integer"),
     ("--data.batch_size=1.5", "data.batch_size is '1.5'", "give an integer"),
     ("--model.generator_optimizer.lr=foo", "model.generator_optimizer.lr is 'foo'", "give a number"),
     ("--data.flip=maybe", "data.flip is 'maybe'", "give true or false"),
     ("--model.generator.widths=3", "model.generator.widths is '3'", "give a list"),
     ("--model.generator.norm=foo", "model.generator.norm is 'foo'", "give none, batch, group or"),
     ("--model.generator=litgan.networks.Nope", "litgan.networks.Nope, which does not", "DCGANGenerator"),
+    ("--model.penalties+={class_path: litgan.penalties.R1, init_args: {evry: 3}}", "(R1)", "evry"),
     ("--model.loss=litgan.losses.Foo", "litgan.losses.Foo, which does not exist", "give Hinge, LeastSquares"),
     ("--model.penalties+=litgan.penalties.R9", "litgan.penalties.R9, which does not exist", "mean R"),
     ("--data=litgan.data.Digit", "litgan.data.Digit, which does not exist", "mean Digits?"),
@@ -106,10 +106,10 @@ def test_command_line(line: tuple[str, ...], fit: Complain) -> None:
 
 FILES = {
     "misspelt key": (
-        "ema_half_life",
         "ema_halflife",
-        "model has no option ema_halflife",
-        "mean ema_half_life?",
+        "ema_halflife",
+        "model (GAN) has no option ema_halflife",
+        "mean ema_halflife?",
     ),
     "misspelt section": ("trainer:", "trainr:", "trainr", "mean trainer"),
     "misspelt network key": (
@@ -135,7 +135,7 @@ def test_recipe_file(fault: tuple[str, ...], complaint: Complain, tmp_path: Path
 
 VERBS = {
     "unknown verb": (["frobnicate"], ["no verb frobnicate", "fit, validate, sample"]),
-    "nothing to fit": (["fit"], ["data are missing", "--config"]),
+    "nothing to fit": (["fit"], ["model (GAN) needs generator", "a whole recipe with --config"]),
     "nothing to sample": (["sample"], ["ckpt is missing", "see --help"]),
     "misspelt option": (["sample", "a.ckpt", "--cont=3"], ["--cont", "mean --count?"]),
     "wrong type": (["sample", "a.ckpt", "--count=many"], ["count is 'many'", "give an integer"]),

@@ -83,7 +83,7 @@ def fit(tiny_gan: Make, tiny_data: Make, make_trainer: Make, tmp_path: Path) -> 
         iterations: int, *, every: int = 0, resume: bool = False,
         arm: Callable[[dict[str, Any]], None] | None = None, **options: Any,
     ) -> GAN:  # fmt: skip
-        parts = {"gan": tiny_gan(discriminator_turns=TURNS, **options), "bystander": Bystander()}
+        parts = {"gan": tiny_gan(discriminator_steps=TURNS, **options), "bystander": Bystander()}
         parts |= {"data": tiny_data(), "torch": torch}
         keeper = Checkpoint(every=every, minutes=0)
         trainer = make_trainer(iterations, callbacks=[parts["bystander"], keeper])
@@ -250,7 +250,7 @@ def test_what_cannot_be_saved_does_not_hide_why_the_run_broke(
 # -- whole runs of `litgan fit`, in this process
 
 QUICK = [
-    "fit", "--config", str(CONFIG), f"--model.discriminator_turns={TURNS}", f"--data.batch_size={BATCH}",
+    "fit", "--config", str(CONFIG), f"--model.discriminator_steps={TURNS}", f"--data.batch_size={BATCH}",
     "--model.generator.widths=[8]", "--model.discriminator.widths=[8]", "--realism.every=0",
     "--gradients.every=0", "--health.every=0", "--trainer.accelerator=cpu", "--trainer.precision=32-true",
     "--trainer.enable_progress_bar=false",

@@ -29,7 +29,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         cli.main([
             "fit", "--config", str(CONFIG), "--trainer.max_steps=2", "--data.batch_size=32",
             "--data.num_classes=10", "--model.generator.widths=[8,8]", "--model.discriminator.widths=[8,8]",
-            "--model.more_half_lives=[1000000]", "--realism.every=0", "--samples.every=0",
+            "--model.extra_ema_halflives=[1000000]", "--realism.every=0", "--samples.every=0",
             "--gradients.every=0", "--trainer.accelerator=cpu", "--trainer.precision=32-true",
             f"--trainer.default_root_dir={root}",
         ])  # fmt: skip

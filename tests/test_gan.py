@@ -19,7 +19,7 @@ from litgan.schedules import Linear, WarmUp
 
 BATCH = 8
 
-# -- whose turn it is --------------------------------------------------------------------------
+# -- what an update moves ----------------------------------------------------------------------
 
 
 def snapshot(network: nn.Module) -> dict[str, torch.Tensor]:
@@ -34,42 +34,38 @@ def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
 
 
 class Watched(GAN):
-    """Notes after each turn whose it was, whether the other network is untouched, and what did not learn."""
+    """Notes after each update of which network, whether the other is untouched, and what did not learn."""
 
-    def discriminator_turn(self, *arguments):
-        return self.watch("D", super().discriminator_turn, self.discriminator, self.generator, arguments)
-
-    def generator_turn(self, *arguments):
-        return self.watch("G", super().generator_turn, self.generator, self.discriminator, arguments)
-
-    def watch(self, name, turn, own, other, arguments):
+    def update(self, name, *arguments):
+        own = getattr(self, name)
+        other = self.generator if own is self.discriminator else self.discriminator
         own_before, other_before = snapshot(own), snapshot(other)
-        record = turn(*arguments)
+        logs = super().update(name, *arguments)
         still = {
             key for key, value in own.named_parameters()
             if value.grad is None or not value.grad.any() or torch.equal(value, own_before[key])
         }  # fmt: skip
         self.__dict__.setdefault("diary", []).append((name, same(other_before, snapshot(other)), still))
-        return record
+        return logs
 
 
-@pytest.mark.parametrize("turns", [1, 2])
+@pytest.mark.parametrize("steps", [1, 2])
 @pytest.mark.parametrize(
     ("loss", "penalties", "without_gradient"),
     [
         (NonSaturating(), [R1(0.1), R2(0.1)], set()),
         (LeastSquares(), [], set()),
         (Wasserstein(), [WGANGP()], {"head.linear.bias"}),  # the same for real and fake: it cancels
-        (Relativistic(), [R1(0.1, every=2)], {"head.linear.bias"}),
+        (Relativistic(), [R1(0.1, interval=2)], {"head.linear.bias"}),
     ],
     ids=repr,
 )
-def test_a_turn_moves_all_of_its_own_network_and_no_bit_of_the_other(
-    loss, penalties, without_gradient, turns, tiny_gan, tiny_data, make_trainer
+def test_an_update_moves_all_of_its_own_network_and_no_bit_of_the_other(
+    loss, penalties, without_gradient, steps, tiny_gan, tiny_data, make_trainer
 ):
-    gan = tiny_gan(Watched, loss=loss, penalties=penalties, discriminator_turns=turns)
+    gan = tiny_gan(Watched, loss=loss, penalties=penalties, discriminator_steps=steps)
     make_trainer(3).fit(gan, datamodule=tiny_data())
-    iteration = [("D", True, without_gradient)] * turns + [("G", True, set())]
+    iteration = [("discriminator", True, without_gradient)] * steps + [("generator", True, set())]
     assert gan.diary == iteration * 3
 
 
@@ -86,7 +82,8 @@ def test_the_same_with_convolutions_labels_and_norms(classes, tiny_gan, make_tra
     images, labels = torch.rand(24, 1, 8, 8), torch.arange(24) % 3
     batches = list(zip(images.split(6), labels.split(6), strict=True))
     make_trainer(3).fit(gan, train_dataloaders=DataLoader(batches, batch_size=None))
-    assert [(name, untouched) for name, untouched, _ in gan.diary] == [("D", True), ("G", True)] * 3
+    iteration = [("discriminator", True), ("generator", True)]
+    assert [(name, untouched) for name, untouched, _ in gan.diary] == iteration * 3
     assert [still for _, _, still in gan.diary] == [set()] * 6
 
 
@@ -104,19 +101,19 @@ class Diary(Callback):
         self.records.append({name: float(value.mean()) for name, value in outputs.items()})
 
 
-@pytest.mark.parametrize("turns", [1, 2, 3])
-def test_max_steps_are_iterations(turns, tiny_gan, tiny_data, make_trainer):
-    gan, data, diary = tiny_gan(discriminator_turns=turns), tiny_data(), Diary()
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_max_steps_are_iterations(steps, tiny_gan, tiny_data, make_trainer):
+    gan, data, diary = tiny_gan(discriminator_steps=steps), tiny_data(), Diary()
     trainer = make_trainer(4, callbacks=[diary])
     trainer.fit(gan, datamodule=data)
     assert trainer.global_step == 4
-    assert gan.turns == len(diary.batches) == 4 * turns
-    assert gan.images_seen == 4 * turns * BATCH
-    steps = [{int(state["step"]) for state in each.state.values()} for each in trainer.optimizers]
-    assert steps == [{4}, {4 * turns}]
-    assert ["loss/generator" in record for record in diary.records] == ([False] * (turns - 1) + [True]) * 4
-    # Each turn gets a fresh batch: within an epoch of 5 batches no sample comes twice, all 40 come once.
-    for epoch in range(0, 4 * turns - 4, 5):
+    assert gan.discriminator_updates == len(diary.batches) == 4 * steps
+    assert gan.images_seen == 4 * steps * BATCH
+    counts = [{int(state["step"]) for state in each.state.values()} for each in trainer.optimizers]
+    assert counts == [{4}, {4 * steps}]
+    assert ["loss/generator" in record for record in diary.records] == ([False] * (steps - 1) + [True]) * 4
+    # Each step gets a fresh batch: within an epoch of 5 batches no sample comes twice, all 40 come once.
+    for epoch in range(0, 4 * steps - 4, 5):
         assert len(torch.cat(diary.batches[epoch : epoch + 5]).unique(dim=0)) == 5 * BATCH
 
 
@@ -127,18 +124,18 @@ class Passes(Callback):
         self.at = []
 
     def on_train_batch_end(self, trainer, gan, *_):
-        self.at += [gan.images_seen] * gan.passes(20)
-        assert not gan.passes(0)
+        self.at += [gan.images_seen] * gan.is_due(20)
+        assert not gan.is_due(0)
 
 
 def test_a_cadence_in_images_is_passed_once_and_only_by_whole_iterations(tiny_gan, tiny_data, make_trainer):
     passes = Passes()
-    make_trainer(5, callbacks=[passes]).fit(tiny_gan(discriminator_turns=2), datamodule=tiny_data())
+    make_trainer(5, callbacks=[passes]).fit(tiny_gan(discriminator_steps=2), datamodule=tiny_data())
     assert passes.at == [32, 48, 64, 80]  # for 20, 40, 60 and 80
 
 
 class Counted(Penalty):
-    """A penalty of a known value: the turn on which it is asked for."""
+    """A penalty of a known value: the update in which it is asked for."""
 
     name = "counted"
 
@@ -146,42 +143,46 @@ class Counted(Penalty):
         super().__init__(**options)
         self.gan_of = gan_of
 
-    def __call__(self, discriminator, *, real, fake, real_logits, fake_logits, labels=None, noise=None):
-        return torch.full((len(real),), float(self.gan_of().turns))
+    def __call__(self, context):
+        return torch.full((len(context.real),), float(self.gan_of().discriminator_updates))
 
 
-@pytest.mark.parametrize("turns", [1, 2])
-def test_lazy_penalties_count_turns_since_the_run_began(turns, tiny_gan, tiny_data, make_trainer, tmp_path):
+@pytest.mark.parametrize("steps", [1, 2])
+def test_lazy_penalties_count_updates_since_the_run_began(steps, tiny_gan, tiny_data, make_trainer, tmp_path):
     def run(iterations, ckpt_path=None):
         diary = Diary()
-        gan = tiny_gan(penalties=[Counted(lambda: gan, every=3)], discriminator_turns=turns)
+        gan = tiny_gan(penalties=[Counted(lambda: gan, interval=3)], discriminator_steps=steps)
         trainer = make_trainer(iterations, callbacks=[diary])
         trainer.fit(gan, datamodule=tiny_data(), ckpt_path=ckpt_path)
         trainer.save_checkpoint(tmp_path / "end.ckpt")
         return [record.get("penalty/counted") for record in diary.records]
 
     def expected(first, last):
-        return [float(turn) if turn % 3 == 0 else None for turn in range(first * turns, last * turns)]
+        return [float(update) if update % 3 == 0 else None for update in range(first * steps, last * steps)]
 
     assert run(7) == expected(0, 7)
     assert run(4) == expected(0, 4)
     assert run(7, tmp_path / "end.ckpt") == expected(4, 7)
 
 
-class Listening(Counted):
-    """Keeps the randomness that it is given."""
+class Drawing(Counted):
+    """Keeps the random numbers that it draws."""
 
-    def __call__(self, discriminator, *, noise=None, **given):
-        self.heard = [*getattr(self, "heard", []), noise]
-        return super().__call__(discriminator, **given)
+    drawn: list[torch.Tensor]
+
+    def __call__(self, context):
+        self.drawn += [context.uniform(self.name, 2), context.normal_like(context.real, self.name)]
+        return super().__call__(context)
 
 
 def test_penalties_draw_from_the_clock_too(tiny_gan, tiny_data, make_trainer):
-    listening = Listening(lambda: gan)
-    gan = tiny_gan(penalties=[listening], seed=3)
+    drawing = Drawing(lambda: gan)
+    drawing.drawn = []
+    gan = tiny_gan(penalties=[drawing], seed=3)
     make_trainer(2).fit(gan, datamodule=tiny_data())
-    expected = [Noise(3, turn, 0, BATCH, "discriminator/counted", gan.device) for turn in range(2)]
-    assert listening.heard == expected
+    streams = [Noise(3, update, 0, BATCH, "discriminator/counted") for update in range(2)]
+    expected = [numbers for noise in streams for numbers in (noise.uniform(2), noise.normal(2))]
+    torch.testing.assert_close(drawing.drawn, expected, rtol=0, atol=0)
 
 
 # -- the updates, against a loop in plain PyTorch ----------------------------------------------
@@ -208,7 +209,7 @@ TEXTBOOK = {  # the losses as the papers write them: D's of real and fake logits
 }  # fmt: skip
 
 
-def play(gan, batches, *, loss, iterations, turns, weight, every, warm_up):
+def play(gan, batches, *, loss, iterations, steps, weight, every, warm_up):
     """The game by hand: (generator, discriminator, average) after so many iterations."""
     generator, discriminator = copy.deepcopy(gan.generator), copy.deepcopy(gan.discriminator)
     average = copy.deepcopy(generator)
@@ -222,35 +223,35 @@ def play(gan, batches, *, loss, iterations, turns, weight, every, warm_up):
         objective.backward()
         optimizer.step()
 
-    for turn, real in zip(range(iterations * turns), batches, strict=False):
-        fake = generator(Noise(0, turn, 0, BATCH, "discriminator").normal(4)).detach()
+    for update, real in zip(range(iterations * steps), batches, strict=False):
+        fake = generator(Noise(0, update, 0, BATCH, "discriminator").normal(4)).detach()
         objective = discriminator_loss(discriminator(real), discriminator(fake)).mean()
-        if turn % every == 0:
+        if update % every == 0:
             points = real.clone().requires_grad_()
             (gradient,) = torch.autograd.grad(discriminator(points).sum(), points, create_graph=True)
             objective = objective + every * weight * sum(row.norm() ** 2 for row in gradient) / BATCH
-        descend(of_discriminator, objective, turn * BATCH)
-        if turn % turns == turns - 1:
-            images_seen = (turn + 1) * BATCH
-            fake = generator(Noise(0, turn, 0, BATCH, "generator").normal(4))
+        descend(of_discriminator, objective, update * BATCH)
+        if update % steps == steps - 1:
+            images_seen = (update + 1) * BATCH
+            fake = generator(Noise(0, update, 0, BATCH, "generator").normal(4))
             objective = generator_loss(discriminator(real), discriminator(fake)).mean()
             descend(of_generator, objective, images_seen)
-            keep = 0.5 ** (turns * BATCH / min(100.0, 0.5 * images_seen))
+            keep = 0.5 ** (steps * BATCH / min(100.0, 0.5 * images_seen))
             for old, new in zip(average.parameters(), generator.parameters(), strict=True):
                 old.data = keep * old.data + (1 - keep) * new.data
     return generator, discriminator, average
 
 
-@pytest.mark.parametrize("turns", [1, 2])
+@pytest.mark.parametrize("steps", [1, 2])
 @pytest.mark.parametrize("loss", TEXTBOOK)
-def test_updates_equal_a_hand_written_loop(loss, turns, tiny_gan, tiny_data, make_trainer):
+def test_updates_equal_a_hand_written_loop(loss, steps, tiny_gan, tiny_data, make_trainer):
     gan = tiny_gan(
-        loss=loss(), penalties=[R1(0.3, every=2)], discriminator_turns=turns,
-        learning_rate=WarmUp(32), ema_half_life=100, ema_ramp_up=0.5,
+        loss=loss(), penalties=[R1(0.3, interval=2)], discriminator_steps=steps,
+        lr_schedule=WarmUp(32), ema_halflife=100, ema_rampup=0.5,
     )  # fmt: skip
     data = tiny_data(samples=10 * BATCH)
     batches = [real for real, _ in data.train_dataloader()]
-    expected = play(gan, batches, loss=loss, iterations=5, turns=turns, weight=0.3, every=2, warm_up=32)
+    expected = play(gan, batches, loss=loss, iterations=5, steps=steps, weight=0.3, every=2, warm_up=32)
     start = snapshot(gan)
     make_trainer(5).fit(gan, datamodule=data)
     for name, network in zip(("generator", "discriminator", "ema.average"), expected, strict=True):
@@ -267,9 +268,9 @@ def test_penalty_weights_follow_their_schedule(tiny_gan, tiny_data, make_trainer
     make_trainer(3).fit(scheduled, datamodule=tiny_data())
 
     class ByHand(R1):
-        def __call__(self, discriminator, **given):
+        def __call__(self, context):
             self.calls = getattr(self, "calls", -1) + 1
-            return (0.0, 0.5, 1.0)[self.calls] * super().__call__(discriminator, **given)
+            return (0.0, 0.5, 1.0)[self.calls] * super().__call__(context)
 
     by_hand = tiny_gan(penalties=[ByHand(1.0)])
     make_trainer(3).fit(by_hand, datamodule=tiny_data())
@@ -289,14 +290,14 @@ def test_equal_seeds_give_equal_weights_whatever_ran_before(tiny_gan):
 
 
 def test_what_cannot_be_built_or_fitted(tiny_gan, tiny_data, make_trainer):
-    with pytest.raises(ValueError, match="discriminator_turns is 0: give at least 1"):
-        tiny_gan(discriminator_turns=0)
+    with pytest.raises(ValueError, match="discriminator_steps is 0: give at least 1"):
+        tiny_gan(discriminator_steps=0)
     with pytest.raises(ValueError, match=r"data's samples have shape \(2,\), this GAN makes \(3,\)"):
         make_trainer(1).fit(tiny_gan(sample_shape=(3,)), datamodule=tiny_data())
 
 
 class Breaks(NonSaturating):
-    """Gives NaN in the third turn of one of the two."""
+    """Gives NaN in the third update of one network."""
 
     def __init__(self, whose):
         self.whose, self.calls = whose, {"discriminator": 0, "generator": 0}
@@ -323,7 +324,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_spoils_nothing(
         trainer.fit(gan, datamodule=tiny_data())
     good = tiny_gan()
     make_trainer(2).fit(good, datamodule=tiny_data())
-    assert same(snapshot(gan.get_submodule(whose)), snapshot(good.get_submodule(whose)))
+    assert same(gan.get_submodule(whose).state_dict(), good.get_submodule(whose).state_dict())
     assert same(gan.ema.state_dict(), good.ema.state_dict())
     resumed = tiny_gan()
     make_trainer(4).fit(resumed, datamodule=tiny_data(), ckpt_path=tmp_path / "last.ckpt")
@@ -331,7 +332,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_spoils_nothing(
 
 
 def test_samples_are_the_averages_and_repeatable(tiny_gan, tiny_data, make_trainer):
-    gan = tiny_gan(num_classes=8, ema_half_life=1000, ema_ramp_up=0)
+    gan = tiny_gan(num_classes=8, ema_halflife=1000, ema_rampup=0)
     make_trainer(6).fit(gan, datamodule=tiny_data(num_classes=8))
     gan.train()
     samples = gan.sample(20, seed=1)
@@ -340,8 +341,8 @@ def test_samples_are_the_averages_and_repeatable(tiny_gan, tiny_data, make_train
     latents = Noise(1, 0, 0, 20, "sample").normal(4)
     labels = torch.arange(20) % 8
     torch.testing.assert_close(samples, gan.ema.average(latents, labels))
-    torch.testing.assert_close(gan.sample(20, 1, raw=True), gan.generator(latents, labels).detach())
-    assert not torch.allclose(samples, gan.sample(20, 1, raw=True), atol=1e-4)
+    torch.testing.assert_close(gan.sample(20, 1, ema=False), gan.generator(latents, labels).detach())
+    assert not torch.allclose(samples, gan.sample(20, 1, ema=False), atol=1e-4)
     torch.testing.assert_close(gan.sample(5, 1, first=9), samples[9:14])
     assert not torch.allclose(samples, gan.sample(20, seed=2))
     in_turn = gan.ema.average(latents[:4], torch.tensor([2, 5, 2, 5]))
@@ -349,6 +350,30 @@ def test_samples_are_the_averages_and_repeatable(tiny_gan, tiny_data, make_train
 
 
 def test_lazy_penalties_are_logged_though_silent_at_the_logging_point(tiny_gan, tiny_data, make_trainer):
-    gan = tiny_gan(penalties=[R1(weight=1.0, every=5)])  # in the first turn of three, and the third is logged
+    gan = tiny_gan(
+        penalties=[R1(weight=1.0, interval=5)]
+    )  # in the first update of three, and the third is logged
     make_trainer(3, log_every_n_steps=3).fit(gan, datamodule=tiny_data())
-    assert gan.latest["penalty/r1"] > 0
+    assert gan.logged["penalty/r1"] > 0
+
+
+class Backwards(Callback):
+    """Notes the backward passes that callbacks are told of."""
+
+    def __init__(self):
+        self.heard = []
+
+    def on_before_backward(self, trainer, gan, loss):
+        self.heard.append(("before", gan.updating))
+
+    def on_after_backward(self, trainer, gan):
+        self.heard.append(("after", gan.updating))
+
+
+def test_callbacks_hear_every_backward_pass_and_change_nothing(tiny_gan, tiny_data, make_trainer):
+    gan, silent, backwards = tiny_gan(), tiny_gan(), Backwards()
+    make_trainer(3).fit(silent, datamodule=tiny_data())
+    make_trainer(3, callbacks=[backwards]).fit(gan, datamodule=tiny_data())
+    names = ("discriminator", "generator")
+    assert backwards.heard == [(when, name) for name in names for when in ("before", "after")] * 3
+    assert same(gan.state_dict(), silent.state_dict())

@@ -25,7 +25,7 @@ TURNS, BATCH, ITERATIONS = 2, 16, 500
 FIT = [sys.executable, "-m", "litgan", "fit"]
 RING = [
     "--config", str(Path(__file__).parents[1] / "configs" / "ring.yaml"), f"--trainer.max_steps={ITERATIONS}",
-    "--trainer.log_every_n_steps=5", f"--model.discriminator_turns={TURNS}", f"--data.batch_size={BATCH}",
+    "--trainer.log_every_n_steps=5", f"--model.discriminator_steps={TURNS}", f"--data.batch_size={BATCH}",
     "--model.generator.widths=[16]", "--model.discriminator.widths=[16]", "--samples.every=0",
     "--gradients.every=0", "--checkpoint.every=0", "--trainer.enable_progress_bar=false",
 ]  # fmt: skip
@@ -153,7 +153,7 @@ def test_stopped_three_times_it_ends_as_if_never_stopped(start: Start, straight:
         assert code == 75, said[-3000:]
         assert f"Stopped by {cause} after {saved['images_seen']:,} images, saved in {fit.folder}" in said
         assert said.count("Stopped by") == 1 and remedy in said
-        assert saved["turns"] % TURNS == 0 and clocks[-1] < saved["images_seen"] < ITERATIONS * TURNS * BATCH
+        assert saved["discriminator_updates"] % TURNS == 0 and clocks[-1] < saved["images_seen"] < ITERATIONS * TURNS * BATCH
         clocks.append(saved["images_seen"])
 
     fit = start(root, **slurm).train(20)
@@ -190,7 +190,7 @@ def test_two_ranks_leave_together_whichever_is_told(start: Start, tmp_path: Path
         assert code == 75, said[-3000:]
         saved = fit.state()
         assert said.count(f"Stopped by SIGTERM after {saved['litgan']['images_seen']:,} images") == 1
-        assert saved["litgan"]["turns"] == TURNS * saved["global_step"]
+        assert saved["litgan"]["discriminator_updates"] == TURNS * saved["global_step"]
         clocks.append(saved["litgan"]["images_seen"])
         assert [path.name for path in (fit.folder / "checkpoints").iterdir()] == ["last.ckpt"]
     assert clocks == sorted(set(clocks)) and clocks[-1] < ITERATIONS * TURNS * BATCH

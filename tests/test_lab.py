@@ -65,7 +65,7 @@ def test_samples_stay_and_an_intact_game_is_the_game_itself(tiny_gan, tiny_data,
     adam = partial(torch.optim.Adam, lr=RING.rate, betas=RING.betas)
     plain = tiny_gan(
         generator=RING.networks[0], discriminator=RING.networks[1], generator_optimizer=adam,
-        discriminator_optimizer=adam, penalties=[R1(RING.penalty, every=2)], ema_half_life=5000,
+        discriminator_optimizer=adam, penalties=[R1(RING.penalty, interval=2)], ema_halflife=5000,
     )  # fmt: skip
     make_trainer(5).fit(plain, datamodule=RING.data(0))
     theirs = plain.state_dict()

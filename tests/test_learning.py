@@ -47,7 +47,7 @@ def test_every_loss_finds_one_gaussian(loss, penalties, tiny_gan, make_trainer):
     """From the other side of the plane, in 150 iterations of tiny networks."""
     adam = partial(torch.optim.Adam, lr=5e-3, betas=(0.0, 0.99))
     gan = tiny_gan(
-        loss=loss, penalties=penalties, ema_half_life=1000,
+        loss=loss, penalties=penalties, ema_halflife=1000,
         generator_optimizer=adam, discriminator_optimizer=adam,
     )  # fmt: skip
     data = Ring(modes=1, radius=-0.75, std=0.2, batch_size=64)

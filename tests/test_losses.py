@@ -119,8 +119,8 @@ def test_bfloat16_logits_get_float32_arithmetic(kind, magnitude):
 @pytest.mark.parametrize("kind", LOSSES)
 def test_only_pairing_losses_read_the_real_logits_in_the_generators_turn(kind):
     loss, fake = kind(), torch.randn(4, 1)
-    assert loss.pairs == (kind is Relativistic)
-    if loss.pairs:
+    assert loss.relativistic == (kind is Relativistic)
+    if loss.relativistic:
         with pytest.raises(ValueError, match="needs real logits"):
             loss.generator(fake=fake)
     else:

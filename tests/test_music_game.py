@@ -56,7 +56,7 @@ def test_a_resumed_run_is_the_run_that_was_never_cut(tiny_gan, make_trainer, tmp
             discriminator=partial(PianoRollDiscriminator, private_width=8, widths=(8, 8)),
             sample_shape=data.sample_shape,
             loss=Relativistic(),
-            penalties=[R1(0.1, every=2), R2(0.1, every=4)],
+            penalties=[R1(0.1, interval=2), R2(0.1, interval=4)],
         )  # fmt: skip
         trainer = make_trainer(iterations)
         trainer.fit(gan, datamodule=data, ckpt_path=ckpt_path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -18,8 +19,10 @@ from litgan.callbacks import Gradients
 from litgan.data import Digits, Ring
 from litgan.losses import Hinge, LeastSquares, Minimax, NonSaturating, Relativistic, Wasserstein
 from litgan.networks import DCGANDiscriminator, DCGANGenerator, MLPDiscriminator
-from litgan.one_stage import feedback_ratio
+from litgan.noise import Noise
 from litgan.penalties import R1, R2, WGANGP, Penalty
+from litgan.zoo import OneStageGAN
+from litgan.zoo.one_stage import feedback_ratio
 
 LOSSES = [NonSaturating(), Minimax(), LeastSquares(), Wasserstein(), Relativistic()]
 PENALTIES = {"": [], "R1": [R1(0.5)], "R1 and R2": [R1(0.1), R2(0.2)], "WGAN-GP": [WGANGP()]}
@@ -34,17 +37,24 @@ PICTURES = {
 
 
 class Caught(GAN):
-    """Keeps each turn's gradients as its optimizer uses them; both turns draw the same latents."""
+    """Keeps each update's gradients as its optimizer uses them; both updates draw the same latents."""
 
-    def noise(self, name, count):
-        return super().noise("both", count)
+    def generate(self, condition, noise):
+        return super().generate(condition, replace(noise, name="both"))
 
     def on_before_optimizer_step(self, optimizer):
         super().on_before_optimizer_step(optimizer)
         gradients = {
             name: value.grad.clone() for name, value in self.named_parameters() if value.requires_grad
         }
-        self.__dict__.setdefault("caught", []).append((self.turn_of, gradients))
+        self.__dict__.setdefault("caught", []).append((self.updating, gradients))
+
+
+class CaughtOneStage(Caught, OneStageGAN):
+    """The same, of one pass."""
+
+
+KINDS = {"alternating": Caught, "one_stage": CaughtOneStage}
 
 
 def distance(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> float:
@@ -57,13 +67,13 @@ def distance(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> f
 
 @pytest.fixture
 def gradients(tiny_gan, tiny_data, make_trainer):
-    """Gradients of the turns of two iterations that move nothing: [(whose, by name)] of both updates."""
+    """Gradients of two iterations that move nothing: [(network, by name)] of two passes, then of one."""
 
     def catch(*, data=None, trainer=None, **options):
         found = []
-        for update in ("alternating", "one_stage"):
+        for kind in KINDS.values():
             still = {"generator_optimizer": STILL, "discriminator_optimizer": STILL}
-            gan = tiny_gan(Caught, update=update, **(still | options))
+            gan = tiny_gan(kind, **(still | options))
             make_trainer(2, **(trainer or {})).fit(gan, datamodule=data or tiny_data())
             found.append(gan.caught)
         return found
@@ -87,10 +97,10 @@ def test_gradients_are_those_of_two_passes(loss, penalties, parts, gradients):
     assert_the_same_game(*gradients(loss=loss, penalties=penalties, micro_batches=parts))
 
 
-@pytest.mark.parametrize("turns", [2, 3])
-def test_the_last_of_several_turns_is_shared(turns, gradients):
-    two_passes, one_stage = gradients(discriminator_turns=turns, penalties=[R1(0.1), R2(0.2, every=2)])
-    assert [name for name, _ in one_stage] == ([*["discriminator"] * turns, "generator"]) * 2
+@pytest.mark.parametrize("steps", [2, 3])
+def test_the_last_of_several_discriminator_steps_is_shared(steps, gradients):
+    two_passes, one_stage = gradients(discriminator_steps=steps, penalties=[R1(0.1), R2(0.2, interval=2)])
+    assert [name for name, _ in one_stage] == ([*["discriminator"] * steps, "generator"]) * 2
     assert_the_same_game(two_passes, one_stage)
 
 
@@ -101,7 +111,7 @@ def test_the_same_with_convolutions_and_labels(loss, gradients):
 
 
 def test_limits_clip_the_same_gradients(gradients):
-    two_passes, one_stage = gradients(clip_grad_norm={"generator": 0.01, "discriminator": 0.02})
+    two_passes, one_stage = gradients(gradient_clip_val={"generator": 0.01, "discriminator": 0.02})
     for name, caught in one_stage:
         norm = torch.cat([gradient.flatten() for gradient in caught.values()]).norm()
         assert norm.item() == pytest.approx({"generator": 0.01, "discriminator": 0.02}[name], rel=1e-3)
@@ -116,7 +126,7 @@ def test_bfloat16_differs_by_its_rounding(gradients):
 
 
 class Reals(Callback):
-    """Keeps the real samples of every turn."""
+    """Keeps the real samples of every discriminator step."""
 
     def __init__(self):
         self.batches = []
@@ -128,14 +138,14 @@ class Reals(Callback):
 def test_both_move_from_the_same_state(tiny_gan, tiny_data, make_trainer):
     """Three steps by hand down Goodfellow's losses: the generator does not wait for the discriminator."""
     options = {"generator_optimizer": STEADY, "discriminator_optimizer": STEADY}
-    trained, byhand = (tiny_gan(Caught, update="one_stage", **options) for _ in range(2))
+    trained, byhand = (tiny_gan(CaughtOneStage, **options) for _ in range(2))
     seen = Reals()
     make_trainer(3, callbacks=[seen]).fit(trained, datamodule=tiny_data())
     softplus = nn.functional.softplus
-    for byhand.turns, real in enumerate(seen.batches):
-        fake = byhand.generator(byhand.latents(GAN.noise(byhand, "both", len(real))))
-        told, blamed = (byhand.discriminator(each) for each in (real, fake.detach()))
-        of_discriminator = (softplus(-told) + softplus(blamed)).mean()
+    for iteration, real in enumerate(seen.batches):
+        fake = byhand.generator(Noise(0, iteration, 0, len(real), "both").normal(4))
+        real_logits, fake_logits = (byhand.discriminator(each) for each in (real, fake.detach()))
+        of_discriminator = (softplus(-real_logits) + softplus(fake_logits)).mean()
         of_generator = softplus(-byhand.discriminator(fake)).mean()
         steps = [
             (weight, gradient)
@@ -167,34 +177,25 @@ class Passes(Callback):
 
 
 @pytest.mark.parametrize(
-    ("update", "turns", "passes"),
-    [
-        ("one_stage", 1, (1, 2)),
-        ("alternating", 1, (2, 3)),
-        ("one_stage", 3, (3, 6)),
-        ("alternating", 3, (4, 7)),
-    ],
+    ("kind", "steps", "passes"),
+    [(OneStageGAN, 1, (1, 2)), (GAN, 1, (2, 3)), (OneStageGAN, 3, (3, 6)), (GAN, 3, (4, 7))],
 )
-def test_it_spares_a_pass_through_each_network(update, turns, passes, tiny_gan, tiny_data, make_trainer):
+def test_it_spares_a_pass_through_each_network(kind, steps, passes, tiny_gan, tiny_data, make_trainer):
     watcher = Passes()
-    gan = tiny_gan(update=update, discriminator_turns=turns, penalties=[R1(0.1), R2(0.1)])
+    gan = tiny_gan(kind, discriminator_steps=steps, penalties=[R1(0.1), R2(0.1)])
     make_trainer(4, callbacks=[watcher]).fit(gan, datamodule=tiny_data())
     assert tuple(watcher.count.values()) == tuple(4 * number for number in passes)
 
 
 def test_the_feedback_that_is_logged_is_the_same(tiny_gan, tiny_data, make_trainer, tmp_path):
     logged = {}
-    for update in ("alternating", "one_stage"):
+    for update, kind in KINDS.items():
         gan = tiny_gan(
-            Caught,
-            update=update,
-            penalties=[R2(1.0)],
-            discriminator_optimizer=STILL,
-            generator_optimizer=STILL,
-        )
+            kind, penalties=[R2(1.0)], discriminator_optimizer=STILL, generator_optimizer=STILL
+        )  # fmt: skip
         watcher = Gradients(every=0, folder=str(tmp_path))
         make_trainer(2, callbacks=[watcher], log_every_n_steps=1).fit(gan, datamodule=tiny_data())
-        logged[update] = gan.latest
+        logged[update] = gan.logged
     assert {"gradient/feedback", "gradient/generator", "loss/generator"} <= logged["one_stage"].keys()
     assert logged["one_stage"] == pytest.approx(logged["alternating"], rel=1e-5)
 
@@ -202,8 +203,8 @@ def test_the_feedback_that_is_logged_is_the_same(tiny_gan, tiny_data, make_train
 def test_a_resumed_run_is_the_straight_one(tiny_gan, tiny_data, make_trainer, tmp_path):
     def train(iterations, ckpt_path=None):
         gan = tiny_gan(
-            update="one_stage", penalties=[R1(0.1, every=2)], discriminator_turns=2, micro_batches=2
-        )
+            OneStageGAN, penalties=[R1(0.1, interval=2)], discriminator_steps=2, micro_batches=2
+        )  # fmt: skip
         trainer = make_trainer(iterations)
         trainer.fit(gan, datamodule=tiny_data(), ckpt_path=ckpt_path)
         trainer.save_checkpoint(tmp_path / f"{iterations}.ckpt")
@@ -215,15 +216,16 @@ def test_a_resumed_run_is_the_straight_one(tiny_gan, tiny_data, make_trainer, tm
     assert all(torch.equal(resumed[name], straight[name]) for name in straight)
 
 
-def test_a_turn_cut_short_leaves_nothing_to_the_next_run(tiny_gan, tiny_data, make_trainer):
-    """As an interrupt between the two turns does."""
-    gan, twin = (tiny_gan(update="one_stage") for _ in range(2))
-    gan.generator_turn = lambda *_: (_ for _ in ()).throw(RuntimeError("cut short"))
+def test_an_iteration_cut_short_leaves_nothing_to_the_next_run(tiny_gan, tiny_data, make_trainer):
+    """As an interrupt between the two updates does."""
+    gan, twin = (tiny_gan(OneStageGAN) for _ in range(2))
+    gan.generator_loss = lambda *_: (_ for _ in ()).throw(RuntimeError("cut short"))
     with pytest.raises(RuntimeError, match="cut short"):
         make_trainer(1).fit(gan, datamodule=tiny_data())
-    del gan.generator_turn
+    assert gan.passes
+    del gan.generator_loss
     gan.load_state_dict(twin.state_dict())
-    gan.images_seen = gan.turns = 0
+    gan.images_seen = gan.discriminator_updates = 0
     for each in (gan, twin):
         make_trainer(2).fit(each, datamodule=tiny_data())
     assert all(torch.equal(gan.state_dict()[name], value) for name, value in twin.state_dict().items())
@@ -240,10 +242,10 @@ def test_a_turn_cut_short_leaves_nothing_to_the_next_run(tiny_gan, tiny_data, ma
     ids=repr,
 )
 def test_it_finds_one_gaussian(loss, penalties, iterations, tiny_gan, make_trainer):
-    """As tests/test_learning.py asks of alternating turns."""
+    """As tests/test_learning.py asks of alternating updates."""
     adam = partial(torch.optim.Adam, lr=5e-3, betas=(0.0, 0.99))
     gan = tiny_gan(
-        loss=loss, penalties=penalties, ema_half_life=1000, update="one_stage",
+        OneStageGAN, loss=loss, penalties=penalties, ema_halflife=1000,
         generator_optimizer=adam, discriminator_optimizer=adam,
     )  # fmt: skip
     data = Ring(modes=1, radius=-0.75, std=0.2, batch_size=64)
@@ -297,36 +299,26 @@ PATCHES = partial(Sceptic, logits=4, sees_the_batch=False)
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (
-            {"loss": Hinge()},
-            "but Hinge sends nothing back from fakes that the discriminator knows already: take",
-        ),
-        (
-            BATCH_NORM,
-            "but samples see each other in DCGANDiscriminator .*: take a discriminator without them",
-        ),
-        ({"discriminator": Sceptic}, "but samples see each other in Sceptic .*, or update alternating"),
-        ({"discriminator": PATCHES}, "but Sceptic gives 4 logits for each sample: take one that gives 1"),
-        ({"update": "one_step"}, "update is 'one_step': give alternating or one_stage"),
+        ({"loss": Hinge()}, "Hinge sends nothing back from fakes .*: take NonSaturating"),
+        (BATCH_NORM, "samples see each other in DCGANDiscriminator .*: take a discriminator without them"),
+        ({"discriminator": Sceptic}, r"samples see each other in Sceptic .*, or litgan\.GAN"),
+        ({"discriminator": PATCHES}, "Sceptic gives 4 logits for each sample: take one that gives 1"),
     ],
 )
 def test_what_one_stage_cannot_serve_is_refused_at_once(options, sentence, tiny_gan):
     with pytest.raises(ValueError, match=sentence) as caught:
-        tiny_gan(**({"update": "one_stage"} | options))
+        tiny_gan(OneStageGAN, **options)
     assert "\n" not in str(caught.value)
 
 
 def test_a_network_of_ones_own_that_judges_each_sample_is_taken(tiny_gan):
-    assert (
-        tiny_gan(update="one_stage", discriminator=partial(Sceptic, sees_the_batch=False)).stage is not None
-    )
+    gan = tiny_gan(OneStageGAN, discriminator=partial(Sceptic, sees_the_batch=False))
+    assert isinstance(gan.discriminator, Sceptic)
 
 
 def test_looking_at_a_network_leaves_it_as_it_was(tiny_gan):
     discriminator = partial(MLPDiscriminator, widths=(16,), spectral_norm=True)  # a pass moves u and v
-    plain, looked_at = (
-        tiny_gan(update=update, discriminator=discriminator) for update in ("alternating", "one_stage")
-    )
+    plain, looked_at = (tiny_gan(kind, discriminator=discriminator) for kind in (GAN, OneStageGAN))
     assert all(torch.equal(plain.state_dict()[name], value) for name, value in looked_at.state_dict().items())
 
 
@@ -335,8 +327,8 @@ class OfLogits(Penalty):
 
     name = "of_logits"
 
-    def __call__(self, discriminator, *, real, fake, real_logits, fake_logits, labels=None, noise=None):
-        return (real_logits.square() + fake_logits.square()).sum(1)
+    def __call__(self, context):
+        return (context.real_logits.square() + context.fake_logits.square()).sum(1)
 
 
 class OfLogitsSaysSo(OfLogits):
@@ -344,8 +336,8 @@ class OfLogitsSaysSo(OfLogits):
 
 
 def test_a_penalty_that_teaches_the_generator_unawares_is_refused(tiny_gan, tiny_data, make_trainer):
-    with pytest.raises(RuntimeError, match=r"penalty 'of_logits' .*: name \"fake\" in its `differentiates`"):
-        make_trainer(1).fit(tiny_gan(update="one_stage", penalties=[OfLogits()]), datamodule=tiny_data())
+    with pytest.raises(RuntimeError, match=r"Penalty 'of_logits' .*: name \"fake\" in its `differentiates`"):
+        make_trainer(1).fit(tiny_gan(OneStageGAN, penalties=[OfLogits()]), datamodule=tiny_data())
 
 
 def test_a_penalty_that_says_so_is_left_out_of_the_feedback(gradients):
@@ -358,9 +350,9 @@ def test_two_loss_scales_are_refused(tiny_gan, tiny_data, make_trainer):
     trainer = make_trainer(1)
     trainer.strategy.precision_plugin = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu"))
     with pytest.raises(
-        ValueError, match=r"one_stage, whose backward pass .*: give --trainer.precision bf16-mixed"
+        ValueError, match=r"OneStageGAN .* both networks: give --trainer.precision bf16-mixed"
     ):
-        trainer.fit(tiny_gan(update="one_stage"), datamodule=tiny_data())
+        trainer.fit(tiny_gan(OneStageGAN), datamodule=tiny_data())
 
 
 # -- two ranks ---------------------------------------------------------------------------------
@@ -369,15 +361,15 @@ RANKS = """
 import sys
 from pathlib import Path
 import torch, workers
-from litgan import GAN
 from litgan.data import Ring
 from litgan.losses import Relativistic
 from litgan.penalties import R1, R2
 from litgan.strategies import register
+from litgan.zoo import OneStageGAN
 
 def work():
-    gan = GAN(loss=Relativistic(), penalties=[R1(0.1), R2(0.1, every=2)], update="one_stage", micro_batches=2,
-              discriminator_turns=2, **workers.POINTS)
+    gan = OneStageGAN(loss=Relativistic(), penalties=[R1(0.1), R2(0.1, interval=2)], micro_batches=2,
+                      discriminator_steps=2, **workers.POINTS)
     weights = workers.train(gan, Ring(batch_size=8, samples=40))["weights"]
     torch.save(weights, Path(sys.argv[1]) / f"{workers.WORLD}-{workers.RANK}.pt")
 

@@ -4,7 +4,7 @@ from torch import nn
 
 from litgan.networks import DCGANDiscriminator
 from litgan.noise import Noise
-from litgan.penalties import R1, R2, WGANGP
+from litgan.penalties import R1, R2, WGANGP, Context
 from litgan.schedules import Constant
 
 SHAPES = [(5,), (3, 7), (2, 4, 4)]
@@ -53,15 +53,8 @@ def apply(penalty, discriminator, *, real, fake, labels=None, noise=None):
     real = real.detach().requires_grad_("real" in penalty.differentiates)
     fake = fake.detach().requires_grad_("fake" in penalty.differentiates)
     real_logits, fake_logits = discriminator(real, labels), discriminator(fake, labels)
-    return penalty(
-        discriminator,
-        real=real,
-        fake=fake,
-        real_logits=real_logits,
-        fake_logits=fake_logits,
-        labels=labels,
-        noise=noise,
-    )
+    logits = {"real_logits": real_logits, "fake_logits": fake_logits}
+    return penalty(Context(None, discriminator, labels, noise, real=real, fake=fake, **logits))
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -89,7 +82,7 @@ def test_wgan_gp_draws_one_epsilon_a_sample(shape):
     real, fake, critic = samples(shape), samples(shape), Quadratic(shape)
     noise = Noise(seed=3, iteration=5, first=60, count=6)
     value = apply(WGANGP(), critic, real=real, fake=fake, noise=noise)
-    epsilon = noise.uniform(1).double()
+    epsilon = noise.stream("wgan_gp").uniform(1).double()
     assert len(epsilon.unique()) == 6
     for i in range(6):
         point = epsilon[i] * real[i] + (1 - epsilon[i]) * fake[i]
@@ -156,7 +149,7 @@ def test_wgan_gp_judges_with_the_labels_and_leaves_the_samples_alone():
     for labels in (torch.zeros(6, dtype=torch.long), torch.ones(6, dtype=torch.long)):
         logits = torch.zeros(6, 1)
         given = {"real": real, "fake": fake, "real_logits": logits, "fake_logits": logits}
-        values.append(WGANGP()(critic, **given, labels=labels, noise=noise))
+        values.append(WGANGP()(Context(None, critic, labels, noise, **given)))
     assert not torch.allclose(*values)
     values[0].sum().backward()
     assert real.grad is None and fake.grad is None
@@ -196,20 +189,20 @@ def test_a_missing_graph_is_one_sentence_that_names_differentiates(kind, case):
         logits = critic(points, labels)
     points.requires_grad_(case != "no grad on samples")
     with pytest.raises(RuntimeError, match=f"{kind.name}.*`differentiates`"):
-        kind()(critic, real=points, fake=points, real_logits=logits, fake_logits=logits)
+        kind()(Context(None, critic, real=points, fake=points, real_logits=logits, fake_logits=logits))
 
 
 @pytest.mark.parametrize("kind", [R1, R2, WGANGP])
-def test_weight_and_every_are_checked(kind):
+def test_weight_and_interval_are_checked(kind):
     for weight in (-0.1, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="weight="):
             kind(weight=weight)
-    for every in (0, -3, 1.5, True):
-        with pytest.raises(ValueError, match="every="):
-            kind(every=every)
+    for interval in (0, -3, 1.5, True):
+        with pytest.raises(ValueError, match="interval="):
+            kind(interval=interval)
     schedule = Constant(2.0)
-    penalty = kind(weight=schedule, every=4)
-    assert penalty.weight is schedule and penalty.every == 4
+    penalty = kind(weight=schedule, interval=4)
+    assert penalty.weight is schedule and penalty.interval == 4
     assert kind(weight=0).weight == 0
 
 

@@ -1,4 +1,4 @@
-"""Mixed precision on the CPU: no stale weights, penalties in range, a loss scale for each adversary."""
+"""Mixed precision on the CPU: no stale weights, penalties in range, a loss scale for each network."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from litgan.losses import NonSaturating
 from litgan.networks import DCGANDiscriminator, DCGANGenerator
 from litgan.noise import Noise
 from litgan.penalties import R1, R2
-from litgan.precision import ScaledTurns
+from litgan.precision import PerNetworkLossScale
 
 SGD = partial(torch.optim.SGD, lr=0.05)
 PICTURES = {
@@ -29,11 +29,11 @@ PICTURES = {
 
 @pytest.fixture
 def fit_in_float16(make_trainer, tiny_data):
-    """Trains in float16 with a scaler for each adversary; returns the plugin."""
+    """Trains in float16 with a scaler for each network; returns the plugin."""
 
     def fit(gan, iterations=4, ckpt_path=None, init_scale=256.0, callbacks=(), **options):
         trainer = make_trainer(iterations, log_every_n_steps=1, callbacks=list(callbacks))
-        trainer.strategy.precision_plugin = ScaledTurns("cpu", init_scale=init_scale, **options)
+        trainer.strategy.precision_plugin = PerNetworkLossScale("cpu", init_scale=init_scale, **options)
         trainer.fit(gan, datamodule=tiny_data(), ckpt_path=ckpt_path)
         return trainer.precision_plugin
 
@@ -41,7 +41,7 @@ def fit_in_float16(make_trainer, tiny_data):
 
 
 class Overflows(NonSaturating):
-    """Sends an infinite gradient back in turn `when` of one of the two; its value stays finite."""
+    """Sends an infinite gradient back in update `when` of one network; its value stays finite."""
 
     def __init__(self, whose, when):
         self.whose, self.when, self.calls = whose, when, {"discriminator": 0, "generator": 0}
@@ -60,62 +60,61 @@ class Overflows(NonSaturating):
 
 
 class Opponents(GAN):
-    """Keeps what the generator's turn began with, and the discriminator as it was before its own turn."""
+    """Keeps both networks as each of the two updates began, and what came of it."""
 
-    def discriminator_turn(self, *batch):
-        self.stale = copy.deepcopy(self.discriminator)
-        return super().discriminator_turn(*batch)
-
-    def generator_turn(self, *batch):
-        self.before = copy.deepcopy((self.generator, self.discriminator))
-        self.asked = self.noise("generator", len(batch[0]))
-        self.told = super().generator_turn(*batch)
-        self.gradients = [parameter.grad.clone() for parameter in self.generator.parameters()]
-        return self.told
+    def update(self, name, *arguments):
+        before = copy.deepcopy((self.generator, self.discriminator))
+        logs = super().update(name, *arguments)
+        gradients = [parameter.grad.clone() for parameter in getattr(self, name).parameters()]
+        self.__dict__.setdefault("kept", {})[name] = before, logs, gradients
+        return logs
 
 
 def test_the_generator_meets_the_discriminator_of_now(tiny_gan, tiny_data, make_trainer):
-    """A cache of casts over both turns would show it the weights from before the discriminator's step."""
+    """A cache of casts over both updates would show it the weights from before the discriminator's step."""
     gan = tiny_gan(Opponents, discriminator_optimizer=partial(torch.optim.SGD, lr=2.0))
     make_trainer(1, precision="bf16-mixed").fit(gan, datamodule=tiny_data())
 
+    (generator, discriminator), logs, gradients = gan.kept["generator"]
+    (_, stale), _, _ = gan.kept["discriminator"]
+    latents = Noise(0, 0, 0, 8, "generator").normal(4)
+
     def feedback(discriminator):
-        generator = gan.before[0].requires_grad_()
         generator.zero_grad()
         with torch.autocast("cpu", torch.bfloat16):
-            loss = gan.loss.generator(fake=discriminator(generator(gan.latents(gan.asked)))).mean()
+            loss = gan.loss.generator(fake=discriminator(generator(latents))).mean()
         loss.backward()
         return loss.item(), torch.cat([p.grad.flatten() for p in generator.parameters()])
 
-    loss, gradient = feedback(gan.before[1])
-    told = torch.cat([gradient.flatten() for gradient in gan.gradients])
-    assert gan.told["loss/generator"].item() == pytest.approx(loss, rel=1e-6)
-    assert (told - gradient).norm() < 1e-4 * gradient.norm()
-    stale_loss, stale_gradient = feedback(gan.stale)
+    loss, gradient = feedback(discriminator)
+    used = torch.cat([gradient.flatten() for gradient in gradients])
+    assert logs["loss/generator"].item() == pytest.approx(loss, rel=1e-6)
+    assert (used - gradient).norm() < 1e-4 * gradient.norm()
+    stale_loss, stale_gradient = feedback(stale)
     assert abs(stale_loss - loss) > 1e-2 * loss  # so the two comparisons above can fail
-    assert (told - stale_gradient).norm() > 1e-2 * gradient.norm()
+    assert (used - stale_gradient).norm() > 1e-2 * gradient.norm()
 
 
-def objective(gan, dtype):
-    """Of the discriminator's turn: its record and its gradient, without a Trainer."""
+def discriminator_loss(gan, dtype):
+    """What it logs and its gradient, without a Trainer."""
     real = torch.rand(8, *gan.sample_shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
     gan.zero_grad()
     with torch.autocast("cpu", dtype, enabled=dtype is not torch.float32):
-        value, record = gan.discriminator_objective(real, None, Noise(0, 0, 0, 8))
+        value, logs = gan.discriminator_loss(real, None, Noise(0, 0, 0, 8))
     value.backward()
-    return record, torch.cat([p.grad.flatten() for p in gan.discriminator.parameters()])
+    return logs, torch.cat([p.grad.flatten() for p in gan.discriminator.parameters()])
 
 
 @pytest.mark.parametrize("penalty", [R1(10.0), R2(10.0)], ids=repr)
 def test_penalties_under_bf16_on_the_own_pass_of_the_loss(penalty, tiny_gan):
     gan = tiny_gan(penalties=[penalty], **PICTURES)
-    exact, wanted = objective(gan, torch.float32)
+    exact, wanted = discriminator_loss(gan, torch.float32)
     passes = []
     gan.discriminator.register_forward_hook(lambda *_: passes.append(torch.is_autocast_enabled("cpu")))
-    record, gradient = objective(gan, torch.bfloat16)
+    logs, gradient = discriminator_loss(gan, torch.bfloat16)
     assert passes == [True, True]
     key = f"penalty/{penalty.name}"
-    assert record[key].mean().item() == pytest.approx(exact[key].mean().item(), rel=0.01, abs=0)
+    assert logs[key].mean().item() == pytest.approx(exact[key].mean().item(), rel=0.01, abs=0)
     native = torch.cpu._is_avx512_bf16_supported()  # measured without: 0.9985, for every seed
     assert cosine_similarity(gradient, wanted, dim=0) > (0.999 if native else 0.998)
 
@@ -126,10 +125,10 @@ def test_penalties_under_float16_keep_the_range_of_float32(penalty, tiny_gan):
     with torch.no_grad():
         for parameter in list(gan.discriminator.parameters())[-2:]:
             parameter.mul_(1e-5)  # gradients of the samples far below what float16 holds
-    exact, _ = objective(gan, torch.float32)
+    exact, _ = discriminator_loss(gan, torch.float32)
     seen = []
     gan.discriminator.register_forward_hook(lambda _, inputs, logits: seen.append((inputs[0], logits)))
-    record, _ = objective(gan, torch.float16)
+    logs, _ = discriminator_loss(gan, torch.float16)
     samples, logits = seen[-2 if penalty.name == "r1" else -1]  # reals, then the fakes of a float16 generator
     samples = samples.detach().requires_grad_()
     assert logits.dtype == samples.dtype == torch.float32
@@ -137,12 +136,12 @@ def test_penalties_under_float16_keep_the_range_of_float32(penalty, tiny_gan):
     wanted = slope.flatten(1).square().sum(1).mean().item()
     key = f"penalty/{penalty.name}"
     assert 0 < exact[key].mean() < 1e-9
-    assert record[key].mean().item() == pytest.approx(wanted, rel=1e-5, abs=0)
-    assert record["loss/discriminator"].item() == pytest.approx(exact["loss/discriminator"].item(), rel=1e-3)
+    assert logs[key].mean().item() == pytest.approx(wanted, rel=1e-5, abs=0)
+    assert logs["loss/discriminator"].item() == pytest.approx(exact["loss/discriminator"].item(), rel=1e-3)
 
 
 def test_float16_learns_what_float32_learns(tiny_gan, tiny_data, make_trainer, fit_in_float16):
-    options = {"generator_optimizer": SGD, "discriminator_optimizer": SGD, "penalties": [R1(0.1, every=2)]}
+    options = {"generator_optimizer": SGD, "discriminator_optimizer": SGD, "penalties": [R1(0.1, interval=2)]}
     exact, half, fresh = (tiny_gan(**options) for _ in range(3))
     make_trainer(10).fit(exact, datamodule=tiny_data())
     fit_in_float16(half, 10)
@@ -156,21 +155,18 @@ def test_float16_learns_what_float32_learns(tiny_gan, tiny_data, make_trainer, f
 
 @pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize(("whose", "other"), [("generator", "discriminator"), ("discriminator", "generator")])
-def test_an_overflow_skips_one_turn_and_halves_one_scale(whose, other, fused, tiny_gan, fit_in_float16):
+def test_an_overflow_skips_one_step_and_halves_one_scale(whose, other, fused, tiny_gan, fit_in_float16):
     adam = partial(torch.optim.Adam, lr=1e-3, betas=(0.0, 0.99), fused=fused)
     gan = tiny_gan(loss=Overflows(whose, 2), generator_optimizer=adam, discriminator_optimizer=adam)
-    steps = {}
-    for name in (whose, other):
-        weights = gan.get_submodule(name).state_dict()
-        steps[name] = diary = [{key: value.clone() for key, value in weights.items()}]
-        kept = getattr(gan, f"{name}_turn")
+    steps = {name: [copy.deepcopy(gan.get_submodule(name).state_dict())] for name in (whose, other)}
+    update = gan.update
 
-        def turn(*batch, kept=kept, diary=diary, weights=weights):
-            record = kept(*batch)
-            diary.append({key: value.clone() for key, value in weights.items()})
-            return record
+    def noted(name, *arguments):
+        logs = update(name, *arguments)
+        steps[name].append(copy.deepcopy(gan.get_submodule(name).state_dict()))
+        return logs
 
-        setattr(gan, f"{name}_turn", turn)
+    gan.update = noted
     plugin = fit_in_float16(gan)
     moved = {
         name: [any(not torch.equal(a[key], b[key]) for key in a) for a, b in pairwise(diary)]
@@ -181,14 +177,14 @@ def test_an_overflow_skips_one_turn_and_halves_one_scale(whose, other, fused, ti
         f"scaler/{whose}": 128.0, f"scaler/{other}": 256.0,
         f"scaler/skipped_{whose}": 1.0, f"scaler/skipped_{other}": 0.0,
     }  # fmt: skip
-    assert plugin.scales().items() <= gan.latest.items()  # logged
+    assert plugin.scales().items() <= gan.logged.items()  # logged
     assert all(parameter.isfinite().all() for parameter in gan.parameters())
 
 
 @pytest.mark.parametrize("fused", [False, True])
 def test_gradients_are_clipped_without_their_scale(fused, tiny_gan, fit_in_float16):
     sgd = partial(torch.optim.SGD, lr=0.05, fused=fused)
-    gan = tiny_gan(generator_optimizer=sgd, discriminator_optimizer=sgd, clip_grad_norm=0.01)
+    gan = tiny_gan(generator_optimizer=sgd, discriminator_optimizer=sgd, gradient_clip_val=0.01)
     fit_in_float16(gan)
     for network in (gan.generator, gan.discriminator):
         gradients = [parameter.grad for parameter in network.parameters()]
@@ -211,7 +207,9 @@ def test_both_scalers_live_in_the_checkpoint(tiny_gan, fit_in_float16, tmp_path)
     torch.testing.assert_close(resumed.state_dict(), straight.state_dict(), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize(("precision", "kind"), [("16-mixed", ScaledTurns), ("bf16-mixed", MixedPrecision)])
+@pytest.mark.parametrize(
+    ("precision", "kind"), [("16-mixed", PerNetworkLossScale), ("bf16-mixed", MixedPrecision)]
+)
 def test_any_trainer_gets_the_scalers_that_its_precision_needs(
     precision, kind, tiny_gan, tiny_data, make_trainer
 ):

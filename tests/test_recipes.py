@@ -86,7 +86,7 @@ def test_recipe_runs(path: Path, pictures: Path, tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("WANDB_MODE", "disabled")
     recipe = yaml.safe_load(path.read_text())
     rows = run([path], stand_in(recipe, pictures), tmp_path)
-    images = brief(path)["data.batch_size"] * recipe["model"].get("discriminator_turns", 1)
+    images = brief(path)["data.batch_size"] * recipe["model"].get("discriminator_steps", 1)
     iterations = brief(path)["trainer.max_steps"]
     assert [row["images_seen"] for row in rows] == [images, 2 * images][:iterations]
     assert all({"loss/generator", "loss/discriminator", "gradient/feedback"} <= row.keys() for row in rows)

@@ -9,21 +9,20 @@ import torch
 from torch import nn
 
 from litgan.augment import Augmentation
+from litgan.losses import NonSaturating
 from litgan.networks import DCGANDiscriminator, StyleGAN2Generator
 from litgan.noise import Noise
 from litgan.penalties import (
     DRAGAN,
     R1,
     R2,
-    BalancedConsistency,
+    Context,
     FiniteDifferenceR1,
     FiniteDifferenceR2,
-    LatentConsistency,
-    LatentDiversity,
     LeCam,
-    PathLength,
     automatic_gamma,
 )
+from litgan.zoo import BalancedConsistency, LatentConsistency, LatentDiversity, PathLength
 
 
 class Slope(nn.Module):
@@ -54,9 +53,15 @@ def noise(count: int, name: str = "test") -> Noise:
     return Noise(0, 0, 0, count, name)
 
 
-def call(penalty, discriminator, *, real, fake, **more):
+def call(penalty, discriminator, *, real, fake, generator=None, **more):
     logits = {"real_logits": discriminator(real), "fake_logits": discriminator(fake)}
-    return penalty(discriminator, real=real, fake=fake, noise=noise(len(real)), **logits, **more)
+    more = {"noise": noise(len(real))} | more
+    return penalty(Context(generator, discriminator, real=real, fake=fake, **logits, **more))
+
+
+def of_generator(generator, noise: Noise) -> Context:
+    """What a generator's penalty is called with: no samples."""
+    return Context(generator, None, noise=noise)
 
 
 @pytest.fixture
@@ -97,7 +102,7 @@ def test_finite_differences_tend_to_the_squared_norm(finite, exact, side, sides)
     assert abs(estimate / norm - 1) < 0.1  # 4,096 draws of a chi-square: 2 %
     samples = sides[side][:1].clone().requires_grad_()
     others = {"real_logits": critic(samples), "fake_logits": critic(samples)}
-    torch.testing.assert_close(exact()(critic, real=samples, fake=samples, **others)[0], norm)
+    torch.testing.assert_close(exact()(Context(None, critic, real=samples, fake=samples, **others))[0], norm)
 
 
 def test_finite_differences_need_no_second_derivative(sides):
@@ -121,8 +126,8 @@ def test_finite_differences_need_no_second_derivative(sides):
 
 def test_gamma_is_twice_the_weight_or_follows_the_rule():
     assert R1(gamma=10).weight == 5
-    penalty = R1(gamma="auto", every=16)
-    penalty.settle((3, 256, 256), 64)
+    penalty = R1(gamma="auto", interval=16)
+    penalty.setup((3, 256, 256), 64)
     assert penalty.weight == pytest.approx(0.0002 * 256 * 256 / 64 / 2)  # 0.2048 / 2, as StyleGAN2-ADA's auto
     assert automatic_gamma((3, 64, 64), 32) == pytest.approx(4 * automatic_gamma((3, 32, 32), 32))
     assert automatic_gamma((3, 64, 64), 32) == pytest.approx(2 * automatic_gamma((3, 64, 64), 64))
@@ -131,8 +136,8 @@ def test_gamma_is_twice_the_weight_or_follows_the_rule():
 def test_a_wrong_gamma_is_refused():
     with pytest.raises(ValueError, match="R2 has gamma='much': give a number, or auto"):
         R2(gamma="much")
-    with pytest.raises(ValueError, match="the data tell no batch_size: give a number"):
-        R1(gamma="auto").settle((3, 8, 8), 0)
+    with pytest.raises(ValueError, match=r"R1 has gamma=auto, .* batch_size: give a number"):
+        R1(gamma="auto").setup((3, 8, 8), 0)
 
 
 def test_lecam_is_its_equation_with_plain_means_at_first(sides):
@@ -168,51 +173,75 @@ class Shifted(Augmentation):
         return samples + self.by * (draws[:, :, None] + 1)
 
 
+class Jittered(Augmentation):
+    """Adds what is drawn for each value."""
+
+    draws = 2
+
+    def forward(self, samples, draws):
+        return samples + draws
+
+
 def test_consistency_is_the_squared_gap_of_both_sides(sides):
     critic = Slope(3, 4)
     with torch.no_grad():
         critic.weight += 0.5
     assert call(BalancedConsistency(Shifted(0.0)), critic, **sides).abs().max() < 1e-20
-    draws = [noise(64).stream(side).uniform(1).double() for side in ("real", "fake")]
+    draws = [noise(64).stream(f"bcr/{side}").uniform(1).double() for side in ("real", "fake")]
     gap = sum(((draw[:, 0] + 1) * critic.weight.sum()).square() for draw in draws)
     # logits 3 d and -d move by 3 and -1 times the gap: mean square 5
-    torch.testing.assert_close(call(BalancedConsistency(Shifted(1.0)), critic, **sides), 5 * gap)
+    torch.testing.assert_close(
+        call(BalancedConsistency(Shifted(1.0)), critic, **sides), 5 * gap, rtol=1e-6, atol=0
+    )
 
 
-def test_latent_consistency_judges_neighbours(sides):
-    critic = Slope(3, 4)
-    near = sides["fake"] + 1.0
-    expected = (5 * critic.weight.sum().square()).expand(64)
-    torch.testing.assert_close(call(LatentConsistency(), critic, near=near, **sides), expected)
-    with pytest.raises(ValueError, match="needs near="):
-        call(LatentConsistency(), critic, **sides)
+def test_latent_consistency_judges_neighbours():
+    critic, generator, update = Slope(3, 4), LinearGenerator(5, 3, 4), noise(64)
+    fake = generator(update.normal(5)).detach()
+    value = call(LatentConsistency(sigma=0.1), critic, real=fake, fake=fake, generator=generator)
+    step = generator(0.1 * update.stream("near").normal(5)).flatten(1) @ critic.weight.flatten()
+    # logits 3 d and -d move by 3 and -1 times the step: mean square 5
+    torch.testing.assert_close(value, 5 * step.square(), rtol=1e-4, atol=1e-7)
+    value.mean().backward()
+    assert critic.weight.grad.abs().sum() > 0 and generator.matrix.grad is None
+
+
+def test_latent_consistency_augments_neighbours_as_their_fakes(tiny_gan):
+    """Without a step in the latents a neighbour is its fake, which is judged as it was augmented."""
+    gan = tiny_gan(loss=NonSaturating(), penalties=[LatentConsistency(sigma=0.0)], augment=Jittered())
+    update = Noise(0, 0, 0, 8, "discriminator")
+    _, logs = gan.discriminator_loss(torch.randn(8, 2), None, update)
+    assert logs["penalty/zcr"].item() == 0
+    gan.penalties = (LatentConsistency(sigma=0.1),)
+    _, logs = gan.discriminator_loss(torch.randn(8, 2), None, update)
+    assert logs["penalty/zcr"].item() > 0
 
 
 def test_latent_diversity_of_a_linear_generator():
-    generator, latents = LinearGenerator(5, 2, 3), torch.randn(8, 5)
-    value = LatentDiversity(sigma=0.1)(generator, latents=latents, noise=noise(8))
-    step = 0.1 * noise(8).normal(5).double() @ generator.matrix.T
+    generator = LinearGenerator(5, 2, 3)
+    value = LatentDiversity(sigma=0.1)(of_generator(generator, noise(8)))
+    step = 0.1 * noise(8).stream("zcr_generator").normal(5).double() @ generator.matrix.T
     torch.testing.assert_close(value, -step.square().mean(1), rtol=1e-4, atol=1e-7)
 
 
 def test_path_length_of_a_linear_generator_is_its_closed_form():
     """||A^T y|| with y ~ N(0, I) / sqrt(pixels), the same wherever one stands."""
     generator, penalty = LinearGenerator(5, 2, 4, 4), PathLength(share=1.0)
-    probe = noise(8).normal(2, 4, 4).double().flatten(1) / 4.0
+    probe = noise(8).stream("path_length").normal(2, 4, 4).double().flatten(1) / 4.0
     lengths = (probe @ generator.matrix).norm(dim=1)
-    measured = penalty.lengths(generator, torch.randn(8, 5).double(), None, noise(8))
-    torch.testing.assert_close(measured, lengths)
-    value = penalty(generator, latents=torch.randn(8, 5).double(), noise=noise(8))
+    measured = penalty.lengths(of_generator(generator, noise(8)))
+    torch.testing.assert_close(measured.double(), lengths, rtol=1e-5, atol=0)
+    value = penalty(of_generator(generator, noise(8)))
     torch.testing.assert_close(penalty.mean.double(), 0.01 * lengths.mean())
-    torch.testing.assert_close(value, (lengths - 0.01 * lengths.mean()).square(), rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(value.double(), (lengths - 0.01 * lengths.mean()).square(), rtol=1e-5, atol=0)
 
 
 def test_path_length_settles_at_the_mean_and_looks_at_a_share():
     generator, penalty = LinearGenerator(5, 2, 4, 4), PathLength(share=0.5, decay=0.5)
-    for turn in range(30):
-        value = penalty(generator, latents=torch.randn(9, 5), noise=Noise(0, 7, 0, 9, "same"))
-        assert len(value) == 5, turn
-    lengths = penalty.lengths(generator, torch.randn(9, 5), None, Noise(0, 7, 0, 9, "same"))
+    context = of_generator(generator, noise(9))
+    for update in range(30):
+        assert len(penalty(context)) == 5, update
+    lengths = penalty.lengths(context)
     torch.testing.assert_close(penalty.mean, lengths.mean())
 
 
@@ -220,7 +249,7 @@ def test_path_length_runs_through_the_styles_of_stylegan2():
     torch.manual_seed(0)
     generator = StyleGAN2Generator((1, 8, 8), latent_dim=8, style_dim=8, mapping_layers=2, widths=[8, 8])
     penalty = PathLength(share=1.0)
-    penalty(generator, latents=torch.randn(4, 8), noise=noise(4)).mean().backward()
+    penalty(of_generator(generator, noise(4))).mean().backward()
     trained = [name for name, weight in generator.named_parameters() if weight.grad is not None]
     assert any(name.startswith("synthesis") for name in trained)
 
@@ -230,7 +259,7 @@ def test_path_length_runs_through_the_styles_of_stylegan2():
     [
         (lambda: PathLength(share=0.0), "give a part of the batch"),
         (lambda: PathLength(weight=-1.0), "give a finite number of at least 0"),
-        (lambda: PathLength(every=0), "an integer of at least 1"),
+        (lambda: PathLength(interval=0), "at least 1"),
         (lambda: FiniteDifferenceR1(sigma=0.0), "give a positive step"),
     ],
 )

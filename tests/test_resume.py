@@ -12,22 +12,13 @@ import torch
 from lightning.pytorch import Callback
 from torch import nn
 
-from litgan import tracking
 from litgan.callbacks import Checkpoint
 from litgan.losses import Relativistic, Wasserstein
 from litgan.networks import DCGANDiscriminator, DCGANGenerator
-from litgan.penalties import (
-    DRAGAN,
-    R1,
-    R2,
-    WGANGP,
-    FiniteDifferenceR1,
-    LatentConsistency,
-    LatentDiversity,
-    LeCam,
-    PathLength,
-)
+from litgan.noise import Noise
+from litgan.penalties import DRAGAN, R1, R2, WGANGP, FiniteDifferenceR1, LeCam
 from litgan.schedules import Cosine, Linear, WarmUp
+from litgan.zoo import LatentConsistency, LatentDiversity, PathLength
 
 
 class Forgetful(nn.Module):
@@ -46,16 +37,16 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # options of the GA
     "across an epoch": ({}, {"samples": 40}),  # 5 batches
     "at an epoch's end": ({}, {"samples": 24}),  # 3 batches
     "ragged epochs": ({}, {"samples": 39}),  # 4 batches, 7 samples left out of each epoch
-    "2 turns, across epochs": ({"discriminator_turns": 2}, {"samples": 40}),
-    "3 turns": ({"discriminator_turns": 3}, {"samples": 32}),
-    "2 turns, at an epoch's end": ({"discriminator_turns": 2}, {"samples": 24}),
-    "points drawn by a penalty": ({"loss": Wasserstein(), "penalties": [WGANGP(every=2)]}, {}),
-    "lazy penalties": ({"loss": Relativistic(), "penalties": [R1(0.1, every=2), R2(0.1, every=8)]}, {}),
+    "2 steps, across epochs": ({"discriminator_steps": 2}, {"samples": 40}),
+    "3 steps": ({"discriminator_steps": 3}, {"samples": 32}),
+    "2 steps, at an epoch's end": ({"discriminator_steps": 2}, {"samples": 24}),
+    "points drawn by a penalty": ({"loss": Wasserstein(), "penalties": [WGANGP(interval=2)]}, {}),
+    "lazy penalties": ({"loss": Relativistic(), "penalties": [R1(0.1, interval=2), R2(0.1, interval=8)]}, {}),
     "schedules": (
         {
-            "learning_rate": WarmUp(20, then=Cosine(1.0, 0.1, images=60)),
+            "lr_schedule": WarmUp(20, then=Cosine(1.0, 0.1, images=60)),
             "penalties": [R1(Linear(1.0, 0.0, images=50))],
-            "ema_half_life": Linear(10, 50, images=48),
+            "ema_halflife": Linear(10, 50, images=48),
         },
         {},
     ),
@@ -67,7 +58,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # options of the GA
         },
         {},
     ),
-    "several averages": ({"more_half_lives": [16, 64]}, {}),
+    "several averages": ({"extra_ema_halflives": [16, 64]}, {}),
     "dropout": ({"discriminator": Forgetful}, {}),
     "labels": ({"num_classes": 8}, {"num_classes": 8}),
     "momentum": ({"generator_optimizer": partial(torch.optim.SGD, lr=0.01, momentum=0.9)}, {}),
@@ -75,7 +66,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # options of the GA
 
 
 class Recorder(Callback):
-    """Keeps the real samples of every turn, and the first batch of what comes next."""
+    """Keeps the real samples of every discriminator step, and the first batch of what comes next."""
 
     def __init__(self) -> None:
         self.batches: list[torch.Tensor] = []
@@ -89,9 +80,9 @@ def state_of(trainer, gan) -> dict[str, Any]:
     return {
         "weights": gan.state_dict(),
         "optimizers": [optimizer.state_dict() for optimizer in trainer.optimizers],
-        "clock": (gan.images_seen, gan.turns, trainer.global_step),
-        "next row": tracking.averaged(trainer, gan.told),
-        "next latents": [gan.latents(gan.noise(name, 8)) for name in ("discriminator", "generator")],
+        "clock": (gan.images_seen, gan.discriminator_updates, trainer.global_step),
+        "next row": gan.averaged(gan.last_logs),
+        "next latents": Noise(gan.seed, gan.discriminator_updates, 0, 8, "generator").normal(4),
         "next batch": next(iter(trainer.datamodule.train_dataloader())),
     }
 
@@ -139,13 +130,13 @@ def test_six_iterations_are_three_and_three(case, run, tmp_path):
     assert_same(resumed, straight)
 
 
-def test_what_was_told_before_the_cut_is_on_no_device(run, tmp_path, tiny_gan):
+def test_what_was_logged_before_the_cut_is_on_no_device(run, tmp_path, tiny_gan):
     """Lightning restores a GAN before it moves it to its device."""
     run("lazy penalties", 3)[2].save_checkpoint(tmp_path / "cut.ckpt")
     gan = tiny_gan(**copy.deepcopy(CASES["lazy penalties"][0]))
     gan.on_load_checkpoint(torch.load(tmp_path / "cut.ckpt", weights_only=False))
-    assert {"loss/generator", "penalty/r2"} <= gan.told.keys()
-    assert all(isinstance(value, float) for value in gan.told.values())
+    assert {"loss/generator", "penalty/r2"} <= gan.last_logs.keys()
+    assert all(isinstance(value, float) for value in gan.last_logs.values())
 
 
 class Keep(Callback):
@@ -160,7 +151,7 @@ class Keep(Callback):
 
 
 @pytest.mark.parametrize("cut", [1, 2, 3, 4, 5])
-@pytest.mark.parametrize("case", ["across an epoch", "at an epoch's end", "2 turns, across epochs"])
+@pytest.mark.parametrize("case", ["across an epoch", "at an epoch's end", "2 steps, across epochs"])
 def test_a_checkpoint_from_the_middle_of_a_run(case, cut, run, tmp_path):
     save = Checkpoint(every=1, minutes=0, folder=str(tmp_path))
     keep = Keep(cut, tmp_path / "last.ckpt", tmp_path / "cut.ckpt")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -8,35 +9,28 @@ from scipy.stats import truncnorm
 from torch import nn
 
 from litgan.networks import DCGANGenerator, MLPDiscriminator, MLPGenerator
+from litgan.networks.probe import check_networks
 from litgan.noise import Noise
-from litgan.sampling import (
-    CHUNK,
-    check_networks,
-    choose_labels,
-    draw_samples,
-    generate,
-    interpolate,
-    truncate,
-)
+from litgan.sampling import CHUNK, choose_classes, generate_in_chunks, interpolate, truncate
 
 
-def test_a_sample_does_not_depend_on_how_many_are_drawn():
-    generator = MLPGenerator((2,), 3, latent_dim=5)
-    many = draw_samples(generator, Noise(4, 0, 0, 2 * CHUNK + 7), num_classes=3)
+def test_a_sample_does_not_depend_on_how_many_are_drawn(tiny_gan):
+    gan = tiny_gan(num_classes=3)
+    many = gan.sample(2 * CHUNK + 7, seed=4)
     assert many.shape == (2 * CHUNK + 7, 2) and len(many.unique(dim=0)) == len(many)
     for first, count in [(0, 1), (0, 64), (1, 10), (CHUNK - 1, 2), (2 * CHUNK, 7)]:
-        few = draw_samples(generator, Noise(4, 0, first, count), num_classes=3)
+        few = gan.sample(count, seed=4, first=first)
         # Not bit for bit: a matrix product rounds differently for another number of rows.
         torch.testing.assert_close(few, many[first : first + count], rtol=0, atol=1e-6)
-    assert not torch.allclose(many, draw_samples(generator, Noise(5, 0, 0, len(many)), num_classes=3))
+    assert not torch.allclose(many, gan.sample(len(many), seed=5))
 
 
 def test_samples_are_made_in_evaluation_mode_and_the_mode_is_put_back():
     generator = DCGANGenerator((1, 8, 8), latent_dim=3, widths=(4, 4))
     buffers = {name: value.clone() for name, value in generator.named_buffers()}
     latents = torch.randn(6, 3)
-    together = generate(generator, latents)
-    alone = torch.cat([generate(generator, row[None]) for row in latents])
+    together = generate_in_chunks(generator, latents)
+    alone = torch.cat([generate_in_chunks(generator, row[None]) for row in latents])
     torch.testing.assert_close(together, alone)  # batch statistics would tie them together
     assert generator.training and not together.requires_grad
     assert all(torch.equal(value, buffers[name]) for name, value in generator.named_buffers())
@@ -53,16 +47,16 @@ def test_samples_are_made_in_evaluation_mode_and_the_mode_is_put_back():
     ],
 )
 def test_labels_are_repeated_as_needed(labels, first, expected):
-    assert choose_labels(labels, first, 5, 3).tolist() == expected
+    assert choose_classes(labels, first, 5, 3).tolist() == expected
 
 
 def test_labels_that_are_no_classes():
-    assert choose_labels(None, 0, 5, 0) is None
+    assert choose_classes(None, 0, 5, 0) is None
     for labels in ([3], [-1], [0, 1, 7]):
         with pytest.raises(ValueError, match=r"not all among the 3 classes: use 0 to 2\."):
-            choose_labels(labels, 0, 5, 3)
-    with pytest.raises(ValueError, match=r"Labels \[1\] are given to a GAN without classes: leave them out"):
-        choose_labels([1], 0, 5, 0)
+            choose_classes(labels, 0, 5, 3)
+    with pytest.raises(ValueError, match=r"Classes \[1\] are given to a GAN without classes: leave them out"):
+        choose_classes([1], 0, 5, 0)
 
 
 @pytest.mark.parametrize("threshold", [0.3, 0.7, 2.0])
@@ -89,15 +83,25 @@ def test_truncation_at_its_limits():
             truncate(latents, threshold)
 
 
-def test_truncation_reaches_the_generator():
-    class Echo(nn.Module):
-        latent_dim = 3
+class Echo(nn.Module):
+    """Its samples are its latents; `truncates` says that it takes the truncation itself."""
 
-        def forward(self, latents, labels=None):
-            return latents
+    latent_dim = 2
 
-    drawn = draw_samples(Echo(), Noise(0, 0, 0, 100), truncation=0.5)
-    torch.testing.assert_close(drawn, truncate(Noise(0, 0, 0, 100).normal(3), 0.5))
+    def __init__(self, sample_shape, num_classes, *, truncates):
+        super().__init__()
+        self.truncates, self.weight = truncates, nn.Parameter(torch.zeros(1))
+
+    def forward(self, latents, labels=None, truncation=0.0):
+        return latents + truncation
+
+
+def test_truncation_reaches_the_generator(tiny_gan):
+    latents = Noise(0, 0, 0, 100, "sample").normal(2)
+    drawn = tiny_gan(generator=partial(Echo, truncates=False)).sample(100, truncation=0.5)
+    torch.testing.assert_close(drawn, truncate(latents, 0.5))
+    drawn = tiny_gan(generator=partial(Echo, truncates=True)).sample(100, truncation=0.5)
+    torch.testing.assert_close(drawn, latents + 0.5)
 
 
 def test_interpolation_follows_the_great_circle():

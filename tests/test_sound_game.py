@@ -65,7 +65,7 @@ def test_a_resumed_run_is_the_straight_run(critic, make_trainer, tmp_path: Path)
         gan = GAN(
             generator=partial(WaveGANGenerator, latent_dim=4, widths=(8, 4)), discriminator=critic,
             generator_optimizer=adam, discriminator_optimizer=adam, sample_shape=(1, 256),
-            loss=NonSaturating(), penalties=[R1(0.5, every=2)],
+            loss=NonSaturating(), penalties=[R1(0.5, interval=2)],
         )  # fmt: skip
         torch.manual_seed(iterations)  # what the process drew before is of no account
         data = Tones(samples=40, length=256, batch_size=8, gain=(-6, 0), shift=9)

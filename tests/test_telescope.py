@@ -70,7 +70,7 @@ def test_every_norm_is_that_of_plain_autograd(networks: Any, loss: Any) -> None:
     """One sample at a time, on frozen copies, in the networks' own way."""
     generator, discriminator = networks
     latents, labels = torch.randn(3, generator.latent_dim).double(), torch.arange(3)
-    real_logits = torch.randn(3, 1).double() if loss.pairs else None
+    real_logits = torch.randn(3, 1).double() if loss.relativistic else None
     before = deepcopy([generator.state_dict(), discriminator.state_dict()])
     seen = telescope.look(generator, discriminator, loss, latents, labels, real_logits=real_logits)
     found = seen.way_back()

@@ -21,12 +21,13 @@ from litgan.losses import NonSaturating, Wasserstein
 from litgan.networks import TextDiscriminator, TextGenerator
 from litgan.penalties import R1, WGANGP
 from litgan.schedules import Linear
+from litgan.zoo import OneStageGAN
 
 RECIPE = Path(__file__).parents[1] / "configs" / "grammar.yaml"
 ADAM = partial(torch.optim.Adam, lr=1e-3, betas=(0.0, 0.99))
 
 
-def small(data, **options):
+def small(data, kind=GAN, **options):
     """A GAN of two small networks for the windows of `data`."""
     defaults = {
         "generator": partial(
@@ -36,7 +37,7 @@ def small(data, **options):
         "loss": NonSaturating(), "generator_optimizer": ADAM, "discriminator_optimizer": ADAM,
         "sample_shape": data.sample_shape,
     }  # fmt: skip
-    return GAN(**(defaults | options))
+    return kind(**(defaults | options))
 
 
 @pytest.mark.slow
@@ -63,11 +64,11 @@ def test_the_recipe_learns_to_write_valid_sentences(tmp_path, single_thread):
 @pytest.mark.parametrize(
     "options",
     [
-        {"penalties": [R1(0.1, every=2)]},
-        {"loss": Wasserstein(), "penalties": [WGANGP(every=4)], "discriminator_turns": 2},
-        {"penalties": [R1(0.1, every=3)], "update": "one_stage"},
+        {"penalties": [R1(0.1, interval=2)]},
+        {"loss": Wasserstein(), "penalties": [WGANGP(interval=4)], "discriminator_steps": 2},
+        {"penalties": [R1(0.1, interval=3)], "kind": OneStageGAN},
     ],
-    ids=["lazy R1", "WGAN-GP, two turns", "one stage"],
+    ids=["lazy R1", "WGAN-GP, two steps", "one stage"],
 )
 def test_a_resumed_run_is_the_straight_one_bit_for_bit(options, make_trainer, tmp_path):
     def train(iterations, ckpt_path=None):

@@ -43,7 +43,7 @@ LEGS: tuple[dict[str, tuple[str | None, int, str | None]], ...] = (  # from a ch
 def turns() -> tuple[Any, Any]:
     """Cut in the middle of an epoch of 7 batches, 2 turns an iteration, between lazy penalties, in parts."""
     gan = Witnessed(
-        loss=Relativistic(), penalties=[R1(0.1, every=3), R2(0.1, every=4)], discriminator_turns=2,
+        loss=Relativistic(), penalties=[R1(0.1, interval=3), R2(0.1, interval=4)], discriminator_steps=2,
         micro_batches=2, **POINTS,
     )  # fmt: skip
     return gan, Ring(batch_size=8, samples=60)
@@ -51,7 +51,7 @@ def turns() -> tuple[Any, Any]:
 
 def images() -> tuple[Any, Any]:
     """Power iterations, labels, clipping: cut in the middle of an epoch of 9 batches."""
-    gan = Witnessed(loss=NonSaturating(), penalties=[R1(0.5, every=4)], clip_grad_norm=0.2, **PICTURES)
+    gan = Witnessed(loss=NonSaturating(), penalties=[R1(0.5, interval=4)], gradient_clip_val=0.2, **PICTURES)
     return gan, Pictures(batch_size=8, num_classes=3)
 
 

@@ -31,6 +31,7 @@ from litgan.networks import DCGANDiscriminator, DCGANGenerator, MLPDiscriminator
 from litgan.noise import Noise, torch_generator
 from litgan.penalties import R1, R2, WGANGP
 from litgan.strategies import AdversarialDDPStrategy, register
+from litgan.zoo import OneStageGAN
 
 WORLD, RANK = 1, 0  # of this process; forked ranks differ
 ITERATIONS = 20
@@ -67,20 +68,24 @@ class Pictures(GANDataModule):
 
 
 class Witnessed(GAN):
-    """Keeps the latents that it draws, in order of turns, parts of one turn joined."""
+    """Keeps the latents that it draws, in order of updates, parts of one update joined."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.drawn: dict[tuple[int, str], list[Tensor]] = {}
 
-    def latents(self, noise: Any) -> Tensor:
-        latents = super().latents(noise)
-        self.drawn.setdefault((self.turns, self.turn_of), []).append(latents)
-        return latents
+    def generate(self, condition: Tensor | None, noise: Noise) -> Tensor:
+        latents = noise.normal(self.generator.latent_dim)
+        self.drawn.setdefault((self.discriminator_updates, self.updating), []).append(latents)
+        return super().generate(condition, noise)
+
+
+class WitnessedOneStage(Witnessed, OneStageGAN):
+    """The same, with one-stage updates."""
 
 
 class Encoding(Witnessed):
-    """Has a third adversary, which learns to find a sample's latents, in a turn of its own."""
+    """Has a third network, which learns to find a sample's latents, in an update of its own."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -89,15 +94,18 @@ class Encoding(Witnessed):
     def configure_optimizers(self) -> Any:
         return [*super().configure_optimizers(), ADAM(self.encoder.parameters())]
 
-    def generator_turn(self, real: Tensor, labels: Tensor | None) -> Any:
-        record = super().generator_turn(real, labels)
-        return record | self.descend("encoder", self.optimizers()[2], self.recover, (real, labels))
+    def update(
+        self, name: str, optimizer: Any, loss_function: Any, real: Tensor, condition: Tensor | None
+    ) -> Any:
+        logs = super().update(name, optimizer, loss_function, real, condition)
+        if name == "generator":
+            logs |= super().update("encoder", self.optimizers()[2], self.encoder_loss, real, condition)
+        return logs
 
-    def recover(self, real: Tensor, labels: Tensor | None, noise: Any) -> Any:
-        latents = self.latents(noise)
+    def encoder_loss(self, real: Tensor, condition: Tensor | None, noise: Noise) -> Any:
         with torch.no_grad():
-            fake = self.generator(latents, labels)
-        error = (self.encoder(fake) - latents).square().mean()
+            fake = self.generate(condition, noise)
+        error = (self.encoder(fake) - noise.normal(self.generator.latent_dim)).square().mean()
         return error, {"loss/encoder": error}
 
 
@@ -120,7 +128,7 @@ class Reals(Callback):
 
 
 class Traffic(Callback):
-    """Counts the bytes that each reducer sends, by whose turn it is, in a communication hook."""
+    """Counts the bytes that each reducer sends, by the network that is updated, in a communication hook."""
 
     def __init__(self) -> None:
         self.bytes: Counter[tuple[str, str]] = Counter()
@@ -133,7 +141,7 @@ class Traffic(Callback):
 
     def count(self, state, bucket):  # torch refuses annotations that are strings
         gan, name = state
-        self.bytes[gan.turn_of, name] += bucket.buffer().nbytes
+        self.bytes[gan.updating, name] += bucket.buffer().nbytes
         return default_hooks.allreduce_hook(None, bucket)
 
 
@@ -162,17 +170,17 @@ def train(
     return {
         "weights": {name: value.clone() for name, value in gan.state_dict().items()},
         "optimizers": [optimizer.state_dict() for optimizer in trainer.optimizers],
-        "clock": (gan.images_seen, gan.turns, trainer.global_step),
+        "clock": (gan.images_seen, gan.discriminator_updates, trainer.global_step),
         "latents": drawn,
         "reals": reals.shown,
     }
 
 
 def pictures() -> dict[str, Any]:
-    """Convolutions, spectral norm, projection, lazy R1, several turns, clipping: and every byte counted."""
+    """Convolutions, spectral norm, projection, lazy R1, two discriminator steps, clipping; bytes are counted."""
     gan = Witnessed(
-        loss=NonSaturating(), penalties=[R1(0.5, every=3)], discriminator_turns=2,
-        clip_grad_norm={"discriminator": 0.2, "generator": 0.1}, **PICTURES,
+        loss=NonSaturating(), penalties=[R1(0.5, interval=3)], discriminator_steps=2,
+        gradient_clip_val={"discriminator": 0.2, "generator": 0.1}, **PICTURES,
     )  # fmt: skip
     traffic = Traffic()
     sizes = {
@@ -187,13 +195,13 @@ def pictures() -> dict[str, Any]:
 
 def points(**options: Any) -> dict[str, Any]:
     """A penalty with a pass of its own, on a mixture of real and fake."""
-    gan = Witnessed(loss=Wasserstein(), penalties=[WGANGP()], discriminator_turns=3, **POINTS)
+    gan = Witnessed(loss=Wasserstein(), penalties=[WGANGP()], discriminator_steps=3, **POINTS)
     return train(gan, Ring(batch_size=12, samples=60), **options)
 
 
 def pairs() -> dict[str, Any]:
     """A loss that compares real i with fake i, both zero-centred penalties, and micro-batches."""
-    gan = Witnessed(loss=Relativistic(), penalties=[R1(0.1), R2(0.1, every=2)], micro_batches=2, **POINTS)
+    gan = Witnessed(loss=Relativistic(), penalties=[R1(0.1), R2(0.1, interval=2)], micro_batches=2, **POINTS)
     traffic = Traffic()
     return train(gan, Ring(batch_size=8, samples=40), traffic) | {"traffic": traffic.bytes}
 
@@ -207,7 +215,7 @@ def encoder() -> dict[str, Any]:
 
 def bf16() -> dict[str, Any]:
     """Mixed precision, clipped and penalised."""
-    gan = Witnessed(loss=NonSaturating(), penalties=[R1(0.5)], clip_grad_norm=1.0, **PICTURES)
+    gan = Witnessed(loss=NonSaturating(), penalties=[R1(0.5)], gradient_clip_val=1.0, **PICTURES)
     return train(gan, Pictures(batch_size=8, num_classes=3), precision="bf16-mixed")
 
 

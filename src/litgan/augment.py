@@ -30,13 +30,13 @@ class Augmentation(nn.Module, ABC):
         """Samples [B, *sample_shape], changed as `draws` [B, draws], uniform in [0, 1), say."""
 
     def watch(self, real_logits: Tensor) -> None:
-        """Sees what the discriminator made of reals in this turn, [B, K], of this rank."""
+        """Called in each discriminator step with the logits [B, K] of this rank's real samples."""
 
-    def adapt(self, turns: int, images: int) -> None:
-        """Told after the `turns`-th turn of the discriminator, which showed so many images to all ranks."""
+    def adapt(self, updates: int, images: int) -> None:
+        """Called after the `updates`-th discriminator step, which showed so many images over all ranks."""
 
-    def told(self) -> dict[str, Tensor]:
-        """What to log of its state: key -> scalar on its device."""
+    def logs(self) -> dict[str, Tensor]:
+        """Its state, to be logged: key -> scalar on its device."""
         return {}
 
 
@@ -141,7 +141,7 @@ class ADA(Augmentation):
         self.register_buffer("p", torch.tensor(value_at(p, 0)))
         self.register_buffer("signs", torch.zeros(2))  # their sum, and their number
 
-    def follow(self, images_seen: int) -> None:
+    def step_schedule(self, images_seen: int) -> None:
         """Sets p where a schedule does."""
         if isinstance(self.schedule, Schedule):
             self.p.fill_(self.schedule(images_seen))
@@ -153,8 +153,8 @@ class ADA(Augmentation):
             self.signs += torch.stack([signs.sum(), torch.ones_like(signs).sum()])
 
     @torch.no_grad()
-    def adapt(self, turns: int, images: int) -> None:
-        if self.target is None or turns % self.every:
+    def adapt(self, updates: int, images: int) -> None:
+        if self.target is None or updates % self.every:
             return
         if dist.is_available() and dist.is_initialized():  # all ranks move alike
             dist.all_reduce(self.signs)
@@ -162,7 +162,7 @@ class ADA(Augmentation):
         self.p.add_(overfit.sign() * (images * self.every / self.images)).clamp_(0.0, 1.0)
         self.signs.zero_()
 
-    def told(self) -> dict[str, Tensor]:
+    def logs(self) -> dict[str, Tensor]:
         return {"augmentation/p": self.p.clone()}
 
     def forward(self, samples: Tensor, draws: Tensor) -> Tensor:
@@ -229,7 +229,7 @@ def normal(uniform: Tensor) -> Tensor:
     return torch.special.ndtri(uniform.clamp(1e-6, 1 - 1e-6))
 
 
-def check_images(augmentation: Augmentation, samples: Tensor) -> None:
+def check_images(augment: Augmentation, samples: Tensor) -> None:
     """Compares the shape of a batch with what this augmentation changes.
 
     Raises:
@@ -237,6 +237,6 @@ def check_images(augmentation: Augmentation, samples: Tensor) -> None:
     """
     if samples.ndim != 4 or min(samples.shape[-2:]) < 8:
         raise ValueError(
-            f"{type(augmentation).__name__} changes images [B, C, H, W] of at least 8 pixels a side, not "
-            f"{list(samples.shape)}: leave model.augmentation out for such data."
+            f"{type(augment).__name__} changes images [B, C, H, W] of at least 8 pixels a side, not "
+            f"{list(samples.shape)}: leave model.augment out for such data."
         )

@@ -28,6 +28,9 @@ Network = TypeVar("Network", bound=nn.Module)
 RUN = ("last.ckpt", "best.ckpt", "healthy.ckpt")  # the checkpoints of a run, those to turn to first in front
 
 
+FORMAT = 2  # of what is saved: raised when names of weights or entries change
+
+
 class AtomicCheckpointIO(TorchCheckpointIO):
     """A checkpoint is there whole or not at all: temporary name, fsync, rename. Loads weights only."""
 
@@ -121,6 +124,11 @@ def read(path: str | Path, map_location: Any = None, *, together: bool = False) 
         raise ValueError(
             f"The checkpoint {path} was not written by litgan: give one from a run's checkpoints folder."
         )
+    if (found := checkpoint["litgan"].get("format", 1)) != FORMAT:
+        raise ValueError(
+            f"The checkpoint {path} has format {found} and this version of litgan reads {FORMAT}: use the "
+            "version that wrote it, or train again."
+        )
     _check_entries(checkpoint, path)
     return checkpoint
 
@@ -200,18 +208,18 @@ def build_fitting(checkpoint: dict[str, Any], build: Callable[[], Network]) -> N
 
 
 def clock(checkpoint: dict[str, Any]) -> tuple[int, int]:
-    """The images seen and the turns taken when it was saved.
+    """The images seen and the discriminator's updates when it was saved.
 
     Raises:
         ValueError: if one of them is no whole number, or negative.
     """
     said = checkpoint["litgan"]
-    for name in ("images_seen", "turns"):
+    for name in ("images_seen", "discriminator_updates"):
         if not _is_count(said.get(name)):
             raise ValueError(
                 f"The checkpoint's {name} is no whole number of at least 0: take another one of the run."
             )
-    return said["images_seen"], said["turns"]
+    return said["images_seen"], said["discriminator_updates"]
 
 
 def build_gan(checkpoint: dict[str, Any], cls: type[GAN], builder: Builder = STRICT) -> GAN:
@@ -221,7 +229,7 @@ def build_gan(checkpoint: dict[str, Any], cls: type[GAN], builder: Builder = STR
         ValueError: if the checkpoint carries no recipe, one that does not fit, or one that asks for classes
             that are not allowed.
     """
-    return builder.build(cls, _recipe(checkpoint, "model"), "model")
+    return builder.build_subclass(cls, _recipe(checkpoint, "model"), "model")
 
 
 def build_data(checkpoint: dict[str, Any], builder: Builder = STRICT) -> GANDataModule:
@@ -270,11 +278,11 @@ def _check_entries(checkpoint: dict[str, Any], path: str | Path) -> None:
     """Refuses entries of another type than litgan writes."""
     wrong = [name for name, kind in ENTRIES.items() if not isinstance(checkpoint.get(name, kind()), kind)]
     said = checkpoint["litgan"]
-    wrong += [name for name in ("images_seen", "turns") if not _is_count(said.get(name, 0))]
-    wrong += [name for name in ("recipe", "told") if not isinstance(said.get(name, {}), dict)]
-    items = {"callbacks": dict, "optimizer_states": dict, "state_dict": torch.Tensor, "told": float}
+    wrong += [name for name in ("images_seen", "discriminator_updates") if not _is_count(said.get(name, 0))]
+    wrong += [name for name in ("recipe", "last_logs") if not isinstance(said.get(name, {}), dict)]
+    items = {"callbacks": dict, "optimizer_states": dict, "state_dict": torch.Tensor, "last_logs": float}
     for name in items.keys() - wrong:
-        group = (said if name == "told" else checkpoint).get(name, [])
+        group = (said if name == "last_logs" else checkpoint).get(name, [])
         members = group.values() if isinstance(group, dict) else group
         wrong += [name] * (not all(isinstance(member, items[name]) for member in members))
     if wrong:

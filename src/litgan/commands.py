@@ -46,7 +46,7 @@ def sample(
         labels: classes to draw, separated by commas and repeated as needed; all in turn if left out.
         truncation: cut-off of the latents in standard deviations, e.g. 0.7; none if left out.
         raw_weights: take the weights of the last step instead of their average.
-        ema: half-life of the average to take, one of the recipe's more_half_lives; its own if left out.
+        ema: half-life of the average to take, one of the recipe's extra_ema_halflives; its own if left out.
         trust: modules of yours whose classes the checkpoint may name, with commas between; they are imported.
     """
     if count < 1:
@@ -57,7 +57,7 @@ def sample(
         share = [  # in the very batches in which one process would draw them: the same bits
             gan.sample(
                 min(sampling.CHUNK, count - first), seed, parse_labels(labels),
-                first=first, truncation=truncation, raw=raw_weights, half_life=ema,
+                first=first, truncation=truncation, ema=choose_ema(raw_weights, ema),
             ).cpu()
             for first in range(rank * sampling.CHUNK, count, world_size * sampling.CHUNK)
         ]  # fmt: skip
@@ -93,7 +93,7 @@ def evaluate(
         extractor: its name, e.g. inception, fashion or clap; the recipe's own if left out.
         split: of the data to compare with.
         raw_weights: measure the weights of the last step instead of their average.
-        ema: half-life of the average to measure, one of the recipe's more_half_lives; all: measure each of
+        ema: half-life of the average to measure, one of the recipe's extra_ema_halflives; all: measure each of
             them and tell the best, with the others beside it; the recipe's own if left out.
         download: fetch data and weights that the checkpoint names and that are missing here.
         trust: modules of yours whose classes the checkpoint may name, with commas between; they are imported.
@@ -108,11 +108,12 @@ def evaluate(
             network = chosen or checkpoints.build_extractor(checkpoint, builder)
         reports: dict[str, Report] = {}
         for half_life in half_lives(gan, ema):
+            weights = choose_ema(raw_weights, half_life)
             reports["raw" if raw_weights else f"ema {half_life or ''}".strip()] = measure(
-                lambda first, size: gan.sample(size, first=first, raw=raw_weights, half_life=half_life),  # noqa: B023
+                lambda first, size: gan.sample(size, first=first, ema=weights),  # noqa: B023
                 data, network.to(device), count=count, device=device, split=split, rank=rank,
                 world_size=world_size,
-                labels=lambda first, size: sampling.choose_labels(None, first, size, gan.num_classes),
+                labels=lambda first, size: sampling.choose_classes(None, first, size, gan.num_classes),
             )  # fmt: skip
     result = best_of(reports) | {"images_seen": gan.images_seen}
     if out and rank == 0:
@@ -155,10 +156,10 @@ def interpolate(
     arcs = [
         sampling.interpolate(*pair, steps + 1)[:-1] for pair in zip(corners, corners.roll(-1, 0), strict=True)
     ]
-    labels = sampling.choose_labels(label if label is None else [label], 0, points * steps, gan.num_classes)
+    labels = sampling.choose_classes(label if label is None else [label], 0, points * steps, gan.num_classes)
     if label is None and labels is not None:
         labels = torch.zeros_like(labels)
-    samples = sampling.generate(network, torch.cat(arcs), labels).cpu()
+    samples = sampling.generate_in_chunks(network, torch.cat(arcs), labels).cpu()
     print(save_gif([data.decode(one[None]).picture() for one in samples], Path(out)))
 
 
@@ -177,11 +178,11 @@ def export(
         format: safetensors for litgan.export.load_generator, onnx for other languages and runtimes.
         out: file to write; generator.safetensors or generator.onnx if left out.
         raw_weights: take the weights of the last step instead of their average.
-        ema: half-life of the average to take, one of the recipe's more_half_lives; its own if left out.
+        ema: half-life of the average to take, one of the recipe's extra_ema_halflives; its own if left out.
         trust: modules of yours whose classes the checkpoint may name, with commas between; they are imported.
     """
     gan = GAN.load_from_checkpoint(ckpt, map_location="cpu", trust=trust)
-    network = gan.generator if raw_weights else gan.average(ema)
+    network = gan.averaged_generator(choose_ema(raw_weights, ema))
     path = Path(out or f"generator.{format}")
     if format == "onnx":
         save_onnx(network, gan.num_classes, path)
@@ -212,6 +213,11 @@ def lab(short: bool = False, out: str = "lab") -> None:
     run(Path(out), short=short)
 
 
+def choose_ema(raw_weights: bool, half_life: int | None) -> bool | int:
+    """The argument `ema` of `GAN.sample`: the last step's weights, the run's own average, or another."""
+    return False if raw_weights else half_life or True
+
+
 def half_lives(gan: GAN, ema: str | None) -> list[int | None]:
     """The averages that `--ema` names: None for the run's own.
 
@@ -221,7 +227,7 @@ def half_lives(gan: GAN, ema: str | None) -> list[int | None]:
     if ema is None:
         return [None]
     if ema == "all":
-        return [None, *map(int, gan.averages)]
+        return [None, *map(int, gan.extra_emas)]
     if not ema.isdecimal():
         raise ValueError(f"--ema {ema} is no half-life: give the number of images, or all.")
     return [int(ema)]

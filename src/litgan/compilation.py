@@ -1,67 +1,23 @@
-"""torch.compile for the two turns: the networks and their losses in one graph each.
-
-What has a second derivative runs as it is written, since compiled functions have none (`uncompiled`).
-"""
+"""torch.compile for the networks; what has a second derivative runs uncompiled (`GAN.eager`)."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FunctionType, MethodType
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from types import FunctionType
+from typing import Any
 
 import torch
-from torch._dynamo.exc import TorchDynamoException
-
-if TYPE_CHECKING:
-    from litgan.adversaries import Adversaries
-
-UNITS = ("imagine", "tell_apart", "fool")  # methods of GAN that take and give tensors only
+from torch import nn
 
 
-class Unit:
-    """A method of a GAN, compiled whole: a graph for each kind of call, without breaks.
+def compile_networks(*networks: nn.Module, mode: bool | str, backend: str = "inductor") -> None:
+    """Compiles each network's forward pass; names of weights stay as they are.
 
-    It runs as it is written while somebody listens to a network (forward hooks see tensors, of which a graph
-    has none) and, after one sentence, where it cannot be compiled. A copy of the GAN has units of its own,
-    which compile anew.
+    Without a compiler on this machine they stay uncompiled, with a warning.
 
     Args:
-        gan: on its device.
-        name: of the method.
-        options: of `torch.compile`.
-    """
-
-    def __init__(self, gan: Adversaries, name: str, **options: Any) -> None:
-        self.gan, self.name, self.options = gan, name, options
-        self.compiled: Any = None
-
-    def __call__(self, *arguments: torch.Tensor | None) -> Any:
-        function: FunctionType = getattr(type(self.gan), self.name)
-        written = MethodType(function, self.gan)
-        if self.gan.generator._forward_hooks or self.gan.discriminator._forward_hooks:
-            return written(*arguments)
-        if self.compiled is None:
-            self.compiled = torch.compile(MethodType(_twin(function), self.gan), **self.options)
-        try:
-            return self.compiled(*arguments)
-        except TorchDynamoException as error:
-            _say_so(f"GAN.{self.name} cannot be compiled with these networks", error, "leave compile out")
-            self.compiled = written
-            return written(*arguments)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return vars(self) | {"compiled": None}
-
-
-def compile_turns(gan: Adversaries, mode: bool | str, backend: str = "inductor") -> None:
-    """Compiles what the turns compute, as functions of tensors; weights and their names stay as they are.
-
-    Falls back to the uncompiled ones, with one sentence, where there is no compiler.
-
-    Args:
-        gan: on its device.
+        networks: on their device.
         mode: of `torch.compile`, e.g. "reduce-overhead" for CUDA graphs; True for its default.
         backend: of `torch.compile`.
 
@@ -73,49 +29,34 @@ def compile_turns(gan: Adversaries, mode: bool | str, backend: str = "inductor")
         raise ValueError(
             f"compile is {mode!r}: give true, false or a mode of torch.compile, {', '.join(modes)}."
         )
+    device = next(networks[0].parameters()).device
     try:
-        torch.compile(_probe, backend=backend)(torch.zeros(2, device=gan.device))
+        torch.compile(torch.sin, backend=backend)(torch.zeros(2, device=device))
     except Exception as error:  # whatever the absent compiler of this device provokes
-        remedy = "install a C++ compiler (on CUDA: Triton) to change that"
-        _say_so("model.compile is on, but nothing can be compiled here", error, remedy)
+        reason = str(error).strip().splitlines()[0].rstrip(".")
+        warnings.warn(
+            f"model.compile is on, but nothing can be compiled here ({type(error).__name__}: {reason}): "
+            "training goes on uncompiled; install a C++ compiler (on CUDA: Triton) to change that.",
+            stacklevel=2,
+        )
         return
     options = {} if mode is True else {"mode": mode}
-    for name in UNITS:
-        setattr(gan, name, Unit(gan, name, fullgraph=True, dynamic=False, backend=backend, **options))
+    for network in networks:
+        network._compiled_call_impl = torch.compile(  # as nn.Module.compile does
+            _own_call(network), dynamic=False, backend=backend, **options
+        )
 
 
-def restore(gan: Adversaries) -> None:
-    """Takes compiled functions away."""
-    for name in UNITS:
-        vars(gan).pop(name, None)
+def _own_call(network: nn.Module) -> Callable[..., Any]:
+    """The network's call with code of its own: torch keeps at most 8 graphs of one code, of all networks."""
+
+    def call(*arguments: Any, **options: Any) -> Any:
+        return network._call_impl(*arguments, **options)
+
+    return FunctionType(call.__code__.replace(), globals(), closure=call.__closure__)
 
 
-@contextmanager
-def uncompiled(needed: bool) -> Iterator[None]:
-    """In here compiled functions run as they are written, if `needed`: they have no double backward."""
-    if needed:
-        with torch.compiler.set_stance("force_eager"):
-            yield
-    else:
-        yield
-
-
-def _probe(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.sin() + 1
-
-
-def _twin(function: FunctionType) -> FunctionType:
-    """A function of its own: torch keeps graphs beside the code, and refuses a ninth of whichever GAN."""
-    code = function.__code__.replace()
-    twin = FunctionType(
-        code, function.__globals__, function.__name__, function.__defaults__, function.__closure__
-    )
-    twin.__kwdefaults__ = function.__kwdefaults__
-    return twin
-
-
-def _say_so(what: str, error: Exception, remedy: str) -> None:
-    reason = str(error).strip().splitlines()[0].rstrip(".")
-    warnings.warn(
-        f"{what} ({type(error).__name__}: {reason}): training goes on uncompiled; {remedy}.", stacklevel=3
-    )
+def uncompile_networks(*networks: nn.Module) -> None:
+    """Undoes `compile_networks`."""
+    for network in networks:
+        network._compiled_call_impl = None

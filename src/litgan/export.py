@@ -76,8 +76,8 @@ def load_generator(path: str | Path, trust: str | Sequence[str] = ()) -> nn.Modu
         {"state_dict": weights}, lambda: checkpoints.build_gan(described, GAN, builder).generator
     )
     generator.load_state_dict(weights)
-    if hasattr(generator, "follow"):
-        generator.follow(int(about["images_seen"]))  # type: ignore[operator]
+    if hasattr(generator, "step_schedule"):
+        generator.step_schedule(int(about["images_seen"]))  # type: ignore[operator]
     return generator.eval()
 
 

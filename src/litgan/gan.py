@@ -1,65 +1,75 @@
-"""GAN: a generator and a discriminator that learn by backpropagation through one another."""
+"""GAN: a generator and a discriminator that learn by backpropagation through one another.
+
+One flat class. `training_step` and `update` are the order of events of an iteration; the two losses follow.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from inspect import signature
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, TypeAlias
 
 import torch
+from lightning.pytorch import Callback, LightningModule
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from litgan import checkpoints
-from litgan.accumulation import Limits
-from litgan.adversaries import Adversaries, Batch, Record
 from litgan.augment import Augmentation
-from litgan.compilation import uncompiled
+from litgan.compilation import compile_networks, uncompile_networks
 from litgan.ema import EMA
 from litgan.losses import AdversarialLoss
+from litgan.networks.probe import check_networks, make_network
 from litgan.noise import Noise, seed_device
-from litgan.one_stage import OneStage, check_one_stage, check_penalty, learning
-from litgan.penalties import GeneratorPenalty, Penalty
-from litgan.precision import in_full_range
+from litgan.penalties import Context, GeneratorPenalty, Penalty
+from litgan.precision import float32_penalties, loss_scales, per_network_loss_scale
 from litgan.rebuild import Builder
-from litgan.sampling import check_networks, make_network
+from litgan.sampling import choose_classes, generate_in_chunks, truncate
 from litgan.schedules import Schedule, value_at
+from litgan.strategies import refuse_trainer_options
 
-Update: TypeAlias = Literal["alternating", "one_stage"]
+Batch: TypeAlias = tuple[Tensor, Tensor | None]  # real samples [B, *sample_shape]; classes [B] or None
+Logs: TypeAlias = dict[str, Tensor]  # on the device, of any shape; their means are logged
+LossFunction: TypeAlias = Callable[[Tensor, Tensor | None, Noise], tuple[Tensor, Logs]]
+OptimizerFactory: TypeAlias = Callable[[Iterable[nn.Parameter]], Optimizer]
+ClipLimit: TypeAlias = float | dict[str, float] | None  # one norm for every network, or one for each by name
 
 
-class GAN(Adversaries):
-    """The adversarial game, over any samples: images, sound, music, text or points.
+class GAN(LightningModule):
+    """Alternating updates of a discriminator and a generator, over any samples: images, sound, music, text.
+
+    Time is counted in `images_seen`: real samples shown to the discriminator, over all ranks, since the run
+    began. Subclass it for another game: override `generate`, `discriminator_loss` or `generator_loss`; give
+    further networks as attributes and further optimizers in `configure_optimizers`.
 
     Args:
-        generator: makes the generator from (sample_shape, num_classes).
-        discriminator: makes the discriminator from the same two.
-        loss: what each of the two minimises, as a function of logits.
-        generator_optimizer: makes the generator's optimizer from its parameters.
-        discriminator_optimizer: makes the discriminator's.
-        penalties: what the discriminator minimises besides.
-        generator_penalties: what the generator minimises besides.
-        augmentation: changes what the discriminator sees, real and fake, in both turns.
-        discriminator_turns: turns of the discriminator, each with a fresh batch, per generator turn.
-        micro_batches: equal parts in which a turn takes its batch, to save memory; norm-free networks learn
-            from the parts what they would from the whole.
-        update: "alternating", or "one_stage": the generator learns from the discriminator's own pass over
-            its fakes, which spares it a pass through each network (see `litgan.one_stage`).
-        compile: the turns with torch.compile; a text is its mode, "reduce-overhead" for CUDA graphs.
-        clip_grad_norm: largest norm of the gradient of an adversary, the same for each or
+        generator: called with (sample_shape, num_classes), returns a module (latents, condition) -> samples.
+        discriminator: called with the same two, returns a module (samples, condition) -> logits [B, K].
+        loss: of real and fake logits, for both networks.
+        generator_optimizer: called with the generator's parameters.
+        discriminator_optimizer: called with the discriminator's parameters.
+        penalties: regularizers in the discriminator's loss.
+        generator_penalties: regularizers in the generator's loss.
+        augment: differentiable augmentation of all that the discriminator gets, real and fake.
+        discriminator_steps: updates of the discriminator, each on a fresh batch, per update of the generator.
+        micro_batches: equal parts in which an update takes its batch, to save memory; networks without batch
+            norm learn the same.
+        compile: the networks with torch.compile; a text is its mode, "reduce-overhead" for CUDA graphs.
+        gradient_clip_val: largest norm of a network's gradient, the same for each or
             {generator: ..., discriminator: ...}; None for no limit.
-        learning_rate: factor on both optimizers' learning rates, e.g. a `litgan.schedules.WarmUp`.
-        ema_half_life: of the generator's average, in images.
-        ema_ramp_up: share of `images_seen` that bounds that half-life early on; 0 for none.
-        more_half_lives: of further averages to choose from after training (Karras et al. 2024, EDM2).
-        sample_shape: shape of one sample, without the batch; the command line takes it from the data.
-        num_classes: classes that the networks are conditioned on, 0 for none; taken from the data.
-        seed: of the weights, the latents and every other draw.
+        lr_schedule: factor on every learning rate, e.g. a `litgan.schedules.WarmUp`.
+        ema_halflife: of the averaged generator, in images.
+        ema_rampup: share of `images_seen` that bounds that half-life early on; 0 for none.
+        extra_ema_halflives: of further averages to choose from after training (Karras et al. 2024, EDM2).
+        sample_shape: of one sample, without the batch; the command line takes it from the data.
+        num_classes: that the networks are conditioned on, 0 for none; taken from the data.
+        seed: of weights, latents and every other draw.
 
     Raises:
-        ValueError: if a number of turns or parts is below 1, if a network does not fit the data, or if one
-            stage cannot serve both turns.
+        ValueError: if a number of steps or parts is below 1, or if a network does not fit the data.
     """
 
     def __init__(
@@ -67,26 +77,26 @@ class GAN(Adversaries):
         generator: Callable[[tuple[int, ...], int], nn.Module],
         discriminator: Callable[[tuple[int, ...], int], nn.Module],
         loss: AdversarialLoss,
-        generator_optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
-        discriminator_optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
+        generator_optimizer: OptimizerFactory,
+        discriminator_optimizer: OptimizerFactory,
         penalties: Sequence[Penalty] = (),
         generator_penalties: Sequence[GeneratorPenalty] = (),
-        augmentation: Augmentation | None = None,
-        discriminator_turns: int = 1,
+        augment: Augmentation | None = None,
+        discriminator_steps: int = 1,
         micro_batches: int = 1,
-        update: Update = "alternating",
         compile: bool | str = False,
-        clip_grad_norm: Limits = None,
-        learning_rate: float | Schedule = 1.0,
-        ema_half_life: float | Schedule = 10_000,
-        ema_ramp_up: float = 0.05,
-        more_half_lives: Sequence[int] = (),
+        gradient_clip_val: ClipLimit = None,
+        lr_schedule: float | Schedule = 1.0,
+        ema_halflife: float | Schedule = 10_000,
+        ema_rampup: float = 0.05,
+        extra_ema_halflives: Sequence[int] = (),
         sample_shape: tuple[int, ...] = (1, 32, 32),
         num_classes: int = 0,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        for name, number in (("discriminator_turns", discriminator_turns), ("micro_batches", micro_batches)):
+        self.automatic_optimization = False
+        for name, number in (("discriminator_steps", discriminator_steps), ("micro_batches", micro_batches)):
             if number < 1:
                 raise ValueError(f"{name} is {number}: give at least 1.")
         self.sample_shape, self.num_classes, self.seed = tuple(sample_shape), num_classes, seed
@@ -94,184 +104,348 @@ class GAN(Adversaries):
             torch.manual_seed(seed)
             self.generator = make_network("generator", generator, self.sample_shape, num_classes)
             self.discriminator = make_network("discriminator", discriminator, self.sample_shape, num_classes)
-        sketched = torch.empty(0).is_meta  # of weights without values, with which nothing can be computed
-        if not sketched:
+        if not torch.empty(0).is_meta:  # there weights have no values, with which nothing can be computed
             check_networks(self.generator, self.discriminator, self.sample_shape, num_classes)
-        if update not in get_args(Update):
-            raise ValueError(f"update is {update!r}: give {' or '.join(get_args(Update))}.")
-        if update == "one_stage" and not sketched:
-            check_one_stage(loss, self.discriminator, self.sample_shape, num_classes)
-        self.stage = OneStage() if update == "one_stage" else None
-        self.compile_mode = compile
         if len(self.sample_shape) == 3:  # images: the memory layout in which convolutions run fastest
             self.to(memory_format=torch.channels_last)
-        self.ema = EMA(self.generator, ema_half_life, ema_ramp_up)
-        self.averages = nn.ModuleDict({str(n): EMA(self.generator, n, ema_ramp_up) for n in more_half_lives})
-        self.loss, self.augmentation = loss, augmentation
+        self.ema = EMA(self.generator, ema_halflife, ema_rampup)
+        self.extra_emas = nn.ModuleDict(
+            {str(halflife): EMA(self.generator, halflife, ema_rampup) for halflife in extra_ema_halflives}
+        )
+        self.loss, self.augment = loss, augment
         self.penalties, self.generator_penalties = tuple(penalties), tuple(generator_penalties)
-        self.memories = nn.ModuleList(  # what penalties remember is in the checkpoint
+        self.stateful_penalties = nn.ModuleList(  # registered, so that their state is in the checkpoint
             penalty for penalty in (*penalties, *generator_penalties) if isinstance(penalty, nn.Module)
         )
         self.optimizer_factories = (generator_optimizer, discriminator_optimizer)
-        self.discriminator_turns, self.learning_rate = discriminator_turns, learning_rate
-        self.micro_batches, self.clip_grad_norm = micro_batches, clip_grad_norm
+        self.discriminator_steps, self.micro_batches = discriminator_steps, micro_batches
+        self.compile_mode, self.gradient_clip_val, self.lr_schedule = compile, gradient_clip_val, lr_schedule
+        self.recipe: dict[str, Any] = {}  # plain data, from which a checkpoint alone rebuilds GAN and data
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Record:
-        """A turn of the discriminator and, every `discriminator_turns`-th time, one of the generator."""
-        real, labels = batch
-        seed_device(self.device, "networks", self.seed, self.turns, self.global_rank)  # dropout and kin
-        record = self.discriminator_turn(real, labels)
-        self.images_seen += len(real) * self.trainer.world_size
-        if (self.turns + 1) % self.discriminator_turns == 0:
-            record |= self.generator_turn(real, labels)
-        self.turns += 1
-        self.told |= record
-        return record
+        self.images_seen = 0  # the x axis of every curve
+        self.discriminator_updates = 0
+        self.updating = ""  # name of the network that is being updated
+        self.last_logs: dict[str, Tensor | float] = {}  # last value of each: lazy penalties are seldom due
+        self.logged: dict[str, float] = {}  # last value of each key that was sent to the loggers
+        self.images_per_iteration = 0
+        self.seconds_excluded = 0.0  # spent on pictures, metrics and checkpoints, not on training
 
-    def discriminator_turn(self, real: Tensor, labels: Tensor | None) -> Record:
-        """The discriminator learns to tell `real` from what the generator makes now."""
-        optimizer, objective = self.discriminator_optimizer, self.discriminator_objective
-        record = self.descend("discriminator", optimizer, objective, (real, labels))
-        if self.augmentation is not None:
-            self.augmentation.adapt(self.turns + 1, len(real) * self.trainer.world_size)
-            record |= self.augmentation.told()
-        return record
+    def configure_optimizers(self) -> list[Optimizer]:
+        networks = (self.generator, self.discriminator)
+        return [
+            make(parameter for parameter in network.parameters() if parameter.requires_grad)
+            for make, network in zip(self.optimizer_factories, networks, strict=True)
+        ]
 
-    def generator_turn(self, real: Tensor, labels: Tensor | None) -> Record:
-        """The generator learns from the feedback: the discriminator's error, carried back into it."""
-        record = self.descend("generator", self.generator_optimizer, self.generator_objective, (real, labels))
-        self.images_per_iteration = len(real) * self.trainer.world_size * self.discriminator_turns
-        self.update_averages(images=self.images_per_iteration)
-        return record
+    # ------------------------------------------------------------------ one iteration
 
-    def discriminator_objective(
-        self, real: Tensor, labels: Tensor | None, noise: Noise
-    ) -> tuple[Tensor, Record]:
-        """What the discriminator minimises: the mean loss of real and fake samples, and the penalties due."""
-        due = [penalty for penalty in self.penalties if self.turns % penalty.every == 0]
-        sides = {side for penalty in due for side in penalty.differentiates}
-        drawn = self.see(self.draw(noise, labels), noise, "fake")
-        real = self.see(real, noise, "real").detach().requires_grad_("real" in sides)
-        fake = drawn.detach().requires_grad_("fake" in sides or drawn.requires_grad)
-        with uncompiled(needed=bool(self.compile_mode and sides)):
-            objective, real_logits, fake_logits = self.tell_apart(real, fake, labels)
-        self.overhear(drawn, fake, objective, sides, real_logits=real_logits, fake_logits=fake_logits)
-        record = {"loss/discriminator": objective, "logits/real": real_logits, "logits/fake": fake_logits}
-        passed = {"real": real, "fake": fake, "real_logits": real_logits, "fake_logits": fake_logits}
-        for penalty, value in zip(due, self.penalise(due, labels, noise, **passed), strict=True):
-            objective = objective + value_at(penalty.weight, self.images_seen) * penalty.every * value
-            record[f"penalty/{penalty.name}"] = value
-        return objective, record
+    def training_step(self, batch: Batch, batch_idx: int) -> Logs:
+        real, condition = batch
+        generator_optimizer, discriminator_optimizer = self.optimizers()[:2]  # type: ignore[index, misc]
+        # Of dropout and the like, inside the networks.
+        seed_device(self.device, "networks", self.seed, self.discriminator_updates, self.global_rank)
 
-    def generator_objective(self, real: Tensor, labels: Tensor | None, noise: Noise) -> tuple[Tensor, Record]:
-        """What the generator minimises: the mean loss of what it makes of `noise`, and the penalties due."""
-        if self.stage is not None:
-            objective, value = self.stage.objective(self.loss, self.micro_batches)
-            return objective, {"loss/generator": value}
-        latents, draws = self.latents(noise), self.draws(noise, "fake")
-        real = self.see(real, noise, "real") if self.loss.pairs else real
-        objective = self.fool(latents, real, labels, draws)
-        record = {"loss/generator": objective}
-        turn = self.turns // self.discriminator_turns
-        for penalty in (penalty for penalty in self.generator_penalties if turn % penalty.every == 0):
-            drawn = noise.stream(penalty.name)
-            with in_full_range(self.device):
-                value = penalty(self.generator, latents=latents, labels=labels, noise=drawn).mean()
-            objective = objective + value_at(penalty.weight, self.images_seen) * penalty.every * value
-            record[f"penalty/{penalty.name}"] = value
-        return objective, record
+        # The discriminator learns to tell real from fake.
+        logs = self.update("discriminator", discriminator_optimizer, self.discriminator_loss, real, condition)
+        images = len(real) * self.trainer.world_size
+        self.images_seen += images
+        if self.augment is not None:
+            self.augment.adapt(self.discriminator_updates + 1, images)
+            logs |= self.augment.logs()
 
-    def penalise(
-        self, due: Sequence[Penalty], labels: Tensor | None, noise: Noise, *, real: Tensor, fake: Tensor,
-        real_logits: Tensor, fake_logits: Tensor,
-    ) -> list[Tensor]:  # fmt: skip
-        """The mean of each penalty due, on the loss's own pass."""
-        with in_full_range(self.device) as anew:  # under float16 alone they need a pass of their own
-            if due and anew:
-                real, fake = (one.detach().float().requires_grad_(one.requires_grad) for one in (real, fake))
-                real_logits, fake_logits = self.discriminator(real, labels), self.discriminator(fake, labels)
-            values = [
-                penalty(
-                    self.discriminator, real=real, fake=fake, real_logits=real_logits,
-                    fake_logits=fake_logits, labels=labels, noise=noise.stream(penalty.name),
-                    **self.neighbours(penalty, noise, labels),
-                ).mean()
-                for penalty in due
-            ]  # fmt: skip
-        if self.shares_its_pass:
-            for penalty, value in zip(due, values, strict=True):
-                check_penalty(penalty, value, fake)
-        return values
+        # Every discriminator_steps-th time the generator learns from the gradient that comes back through it.
+        if (self.discriminator_updates + 1) % self.discriminator_steps == 0:
+            logs |= self.update("generator", generator_optimizer, self.generator_loss, real, condition)
+            self.images_per_iteration = images * self.discriminator_steps
+            for ema in (self.ema, *self.extra_emas.values()):
+                ema.update(  # type: ignore[operator]
+                    self.generator, images_seen=self.images_seen, images=self.images_per_iteration
+                )
 
-    def overhear(
-        self, drawn: Tensor, fake: Tensor, objective: Tensor, sides: set[str], *, real_logits: Tensor,
-        fake_logits: Tensor,
-    ) -> None:  # fmt: skip
-        """What others need of the discriminator's pass: the augmentation, and the turn that shares it."""
-        if self.augmentation is not None:
-            self.augmentation.watch(real_logits)
-        if self.stage is not None and self.shares_its_pass:
-            penalised = objective if "fake" in sides else None
-            self.stage.keep(drawn, fake, penalised, real_logits=real_logits, fake_logits=fake_logits)
+        self.discriminator_updates += 1
+        self.last_logs |= logs
+        return logs
 
-    @property
-    def shares_its_pass(self) -> bool:
-        """Whether the discriminator's pass of this turn serves the generator's turn too."""
-        return self.stage is not None and (self.turns + 1) % self.discriminator_turns == 0
+    def update(
+        self, name: str, optimizer: LightningOptimizer, loss_function: LossFunction, real: Tensor,
+        condition: Tensor | None,
+    ) -> Logs:  # fmt: skip
+        """One step of the network `name`; the others are frozen: gradients pass through and stay out of them.
 
-    def see(self, samples: Tensor, noise: Noise, side: str) -> Tensor:
-        """Samples of a side, "real" or "fake", as the discriminator sees them."""
-        draws = self.draws(noise, side)
-        return samples if self.augmentation is None or draws is None else self.augmentation(samples, draws)
+        Raises:
+            FloatingPointError: if the loss is not finite (off the CPU: at the next logging point).
+        """
+        self.updating = name
+        for group in optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * value_at(self.lr_schedule, self.images_seen)
+        optimizer.zero_grad()
 
-    def draws(self, noise: Noise, side: str) -> Tensor | None:
-        """What the augmentation of this turn's samples depends on."""
-        return None if self.augmentation is None else noise.stream(side).uniform(self.augmentation.draws)
+        with frozen(self.trainer.optimizers, but=optimizer.optimizer), self.eager(bool(self.forward_hooks())):
+            parts: list[Logs] = []
+            size = self.micro_batch_size(len(real))
+            for start in range(0, len(real), size):
+                rows, first = slice(start, start + size), self.global_rank * len(real) + start
+                noise = Noise(self.seed, self.discriminator_updates, first, size, name, self.device)
+                part = None if condition is None else condition[rows]
+                loss, logs = loss_function(real[rows], part, noise)
+                if loss.device.type == "cpu":  # reading it from a GPU would wait for the device
+                    self.check_finite(f"loss/{name}", loss.item())
+                with self.no_sync() if rows.stop < len(real) else nullcontext():
+                    self.manual_backward(loss / self.micro_batches)  # the strategy averages over the ranks
+                parts.append({key: self.detached(value) for key, value in logs.items()})
 
-    def neighbours(self, penalty: Penalty, noise: Noise, labels: Tensor | None) -> dict[str, Tensor]:
-        """For a penalty that asks for them: samples of latents near those of this turn's fakes."""
-        if not penalty.neighbourhood:
-            return {}
-        latents = self.latents(noise)
-        step = self.latents(noise.stream("near"))
+            # The step calls on_before_optimizer_step, which clips. The generator's alone goes through
+            # Lightning's wrapper, which counts it: so `trainer.global_step` and `max_steps` are iterations.
+            if name == "generator":
+                optimizer.step()
+            else:
+                self.trainer.strategy.optimizer_step(optimizer.optimizer, lambda: None)
+
+        if len(parts) == 1:
+            return parts[0]
+        return {key: torch.stack([part[key].float().mean() for part in parts]) for key in parts[0]}
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        limit = self.gradient_clip_val
+        if isinstance(limit, dict):
+            limit = limit.get(self.updating)
+        if limit is not None:
+            parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+            nn.utils.clip_grad_norm_(parameters, limit)
+
+    # ------------------------------------------------------------------ the two losses
+
+    def discriminator_loss(self, real: Tensor, condition: Tensor | None, noise: Noise) -> tuple[Tensor, Logs]:
+        """The adversarial loss of real and fake samples, and the penalties that are due."""
         with torch.no_grad():
-            near = self.imagine(latents + penalty.neighbourhood * step, labels)
-            return {"near": self.see(near, noise, "fake")}
+            fake = self.augmented(self.generate(condition, noise), noise.stream("fake"))
+        real = self.augmented(real, noise.stream("real"))
+        return self.loss_of_samples(condition, noise, real=real, fake=fake)
 
-    def draw(self, noise: Noise, labels: Tensor | None) -> Tensor:
-        """Fakes for the discriminator: without the generator's graph, unless one stage serves both turns."""
-        latents = self.latents(noise)
-        with learning(self.generator) if self.shares_its_pass else torch.no_grad():
-            return self.imagine(latents, labels)
+    def loss_of_samples(
+        self, condition: Tensor | None, noise: Noise, *, real: Tensor, fake: Tensor
+    ) -> tuple[Tensor, Logs]:
+        """The discriminator's loss of samples as it gets them: augmented, without the generator's graph."""
+        due = [penalty for penalty in self.penalties if self.discriminator_updates % penalty.interval == 0]
+        differentiated = {side for penalty in due for side in penalty.differentiates}
+        real = real.detach().requires_grad_("real" in differentiated)
+        fake.requires_grad_(fake.requires_grad or "fake" in differentiated)
 
-    def imagine(self, latents: Tensor, labels: Tensor | None) -> Tensor:
-        """The generator's samples."""
-        return self.generator(latents, labels)
+        with self.eager(bool(differentiated)):  # compiled networks have no second derivative
+            real_logits = self.discriminator(real, condition)
+            fake_logits = self.discriminator(fake, condition)
+        if self.augment is not None:
+            self.augment.watch(real_logits)
+        loss = self.loss.discriminator(real=real_logits, fake=fake_logits).mean()
+        logs = {"loss/discriminator": loss, "logits/real": real_logits, "logits/fake": fake_logits}
 
-    def tell_apart(self, real: Tensor, fake: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """The discriminator's loss, and its logits of real and fake samples."""
-        real_logits, fake_logits = self.discriminator(real, labels), self.discriminator(fake, labels)
-        return self.loss.discriminator(real=real_logits, fake=fake_logits).mean(), real_logits, fake_logits
+        # Lazy penalties are computed in every interval-th update, interval times as strong.
+        with float32_penalties(self.device) as in_float32, self.eager(bool(due)):
+            if due and in_float32:  # float16 is too narrow for them: they get a pass of their own
+                real, fake = (x.detach().float().requires_grad_(x.requires_grad) for x in (real, fake))
+                real_logits, fake_logits = (self.discriminator(x, condition) for x in (real, fake))
+            context = Context(
+                self.generator, self.discriminator, condition, noise, self.augmented,
+                real=real, fake=fake, real_logits=real_logits, fake_logits=fake_logits,
+            )  # fmt: skip
+            for penalty in due:
+                value = penalty(context).mean()
+                loss = loss + value_at(penalty.weight, self.images_seen) * penalty.interval * value
+                logs[f"penalty/{penalty.name}"] = value
+        return loss, logs
 
-    def fool(
-        self, latents: Tensor, real: Tensor, labels: Tensor | None, draws: Tensor | None = None
+    def generator_loss(self, real: Tensor, condition: Tensor | None, noise: Noise) -> tuple[Tensor, Logs]:
+        """The adversarial loss of fake samples, and the penalties that are due."""
+        fake = self.augmented(self.generate(condition, noise), noise.stream("fake"))
+        fake_logits = self.discriminator(fake, condition)
+        real_logits = None
+        if self.loss.relativistic:  # each fake is compared with a real sample
+            real_logits = self.discriminator(self.augmented(real, noise.stream("real")), condition)
+        loss = self.loss.generator(real=real_logits, fake=fake_logits).mean()
+        logs = {"loss/generator": loss}
+
+        generator_updates = self.discriminator_updates // self.discriminator_steps
+        with float32_penalties(self.device), self.eager(bool(self.generator_penalties)):
+            context = Context(self.generator, self.discriminator, condition, noise, self.augmented)
+            for penalty in self.generator_penalties:
+                if generator_updates % penalty.interval == 0:
+                    value = penalty(context).mean()
+                    loss = loss + value_at(penalty.weight, self.images_seen) * penalty.interval * value
+                    logs[f"penalty/{penalty.name}"] = value
+        return loss, logs
+
+    def generate(self, condition: Tensor | None, noise: Noise) -> Tensor:
+        """Fake samples [B, *sample_shape] for the condition."""
+        return self.generator(noise.normal(self.generator.latent_dim), condition)  # type: ignore[arg-type]
+
+    def augmented(self, samples: Tensor, noise: Noise) -> Tensor:
+        """Samples as the discriminator gets them."""
+        return samples if self.augment is None else self.augment(samples, noise.uniform(self.augment.draws))
+
+    # ------------------------------------------------------------------ sampling
+
+    def sample(
+        self,
+        count: int,
+        seed: int = 0,
+        condition: Tensor | Sequence[int] | None = None,
+        *,
+        first: int = 0,
+        truncation: float | None = None,
+        ema: bool | int = True,
     ) -> Tensor:
-        """The generator's loss; `draws` tell how its samples are changed for the discriminator."""
-        fake = self.generator(latents, labels)
-        if self.augmentation is not None and draws is not None:
-            fake = self.augmentation(fake, draws)
-        fake_logits = self.discriminator(fake, labels)
-        real_logits = self.discriminator(real, labels) if self.loss.pairs else None
-        return self.loss.generator(real=real_logits, fake=fake_logits).mean()
+        """Samples [count, *sample_shape] in the data's range, of the averaged generator.
 
-    def latents(self, noise: Noise) -> Tensor:
-        """Latents [count, latent_dim] ~ N(0, 1)."""
-        return noise.normal(self.generator.latent_dim)  # type: ignore[arg-type]
+        Sample i depends on (seed, first + i) alone: the first 64 of 1,000 are the 64 of 64.
+
+        Args:
+            count: how many.
+            seed: of the latents.
+            condition: class of each sample, repeated as needed; None takes all classes in turn.
+            first: index of the first sample.
+            truncation: latents are drawn from the normal cut off at +- this value (Brock et al. 2019,
+                BigGAN, section 3.1), or styles pulled to their mean by it (StyleGAN2: psi); None for neither.
+            ema: False takes the weights of the last step, a number the average with that half-life.
+
+        Raises:
+            ValueError: if a class does not exist, `truncation` is not positive, or there is no such average.
+        """
+        network, options = self.averaged_generator(ema), {}
+        latents = Noise(seed, 0, first, count, "sample", self.device).normal(network.latent_dim)  # type: ignore[arg-type]
+        if truncation is not None and getattr(network, "truncates", False):
+            options["truncation"] = truncation  # a network that does it by itself: StyleGAN2
+        elif truncation is not None:
+            latents = truncate(latents, truncation)
+        classes = choose_classes(condition, first, count, self.num_classes)
+        return generate_in_chunks(network, latents, classes, **options)
+
+    def averaged_generator(self, ema: bool | int = True) -> nn.Module:
+        """The generator of averaged weights: with the run's half-life, or one of `extra_ema_halflives`.
+
+        Raises:
+            ValueError: if the run kept no such average.
+        """
+        if isinstance(ema, bool):
+            return self.ema.average if ema else self.generator
+        if str(ema) not in self.extra_emas:
+            known = ", ".join(self.extra_emas) or "none: train with model.extra_ema_halflives"
+            raise ValueError(f"There is no average of half-life {ema}; there are {known}.")
+        return self.extra_emas[str(ema)].average  # type: ignore[return-value]
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """What the discriminator makes of real samples; the realism callback adds the distances."""
-        real, labels = batch
-        self.log("logits/real", self.discriminator(real, labels).float().mean(), batch_size=len(real))
+        """The discriminator's logits of real samples; the realism callback adds the distances."""
+        real, condition = batch
+        self.log("logits/real", self.discriminator(real, condition).float().mean(), batch_size=len(real))
+
+    # ------------------------------------------------------------------ the run
+
+    def configure_callbacks(self) -> list[Callback]:
+        refuse_trainer_options(self.trainer)  # the last hook before Lightning refuses them, without a remedy
+        return []
+
+    def setup(self, stage: str) -> None:
+        per_network_loss_scale(self.trainer)
+
+    def on_fit_start(self) -> None:
+        learning = [
+            name for name, part in self.named_children() if any(w.requires_grad for w in part.parameters())
+        ]
+        check_limits(self.gradient_clip_val, learning)
+        data = getattr(self.trainer, "datamodule", None)
+        for penalty in self.penalties:
+            penalty.setup(self.sample_shape, getattr(data, "batch_size", 0))
+        data_shape = getattr(data, "sample_shape", self.sample_shape)
+        if tuple(data_shape) != self.sample_shape:
+            raise ValueError(
+                f"The data's samples have shape {tuple(data_shape)}, this GAN makes {self.sample_shape}: "
+                "build the GAN with the data's sample_shape, or change the data's resolution or channels."
+            )
+        self.initial_rates = [
+            [group["lr"] for group in optimizer.param_groups] for optimizer in self.trainer.optimizers
+        ]
+
+    def on_train_start(self) -> None:
+        # A resumed run takes the learning rates of its recipe, which may be new, not of its checkpoint.
+        for optimizer, rates in zip(self.trainer.optimizers, self.initial_rates, strict=True):
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["initial_lr"] = rate
+        if self.compile_mode:
+            compile_networks(self.generator, self.discriminator, mode=self.compile_mode)
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        self.step_schedules()
+        if self.compile_mode:  # CUDA graphs lend tensors until this is said again
+            torch.compiler.cudagraph_mark_step_begin()
+
+    def on_train_batch_end(self, outputs: Logs, batch: Batch, batch_idx: int) -> None:
+        if self.iteration_is_complete and self.trainer.global_step % self.trainer.log_every_n_steps == 0:
+            self.log_scalars({**self.last_logs, **loss_scales(self.trainer)})
+
+    def teardown(self, stage: str) -> None:
+        uncompile_networks(self.generator, self.discriminator)
+
+    def step_schedules(self) -> None:
+        """Tells `images_seen` to parts of networks that change with it (a temperature, a ramp)."""
+        for part in self.modules():
+            if hasattr(part, "step_schedule"):
+                part.step_schedule(self.images_seen)
+
+    @property
+    def iteration_is_complete(self) -> bool:
+        """Whether the last discriminator step was the last one of its iteration."""
+        return self.discriminator_updates % self.discriminator_steps == 0
+
+    def is_due(self, every: int) -> bool:
+        """Whether the iteration that just ended passed a multiple of `every` images; never for 0."""
+        if not every or not self.iteration_is_complete:
+            return False
+        return self.images_seen // every > (self.images_seen - self.images_per_iteration) // every
+
+    def log_scalars(self, values: Mapping[str, Tensor | float]) -> None:
+        """Sends scalars to every logger, at the present `images_seen`; tensors are averaged over all ranks.
+
+        Raises:
+            FloatingPointError: if a loss is not finite.
+        """
+        numbers = self.averaged(values)
+        for name, value in numbers.items():
+            if name.startswith("loss/"):
+                self.check_finite(name, value)
+        self.logged |= numbers
+        for logger in self.trainer.loggers:
+            logger.log_metrics({**numbers, "images_seen": self.images_seen}, step=self.images_seen)
+
+    def averaged(self, values: Mapping[str, Tensor | float]) -> dict[str, float]:
+        """The mean of each tensor over its elements and all ranks, in one transfer; numbers as they are."""
+        tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
+        numbers = {name: float(value) for name, value in values.items() if not isinstance(value, Tensor)}
+        if not tensors:
+            return numbers
+        means = self.trainer.strategy.reduce(
+            torch.stack([value.float().mean() for value in tensors.values()]), reduce_op="mean"
+        )
+        return numbers | dict(zip(tensors, means.tolist(), strict=True))  # type: ignore[union-attr]
+
+    def check_finite(self, name: str, value: float) -> None:
+        if not math.isfinite(value):
+            raise FloatingPointError(
+                f"{name} became {value} after {self.images_seen:,} images: the last good checkpoint is kept; "
+                "resume from it with lower learning rates, a larger penalty or --trainer.precision 32."
+            )
+
+    # ------------------------------------------------------------------ checkpoints
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["litgan"] = {
+            "format": checkpoints.FORMAT, "images_seen": self.images_seen, "recipe": self.recipe,
+            "discriminator_updates": self.discriminator_updates, "last_logs": self.averaged(self.last_logs),
+        }  # fmt: skip
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoints.check_architecture(checkpoint, self)
+        self.images_seen, self.discriminator_updates = checkpoints.clock(checkpoint)
+        self.last_logs = dict(checkpoint["litgan"].get("last_logs", {}))
+        self.step_schedules()
 
     @classmethod
     def load_from_checkpoint(
@@ -306,6 +480,61 @@ class GAN(Adversaries):
         gan.recipe = checkpoint["litgan"].get("recipe", {})
         return gan.to(map_location or "cpu").eval()
 
+    # ------------------------------------------------------------------ small parts of the step
 
-# Lightning inspects it in every iteration, and finds what is kept here in a third of the time.
-GAN.training_step.__signature__ = signature(GAN.training_step)
+    def no_sync(self) -> AbstractContextManager[None]:
+        """Backward passes in here leave their gradients on this rank, to be added to by the next."""
+        return getattr(self.trainer.strategy, "block_backward_sync", nullcontext)()
+
+    def eager(self, needed: bool) -> AbstractContextManager[Any]:
+        """Compiled networks run uncompiled in here, if needed: for second derivatives and forward hooks."""
+        needed = needed and bool(self.compile_mode)
+        return torch.compiler.set_stance("force_eager") if needed else nullcontext()
+
+    def forward_hooks(self) -> list[Any]:
+        return [*self.generator._forward_hooks.values(), *self.discriminator._forward_hooks.values()]
+
+    def detached(self, value: Tensor) -> Tensor:
+        """A value until it is logged; its mean at once where a CUDA graph reuses its memory."""
+        return value.detach().float().mean() if self.compile_mode else value.detach()
+
+    def micro_batch_size(self, count: int) -> int:
+        if count % self.micro_batches:
+            raise ValueError(
+                f"micro_batches is {self.micro_batches}, which does not divide the {count} samples of a "
+                "batch that each process gets: give a divisor of that number, or another batch_size."
+            )
+        return count // self.micro_batches
+
+
+@contextmanager
+def frozen(optimizers: Sequence[Optimizer], *, but: Optimizer) -> Iterator[None]:
+    """No parameter of the optimizers requires a gradient in here, except those of one of them."""
+    parameters = {
+        optimizer: [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        for optimizer in optimizers
+    }
+    learning = {id(parameter) for parameter in parameters[but]}
+    others = [p for each in parameters.values() for p in each if p.requires_grad and id(p) not in learning]
+    for parameter in others:
+        parameter.requires_grad = False
+    try:
+        yield
+    finally:
+        for parameter in others:
+            parameter.requires_grad = True
+
+
+def check_limits(limits: ClipLimit, names: list[str]) -> None:
+    """Compares `gradient_clip_val` with the names of the networks.
+
+    Raises:
+        ValueError: if a limit is not positive, or is for none of `names`.
+    """
+    for name, limit in limits.items() if isinstance(limits, dict) else [(names[0], limits)]:
+        if limit is not None and not limit > 0:
+            raise ValueError(
+                f"gradient_clip_val is {limit}: give a positive norm, or leave it out for no limit."
+            )
+        if name not in names:
+            raise ValueError(f"gradient_clip_val names {name}: give limits for {' and '.join(names)}.")

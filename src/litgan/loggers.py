@@ -10,12 +10,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.loggers import WandbLogger as LightningWandbLogger
 from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor
 
 from litgan import runs
 from litgan.files import whole
+from litgan.media import Media
 
 CLOCK = "images_seen"
 BROKEN = "\ufffd"  # Unicode's replacement character
@@ -66,6 +69,18 @@ def _logged_in() -> bool:
         return bool(wandb.login(prompt=False))
     except TypeError:  # versions before `prompt`
         return bool(wandb.api.api_key)
+
+
+def log_picture(trainer: Trainer, name: str, picture: Tensor, media: Media | None = None) -> None:
+    """Sends a picture, uint8 [H, W, 3], to every W&B logger, with what plays the media that it shows."""
+    for logger in trainer.loggers:
+        if isinstance(logger, WandbLogger):
+            import wandb
+
+            players = {} if media is None else media.players()
+            shown = {f"{name}/{kind}": player for kind, player in players.items()}
+            shown |= {name: wandb.Image(picture.cpu().numpy())}
+            logger.log_metrics({**shown, "images_seen": trainer.lightning_module.images_seen})
 
 
 class CSVLogger(Logger):

@@ -2,7 +2,7 @@
 
 In the equations D(x) is a logit, not a probability; E over the batch is left to the training step.
 Everything is written with softplus(t) = log(1 + exp(t)), which neither overflows nor loses the
-gradient where `log(sigmoid(t) + 1e-8)` does. Low-precision logits are widened to float32 first.
+gradient where `log(sigmoid(t) + 1e-8)` does. Low-precision logits are converted to float32 first.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import relu, softplus
 
 
-def widen(tensor: Tensor) -> Tensor:
+def to_float32(tensor: Tensor) -> Tensor:
     """The tensor in float32 if it was narrower, as it is otherwise."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
@@ -27,21 +27,22 @@ class AdversarialLoss(ABC):
     Both methods raise ValueError where the logits are not two tensors of one shape [B, K].
     """
 
-    pairs: bool = False  # real i is compared with fake i, so the generator's turn needs real logits too
+    relativistic: bool = False  # real i is compared with fake i: the generator's loss needs real logits too
 
     def discriminator(self, *, real: Tensor, fake: Tensor) -> Tensor:
         """The discriminator's loss [B] of real and fake logits [B, K]."""
         self._check(real=real, fake=fake)
-        return self.discriminator_terms(real=widen(real), fake=widen(fake)).mean(1)
+        return self.discriminator_terms(real=to_float32(real), fake=to_float32(fake)).mean(1)
 
     def generator(self, *, real: Tensor | None = None, fake: Tensor) -> Tensor:
-        """The generator's loss [B] of fake logits [B, K]; `real` is read only where `pairs` is true."""
-        if not self.pairs:
+        """The generator's loss [B] of fake logits [B, K]; `real` is read only if `relativistic` is true."""
+        if not self.relativistic:
             real = None
         elif real is None:
-            raise ValueError(f"{self!r} compares fake with real: its generator's turn needs real logits too.")
+            raise ValueError(f"{self!r} compares fake with real: its generator's loss needs real logits too.")
         self._check(real=real, fake=fake)
-        return self.generator_terms(real=None if real is None else widen(real), fake=widen(fake)).mean(1)
+        real = None if real is None else to_float32(real)
+        return self.generator_terms(real=real, fake=to_float32(fake)).mean(1)
 
     @abstractmethod
     def discriminator_terms(self, *, real: Tensor, fake: Tensor) -> Tensor:
@@ -49,7 +50,7 @@ class AdversarialLoss(ABC):
 
     @abstractmethod
     def generator_terms(self, *, real: Tensor | None, fake: Tensor) -> Tensor:
-        """The terms [B, K] of the generator's loss; `real` is a tensor exactly where `pairs` is true."""
+        """The terms [B, K] of the generator's loss; `real` is a tensor exactly if `relativistic` is true."""
 
     def _check(self, *, real: Tensor | None, fake: Tensor) -> None:
         shapes = [tuple(logits.shape) for logits in (real, fake) if logits is not None]
@@ -126,7 +127,7 @@ class Relativistic(AdversarialLoss):
     L_D = softplus(D(G(z)) - D(x)),   L_G = softplus(D(x) - D(G(z)))
     """
 
-    pairs = True
+    relativistic = True
 
     def discriminator_terms(self, *, real: Tensor, fake: Tensor) -> Tensor:
         return softplus(fake - real)

@@ -13,7 +13,10 @@ from contextlib import suppress
 
 from lightning.pytorch.utilities import rank_zero_only
 
-ROOMS = ("networks", "losses", "penalties", "schedules", "data")  # where the classes that recipes name live
+ROOMS = (  # where the classes that recipes name live
+    "litgan", "litgan.networks", "litgan.losses", "litgan.penalties", "litgan.schedules", "litgan.data",
+    "litgan.zoo",
+)  # fmt: skip
 WORDS = {
     "int": "an integer", "float": "a number", "bool": "true or false", "str": "a text",
     "Sequence": "a list such as [a, b]", "list": "a list such as [a, b]", "tuple": "a list such as [a, b]",
@@ -28,7 +31,8 @@ UNKNOWN = re.compile(
 )
 KEY = re.compile(r'Parser key "(?P<key>[\w.]+)"')
 CLASS = re.compile(r"class_path[= ]'(?P<path>[\w.]+)'")
-STRANGER = re.compile(r"Import path (?P<path>[\w.]+) does not correspond to a subclass of (?P<base>\w+)")
+CLASS_BEHIND = re.compile(r"\. Got value: Namespace\(" + CLASS.pattern)
+STRANGER = re.compile(r"Import path (?:(?P<path>[\w.]+) )?does not correspond to a subclass of (?P<base>\w+)")
 ABSENT = re.compile(r"the following arguments are required: (?P<names>[^\n]+)")
 VALUE = re.compile(
     r"(?:Got value|Given value|dot import path string): (?P<value>.+?)(?=\. Got value: |$)", re.MULTILINE
@@ -60,7 +64,9 @@ def explain(message: str, known: Iterable[str] = ()) -> str:
     if match := re.search(r"Problems parsing config: (?P<reason>.+)", message, re.DOTALL):
         return f"the recipe is no valid YAML ({' '.join(match['reason'].split())}): correct it there."
     if (match := UNKNOWN.search(message)) and "Expected" not in message.split(match[0])[0]:
-        return _unknown_key(message, key or match["group"] or "", match["name"], known)
+        behind = CLASS_BEHIND.match(message, match.end())
+        classes = [behind["path"]] if behind else CLASS.findall(message, 0, match.start())  # innermost last
+        return _unknown_key(classes, key or match["group"] or "", match["name"], known)
     if match := MISSING.search(message):
         if match["absent"]:
             absent = match["absent"]
@@ -70,7 +76,8 @@ def explain(message: str, known: Iterable[str] = ()) -> str:
         return f"{key} names {path}, which does not exist{_meant(match['name'], fitting or there)}"
     if match := STRANGER.search(message):
         fitting = [path for path, cls in _ours().items() if match["base"] in map(NAME, cls.__mro__)]
-        return f"{key} is {match['path']}, which is no {match['base']}: give {_either(fitting) or 'one'}."
+        path = match["path"] or VALUE.findall(message)[-1]
+        return f"{key} is {path}, which is no {match['base']}: give {_either(fitting) or 'one'}."
     if match := ABSENT.search(message):
         return _absent(message, key, match["names"].split(", "))
     if key and (match := VALUE.search(message)):
@@ -84,11 +91,11 @@ def _unrecognised(name: str, known: Iterable[str]) -> str:
     return f"the argument {name} is one too many: remove it, or write options as --section.key value."
 
 
-def _unknown_key(message: str, group: str, name: str, known: Iterable[str]) -> str:
-    if match := CLASS.search(message):
+def _unknown_key(classes: list[str], group: str, name: str, known: Iterable[str]) -> str:
+    if classes:
         import jsonargparse
 
-        module, _, cls = match["path"].rpartition(".")
+        module, _, cls = classes[-1].rpartition(".")
         options = jsonargparse.ArgumentParser().add_class_arguments(
             getattr(importlib.import_module(module), cls), fail_untyped=False
         )
@@ -100,7 +107,8 @@ def _unknown_key(message: str, group: str, name: str, known: Iterable[str]) -> s
 def _absent(message: str, key: str, names: list[str]) -> str:
     if match := CLASS.search(message):
         options = " and ".join(f"--{key}.{name}" for name in names)
-        return f"{key} ({match['path'].rpartition('.')[2]}) needs {', '.join(names)}: give {options}."
+        remedy = "a whole recipe with --config" if key == "model" else options
+        return f"{key} ({match['path'].rpartition('.')[2]}) needs {', '.join(names)}: give {remedy}."
     remedy = "give a whole recipe with --config" if "data" in names else "see --help"
     return f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} missing: {remedy}."
 
@@ -137,8 +145,7 @@ def _either(choices: Iterable[str]) -> str:
 
 def _ours() -> dict[str, type]:
     """The classes of litgan that a recipe may name, by their full names."""
-    rooms = [f"litgan.{room}" for room in ROOMS]
-    return {f"{room}.{name}": cls for room in rooms for name, cls in _classes(room).items()}
+    return {f"{room}.{name}": cls for room in ROOMS for name, cls in _classes(room).items()}
 
 
 def _classes(module: str) -> dict[str, type]:

@@ -1,4 +1,4 @@
-"""float16 for adversaries: one loss scale each, and penalties that keep float32's range.
+"""float16 for GANs: one loss scale per network, and penalties in float32.
 
 bf16 needs none of this: its range is float32's, and a penalty on the loss's own pass is as good there.
 """
@@ -6,7 +6,7 @@ bf16 needs none of this: its range is float32's, and a penalty on the loss's own
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -16,11 +16,11 @@ from torch import Tensor
 from torch.amp import GradScaler
 
 
-class ScaledTurns(MixedPrecision):
-    """float16 autocast with a `GradScaler` for each adversary (Micikevicius et al. 2018, section 3.2).
+class PerNetworkLossScale(MixedPrecision):
+    """float16 autocast with a `GradScaler` for each network (Micikevicius et al. 2018, section 3.2).
 
-    With Lightning's single scaler an overflow in the discriminator's turn halves the scale of the
-    generator's too. Here a turn that overflows skips its own step and halves its own scale. The
+    With Lightning's single scaler an overflow in the discriminator's step halves the scale of the
+    generator's too. Here a step that overflows is skipped and halves its own network's scale. The
     scalers, and how many steps they skipped, are in the checkpoint.
 
     Args:
@@ -30,37 +30,37 @@ class ScaledTurns(MixedPrecision):
 
     def __init__(self, device: str, **options: Any) -> None:
         super().__init__("16-mixed", device, GradScaler(device, **options))
-        self.scaler = None  # the base class would use it for all turns
+        self.scaler = None  # the base class would use it for all networks
         self.options = options
         self.scalers: dict[str, GradScaler] = {}
         self.skipped: dict[str, Tensor] = {}  # steps, still on their device
 
     def scaler_of(self, name: str) -> GradScaler:
-        """The scaler of the adversary `name`, made when it is first asked for."""
+        """The scaler of the network `name`, made at its first use."""
         if name not in self.scalers:
             self.scalers[name] = GradScaler(self.device, **self.options)
             self.skipped[name] = torch.zeros((), device=self.device)
         return self.scalers[name]
 
     def pre_backward(self, tensor: Tensor, module: Any) -> Tensor:
-        return super().pre_backward(self.scaler_of(module.turn_of).scale(tensor), module)
+        return super().pre_backward(self.scaler_of(module.updating).scale(tensor), module)
 
     def optimizer_step(  # type: ignore[override]
         self, optimizer: Any, model: Any, closure: Callable[[], Any], **kwargs: Any
     ) -> Any:
         """Steps unless a gradient overflowed; hooks see gradients without their scale."""
-        scaler = self.scaler_of(model.turn_of)
+        scaler = self.scaler_of(model.updating)
         closure()
         scaler.unscale_(optimizer)  # fused optimizers too, or their gradients would be clipped scaled
         self._after_closure(model, optimizer)
         overflowed = sum(scaler._found_inf_per_device(optimizer).values())
         result = scaler.step(optimizer, **kwargs)
-        self.skipped[model.turn_of] += overflowed
+        self.skipped[model.updating] += overflowed
         scaler.update()
         return result
 
     def scales(self) -> dict[str, float]:
-        """Each adversary's loss scale and skipped steps, to be logged; waits for the device."""
+        """Each network's loss scale and skipped steps, to be logged; waits for the device."""
         values = {f"scaler/{name}": scaler.get_scale() for name, scaler in self.scalers.items()}
         return values | {f"scaler/skipped_{name}": count.item() for name, count in self.skipped.items()}
 
@@ -76,37 +76,32 @@ class ScaledTurns(MixedPrecision):
             self.skipped[name].fill_(state["skipped"])
 
 
-def scale_each_adversary(trainer: Trainer, shared: bool = False) -> None:
-    """Gives a Trainer with precision 16-mixed the plugin above instead of Lightning's own.
-
-    Raises:
-        ValueError: if the adversaries share a backward pass, which has one scale.
-    """
+def per_network_loss_scale(trainer: Trainer) -> None:
+    """Gives a Trainer with precision 16-mixed the plugin above instead of Lightning's own."""
     plugin = trainer.precision_plugin
     if type(plugin) is MixedPrecision and plugin.precision == "16-mixed":
-        if shared:
-            raise ValueError(
-                "update is one_stage, whose backward pass cannot carry the loss scales of both adversaries: "
-                "give --trainer.precision bf16-mixed or 32-true, or update alternating."
-            )
-        trainer.strategy.precision_plugin = ScaledTurns(plugin.device)
+        trainer.strategy.precision_plugin = PerNetworkLossScale(plugin.device)
 
 
-def scales(trainer: Trainer) -> dict[str, float]:
+def loss_scales(trainer: Trainer) -> dict[str, float]:
     """Loss scales and skipped steps to log; none in other precisions."""
     plugin = trainer.precision_plugin
-    return plugin.scales() if isinstance(plugin, ScaledTurns) else {}
+    return plugin.scales() if isinstance(plugin, PerNetworkLossScale) else {}
+
+
+def loss_scale(trainer: Trainer, name: str) -> float:
+    """What float16 multiplies the loss of the network `name` by; 1 in other precisions."""
+    plugin = trainer.precision_plugin
+    return plugin.scaler_of(name).get_scale() if isinstance(plugin, PerNetworkLossScale) else 1.0
 
 
 @contextmanager
-def in_full_range(device: torch.device) -> Iterator[bool]:
-    """Leaves autocast where it computes in float16, and says so; does nothing elsewhere.
+def float32_penalties(device: torch.device) -> Iterator[bool]:
+    """Turns autocast off where it computes in float16, and yields whether it did; does nothing elsewhere.
 
     float16 ends at 65504 and loses what is below 6e-8, and a gradient penalty squares gradients.
     """
-    narrow = torch.is_autocast_enabled(device.type) and torch.get_autocast_dtype(device.type) == torch.float16
-    if narrow:
-        with torch.autocast(device.type, enabled=False):
-            yield True
-    else:
-        yield False
+    kind = device.type
+    float16 = torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) == torch.float16
+    with torch.autocast(kind, enabled=False) if float16 else nullcontext():
+        yield float16

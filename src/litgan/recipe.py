@@ -19,14 +19,14 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from litgan import checkpoints, runs, strategies, tracking
 from litgan.callbacks import Checkpoint, Gradients, Health, Progress, Realism, Samples, Throughput
+from litgan.callbacks.throughput import untimed
 from litgan.callbacks.interruption import STOPPED, Interrupted, Interruption
 from litgan.checkpoints import AtomicCheckpointIO
 from litgan.data import GANDataModule
 from litgan.gan import GAN
-from litgan.hardware import best_precision, settle_devices
+from litgan.hardware import best_precision
 from litgan.loggers import CSVLogger, wandb_logger
 from litgan.messages import explain
-from litgan.profilers import NoProfiler
 
 WATCHERS = {
     "realism": Realism, "samples": Samples, "gradients": Gradients, "health": Health,
@@ -52,7 +52,6 @@ class Recipe(LightningCLI):
 
     def __init__(self, args: list[str], verb: str = "fit") -> None:
         self.verb = verb
-        settle_devices()
         self.lock = runs.Lock()
         try:
             super().__init__(
@@ -75,6 +74,7 @@ class Recipe(LightningCLI):
                     "exit_on_error": False,
                     "description": DESCRIPTIONS[verb],
                 },
+                subclass_mode_model=True,
                 subclass_mode_data=True,
                 args=args,
                 run=False,
@@ -95,17 +95,18 @@ class Recipe(LightningCLI):
             default=None,
             help="Checkpoint to go on from; last: the recipe's newest.",
         )
-        parser.link_arguments("seed_everything", "model.seed")
+        # Without a class_path, which a recipe gives for a subclass, the model's keys are GAN's.
+        parser.set_defaults({"model": {"class_path": f"{GAN.__module__}.GAN"}})
+        parser.link_arguments("seed_everything", "model.init_args.seed")
         parser.link_arguments("seed_everything", "data.init_args.seed")
-        parser.link_arguments("data.sample_shape", "model.sample_shape", apply_on="instantiate")
-        parser.link_arguments("data.num_classes", "model.num_classes", apply_on="instantiate")
+        for name in ("sample_shape", "num_classes"):
+            parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         try:
             self.config = parser.parse_args(args)
         except ArgumentError as error:
-            linked = {"model.seed", "model.sample_shape", "model.num_classes"}
-            known = [action.dest for action in parser._actions if action.dest not in linked]
+            known = [action.dest for action in parser._actions]
             raise ArgumentError(None, explain(str(error), known)) from error
 
     @property
@@ -163,7 +164,6 @@ class Recipe(LightningCLI):
             if self.verb == "fit":  # behind all other callbacks, for it leaves, and before the Checkpoint
                 self.trainer_defaults["callbacks"] = Interruption(config["max_time"])
                 kwargs["max_time"] = None
-            kwargs["profiler"] = config["profiler"] or NoProfiler()
             return super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, ValueError) as error:
             raise ValueError(f"The trainer cannot be built as the recipe says: {error}") from error
@@ -171,8 +171,9 @@ class Recipe(LightningCLI):
     def after_instantiate_classes(self) -> None:
         self.resolved = resolved = yaml.safe_load(self.parser.dump(self.config, skip_link_targets=False))
         shapes = {"sample_shape": list(self.model.sample_shape), "num_classes": self.model.num_classes}
+        resolved["model"]["init_args"] |= shapes
         self.model.recipe = {
-            "name": self.name, "run_id": self.folder.run_id, "model": resolved["model"] | shapes,
+            "name": self.name, "run_id": self.folder.run_id, "model": resolved["model"],
             "data": resolved["data"], "realism": resolved["realism"],
             "precision": resolved["trainer"]["precision"],
         }  # fmt: skip
@@ -227,10 +228,10 @@ class FirstIteration(Callback):
         self.ended = False
 
     def on_train_batch_end(self, trainer: Trainer, gan: GAN, *_: object) -> None:
-        if gan.iteration_ends and not self.ended:
+        if gan.iteration_is_complete and not self.ended:
             self.ended = True
             if trainer.is_global_zero:
-                with tracking.aside(gan):
+                with untimed(gan):
                     self.act()
 
 

@@ -91,7 +91,7 @@ def look(
         with outputs(discriminator) as judged:
             logits = discriminator(samples, labels)
         stand_in = logits.detach().flip(0) if real_logits is None else real_logits.detach()
-        total = loss.generator(real=stand_in if loss.pairs else None, fake=logits).sum()
+        total = loss.generator(real=stand_in if loss.relativistic else None, fake=logits).sum()
         calls = [call for found in (judged, made) for calls in found.values() for call in calls]
         points = [samples, latents, *calls]
         gradients = torch.autograd.grad(total, points, allow_unused=True, materialize_grads=True)

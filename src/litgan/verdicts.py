@@ -169,7 +169,7 @@ VERDICTS: dict[str, Verdict] = {
     "MEMORISING": Verdict(
         memorising,
         "The discriminator knows its training samples by heart: it scores unseen reals like fakes.",
-        "Add model.augmentation (litgan.augment), raise the penalty's weight, or find more data.",
+        "Add model.augment (litgan.augment), raise the penalty's weight, or find more data.",
     ),
     "SATURATED": Verdict(
         saturated,

@@ -26,7 +26,7 @@ Make: TypeAlias = Callable[..., Any]  # what a fixture makes things with
 def state(gan: GAN) -> dict[str, Any]:
     optimizers = [optimizer.state_dict()["state"] for optimizer in gan.trainer.optimizers]
     moments = {f"{i} {j} {k}": v for i, o in enumerate(optimizers) for j in o for k, v in o[j].items()}
-    return gan.state_dict() | moments | {"clock": torch.tensor([gan.images_seen, gan.turns])}
+    return gan.state_dict() | moments | {"clock": torch.tensor([gan.images_seen, gan.discriminator_updates])}
 
 
 def test_callbacks_change_nothing(digits_gan: Make, make_trainer: Make, memory: Any) -> None:
@@ -37,7 +37,7 @@ def test_callbacks_change_nothing(digits_gan: Make, make_trainer: Make, memory: 
     watched = {"callbacks": everything, "logger": memory, "log_every_n_steps": 1, "enable_progress_bar": True}
     ends = []
     for options in ({}, watched):
-        gan = digits_gan(discriminator_turns=2)
+        gan = digits_gan(discriminator_steps=2)
         make_trainer(6, **options).fit(gan, datamodule=Digits(batch_size=8))
         ends.append(state(gan))
     for key in ("metric/fd_digits", "telescope/generator/latents", "health/collapsed"):

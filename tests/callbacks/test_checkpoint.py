@@ -68,7 +68,7 @@ def test_saves_by_images_and_at_the_end(
 ) -> None:  # fmt: skip
     keeper = Diary(every=20, minutes=0)
     trainer = make_trainer(iterations, callbacks=[keeper])
-    trainer.fit(tiny_gan(discriminator_turns=turns), datamodule=tiny_data())
+    trainer.fit(tiny_gan(discriminator_steps=turns), datamodule=tiny_data())
     assert keeper.saved == [("last.ckpt", each) for each in clocks]
     assert clock(tmp_path / "checkpoints" / "last.ckpt") == clocks[-1]
 
@@ -138,11 +138,11 @@ def test_a_run_that_breaks_leaves_its_last_whole_iteration(
     def break_loss(gan: GAN) -> None:
         monkeypatch.setattr(gan.loss, failing, lambda *, real, fake: fake.mean(1) * 0 + float("inf"))
 
-    gan, keeper = tiny_gan(discriminator_turns=2), Diary(every=0, minutes=0)
+    gan, keeper = tiny_gan(discriminator_steps=2), Diary(every=0, minutes=0)
     with pytest.raises(FloatingPointError, match=rf"loss/{failing} became inf after \d+ images"):
         make_trainer(9, callbacks=[Sabotage(3, break_loss), keeper]).fit(gan, datamodule=tiny_data())
     saved = checkpoints.read(tmp_path / "checkpoints" / "last.ckpt")
-    assert (saved["litgan"]["images_seen"], saved["litgan"]["turns"], saved["global_step"]) == (48, 6, 3)
+    assert (saved["litgan"]["images_seen"], saved["litgan"]["discriminator_updates"], saved["global_step"]) == (48, 6, 3)
 
 
 def test_an_interrupted_run_is_saved(

@@ -28,7 +28,7 @@ def by_hand(gan: GAN, real: torch.Tensor) -> dict[str, float]:
     """The first iteration's gradients, from the definition: autograd of each sample's own loss."""
     frozen, count = deepcopy(gan), len(real)
     fake = frozen.generator(Noise(gan.seed, 0, 0, count, "generator").normal(4)).detach().requires_grad_()
-    real_logits = frozen.discriminator(real) if gan.loss.pairs else None
+    real_logits = frozen.discriminator(real) if gan.loss.relativistic else None
     losses = gan.loss.generator(real=real_logits, fake=frozen.discriminator(fake))
     each = [torch.autograd.grad(loss, fake, retain_graph=True)[0][i] for i, loss in enumerate(losses)]
     feedback = torch.stack([gradient.double().norm() for gradient in each]).mean()
@@ -74,7 +74,7 @@ def test_only_iterations_that_are_logged_are_listened_to(
     make_trainer: Make,
     memory: Any,
 ) -> None:
-    gan = tiny_gan(discriminator_turns=2)
+    gan = tiny_gan(discriminator_steps=2)
     heard = []
 
     class Counting(Gradients):
@@ -144,7 +144,7 @@ def test_a_look_logs_what_plain_autograd_finds(
     previous = None
     for clock in (16, 32):
         generator, discriminator = (network.eval() for network in copies.networks[clock])
-        latents = gan.latents(Noise(5, 0, 0, 6, "sample"))
+        latents = Noise(5, 0, 0, 6, "sample").normal(gan.generator.latent_dim)
         fake = generator(latents).detach().requires_grad_()
         logits = discriminator(fake)
         loss = gan.loss.generator(real=logits.detach().flip(0), fake=logits).sum()
@@ -177,7 +177,7 @@ def test_a_look_tells_how_surely_the_batch_is_told_apart(
     gan, data = tiny_gan(**STILL), tiny_data()
     real = next(iter(data.train_dataloader()))[0]
     make_trainer(1, callbacks=[Gradients(every=8)], logger=memory).fit(gan, datamodule=data)
-    fake = gan.generator(gan.latents(Noise(0, 0, 0, 8, "sample")))
+    fake = gan.generator(Noise(0, 0, 0, 8, "sample").normal(gan.generator.latent_dim))
     with torch.no_grad():
         wanted = telescope.logit_statistics(real=gan.discriminator(real), fake=gan.discriminator(fake))
     found = {key: memory.values(f"logits/{key}")[8] for key in wanted}
@@ -208,7 +208,7 @@ def test_the_history_survives_a_resume(
 def test_between_looks_nothing_is_computed(
     tiny_gan: Make, tiny_data: Make, make_trainer: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gan, at = tiny_gan(discriminator_turns=2), []
+    gan, at = tiny_gan(discriminator_steps=2), []
     original = telescope.copies
     monkeypatch.setattr(
         telescope, "copies", lambda network: (at.append(gan.images_seen), original(network))[1]

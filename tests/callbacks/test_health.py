@@ -69,14 +69,16 @@ class Steps(Callback):
 def test_the_signs_are_what_they_are_defined_as(
     every: int, turns: int, tiny_gan: Make, tiny_data: Make, make_trainer: Make, memory: Any
 ) -> None:
-    gan, data, steps = tiny_gan(loss=Relativistic(), discriminator_turns=turns), tiny_data(), Steps()
+    gan, data, steps = tiny_gan(loss=Relativistic(), discriminator_steps=turns), tiny_data(), Steps()
     callbacks = [Health(every=every, count=12, seed=3), steps]
     make_trainer(6, callbacks=callbacks, logger=memory).fit(gan, datamodule=data)
     end = gan.images_seen
     found = {key[7:]: memory.values(key)[end] for key in memory.rows[-1] if key.startswith("vitals/")}
 
     real, unseen = (torch.cat([b for b, _ in data.real_batches(12, split=s)]) for s in ("train", "test"))
-    fake = gan.generator(gan.latents(Noise(3, 0, 0, 12, "sample"))).detach().requires_grad_()
+    fake = (
+        gan.generator(Noise(3, 0, 0, 12, "sample").normal(gan.generator.latent_dim)).detach().requires_grad_()
+    )
     on_real, on_unseen, on_fake = map(gan.discriminator, (real, unseen, fake))
     losses = gan.loss.generator(real=on_real.detach(), fake=on_fake)
     (feedback,) = torch.autograd.grad(losses.sum(), fake, retain_graph=True)
@@ -141,7 +143,7 @@ def test_digits_are_told_apart_by_features_and_without_a_held_out_split(
     real = torch.cat([batch for batch, _ in digits.real_batches(6)])
     gan.eval()
     with torch.no_grad():
-        fake = gan.generator(gan.latents(Noise(0, 0, 0, 6, "sample")))
+        fake = gan.generator(Noise(0, 0, 0, 6, "sample").normal(gan.generator.latent_dim))
         distances = [torch.pdist(extractor("digits")(side)).mean() for side in (fake, real)]
     assert memory.values("vitals/diversity")[16] == pytest.approx(
         (distances[0] / distances[1]).item(), rel=1e-3
@@ -446,12 +448,12 @@ RATE = 2e-3
 MLPS: dict[str, Any] = {
     "generator": partial(MLPGenerator, latent_dim=4, widths=(64, 64), activation="relu"),
     "discriminator": partial(MLPDiscriminator, widths=(64, 64), activation="relu"),
-    "sample_shape": (2,), "penalties": [R1(0.01, every=2)],
+    "sample_shape": (2,), "penalties": [R1(0.01, interval=2)],
 }  # fmt: skip
 CONVOLUTIONS: dict[str, Any] = {
     "generator": partial(DCGANGenerator, latent_dim=32, widths=[32, 16], norm="none", initialisation="he"),
     "discriminator": partial(DCGANDiscriminator, widths=[16, 32], initialisation="he"),
-    "sample_shape": (1, 8, 8), "penalties": [R1(0.5, every=2)],
+    "sample_shape": (1, 8, 8), "penalties": [R1(0.5, interval=2)],
 }  # fmt: skip
 
 
@@ -521,7 +523,7 @@ def play(tiny_gan: Make, make_trainer: Make) -> Make:
         rates = {"generator_optimizer": RATE * generator, "discriminator_optimizer": RATE}
         adams = {name: partial(torch.optim.Adam, lr=rate, betas=betas) for name, rate in rates.items()}
         own = copy.deepcopy(game)  # a roll-back changes its penalties
-        gan = tiny_gan(**own | adams | {"ema_half_life": 5000} | options)
+        gan = tiny_gan(**own | adams | {"ema_halflife": 5000} | options)
         if trained is not None:
             gan.discriminator.load_state_dict(trained)
         health = health or Health(every=2000)
@@ -558,7 +560,7 @@ def test_a_frozen_generator(game: str, play: Make) -> None:
 
 @pytest.mark.slow
 def test_a_discriminator_with_far_too_many_turns(play: Make) -> None:
-    _, health = play(CONVOLUTIONS, 12, digits32(), discriminator_turns=20, penalties=[])
+    _, health = play(CONVOLUTIONS, 12, digits32(), discriminator_steps=20, penalties=[])
     assert recognised(health, "OVERPOWERED") < 7_000
 
 
@@ -659,7 +661,7 @@ def test_a_roll_back_rescues_the_ring_from_a_rate_far_too_large(play: Make) -> N
 @pytest.mark.slow
 def test_a_roll_back_helps_against_an_overpowered_discriminator(play: Make) -> None:
     """What is not rolled back ends within 1.5 times the healthy distance, too, but farther."""
-    spoilt = {"discriminator_turns": 10, "penalties": []}
+    spoilt = {"discriminator_steps": 10, "penalties": []}
     saving = Health(every=2000, policy="rollback")
     runs = {
         "healthy": play(CONVOLUTIONS, 300, digits32()),

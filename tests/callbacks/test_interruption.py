@@ -38,7 +38,7 @@ class Send(Callback):
         self.turn, self.signals = turn, signals
 
     def on_train_batch_start(self, trainer: Trainer, gan: GAN, *_: object) -> None:
-        if gan.turns == self.turn:
+        if gan.discriminator_updates == self.turn:
             for one in self.signals:
                 os.kill(os.getpid(), one)
 
@@ -75,7 +75,7 @@ def test_stops_at_the_end_of_the_iteration_and_goes_on_to_the_same_bits(
 ) -> None:
     """The signal comes in the first turn of the third iteration."""
     ended, last = Ended(), tmp_path / "checkpoints" / "last.ckpt"
-    gan = tiny_gan(discriminator_turns=turns)
+    gan = tiny_gan(discriminator_steps=turns)
     with pytest.raises(Interrupted) as stop:
         fit(9, ended, Send(2 * turns, one), gan=gan, logger=memory, log_every_n_steps=1)
     assert stop.value.code == 75
@@ -83,14 +83,14 @@ def test_stops_at_the_end_of_the_iteration_and_goes_on_to_the_same_bits(
         f"Stopped by {one.name} after {24 * turns} images, saved in {last}: go on with --ckpt_path last."
     )
     saved = checkpoints.read(last)
-    assert (saved["litgan"]["turns"], saved["global_step"]) == (3 * turns, 3)
+    assert (saved["litgan"]["discriminator_updates"], saved["global_step"]) == (3 * turns, 3)
     assert list(memory.values("loss/generator")) == [8 * turns, 16 * turns, 24 * turns], (
         "the last row is there"
     )
     assert not ended.reached, "no measurements of the run's end"
 
-    resumed = fit(9, gan=tiny_gan(discriminator_turns=turns), ckpt_path=last).state_dict()
-    straight = fit(9, gan=tiny_gan(discriminator_turns=turns)).state_dict()
+    resumed = fit(9, gan=tiny_gan(discriminator_steps=turns), ckpt_path=last).state_dict()
+    straight = fit(9, gan=tiny_gan(discriminator_steps=turns)).state_dict()
     assert all(torch.equal(value, resumed[name]) for name, value in straight.items())
 
 

@@ -23,7 +23,7 @@ def test_logs_what_evaluate_measures(
     memory: Any,
 ) -> None:
     adam = partial(torch.optim.Adam, lr=0.05)  # the average lags behind visibly
-    gan = digits_gan(generator_optimizer=adam, discriminator_optimizer=adam, ema_ramp_up=0)
+    gan = digits_gan(generator_optimizer=adam, discriminator_optimizer=adam, ema_rampup=0)
     realism = Realism("digits", every=1000, count=40, raw=raw)
     make_trainer(3, callbacks=[realism], logger=memory).fit(gan, datamodule=digits)
 
@@ -37,7 +37,7 @@ def test_logs_what_evaluate_measures(
     assert {key: memory.values(key)[24] for key in wanted} == wanted
     assert wanted["metric/fd_digits"] != pytest.approx(other["metric/fd_digits"], rel=0.01)
     assert {"metric/kid", "metric/precision", "metric/recall"} <= wanted.keys()
-    assert gan.latest["metric/fd_digits"] == wanted["metric/fd_digits"], "what the progress bar shows"
+    assert gan.logged["metric/fd_digits"] == wanted["metric/fd_digits"], "what the progress bar shows"
     protocol = memory.hyperparameters["protocol"]
     assert protocol["weights"] == ("raw" if raw else "ema")
     assert (protocol["real_count"], protocol["fake_count"], protocol["split"]) == (40, 40, "train")
@@ -51,7 +51,7 @@ def test_measures_before_the_first_step_at_the_cadence_and_at_the_end(
     turns: int, iterations: int, clocks: list[int], digits_gan: Make, digits: Digits,
     make_trainer: Make, memory: Any,
 ) -> None:  # fmt: skip
-    gan = digits_gan(discriminator_turns=turns)
+    gan = digits_gan(discriminator_steps=turns)
     trainer = make_trainer(iterations, callbacks=[Realism("digits", every=20, count=10)], logger=memory)
     trainer.fit(gan, datamodule=digits)
     assert list(memory.values("metric/fd_digits")) == clocks

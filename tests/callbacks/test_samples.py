@@ -35,7 +35,7 @@ def test_grids_follow_the_images(
 ) -> None:  # fmt: skip
     samples = Samples(every=20, count=4)
     trainer = make_trainer(iterations, callbacks=[samples])
-    trainer.fit(digits_gan(discriminator_turns=turns), datamodule=digits)
+    trainer.fit(digits_gan(discriminator_steps=turns), datamodule=digits)
     assert names(tmp_path / "samples") == [*(f"{clock:09d}" for clock in clocks), "reals"]
     assert samples.last == tmp_path / "samples" / f"{clocks[-1]:09d}.png"
 

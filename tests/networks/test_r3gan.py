@@ -148,7 +148,7 @@ def test_a_branch_would_add_one_part_in_the_number_of_blocks(depth):
     maps = torch.randn(64, 64, 16, 16)
     interior = (network[0](maps) - maps)[:, :, 1:-1, 1:-1]  # the border sees zeros
     assert interior.square().mean().item() == pytest.approx(1 / depth, rel=0.2)
-    assert not network[0].widen.bias.any() and not network[0].mix.bias.any()
+    assert not network[0].to_float32.bias.any() and not network[0].mix.bias.any()
 
 
 @pytest.mark.parametrize("awake", [False, True])
@@ -206,11 +206,11 @@ def test_transitions_widen_where_resampling_is_cheapest():
 def test_blocks_compute_what_the_paper_draws():
     torch.manual_seed(0)
     block = ResidualBlock(4, 2, 3).double()
-    for bias in (block.widen.bias, block.mix.bias):
+    for bias in (block.to_float32.bias, block.mix.bias):
         nn.init.normal_(bias)
     maps = torch.randn(2, 4, 8, 8).double()
-    hidden = F.leaky_relu(torch.einsum("oi,bihw->bohw", block.widen.weight[..., 0, 0], maps).add(
-        block.widen.bias[:, None, None]), SLOPE)  # fmt: skip
+    hidden = F.leaky_relu(torch.einsum("oi,bihw->bohw", block.to_float32.weight[..., 0, 0], maps).add(
+        block.to_float32.bias[:, None, None]), SLOPE)  # fmt: skip
     halves = [
         F.conv2d(half, weight, bias, padding=1)
         for half, weight, bias in zip(

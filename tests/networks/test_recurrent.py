@@ -71,7 +71,7 @@ def test_the_temperature_follows_the_clock_and_moves_gradients_only() -> None:
     latents = torch.randn(4, generator.latent_dim)
     first, gradients = generator(latents), []
     for images_seen in (0, 1000):
-        generator.follow(images_seen)
+        generator.step_schedule(images_seen)
         fake = generator(latents)
         assert torch.equal(fake.round(), first.round())
         gradients.append(torch.autograd.grad(fake[:, 0].sum(), generator.head.bias)[0])

@@ -68,7 +68,7 @@ def test_the_temperature_follows_the_clock_and_moves_gradients_only():
     assert generator.temperature == 2.0
     first, sizes = generator(latents), []
     for images_seen in (0, 500, 1000):
-        generator.follow(images_seen)
+        generator.step_schedule(images_seen)
         fake = generator(latents)
         assert torch.equal(fake.round(), first.round())
         (gradient,) = torch.autograd.grad(fake[:, 0].sum(), generator.head.bias)

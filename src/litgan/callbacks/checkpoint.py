@@ -11,8 +11,9 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Checkpoint as LightningCheckpoint
 
-from litgan import runs, tracking
+from litgan import runs
 from litgan.callbacks.realism import Realism
+from litgan.callbacks.throughput import untimed
 from litgan.gan import GAN
 
 
@@ -51,14 +52,14 @@ class Checkpoint(LightningCheckpoint):
 
     def on_train_start(self, trainer: Trainer, gan: GAN) -> None:
         self.clock, self.standing = time.monotonic(), True
-        self.saved_at, self.ended = gan.images_seen, (gan.images_seen, gan.turns)
+        self.saved_at, self.ended = gan.images_seen, (gan.images_seen, gan.discriminator_updates)
 
     def on_train_batch_end(self, trainer: Trainer, gan: GAN, *_: object) -> None:
-        if not gan.iteration_ends:
+        if not gan.iteration_is_complete:
             return
-        self.ended = (gan.images_seen, gan.turns)
+        self.ended = (gan.images_seen, gan.discriminator_updates)
         self.keep_best(trainer, gan)
-        if gan.passes(self.every) or self.overdue(trainer):
+        if gan.is_due(self.every) or self.overdue(trainer):
             self.save_last(trainer, gan)
 
     def on_train_end(self, trainer: Trainer, gan: GAN) -> None:
@@ -81,11 +82,11 @@ class Checkpoint(LightningCheckpoint):
         stood, self.standing = self.standing, False
         if not stood or trainer.world_size > 1:
             return
-        if gan.iteration_ends and gan.turns > self.ended[1]:
-            self.ended = (gan.images_seen, gan.turns)
+        if gan.iteration_is_complete and gan.discriminator_updates > self.ended[1]:
+            self.ended = (gan.images_seen, gan.discriminator_updates)
         if self.ended[0] == self.saved_at:
             return
-        gan.images_seen, gan.turns = self.ended
+        gan.images_seen, gan.discriminator_updates = self.ended
         self.if_unsaved = "stop"  # there is no next save
         if is_finite(gan):
             try:
@@ -120,9 +121,9 @@ class Checkpoint(LightningCheckpoint):
     def save(self, trainer: Trainer, gan: GAN, name: str) -> bool:
         """Whether it was saved; the same answer on all ranks, though one alone writes."""
         if not is_finite(gan):
-            raise FloatingPointError(tracking.not_finite("A weight", float("nan"), gan.images_seen))
+            gan.check_finite("A weight", math.nan)
         failure = None
-        with tracking.aside(gan):
+        with untimed(gan):
             try:
                 trainer.save_checkpoint(self.path(trainer, name))
             except OSError as error:

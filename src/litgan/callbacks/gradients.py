@@ -11,14 +11,15 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from litgan import runs, telescope, tracking
-from litgan.adversaries import Batch
+from litgan import runs, telescope
 from litgan.callbacks.heat_map import heat_map
-from litgan.gan import GAN
+from litgan.callbacks.throughput import untimed
+from litgan.gan import GAN, Batch
+from litgan.loggers import log_picture
 from litgan.media import captioned, save_png
 from litgan.noise import Noise
-from litgan.precision import ScaledTurns
-from litgan.sampling import choose_labels
+from litgan.precision import loss_scale
+from litgan.sampling import choose_classes
 
 
 class Gradients(Callback):
@@ -78,25 +79,24 @@ class Gradients(Callback):
 
     def on_before_optimizer_step(self, trainer: Trainer, gan: GAN, optimizer: Optimizer) -> None:
         if self.handle is not None:
-            network = "generator" if optimizer is gan.generator_optimizer.optimizer else "discriminator"
             gradients = [
                 p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None
             ]
-            self.values[f"gradient/{network}"] = torch.nn.utils.get_total_norm(gradients)
+            self.values[f"gradient/{gan.updating}"] = torch.nn.utils.get_total_norm(gradients)
         if self.norms:  # the loss is a mean over the batch: the sum of norms is the mean of dL_i/dx_i's
-            self.values["gradient/feedback"] = torch.cat(self.norms).sum() / generator_scale(trainer)
+            self.values["gradient/feedback"] = torch.cat(self.norms).sum() / loss_scale(trainer, "generator")
             self.norms = []
 
     def on_train_batch_end(
         self, trainer: Trainer, gan: GAN, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        if self.handle is not None and gan.iteration_ends:
+        if self.handle is not None and gan.iteration_is_complete:
             self.handle.remove()
             self.handle = None
-            tracking.record(trainer, self.values)
+            gan.log_scalars(self.values)
             self.values = {}
-        if gan.passes(self.every) and trainer.is_global_zero:
-            with tracking.aside(gan):
+        if gan.is_due(self.every) and trainer.is_global_zero:
+            with untimed(gan):
                 self.look(trainer, gan, batch)
 
     def look(self, trainer: Trainer, gan: GAN, batch: Batch) -> None:
@@ -111,7 +111,7 @@ class Gradients(Callback):
             values["feedback/cosine"] = telescope.mean_cosine(seen.feedback, last)
         self.previous = seen.feedback
         numbers = dict(zip(values, torch.stack(list(values.values())).tolist(), strict=True))
-        tracking.publish(trainer, numbers)
+        gan.log_scalars(numbers)
         norms = {key: numbers.get(f"telescope/{key}", numbers["feedback/norm"]) for key in way}
         self.history.append((gan.images_seen, norms))
         self.draw(trainer, gan, seen)
@@ -123,8 +123,8 @@ class Gradients(Callback):
 
     def fixed(self, gan: GAN, count: int) -> tuple[Tensor, Tensor | None]:
         """The latents of so many samples, the same at every look, and their labels."""
-        latents = gan.latents(Noise(self.seed, 0, 0, count, "sample", gan.device))
-        labels = choose_labels(None, 0, count, gan.num_classes)
+        latents = Noise(self.seed, 0, 0, count, "sample", gan.device).normal(gan.generator.latent_dim)  # type: ignore[arg-type]
+        labels = choose_classes(None, 0, count, gan.num_classes)
         return latents, None if labels is None else labels.to(gan.device)
 
     def moved(self, gan: GAN) -> dict[str, Tensor]:
@@ -136,7 +136,7 @@ class Gradients(Callback):
         self.before = {}
         return {
             **ratios,
-            "gradient/vanishing": telescope.gradient_use(gan.generator_optimizer.optimizer)[0],
+            "gradient/vanishing": telescope.gradient_use(gan.trainer.optimizers[0])[0],
         }
 
     @torch.no_grad()
@@ -164,7 +164,7 @@ class Gradients(Callback):
         for name, picture in pictures.items():
             with runs.dispensable(f"The picture of the {name}"):
                 save_png(picture, folder / names[name])
-                tracking.publish_picture(trainer, name, picture)
+                log_picture(trainer, name, picture)
 
     def state_dict(self) -> dict[str, Any]:
         return {"history": self.history, "previous": self.previous}
@@ -184,15 +184,9 @@ def will_pass(gan: GAN, batch: Batch, every: int, ahead: int = 0) -> bool:
 
     `ahead` asks for the iteration so many after it; false for a batch that does not end its iteration.
     """
-    if not every or (gan.turns + 1) % gan.discriminator_turns:
+    if not every or (gan.discriminator_updates + 1) % gan.discriminator_steps:
         return False
     shown = len(batch[0]) * gan.trainer.world_size
-    iteration = shown * gan.discriminator_turns
+    iteration = shown * gan.discriminator_steps
     end = gan.images_seen + shown + ahead * iteration
     return end // every > (end - iteration) // every
-
-
-def generator_scale(trainer: Trainer) -> float:
-    """What float16 multiplies the generator's loss by; 1 in other precisions."""
-    plugin = trainer.precision_plugin
-    return plugin.scaler_of("generator").get_scale() if isinstance(plugin, ScaledTurns) else 1.0

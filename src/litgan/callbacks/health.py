@@ -11,12 +11,12 @@ from typing import Any, Literal, TypeAlias, get_args
 import torch
 from lightning.pytorch import Callback, Trainer
 
-from litgan import checkpoints, runs, tracking
-from litgan.adversaries import Batch
+from litgan import checkpoints, runs
 from litgan.callbacks.gradients import will_pass
+from litgan.callbacks.throughput import untimed
 from litgan.callbacks.vitals import Examination, sizes
 from litgan.files import whole
-from litgan.gan import GAN
+from litgan.gan import GAN, Batch
 from litgan.loggers import WandbLogger
 from litgan.schedules import Schedule, value_at
 from litgan.telescope import total_norm
@@ -77,7 +77,7 @@ class Health(Callback):
         self.rates: list[list[float]] = []  # the recipe's learning rates
 
     def on_train_start(self, trainer: Trainer, gan: GAN) -> None:
-        self.rates = [list(rates) for rates in gan.base_rates]
+        self.rates = [list(rates) for rates in gan.initial_rates]
         self.change(gan)
         if not self.judge.first:  # of a run that begins here
             self.judge.first = {name: size.item() for name, size in sizes(gan).items()}
@@ -88,7 +88,7 @@ class Health(Callback):
             trainer.save_checkpoint(self.healthy(trainer), weights_only=False)
 
     def on_train_batch_start(self, trainer: Trainer, gan: GAN, batch: Batch, batch_idx: int) -> None:
-        if not trainer.is_global_zero or (gan.turns + 1) % gan.discriminator_turns:
+        if not trainer.is_global_zero or (gan.discriminator_updates + 1) % gan.discriminator_steps:
             return
         if any(will_pass(gan, batch, self.every, ahead) for ahead in (0, 1)):
             self.examination.remember(gan)
@@ -98,16 +98,16 @@ class Health(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, gan: GAN, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        if not gan.passes(self.every):
+        if not gan.is_due(self.every):
             return
-        with tracking.aside(gan):
+        with untimed(gan):
             seen = self.examination(trainer, gan, len(batch[0])) if trainer.is_global_zero else {}
             vitals = trainer.strategy.broadcast(seen)
             judgement = self.judge(vitals)
             self.looks += 1
             marks = {f"health/{name.lower()}": float(name in self.judge.raised) for name in VERDICTS}
             signs = {f"vitals/{name}": value for name, value in vitals.items()}
-            tracking.publish(trainer, {**marks, **signs, "health/rollbacks": float(self.rollbacks)})
+            gan.log_scalars({**marks, **signs, "health/rollbacks": float(self.rollbacks)})
             for name in judgement.raised:
                 self.raise_verdict(trainer, gan, name, judgement.findings[name])
             if judgement.raised and self.policy == "stop":
@@ -185,11 +185,11 @@ class Health(Callback):
     def change(self, gan: GAN) -> None:
         """Applies `factors` to the recipe's learning rates and penalty weights."""
         for index, (rates, factor) in enumerate(zip(self.rates[:2], self.factors[:2], strict=True)):
-            gan.base_rates[index] = [rate * factor for rate in rates]
+            gan.initial_rates[index] = [rate * factor for rate in rates]
             for group, rate in zip(
-                gan.trainer.optimizers[index].param_groups, gan.base_rates[index], strict=True
+                gan.trainer.optimizers[index].param_groups, gan.initial_rates[index], strict=True
             ):
-                group["base_lr"] = rate
+                group["initial_lr"] = rate
         for penalty in gan.penalties:
             original = penalty.weight.weight if isinstance(penalty.weight, Changed) else penalty.weight
             if self.factors.penalty != 1:

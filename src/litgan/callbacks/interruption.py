@@ -112,7 +112,7 @@ class Interruption(Callback):
             self.group = distributed.new_group(backend="gloo")
 
     def on_train_batch_end(self, trainer: Trainer, gan: GAN, *batch: Any) -> None:
-        if not gan.iteration_ends:
+        if not gan.iteration_is_complete:
             return
         reason = self.told(trainer) if self.group is None else self.agreed(trainer)
         if not reason:

@@ -54,7 +54,7 @@ class Progress(TQDMProgressBar):
         bar.set_postfix(self.get_metrics(trainer, pl_module))
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-        latest: dict[str, float] = pl_module.latest  # type: ignore[assignment]
+        latest: dict[str, float] = pl_module.logged  # type: ignore[assignment]
         shown = {"images": f"{pl_module.images_seen:,}"}
         shown |= {short: f"{latest[key]:.3g}" for key, short in SHOWN.items() if key in latest}
         distances = (key for key in latest if key == "metric/fid" or key.startswith("metric/fd_"))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
-from litgan import tracking
+from litgan.callbacks.throughput import untimed
 from litgan.gan import GAN
 from litgan.metrics import FeatureExtractor, Report, evaluate, extractor
-from litgan.sampling import choose_labels
+from litgan.sampling import choose_classes
 
 
 class Realism(Callback):
@@ -53,9 +53,9 @@ class Realism(Callback):
             self.measure(trainer, gan)
 
     def on_train_batch_end(self, trainer: Trainer, gan: GAN, *_: object) -> None:
-        if gan.passes(self.every):
+        if gan.is_due(self.every):
             distance, value = next(iter(self.measure(trainer, gan).values.items()))
-            with tracking.aside(gan):
+            with untimed(gan):
                 gan.log(distance, value, logger=False)  # for EarlyStopping and kin
 
     def on_train_end(self, trainer: Trainer, gan: GAN) -> None:
@@ -70,19 +70,19 @@ class Realism(Callback):
         """Draws, compares and logs; every rank takes its share of the samples."""
 
         def sample(first: int, count: int) -> Tensor:
-            return gan.sample(count, first=first, raw=self.raw)
+            return gan.sample(count, first=first, ema=not self.raw)
 
         def labels(first: int, count: int) -> Tensor | None:
-            return choose_labels(None, first, count, gan.num_classes)
+            return choose_classes(None, first, count, gan.num_classes)
 
-        with tracking.aside(gan):
+        with untimed(gan):
             self.report = evaluate(
                 sample, trainer.datamodule, self.network(gan), labels=labels, count=self.count,
                 batch_size=self.batch_size,
                 device=gan.device, split=self.split, rank=trainer.global_rank, world_size=trainer.world_size,
             )  # fmt: skip
             self.measured_at = gan.images_seen
-            tracking.record(trainer, self.report.values)
+            gan.log_scalars(self.report.values)
             protocol = {**self.report.protocol, "weights": "raw" if self.raw else "ema"}
             for logger in trainer.loggers:
                 logger.log_hyperparams({"protocol": protocol})

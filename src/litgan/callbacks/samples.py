@@ -8,8 +8,10 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
-from litgan import runs, sampling, tracking
+from litgan import runs, sampling
+from litgan.callbacks.throughput import untimed
 from litgan.gan import GAN
+from litgan.loggers import log_picture
 from litgan.media import stack
 from litgan.noise import Noise
 
@@ -43,7 +45,7 @@ class Samples(Callback):
             self.show(trainer, gan)
 
     def on_train_batch_end(self, trainer: Trainer, gan: GAN, *_: object) -> None:
-        if gan.passes(self.every):
+        if gan.is_due(self.every):
             self.show(trainer, gan)
 
     def on_train_end(self, trainer: Trainer, gan: GAN) -> None:
@@ -58,12 +60,12 @@ class Samples(Callback):
         picture = reals.picture(self.columns)
         with runs.dispensable("The picture of the reals"):
             reals.save(self.path(trainer, "reals"), picture)
-            tracking.publish_picture(trainer, "reals", picture, reals)
+            log_picture(trainer, "reals", picture, reals)
 
     @rank_zero_only
     def show(self, trainer: Trainer, gan: GAN) -> None:
         """Saves and logs the grid of the present generator."""
-        with tracking.aside(gan):
+        with untimed(gan):
             columns = gan.num_classes if 1 < gan.num_classes <= 20 else self.columns
             count = max(1, self.count // columns) * columns if columns != self.columns else self.count
             grid = trainer.datamodule.decode(gan.sample(count, self.seed))
@@ -72,14 +74,14 @@ class Samples(Callback):
             self.shown_at = gan.images_seen
             with runs.dispensable("The grid of samples"):
                 self.last = grid.save(self.path(trainer, gan.images_seen), picture)[0]
-                tracking.publish_picture(trainer, "samples", picture, grid)
+                log_picture(trainer, "samples", picture, grid)
 
     def walk(self, gan: GAN) -> torch.Tensor:
         """Samples on the great circle between the first two fixed latents, all of the first class."""
         ends = Noise(self.seed, 0, 0, 2, "sample", gan.device).normal(gan.ema.average.latent_dim)  # type: ignore[arg-type]
         latents = sampling.interpolate(ends[0], ends[1], self.columns)
         labels = torch.zeros(self.columns, dtype=torch.int64) if gan.num_classes else None
-        return sampling.generate(gan.ema.average, latents, labels)
+        return sampling.generate_in_chunks(gan.ema.average, latents, labels)
 
     def path(self, trainer: Trainer, name: str | int) -> Path:
         folder = Path(self.folder) if self.folder else Path(trainer.default_root_dir) / "samples"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from lightning.pytorch import Callback, Trainer
 
-from litgan import tracking
 from litgan.gan import GAN
 
 
@@ -21,33 +22,43 @@ class Throughput(Callback):
     """
 
     def __init__(self) -> None:
-        self.since = self.aside = self.waited = self.ended = 0.0
+        self.since = self.excluded = self.waited = self.ended = 0.0
         self.images = 0
 
     def on_train_start(self, trainer: Trainer, gan: GAN) -> None:
         self.restart(gan)
 
     def restart(self, gan: GAN) -> None:
-        self.since, self.aside, self.waited = time.perf_counter(), gan.seconds_aside, 0.0
+        self.since, self.excluded, self.waited = time.perf_counter(), gan.seconds_excluded, 0.0
         self.images = gan.images_seen
+        self.ended = self.since - self.excluded
 
     def on_train_batch_start(self, trainer: Trainer, gan: GAN, *_: object) -> None:
-        began = max(self.ended, gan.ready_since)  # a GAN of one's own may not tell when it was ready
-        self.waited += time.perf_counter() - gan.seconds_aside - began
+        self.waited += time.perf_counter() - gan.seconds_excluded - self.ended
 
     def on_train_batch_end(self, trainer: Trainer, gan: GAN, *_: object) -> None:
-        if gan.iteration_ends and trainer.global_step % trainer.log_every_n_steps == 0:
+        if gan.iteration_is_complete and trainer.global_step % trainer.log_every_n_steps == 0:
             if gan.device.type == "cuda":  # else what is still queued would count as waiting for data
                 torch.cuda.synchronize(gan.device)
-            seconds = time.perf_counter() - self.since - (gan.seconds_aside - self.aside)
+            seconds = time.perf_counter() - self.since - (gan.seconds_excluded - self.excluded)
             values = {
                 "speed/images_per_second": (gan.images_seen - self.images) / max(seconds, 1e-9),
                 "speed/data_wait": self.waited / max(seconds, 1e-9),
                 "speed/peak_memory_gib": peak_memory_gib(gan.device),
             }
-            tracking.record(trainer, values)
+            gan.log_scalars(values)
             self.restart(gan)
-        self.ended = time.perf_counter() - gan.seconds_aside
+        self.ended = time.perf_counter() - gan.seconds_excluded
+
+
+@contextmanager
+def untimed(gan: GAN) -> Iterator[None]:
+    """Time spent in here is not training time: the speed is measured without it."""
+    start = time.perf_counter()
+    try:
+        yield
+    finally:
+        gan.seconds_excluded += time.perf_counter() - start
 
 
 def peak_memory_gib(device: torch.device) -> float:

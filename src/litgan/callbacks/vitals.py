@@ -9,11 +9,10 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 
 from litgan import runs, telescope
-from litgan.adversaries import Batch
 from litgan.callbacks.realism import Realism
-from litgan.gan import GAN
+from litgan.gan import GAN, Batch
 from litgan.noise import Noise
-from litgan.sampling import choose_labels
+from litgan.sampling import choose_classes
 
 AFFORDABLE = 64  # pixels a side: what extractors of larger pictures cost on a CPU, a look is not worth
 
@@ -49,7 +48,7 @@ class Examination:
         signs = {
             "derivative": telescope.derivative_share(loss.generator, **logits, of=["fake"]),
             "doubt": telescope.derivative_share(loss.discriminator, **logits, of=["real", "fake"]),
-            "gradient": telescope.gradient_use(gan.generator_optimizer.optimizer)[1],
+            "gradient": telescope.gradient_use(gan.trainer.optimizers[0])[1],
             "feedback": feedback,
             "separation": telescope.separation(real=real, fake=fake),
             "diversity": self.diversity(trainer, gan, samples),
@@ -93,8 +92,8 @@ class Examination:
 
         `paired` are logits of as many reals, for losses that compare.
         """
-        latents = gan.latents(Noise(self.seed, 0, 0, self.count, "sample", gan.device))
-        labels = choose_labels(None, 0, self.count, gan.num_classes)
+        latents = Noise(self.seed, 0, 0, self.count, "sample", gan.device).normal(gan.generator.latent_dim)  # type: ignore[arg-type]
+        labels = choose_classes(None, 0, self.count, gan.num_classes)
         labels = None if labels is None else labels.to(gan.device)
         looks = [
             telescope.look(

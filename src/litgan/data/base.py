@@ -36,10 +36,10 @@ class GANDataModule(LightningDataModule, ABC):
         class Spirals(GANDataModule):
             def __init__(self, turns: float = 2.0, **common: Any) -> None:
                 super().__init__((2,), **common)             # the shape, before anything is read
-                self.turns = turns
+                self.discriminator_updates = turns
 
             def read(self, split: str) -> tuple[Tensor, Tensor | None]:
-                return spirals(self.turns), None             # stored samples [N, ...], labels [N] or None
+                return spirals(self.discriminator_updates), None             # stored samples [N, ...], labels [N] or None
 
             def decode(self, samples: Tensor) -> Points:
                 return Points(samples.cpu(), limit=1.0)

@@ -110,12 +110,12 @@ def starvation(arena: Arena = DIGITS, turns: Sequence[int] = (0, 5, 10, 25, 50, 
         noise = Noise(0, 0, 0, 256, "lab", gan.device)
         real = next(iter(gan.trainer.datamodule.real_batches(256, batch_size=256)))[0]
         with torch.enable_grad():
-            fake = gan.generator(gan.latents(noise)).detach().requires_grad_()
+            fake = gan.generator(noise.normal(gan.generator.latent_dim)).detach().requires_grad_()
             logits, real_logits = gan.discriminator(fake), gan.discriminator(real).detach()
             (slope,) = torch.autograd.grad(logits.sum(), fake, retain_graph=True)
             slopes = slope.flatten(1).norm(dim=1).mean().item()
             for loss in LOSSES:
-                value = loss.generator(real=real_logits if loss.pairs else None, fake=logits)
+                value = loss.generator(real=real_logits if loss.relativistic else None, fake=logits)
                 (gradient,) = torch.autograd.grad(value.sum(), fake, retain_graph=True)
                 size = gradient.flatten(1).norm(dim=1).mean().item()
                 rows.append(
@@ -128,8 +128,8 @@ def starvation(arena: Arena = DIGITS, turns: Sequence[int] = (0, 5, 10, 25, 50, 
             look(gan, 0)
 
         def on_train_batch_end(self, trainer: Trainer, gan: GAN, *_: object) -> None:
-            if gan.turns in turns:
-                look(gan, gan.turns)
+            if gan.discriminator_updates in turns:
+                look(gan, gan.discriminator_updates)
 
     arena.play(Cut(), iterations=max(turns), watch=[Looks()], penalties=[])
     return rows
@@ -150,8 +150,8 @@ class Updates(Callback):
 
 PENALISED: dict[str, tuple[AdversarialLoss, list[Penalty]]] = {
     "none": (NonSaturating(), []),
-    "R1": (NonSaturating(), [R1(0.01, every=2)]),
-    "R1 + R2": (NonSaturating(), [R1(0.01, every=2), R2(0.01, every=2)]),
+    "R1": (NonSaturating(), [R1(0.01, interval=2)]),
+    "R1 + R2": (NonSaturating(), [R1(0.01, interval=2), R2(0.01, interval=2)]),
     "WGAN-GP": (Wasserstein(), [WGANGP(0.1)]),
     "DRAGAN": (NonSaturating(), [DRAGAN(0.1)]),
     "LeCam": (NonSaturating(), [LeCam(0.1)]),

@@ -17,7 +17,6 @@ from litgan.losses import AdversarialLoss, NonSaturating
 from litgan.metrics import evaluate
 from litgan.networks import DCGANDiscriminator, DCGANGenerator, MLPDiscriminator, MLPGenerator
 from litgan.penalties import R1, Penalty
-from litgan.profilers import NoProfiler
 
 
 @dataclass(frozen=True)
@@ -59,8 +58,8 @@ class Arena:
         data = self.data(seed)
         gan = TreatedGAN(
             *self.networks, loss or NonSaturating(), generator_optimizer or adam, adam,
-            penalties=[R1(self.penalty, every=2)] if penalties is None else penalties,
-            treatment=treatment or Intact(), sample_shape=data.sample_shape, seed=seed, ema_half_life=5000,
+            penalties=[R1(self.penalty, interval=2)] if penalties is None else penalties,
+            treatment=treatment or Intact(), sample_shape=data.sample_shape, seed=seed, ema_halflife=5000,
         )  # fmt: skip
         data.load("train")
         start = self.distance(gan, data)
@@ -68,7 +67,7 @@ class Arena:
         trainer = Trainer(
             max_steps=steps, max_epochs=-1, accelerator="cpu", devices=1, logger=False, barebones=False,
             enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
-            callbacks=list(watch), log_every_n_steps=steps + 1, profiler=NoProfiler(), num_sanity_val_steps=0,
+            callbacks=list(watch), log_every_n_steps=steps + 1, num_sanity_val_steps=0,
         )  # fmt: skip
         trainer.fit(gan, datamodule=data)
         return Result(start, self.distance(gan, data), gan)
@@ -93,7 +92,7 @@ def energy_distance(*, real: Tensor, fake: Tensor) -> Tensor:
 def between_points(gan: TreatedGAN, data: GANDataModule) -> float:
     """Energy distance of 2,000 points."""
     real = torch.cat([batch for batch, _ in data.real_batches(min(2000, data.size()))])
-    return energy_distance(real=real, fake=gan.sample(len(real), raw=True)).item()
+    return energy_distance(real=real, fake=gan.sample(len(real), ema=False)).item()
 
 
 def between_features(gan: TreatedGAN, data: GANDataModule, eyes: str) -> float:

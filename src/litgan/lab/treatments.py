@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from litgan.gan import GAN
+from litgan.gan import GAN, Logs
 from litgan.noise import Noise
 
 
@@ -113,18 +113,20 @@ class TreatedGAN(GAN):
             for block in generator_blocks(self.generator)[: -treatment.count]:
                 block.requires_grad_(False)
 
-    def generator_objective(self, real: Tensor, labels: Tensor | None, noise: Noise) -> Any:
-        self.turn_noise = noise
-        return super().generator_objective(real, labels, noise)
+    def generate(self, condition: Tensor | None, noise: Noise) -> Tensor:
+        fake = super().generate(condition, noise)
+        if fake.requires_grad:  # in the generator's update
+            fake.register_hook(lambda feedback: self.treatment(feedback, noise))
+        return fake
 
-    def fool(
-        self, latents: Tensor, real: Tensor, labels: Tensor | None, draws: Tensor | None = None
-    ) -> Tensor:
-        fake = self.generator(latents, labels)
-        fake.register_hook(lambda feedback: self.treatment(feedback, self.turn_noise))
-        judge = self.discriminator if not isinstance(self.treatment, Delayed) else self.past_discriminator()
-        real_logits = judge(real, labels) if self.loss.pairs else None
-        return self.loss.generator(real=real_logits, fake=judge(fake, labels)).mean()
+    def generator_loss(self, real: Tensor, condition: Tensor | None, noise: Noise) -> tuple[Tensor, Logs]:
+        if not isinstance(self.treatment, Delayed):
+            return super().generator_loss(real, condition, noise)
+        discriminator = self.past_discriminator()
+        fake_logits = discriminator(self.generate(condition, noise), condition)
+        real_logits = discriminator(real, condition) if self.loss.relativistic else None
+        loss = self.loss.generator(real=real_logits, fake=fake_logits).mean()
+        return loss, {"loss/generator": loss}
 
     def past_discriminator(self) -> Any:
         """The discriminator of `iterations` ago, or of the start where there was none."""

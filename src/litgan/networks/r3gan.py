@@ -68,12 +68,12 @@ class ResidualBlock(nn.Module):
     def __init__(self, width: int, cardinality: int, expansion: int) -> None:
         super().__init__()
         hidden = expansion * width
-        self.widen = nn.Conv2d(width, hidden, kernel_size=1)
+        self.to_float32 = nn.Conv2d(width, hidden, kernel_size=1)
         self.mix = nn.Conv2d(hidden, hidden, kernel_size=3, padding=1, groups=cardinality)
         self.narrow = nn.Conv2d(hidden, width, kernel_size=1, bias=False)
 
     def forward(self, maps: Tensor) -> Tensor:
-        branch = leaky_relu(self.widen(maps), SLOPE)
+        branch = leaky_relu(self.to_float32(maps), SLOPE)
         return maps + self.narrow(leaky_relu(self.mix(branch), SLOPE))
 
 
@@ -117,7 +117,7 @@ def initialise_residual(network: nn.Module) -> None:
     gain = (2 / (1 + SLOPE**2)) ** 0.5 * len(blocks) ** -0.25
     for block in blocks:
         with torch.no_grad():
-            block.widen.weight *= gain
+            block.to_float32.weight *= gain
             block.mix.weight *= gain
         nn.init.zeros_(block.narrow.weight)
 

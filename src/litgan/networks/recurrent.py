@@ -81,9 +81,9 @@ class RecurrentTextGenerator(nn.Module):
         nn.init.xavier_normal_(self.head.weight, gain=2.0)  # so that letters differ from the first turn on
         # a single one among zeros: as long as the state, or its weights would learn so much more slowly
         self.loudness = width**0.5
-        self.follow(0)
+        self.step_schedule(0)
 
-    def follow(self, images_seen: int) -> None:
+    def step_schedule(self, images_seen: int) -> None:
         """Sets the present temperature."""
         self.temperature = value_at(self.schedule, images_seen)
 

@@ -83,9 +83,9 @@ class TextGenerator(nn.Module):
         self.blocks = blocks(widths, kernel, DOUBLE if resample else LEAVE)
         self.head = nn.Conv1d(widths[-1], symbols, 1)
         settle(self)
-        self.follow(0)
+        self.step_schedule(0)
 
-    def follow(self, images_seen: int) -> None:
+    def step_schedule(self, images_seen: int) -> None:
         """Sets the present temperature."""
         self.temperature = value_at(self.schedule, images_seen)
 

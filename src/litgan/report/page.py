@@ -230,7 +230,7 @@ def measurements(run: Run) -> str:
 def protocol(run: Run) -> dict[str, str]:
     """How the metrics were measured, as far as the recipe tells."""
     extractor = run.setting("realism.extractor")
-    half_life = run.setting("model.ema_half_life")
+    half_life = run.setting("model.ema_halflife")
     average = (
         f"average, half-life {half_life:,.0f} images" if isinstance(half_life, (int, float)) else "average"
     )

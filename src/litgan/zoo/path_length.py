@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from litgan.losses import widen
-from litgan.noise import Noise
-from litgan.penalties.base import GeneratorPenalty
-from litgan.penalties.gradient import normal_like
+from litgan.losses import to_float32
+from litgan.penalties import Context, GeneratorPenalty
 from litgan.schedules import Schedule
 
 
@@ -25,55 +22,56 @@ class PathLength(GeneratorPenalty, nn.Module):
     and is in the checkpoint.
 
     Args:
-        weight: As in `GeneratorPenalty`; 2 in the paper.
-        every: As in `GeneratorPenalty`; 4 there.
-        decay: What the running mean keeps.
-        share: Of the batch that is looked at: a half there, to save memory.
+        weight: as in `GeneratorPenalty`; 2 in the paper.
+        interval: as in `GeneratorPenalty`; 4 there.
+        decay: the weight that the running mean keeps.
+        share: of the batch that is used: a half there, to save memory.
 
     Raises:
-        ValueError: As `GeneratorPenalty`; or a share that is not in (0, 1].
+        ValueError: as `GeneratorPenalty`; or a share that is not in (0, 1].
     """
 
     name = "path_length"
     mean: Tensor
 
     def __init__(
-        self, weight: float | Schedule = 2.0, every: int = 4, decay: float = 0.99, share: float = 0.5
+        self, weight: float | Schedule = 2.0, interval: int = 4, decay: float = 0.99, share: float = 0.5
     ) -> None:
         nn.Module.__init__(self)
-        GeneratorPenalty.__init__(self, weight, every)
+        GeneratorPenalty.__init__(self, weight, interval)
         if not 0 < share <= 1:
             raise ValueError(f"PathLength has share={share!r}: give a part of the batch, above 0, up to 1.")
         self.decay, self.share = decay, share
         self.register_buffer("mean", torch.tensor(0.0))
 
-    def __call__(
-        self, generator: Any, *, latents: Tensor, labels: Tensor | None = None, noise: Noise | None = None
-    ) -> Tensor:
-        lengths = self.lengths(generator, latents, labels, noise)
-        self.remember(lengths.detach().mean().float())
+    def __call__(self, context: Context) -> Tensor:
+        lengths = self.lengths(context)
+        self.update_mean(lengths.detach().mean().float())
         return (lengths - self.mean.clone()).square()
 
-    def lengths(self, generator: Any, latents: Tensor, labels: Tensor | None, noise: Noise | None) -> Tensor:
+    def lengths(self, context: Context) -> Tensor:
         """||J^T y|| of the first samples, [ceil(share * B)]."""
+        latents, condition, noise, generator = (
+            context.latents(), context.condition, context.noise, context.generator
+        )  # fmt: skip
         count = math.ceil(self.share * len(latents))
-        latents, labels = latents[:count], None if labels is None else labels[:count]
+        latents, condition = latents[:count], None if condition is None else condition[:count]
         with torch.enable_grad():
             if hasattr(generator, "synthesis"):
-                points = generator.styles(latents, labels)
+                points = generator.styles(latents, condition)
                 samples = generator.synthesis(points)
             else:
                 points = latents.detach().requires_grad_()
-                samples = generator(points, labels)
-            samples = widen(samples)
-            first = None if noise is None else replace(noise, count=count)
-            probe = normal_like(samples, first) / math.sqrt(math.prod(samples.shape[2:]))
+                samples = generator(points, condition)
+            samples = to_float32(samples)
+            of_these = replace(context, noise=None if noise is None else replace(noise, count=count))
+            probe = of_these.normal_like(samples, self.name) / math.sqrt(math.prod(samples.shape[2:]))
             (slope,) = torch.autograd.grad((samples * probe).sum(), points, create_graph=True)
-            return widen(slope).square().sum(-1).reshape(count, -1).mean(1).sqrt()
+            return to_float32(slope).square().sum(-1).reshape(count, -1).mean(1).sqrt()
 
     @torch.no_grad()
-    def remember(self, mean: Tensor) -> None:
-        """Moves the running mean; all ranks alike."""
+    def update_mean(self, mean: Tensor) -> None:
+        """Moves the running mean, equally on all ranks."""
         if dist.is_available() and dist.is_initialized():
             dist.all_reduce(mean)
             mean /= dist.get_world_size()

@@ -1,0 +1,353 @@
+"""Regularizers of the discriminator and of the generator: one unweighted value per sample.
+
+The update minimizes  loss + weight * interval * penalty,  in every `interval`-th update of the network only
+(lazy regularization, Karras et al. 2020, appendix B). In the equations D(x) is the mean of a sample's K
+logits and the norm runs over all of the sample's elements, whatever its shape. A discriminator that mixes
+samples (batch norm) has no gradient per sample: use another norm with it.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from litgan.losses import to_float32
+from litgan.noise import Noise
+from litgan.schedules import Schedule
+
+NOTHING = torch.empty(0)
+
+
+@dataclass
+class Context:
+    """What an update knows when it computes penalties; samples are those that the discriminator got.
+
+    The generator's update has no real or fake samples here: its penalties generate their own.
+    """
+
+    generator: Any  # (latents, condition) -> samples
+    discriminator: Callable[..., Tensor]  # (samples, condition) -> logits
+    condition: Tensor | None = None
+    noise: Noise | None = None  # of this update; None draws from torch's global generator
+    augmented: Callable[[Tensor, Noise], Tensor] = lambda samples, noise: samples
+    real: Tensor = NOTHING  # [B, *sample_shape]
+    fake: Tensor = NOTHING
+    real_logits: Tensor = NOTHING  # [B, K], graph included
+    fake_logits: Tensor = NOTHING
+
+    def latents(self) -> Tensor:
+        """The latents [B, latent_dim] of this update's fake samples."""
+        if self.noise is None:
+            return torch.randn(len(self.fake), self.generator.latent_dim)
+        return self.noise.normal(self.generator.latent_dim)
+
+    def normal_like(self, samples: Tensor, name: str) -> Tensor:
+        """Standard normal numbers of the samples' shape and dtype, from the stream of this name."""
+        if self.noise is None:
+            return torch.randn_like(samples)
+        return self.noise.stream(name).normal(*samples.shape[1:]).to(samples)
+
+    def uniform(self, name: str, size: int) -> Tensor:
+        """Uniform numbers in [0, 1), [B, size], from the stream of this name."""
+        if self.noise is None:
+            return torch.rand(len(self.real), size)
+        return self.noise.stream(name).uniform(size)
+
+
+class _Term(ABC):
+    """A weighted term of a loss, computed in every `interval`-th update of its network."""
+
+    name: ClassVar[str]  # logged as penalty/<name>; also the name of its random numbers
+
+    def __init__(self, weight: float | Schedule = 1.0, interval: int = 1) -> None:
+        if not isinstance(weight, Schedule) and not 0 <= weight < math.inf:
+            raise ValueError(
+                f"{type(self).__name__} has weight={weight!r}: "
+                "give a finite number of at least 0, or a schedule of images_seen."
+            )
+        if isinstance(interval, bool) or not isinstance(interval, int) or interval < 1:
+            raise ValueError(
+                f"{type(self).__name__} has interval={interval!r}: give a number of updates, at least 1."
+            )
+        self.weight, self.interval = weight, interval
+
+    @abstractmethod
+    def __call__(self, context: Context) -> Tensor:
+        """The penalty [B], differentiable in the network's parameters."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(weight={self.weight!r}, interval={self.interval})"
+
+
+class Penalty(_Term):
+    """A term of the discriminator's loss.
+
+    Args:
+        weight: factor of the penalty: a number of at least 0, or a schedule of `images_seen`.
+        interval: computed in every `interval`-th discriminator step, and multiplied by it.
+
+    Raises:
+        ValueError: `weight` is negative or not finite, or `interval` is not an integer of at least 1.
+    """
+
+    # "real", "fake": samples that must require grad before the discriminator's pass. Name "fake" also where
+    # `fake_logits` enter: one-stage updates separate the gradient of the loss from that of the penalty.
+    differentiates: ClassVar[tuple[str, ...]] = ()
+
+    def setup(self, sample_shape: tuple[int, ...], batch_size: int) -> None:
+        """Called before training with the shape of one sample and the batch size over all ranks."""
+
+    def gradients(self, *, samples: Tensor, logits: Tensor) -> Tensor:
+        """Each sample's gradient of its mean logit, flattened, in at least float32: [B, N].
+
+        Raises:
+            RuntimeError: the logits were not computed from these samples with gradients enabled.
+        """
+        gradient = None
+        if samples.requires_grad and logits.requires_grad:
+            # Sample i's logits depend on sample i alone, so one pass through the sum gives all B gradients.
+            total = to_float32(logits).flatten(1).mean(1).sum()
+            (gradient,) = torch.autograd.grad(total, samples, create_graph=True, allow_unused=True)
+        if gradient is None:
+            raise RuntimeError(
+                f"Penalty {self.name!r} finds no gradient of the logits with respect to the samples: what "
+                f"its `differentiates` names, {self.differentiates}, must require grad before the pass "
+                "through the discriminator, with grad enabled."
+            )
+        return to_float32(gradient).flatten(1)
+
+
+class GeneratorPenalty(_Term):
+    """A term of the generator's loss.
+
+    Args:
+        weight: factor of the penalty: a number of at least 0, or a schedule of `images_seen`.
+        interval: computed in every `interval`-th generator step, and multiplied by it.
+
+    Raises:
+        ValueError: `weight` is negative or not finite, or `interval` is not an integer of at least 1.
+    """
+
+
+class ZeroCentered(Penalty):
+    """Base of R1 and R2: `weight` is gamma / 2, or gamma is given, or follows from a rule.
+
+    Args:
+        weight: as in `Penalty`.
+        interval: as in `Penalty`.
+        gamma: twice the weight, as papers state it. "auto": 0.0002 * pixels / batch, with the pixels of a
+            sample (over its channels' number) and the batch over all ranks: the rule of StyleGAN2-ADA's own
+            "auto" recipe, after Karras et al. 2020, appendix C.
+
+    Raises:
+        ValueError: as `Penalty`; or gamma is neither a number nor "auto".
+    """
+
+    def __init__(
+        self,
+        weight: float | Schedule = 1.0,
+        interval: int = 1,
+        gamma: float | Literal["auto"] | None = None,
+    ) -> None:
+        if isinstance(gamma, str) and gamma != "auto":
+            raise ValueError(f"{type(self).__name__} has gamma={gamma!r}: give a number, or auto.")
+        self.automatic = gamma == "auto"
+        super().__init__(weight if gamma is None or self.automatic else float(gamma) / 2, interval)
+
+    def setup(self, sample_shape: tuple[int, ...], batch_size: int) -> None:
+        if self.automatic and not batch_size:
+            raise ValueError(
+                f"{type(self).__name__} has gamma=auto, but the data has no batch_size: give a number."
+            )
+        if self.automatic:
+            self.weight = automatic_gamma(sample_shape, batch_size) / 2
+
+
+def automatic_gamma(sample_shape: tuple[int, ...], batch_size: int) -> float:
+    """gamma = 0.0002 * pixels / batch_size; see `ZeroCentered`."""
+    return 0.0002 * math.prod(sample_shape[1:] or sample_shape) / batch_size
+
+
+class R1(ZeroCentered):
+    """Zero-centered penalty on real samples, Mescheder et al. 2018, eq. 9:  gamma / 2 * ||grad D(x)||^2.
+
+    The call returns the squared norm, so `weight` is gamma / 2. No second pass: it differentiates the
+    logits that the loss computed.
+    """
+
+    name = "r1"
+    differentiates = ("real",)
+
+    def __call__(self, context: Context) -> Tensor:
+        return self.gradients(samples=context.real, logits=context.real_logits).square().sum(1)
+
+
+class R2(ZeroCentered):
+    """Zero-centered penalty on fake samples, Mescheder et al. 2018, eq. 10:  gamma / 2 * ||grad D(G(z))||^2.
+
+    As `R1`: the call returns the squared norm and `weight` is gamma / 2. R3GAN uses both.
+    """
+
+    name = "r2"
+    differentiates = ("fake",)
+
+    def __call__(self, context: Context) -> Tensor:
+        return self.gradients(samples=context.fake, logits=context.fake_logits).square().sum(1)
+
+
+class WGANGP(Penalty):
+    """One-centered penalty of Gulrajani et al. 2017, eq. 3:  lambda * (||grad D(x^)|| - target)^2.
+
+    x^ = epsilon * x + (1 - epsilon) * G(z), with one epsilon ~ U[0, 1) a sample. `weight` is lambda
+    (10 in the paper). The interpolates get a pass of their own, with the same condition.
+
+    Args:
+        weight: as in `Penalty`.
+        interval: as in `Penalty`.
+        target: the norm aimed at: the Lipschitz constant of the critic.
+    """
+
+    name = "wgan_gp"
+
+    def __init__(self, weight: float | Schedule = 10.0, interval: int = 1, target: float = 1.0) -> None:
+        super().__init__(weight, interval)
+        self.target = target
+
+    def __call__(self, context: Context) -> Tensor:
+        real, fake = context.real, context.fake
+        epsilon = context.uniform(self.name, 1).to(real).view(len(real), *[1] * (real.ndim - 1))
+        with torch.enable_grad():
+            points = (epsilon * real + (1 - epsilon) * fake).detach().requires_grad_()
+            logits = context.discriminator(points, context.condition)
+            gradients = self.gradients(samples=points, logits=logits)
+            # vector_norm, unlike sqrt of a sum, has a finite gradient where the critic is flat.
+            return (torch.linalg.vector_norm(gradients, dim=1) - self.target).square()
+
+
+class DRAGAN(Penalty):
+    """Penalty around the data, Kodali et al. 2017, section 2.3:  lambda * (||grad D(x + delta)|| - k)^2.
+
+    delta ~ N(0, c I); here c is the square of `deviation` times the standard deviation of the sample's own
+    values, so that it fits data of any scale. `weight` is lambda (10 in the paper).
+
+    Args:
+        weight: as in `Penalty`.
+        interval: as in `Penalty`.
+        deviation: size of the step away from the data, in standard deviations of a sample.
+        target: k, the norm aimed at.
+    """
+
+    name = "dragan"
+
+    def __init__(
+        self, weight: float | Schedule = 10.0, interval: int = 1, deviation: float = 0.5, target: float = 1.0
+    ) -> None:
+        super().__init__(weight, interval)
+        self.deviation, self.target = deviation, target
+
+    def __call__(self, context: Context) -> Tensor:
+        real = context.real
+        spread = real.detach().flatten(1).std(1).view(len(real), *[1] * (real.ndim - 1))
+        with torch.enable_grad():
+            points = real + self.deviation * spread * context.normal_like(real, self.name)
+            points = points.detach().requires_grad_()
+            logits = context.discriminator(points, context.condition)
+            gradients = self.gradients(samples=points, logits=logits)
+            return (torch.linalg.vector_norm(gradients, dim=1) - self.target).square()
+
+
+class FiniteDifferenceR1(ZeroCentered):
+    """R1 without a second derivative (Lin et al. 2025, "Diffusion adversarial post-training", eq. 5).
+
+    ((D(x + sigma * epsilon) - D(x)) / sigma)^2 with epsilon ~ N(0, I), whose mean tends to ||grad D(x)||^2 as
+    sigma falls: `weight` means what R1's does. One more pass, of first order: it compiles, and runs where a
+    network has no double backward. In bf16 the difference of two logits is coarse: give sigma of 0.1.
+
+    Args:
+        weight: as in `R1`.
+        interval: as in `Penalty`.
+        gamma: as in `R1`.
+        sigma: standard deviation of the step.
+    """
+
+    name = "r1_finite"
+
+    def __init__(
+        self,
+        weight: float | Schedule = 1.0,
+        interval: int = 1,
+        gamma: float | Literal["auto"] | None = None,
+        sigma: float = 0.01,
+    ) -> None:
+        super().__init__(weight, interval, gamma)
+        if not sigma > 0:
+            raise ValueError(f"{type(self).__name__} has sigma={sigma!r}: give a positive step.")
+        self.sigma = sigma
+
+    def __call__(self, context: Context) -> Tensor:
+        return self.squared_slope(context, context.real, context.real_logits)
+
+    def squared_slope(self, context: Context, samples: Tensor, logits: Tensor) -> Tensor:
+        """The square [B] of the mean logit's slope, from the samples one random step on."""
+        moved = samples.detach() + self.sigma * context.normal_like(samples, self.name)
+        difference = to_float32(context.discriminator(moved, context.condition)) - to_float32(logits)
+        return (difference.flatten(1).mean(1) / self.sigma).square()
+
+
+class FiniteDifferenceR2(FiniteDifferenceR1):
+    """R2 without a second derivative: as `FiniteDifferenceR1`, on fake samples."""
+
+    name = "r2_finite"
+
+    def __call__(self, context: Context) -> Tensor:
+        return self.squared_slope(context, context.fake, context.fake_logits)
+
+
+class LeCam(Penalty, nn.Module):
+    """Tseng et al. 2021, "Regularizing GANs under limited data", eq. 3:
+
+        (D(x) - alpha_F)^2 + (D(G(z)) - alpha_R)^2,
+
+    where alpha_R and alpha_F are running means of the logits of reals and fakes, over all ranks; they are
+    in the checkpoint. In the first 1 / (1 - decay) updates they are plain means.
+
+    Args:
+        weight: as in `Penalty`; 0.3 with BigGAN on CIFAR-10, 0.01 with StyleGAN2 in the paper.
+        interval: as in `Penalty`.
+        decay: gamma of eq. 4, the weight that an old mean keeps.
+    """
+
+    name = "lecam"
+    means: Tensor
+    updates: Tensor
+
+    def __init__(self, weight: float | Schedule = 0.3, interval: int = 1, decay: float = 0.99) -> None:
+        nn.Module.__init__(self)
+        Penalty.__init__(self, weight, interval)
+        self.decay = decay
+        self.register_buffer("means", torch.zeros(2))  # of reals, of fakes
+        self.register_buffer("updates", torch.tensor(0.0))
+
+    def __call__(self, context: Context) -> Tensor:
+        real, fake = (
+            to_float32(logits).flatten(1).mean(1) for logits in (context.real_logits, context.fake_logits)
+        )
+        self.update_means(torch.stack([real.detach().mean(), fake.detach().mean()]).float())
+        mean_of_reals, mean_of_fakes = self.means.clone()
+        return (real - mean_of_fakes).square() + (fake - mean_of_reals).square()
+
+    @torch.no_grad()
+    def update_means(self, means: Tensor) -> None:
+        """Moves the running means, equally on all ranks."""
+        if dist.is_available() and dist.is_initialized():
+            dist.all_reduce(means)
+            means /= dist.get_world_size()
+        self.means.lerp_(means, (1 / (self.updates + 1)).clamp_min(1 - self.decay))
+        self.updates += 1

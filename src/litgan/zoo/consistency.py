@@ -1,0 +1,98 @@
+"""Consistency: the discriminator gives the same logits to samples that mean the same.
+
+Zhao et al. 2021, "Improved consistency regularization for GANs".
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from litgan.augment import Augmentation
+from litgan.losses import to_float32
+from litgan.penalties import Context, GeneratorPenalty, Penalty
+from litgan.schedules import Schedule
+
+
+class BalancedConsistency(Penalty):
+    """bCR, section 2.2:  (D(x) - D(T(x)))^2 + (D(G(z)) - D(T(G(z))))^2.
+
+    T changes real and fake samples alike; the adversarial loss itself gets unchanged samples.
+
+    Args:
+        augment: T, e.g. `litgan.augment.DiffAugment`; flips and shifts in the paper.
+        weight: lambda, 10 in the paper.
+        interval: as in `Penalty`.
+    """
+
+    name = "bcr"
+
+    def __init__(self, augment: Augmentation, weight: float | Schedule = 10.0, interval: int = 1) -> None:
+        super().__init__(weight, interval)
+        self.augment = augment
+
+    def __call__(self, context: Context) -> Tensor:
+        sides = {
+            "real": (context.real, context.real_logits),
+            "fake": (context.fake, context.fake_logits),
+        }
+        differences = []
+        for side, (samples, logits) in sides.items():
+            draws = context.uniform(f"{self.name}/{side}", self.augment.draws).to(samples.device)
+            changed = self.augment(samples.detach(), draws)
+            differences.append(squared_difference(context.discriminator(changed, context.condition), logits))
+        return differences[0] + differences[1]
+
+
+class LatentConsistency(Penalty):
+    """zCR for the discriminator, section 2.3:  (D(G(z)) - D(G(z + delta)))^2,  delta ~ N(0, sigma^2).
+
+    Args:
+        weight: lambda_dis, 5 in the paper.
+        interval: as in `Penalty`.
+        sigma: 0.05 in the paper.
+    """
+
+    name = "zcr"
+
+    def __init__(self, weight: float | Schedule = 5.0, interval: int = 1, sigma: float = 0.05) -> None:
+        super().__init__(weight, interval)
+        self.sigma = sigma
+
+    def __call__(self, context: Context) -> Tensor:
+        latents = context.latents()
+        with torch.no_grad():
+            delta = self.sigma * context.normal_like(latents, "near")
+            near = context.generator(latents + delta, context.condition)
+            near = near if context.noise is None else context.augmented(near, context.noise.stream("fake"))
+        return squared_difference(context.discriminator(near, context.condition), context.fake_logits)
+
+
+class LatentDiversity(GeneratorPenalty):
+    """zCR for the generator, section 2.3:  -||G(z) - G(z + delta)||^2, mean over a sample's values.
+
+    Goes with `LatentConsistency`: the generator must not make the differences that the discriminator is
+    taught to ignore.
+
+    Args:
+        weight: lambda_gen, 0.5 in the paper.
+        interval: as in `GeneratorPenalty`.
+        sigma: 0.05 in the paper.
+    """
+
+    name = "zcr_generator"
+
+    def __init__(self, weight: float | Schedule = 0.5, interval: int = 1, sigma: float = 0.05) -> None:
+        super().__init__(weight, interval)
+        self.sigma = sigma
+
+    def __call__(self, context: Context) -> Tensor:
+        latents, condition = context.latents(), context.condition
+        near = latents + self.sigma * context.normal_like(latents, self.name)
+        here, there = (to_float32(context.generator(each, condition)) for each in (latents, near))
+        return -(here - there).square().flatten(1).mean(1)
+
+
+def squared_difference(one: Tensor, other: Tensor) -> Tensor:
+    """Squared difference [B] of two sets of logits [B, K], mean over K."""
+    return (to_float32(one) - to_float32(other)).square().flatten(1).mean(1)
