@@ -171,13 +171,13 @@ def test_a_checkpoint_of_another_architecture(options, difference, saved, tiny_g
     assert "\n" not in str(caught.value)
     assert all(torch.equal(value, before[name]) for name, value in gan.state_dict().items())
     wider = {"class_path": NETWORKS + "MLPGenerator", "init_args": {"latent_dim": 3, "widths": [16]}}
-    path = edited(saved[1], lambda it: it["litgan"]["recipe"]["model"].update(generator=wider))
+    path = edited(saved[1], lambda it: it["litgan"]["recipe"]["model"]["init_args"].update(generator=wider))
     with pytest.raises(ValueError, match="of another architecture"):
         GAN.load_from_checkpoint(path)
 
 
 def test_a_recipe_that_does_not_fit_this_version(saved):
-    path = edited(saved[1], lambda it: it["litgan"]["recipe"]["model"].update(unheard_of=1))
+    path = edited(saved[1], lambda it: it["litgan"]["recipe"]["model"]["init_args"].update(unheard_of=1))
     with pytest.raises(ValueError, match=r"does not fit this version of litgan: .*unheard_of") as caught:
         GAN.load_from_checkpoint(path)
     assert "\n" not in str(caught.value)

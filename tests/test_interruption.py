@@ -153,7 +153,10 @@ def test_stopped_three_times_it_ends_as_if_never_stopped(start: Start, straight:
         assert code == 75, said[-3000:]
         assert f"Stopped by {cause} after {saved['images_seen']:,} images, saved in {fit.folder}" in said
         assert said.count("Stopped by") == 1 and remedy in said
-        assert saved["discriminator_updates"] % TURNS == 0 and clocks[-1] < saved["images_seen"] < ITERATIONS * TURNS * BATCH
+        assert (
+            saved["discriminator_updates"] % TURNS == 0
+            and clocks[-1] < saved["images_seen"] < ITERATIONS * TURNS * BATCH
+        )
         clocks.append(saved["images_seen"])
 
     fit = start(root, **slurm).train(20)

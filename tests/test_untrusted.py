@@ -173,8 +173,8 @@ ROWS: dict[str, Callable[[dict[str, Any]], object]] = {  # they change a model's
     "a part as a file": lambda it: it.update(loss="evil.yaml"),
     "the model as a FIFO": lambda it: "fifo",
     "a part as a FIFO": lambda it: it.update(generator="fifo"),
-    "a module on the path": lambda it: it.update(update="evilmod.x"),
-    "a module of the standard library": lambda it: it.update(update="venv.__main__.x"),
+    "a module on the path": lambda it: it["discriminator"]["init_args"].update(norm="evilmod.x"),
+    "a module of the standard library": lambda it: it["discriminator"]["init_args"].update(norm="venv.__main__.x"),
     "a module of a package": lambda it: it.update(compile=["wandb.__main__.x"]),
     "a class on the path": lambda it: it.update(loss={"class_path": "evilmod.Evil"}),
     "a function": lambda it: it.update(generator={"class_path": "torchvision.models.resnet18"}),
@@ -188,10 +188,10 @@ ROWS: dict[str, Callable[[dict[str, Any]], object]] = {  # they change a model's
     "a list shared wide": lambda it: it.update(penalties=shared(20)),
     "a cycle": lambda it: it.update(penalties=cycle()),
     "a deep list": lambda it: it.update(penalties=nested(400)),
-    "a long text": lambda it: it.update(update="x" * 10**6),
+    "a long text": lambda it: it["discriminator"]["init_args"].update(norm="x" * 10**6),
     "a long name": lambda it: it.update(loss={"class_path": "litgan." + "x" * 4000}),
     "a large integer": lambda it: it.update(seed=10**30),
-    "control characters": lambda it: it.update(update="\x1b[2J\nlitgan: all is well."),
+    "control characters": lambda it: it["discriminator"]["init_args"].update(norm="\x1b[2J\nlitgan: all is well."),
     "control characters in a key": lambda it: it.update({"\x1b[2J\nall is well": 1}),
     "an option too many": lambda it: it.update(unheard_of=1),
     "an option too few": lambda it: it.pop("loss"),
@@ -203,7 +203,7 @@ ENDLESS = ("a list shared 60 deep", "a list shared wide", "a cycle")
 def test_a_hostile_recipe_is_refused_by_every_verb(row: str, good: Path, workplace: Path) -> None:
     def attack(said: dict[str, Any]) -> None:
         model = said["recipe"]["model"]
-        changed = ROWS[row](model)
+        changed = ROWS[row](model["init_args"])
         said["recipe"]["model"] = changed if isinstance(changed, str) else model
 
     path = edited(good, workplace / "stranger.ckpt", attack)
@@ -285,7 +285,10 @@ def mutated(recipe: dict[str, Any], place: tuple[Any, ...], dice: random.Random)
 def test_mutations_of_a_good_recipe_are_refused(good: Path, workplace: Path) -> None:
     """Each class is replaced by a foreign one, and thirty places, drawn by a seed, by something else."""
     recipe, dice = checkpoints.read(good)["litgan"]["recipe"], random.Random(0)
-    recipe["model"]["learning_rate"] = {"class_path": "litgan.schedules.WarmUp", "init_args": {"images": 9}}
+    recipe["model"]["init_args"]["lr_schedule"] = {
+        "class_path": "litgan.schedules.WarmUp",
+        "init_args": {"images": 9},
+    }
     recipe = {**{part: recipe[part] for part in ("model", "data")}, "realism": {"extractor": "digits"}}
     found = [place for place in places(recipe) if place != ("realism",)]
     chosen = [place for place in found if place[-1] == "class_path"] + dice.sample(found, 30)
@@ -307,7 +310,7 @@ def test_mutations_of_a_good_recipe_are_refused(good: Path, workplace: Path) -> 
 
 def with_loss(path: str, **arguments: Any) -> Callable[[dict[str, Any]], object]:
     loss = {"class_path": path, "init_args": arguments}
-    return lambda said: said["recipe"]["model"].update(loss=loss)
+    return lambda said: said["recipe"]["model"]["init_args"].update(loss=loss)
 
 
 def test_a_module_is_imported_once_it_is_trusted(good: Path, workplace: Path) -> None:

@@ -17,10 +17,10 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from litgan import checkpoints, runs, strategies, tracking
+from litgan import checkpoints, runs, strategies
 from litgan.callbacks import Checkpoint, Gradients, Health, Progress, Realism, Samples, Throughput
-from litgan.callbacks.throughput import untimed
 from litgan.callbacks.interruption import STOPPED, Interrupted, Interruption
+from litgan.callbacks.throughput import untimed
 from litgan.checkpoints import AtomicCheckpointIO
 from litgan.data import GANDataModule
 from litgan.gan import GAN

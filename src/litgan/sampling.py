@@ -21,7 +21,7 @@ def generate_in_chunks(
     try:
         chunks = latents.split(CHUNK)
         conditions = [None] * len(chunks) if condition is None else condition.to(latents.device).split(CHUNK)
-        relativistic = zip(chunks, conditions, strict=True)
+        pairs = zip(chunks, conditions, strict=True)
         return torch.cat([generator(*pair, **options) for pair in pairs]).float()
     finally:
         generator.train(training)

@@ -107,7 +107,7 @@ def test_both_loaders_give_the_same_batches_bit_for_bit(flip, num_workers):
         Files(), LABELS, ClockBatchSampler(SIZE, 8, **options), flip=flip, num_workers=num_workers
     )
     for clock[0], left in ((16, 4), (48, 6)):  # persistent workers are asked for a second epoch, too
-        relativistic = list(zip(memory, disk, strict=True))
+        pairs = list(zip(memory, disk, strict=True))
         assert len(pairs) == left
         for (samples, labels), (streamed, streamed_labels) in pairs:
             assert samples.dtype == streamed.dtype == torch.float32

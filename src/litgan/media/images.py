@@ -38,7 +38,7 @@ class Images(Media):
         """Rows of samples, each above its feedback: the generator is pushed to darken what is red
         and to brighten what is blue."""
         columns, rgb = columns or len(self), self.pixels.expand(-1, 3, -1, -1)
-        relativistic = zip(rgb.split(columns), signed_heat(feedback.cpu()).split(columns), strict=True)
+        pairs = zip(rgb.split(columns), signed_heat(feedback.cpu()).split(columns), strict=True)
         return stack([Images(rows).picture(columns) for pair in pairs for rows in pair], gap=GAP)
 
 

@@ -65,7 +65,7 @@ class Rolls(Media):
         away what is red and to add what is blue."""
         columns = columns or len(self)
         heat = signed_heat(feedback.cpu()).permute(0, 3, 2, 1).flip(1)
-        relativistic = zip(self._tiles().split(columns), _enlarged(heat).split(columns), strict=True)
+        pairs = zip(self._tiles().split(columns), _enlarged(heat).split(columns), strict=True)
         return stack([tile(row, columns) for pair in pairs for row in pair], gap=GAP)
 
     def save(self, stem: Path, picture: Tensor | None = None) -> list[Path]:

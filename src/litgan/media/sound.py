@@ -66,7 +66,7 @@ class Sounds(Media):
         found = self._spectra(feedback.cpu().float().flatten(1) * slope(waves, self.companding))
         push = self._bands((found.conj() * self._spectra(waves)).real)
         heat = signed_heat(push.flip(1)[:, None]).permute(0, 2, 3, 1)
-        relativistic = zip(self.waves.split(columns), heat.split(columns), strict=True)
+        pairs = zip(self.waves.split(columns), heat.split(columns), strict=True)
         rows = [
             row
             for waves, hot in pairs

@@ -125,7 +125,7 @@ def intervals(sounding: Tensor, onset: Tensor) -> Tensor:
     latest = times.cummax(-1).values
     before = latest.roll(1, -1)
     before[..., 0] = 0
-    relativistic = begins & (before > 0)
+    pairs = begins & (before > 0)
     leap = line - line.gather(-1, (before - 1).clamp_min(0))
     index = leap.clamp(-LEAP, LEAP) + LEAP
     return _counts(index.flatten(1), 2 * LEAP + 1, pairs.flatten(1))
