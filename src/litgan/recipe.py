@@ -22,6 +22,7 @@ from litgan.callbacks import Checkpoint, Gradients, Health, Progress, Realism, S
 from litgan.callbacks.interruption import STOPPED, Interrupted, Interruption
 from litgan.checkpoints import AtomicCheckpointIO
 from litgan.data import GANDataModule
+from litgan.files import whole
 from litgan.gan import GAN
 from litgan.hardware import best_precision, settle_devices
 from litgan.loggers import CSVLogger, wandb_logger
@@ -181,8 +182,9 @@ class Recipe(LightningCLI):
 
     def record(self) -> None:
         """Writes the recipe into the run's folder, and tells it to the loggers."""
-        with runs.dispensable("The file config.yaml"):
-            (self.folder.path / "config.yaml").write_text(self.written)
+        path = self.folder.path / "config.yaml"
+        with runs.dispensable("The file config.yaml"), whole(path) as partial:
+            partial.write_text(self.written)
         for logger in self.trainer.loggers:
             logger.log_hyperparams(self.resolved)
 
