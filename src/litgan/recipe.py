@@ -23,6 +23,7 @@ from litgan.callbacks.interruption import STOPPED, Interrupted, Interruption
 from litgan.callbacks.throughput import untimed
 from litgan.checkpoints import AtomicCheckpointIO
 from litgan.data import GANDataModule
+from litgan.files import whole
 from litgan.gan import GAN
 from litgan.hardware import best_precision
 from litgan.loggers import CSVLogger, wandb_logger
@@ -182,8 +183,9 @@ class Recipe(LightningCLI):
 
     def record(self) -> None:
         """Writes the recipe into the run's folder, and tells it to the loggers."""
-        with runs.dispensable("The file config.yaml"):
-            (self.folder.path / "config.yaml").write_text(self.written)
+        path = self.folder.path / "config.yaml"
+        with runs.dispensable("The file config.yaml"), whole(path) as partial:
+            partial.write_text(self.written)
         for logger in self.trainer.loggers:
             logger.log_hyperparams(self.resolved)
 
