@@ -181,9 +181,7 @@ class Recipe(LightningCLI):
         try:
             yield
         except Interrupted as stop:
-            if (
-                wandb.run is not None and stop.code == STOPPED
-            ):  # W&B waits for the process that goes on with it
+            if wandb.run is not None and stop.code == STOPPED:  # W&B waits for the process that goes on
                 wandb.run.mark_preempting()
             wandb.finish(exit_code=stop.code)
             raise

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 import subprocess
 import threading
+from contextlib import suppress
 from datetime import timedelta
 from enum import IntEnum
 from types import FrameType
@@ -120,6 +122,8 @@ class Interruption(Callback):
         self.noticed = max(self.noticed, Reason[signal.Signals(number).name])
         if number == signal.SIGINT:
             signal.signal(number, signal.default_int_handler)
+        if number == getattr(signal, "SIGHUP", None):
+            let_go_of_terminal()
 
     def on_train_start(self, trainer: Trainer, gan: GAN) -> None:
         self.take("SIGINT")  # not earlier: what comes before the first iteration leaves nothing to save
@@ -199,6 +203,14 @@ def keeper_of(trainer: Trainer) -> Checkpoint:
         if isinstance(callback, Checkpoint):
             return callback
     raise ValueError("Interruption saves with the callback Checkpoint: add it to the Trainer's callbacks.")
+
+
+def let_go_of_terminal() -> None:
+    """Sends to nowhere what is printed on a terminal that is gone: that fails, and would end the run."""
+    for stream in (1, 2):
+        with suppress(OSError):  # closed before
+            if stat.S_ISCHR(os.fstat(stream).st_mode) and not os.isatty(stream):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
 
 
 def launched_by_lightning(trainer: Trainer) -> bool:
