@@ -28,7 +28,8 @@ USAGE = """litgan: adversarial training with PyTorch Lightning
 def main(arguments: list[str] | None = None) -> None:
     """Runs one verb; bad input ends with one sentence on stderr and exit code 1 (2: bad command line).
 
-    A `fit` that was stopped before its end, saved, ends with 75: `--ckpt_path last` goes on with it.
+    A `fit` that was stopped before its end, saved, ends with 75, after Ctrl-C with 130: `--ckpt_path last`
+    goes on with it.
     """
     verb, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if verb in ("-h", "--help"):
@@ -47,6 +48,10 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
+    except SystemExit as stop:
+        if isinstance(stop.__context__, KeyboardInterrupt):  # of which Lightning makes 1
+            sys.exit(130)
+        raise
     except Exception as error:
         own = raised_by_litgan(error)
         if own is None or "LITGAN_TRACEBACK" in os.environ:

@@ -201,10 +201,10 @@ class Recipe(LightningCLI):
             if self.verb == "fit" and self.trainer.is_global_zero:
                 self.folder.create()
             yield
-        except Interrupted:
-            if wandb.run is not None:  # W&B waits for the process that goes on with it
+        except Interrupted as stop:
+            if wandb.run is not None and stop.code == STOPPED:  # W&B waits for the process that goes on
                 wandb.run.mark_preempting()
-            wandb.finish(exit_code=STOPPED)
+            wandb.finish(exit_code=stop.code)
             raise
         except BaseException:
             wandb.finish(exit_code=1)

@@ -19,7 +19,7 @@ from litgan.callbacks import Checkpoint, Interrupted, Interruption
 from litgan.callbacks.interruption import requeue
 
 Make: TypeAlias = Callable[..., Any]  # what a fixture makes things with
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGINT)
 
 
 @pytest.fixture(autouse=True)
@@ -78,7 +78,7 @@ def test_stops_at_the_end_of_the_iteration_and_goes_on_to_the_same_bits(
     gan = tiny_gan(discriminator_steps=turns)
     with pytest.raises(Interrupted) as stop:
         fit(9, ended, Send(2 * turns, one), gan=gan, logger=memory, log_every_n_steps=1)
-    assert stop.value.code == 75
+    assert stop.value.code == (130 if one is signal.SIGINT else 75)
     assert str(stop.value) == (
         f"Stopped by {one.name} after {24 * turns} images, saved in {last}: go on with --ckpt_path last."
     )
@@ -97,6 +97,28 @@ def test_stops_at_the_end_of_the_iteration_and_goes_on_to_the_same_bits(
 def test_a_wish_to_be_requeued_outlasts_a_sigterm(fit: Make) -> None:
     with pytest.raises(Interrupted, match="Stopped by SIGUSR1 after 16 images"):
         fit(9, Send(1, signal.SIGUSR1, signal.SIGTERM))
+
+
+def test_what_a_person_stopped_is_not_started_again(fit: Make) -> None:
+    with pytest.raises(Interrupted, match="Stopped by SIGINT after 16 images") as stop:
+        fit(9, Send(1, signal.SIGINT, signal.SIGUSR1, signal.SIGTERM))
+    assert stop.value.code == 130
+
+
+def test_a_second_ctrl_c_interrupts_the_iteration_and_saves_the_last_whole_one(
+    fit: Make, tmp_path: Path
+) -> None:
+    with pytest.raises(SystemExit) as stop:  # Lightning's
+        fit(9, Send(2, signal.SIGINT, signal.SIGINT))
+    assert isinstance(stop.value.__context__, KeyboardInterrupt)
+    assert checkpoints.read(tmp_path / "checkpoints" / "last.ckpt")["global_step"] == 2
+
+
+def test_a_signal_that_is_ignored_stays_ignored(fit: Make) -> None:
+    for one in SIGNALS:
+        signal.signal(one, signal.SIG_IGN)
+    assert fit(4, Send(1, *SIGNALS)).images_seen == 32
+    assert {signal.getsignal(one) for one in SIGNALS} == {signal.SIG_IGN}
 
 
 def test_a_run_told_in_its_last_iteration_saves_and_ends(fit: Make, tmp_path: Path) -> None:
@@ -160,7 +182,7 @@ def test_max_time_counts_this_process_alone(fit: Make, tmp_path: Path) -> None:
 
 def test_afterwards_everything_is_as_before(fit: Make, handlers: list[Any]) -> None:
     class Look(Callback):
-        def on_train_start(self, trainer: Trainer, gan: GAN) -> None:
+        def on_train_batch_start(self, trainer: Trainer, *_: object) -> None:
             self.trainer = trainer
             self.taken = [signal.getsignal(one) for one in SIGNALS]
             self.silenced = "_broadcast_sigterm_tensor" in vars(trainer.fit_loop.epoch_loop)

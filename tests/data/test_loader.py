@@ -1,8 +1,7 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
-import signal
+import subprocess
 from itertools import islice
 
 import pytest
@@ -208,14 +207,26 @@ def test_free_memory_of_the_host_is_plausible():
     assert 2**26 < free_memory() <= 2**62
 
 
-def test_readers_survive_the_signals_that_a_scheduler_sends_to_all_processes_of_a_job():
+def test_readers_survive_the_signals_that_all_processes_of_a_job_get():
     loader = StreamingLoader(Files(), LABELS, ClockBatchSampler(SIZE, 5), num_workers=1)
     batches = iter(loader)
     first = next(batches)
-    for child in multiprocessing.active_children():
-        os.kill(child.pid, signal.SIGTERM)
-        os.kill(child.pid, signal.SIGUSR1)
+    (child,) = (str(child.pid) for child in multiprocessing.active_children())
+    for name in ("INT", "HUP", "USR1", "TERM"):
+        subprocess.run(["kill", f"-{name}", child], check=True)
     assert len([first, *batches]) == SIZE // 5
+
+
+def test_readers_end_when_the_process_that_started_them_says_so():
+    loader = StreamingLoader(Files(), LABELS, ClockBatchSampler(SIZE, 5), num_workers=2)
+    batches = iter(loader)
+    next(batches)
+    children = multiprocessing.active_children()
+    for child in children:
+        child.terminate()  # as Python does when it exits
+    for child in children:
+        child.join(30)
+    assert [child.exitcode for child in children] == [0, 0]
 
 
 def test_a_balanced_epoch_shows_every_class_equally_often():

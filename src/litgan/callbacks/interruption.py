@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 import subprocess
 import threading
+from contextlib import suppress
 from datetime import timedelta
 from enum import IntEnum
 from types import FrameType
@@ -21,23 +23,30 @@ from litgan.callbacks.checkpoint import Checkpoint
 from litgan.gan import GAN
 
 STOPPED = 75  # exit code; EX_TEMPFAIL of BSD's sysexits.h: try again later
+CANCELLED = 130  # exit code; what shells make of SIGINT
 
 
 class Reason(IntEnum):
-    """Why to stop. Of several the largest counts: who sends SIGUSR1 before SIGTERM wants to be requeued."""
+    """Why to stop. Of several the largest counts: who sends SIGUSR1 before SIGTERM wants to be requeued, and
+    nothing starts again by itself what a person stopped with Ctrl-C.
+    """
 
     NONE = 0
     MAX_TIME = 1
-    SIGTERM = 2
-    SIGUSR1 = 3
+    SIGHUP = 2
+    SIGTERM = 3
+    SIGUSR1 = 4
+    SIGINT = 5
 
 
 class Interrupted(SystemExit):
     """The run stopped before its end and is saved: `--ckpt_path last` goes on with it.
 
-    Ends the process with code 75, or with 0 where Lightning launched it, which takes any other code for
-    a crash and kills the run.
+    Ends the process with code 75, after Ctrl-C with 130, or with 0 where Lightning launched it, which takes
+    any other code for a crash and kills the run.
     """
+
+    code: int
 
     def __init__(self, sentence: str, code: int = STOPPED) -> None:
         super().__init__(code)
@@ -48,12 +57,13 @@ class Interrupted(SystemExit):
 
 
 class Interruption(Callback):
-    """Stops a run on SIGTERM, on SIGUSR1 and after `max_time`, saved and with exit code 75.
+    """Stops a run on SIGTERM, SIGHUP, SIGUSR1, Ctrl-C and after `max_time`, saved.
 
     A signal is only noted. At the end of the iteration, when what is due by then has been measured and
     drawn, `last.ckpt` is saved and `Interrupted` raised, without the measurements and pictures of the
     run's end: schedulers grant seconds. Under SLURM, SIGUSR1 requeues the job, too; SIGTERM does not.
-    A run that was told in its last iteration saves and ends as ever.
+    A run that was told in its last iteration saves and ends as ever. A second Ctrl-C interrupts at once.
+    A signal that the process was started to ignore (`nohup`) stays ignored.
 
     Several ranks leave together, whichever of them was told to: at the end of each iteration their reasons
     set out to one another, over the CPU and in the background, and at the end of the next they have
@@ -81,10 +91,16 @@ class Interruption(Callback):
         keeper_of(trainer)
         self.noticed = Reason.NONE
         self.silence(trainer)
-        if threading.current_thread() is threading.main_thread():  # others may not take signals
-            for name in ("SIGTERM", "SIGUSR1"):
-                if one := getattr(signal, name, None):  # Windows has no SIGUSR1
-                    self.before[one] = signal.signal(one, self.notice)
+        self.take("SIGTERM", "SIGUSR1", "SIGHUP")
+
+    def take(self, *names: str) -> None:
+        """Notices these signals from now on."""
+        if threading.current_thread() is not threading.main_thread():  # others may not take signals
+            return
+        for name in names:
+            one = getattr(signal, name, None)  # Windows has not all of them
+            if one is not None and signal.getsignal(one) is not signal.SIG_IGN:  # as nohup has it
+                self.before[one] = signal.signal(one, self.notice)
 
     def silence(self, trainer: Trainer) -> None:
         """Keeps Lightning from handling the same signals.
@@ -104,8 +120,13 @@ class Interruption(Callback):
     def notice(self, number: int, frame: FrameType | None) -> None:
         """The handler."""
         self.noticed = max(self.noticed, Reason[signal.Signals(number).name])
+        if number == signal.SIGINT:
+            signal.signal(number, signal.default_int_handler)
+        if number == getattr(signal, "SIGHUP", None):
+            let_go_of_terminal()
 
     def on_train_start(self, trainer: Trainer, gan: GAN) -> None:
+        self.take("SIGINT")  # not earlier: what comes before the first iteration leaves nothing to save
         self.timer.on_train_start(trainer, gan)
         self.travel = None
         if trainer.world_size > 1:  # a group of its own keeps its messages apart from the gradients
@@ -130,7 +151,7 @@ class Interruption(Callback):
         raise Interrupted(
             f"Stopped by {cause} after {gan.images_seen:,} images, saved in "
             f"{keeper.path(trainer, 'last.ckpt')}: {remedy}",
-            code=0 if launched_by_lightning(trainer) else STOPPED,
+            0 if launched_by_lightning(trainer) else CANCELLED if reason is Reason.SIGINT else STOPPED,
         )
 
     def told(self, trainer: Trainer) -> Reason:
@@ -182,6 +203,14 @@ def keeper_of(trainer: Trainer) -> Checkpoint:
         if isinstance(callback, Checkpoint):
             return callback
     raise ValueError("Interruption saves with the callback Checkpoint: add it to the Trainer's callbacks.")
+
+
+def let_go_of_terminal() -> None:
+    """Sends to nowhere what is printed on a terminal that is gone: that fails, and would end the run."""
+    for stream in (1, 2):
+        with suppress(OSError):  # closed before
+            if stat.S_ISCHR(os.fstat(stream).st_mode) and not os.isatty(stream):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
 
 
 def launched_by_lightning(trainer: Trainer) -> bool:

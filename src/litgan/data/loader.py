@@ -8,8 +8,10 @@ sample by sample through torch's DataLoader. Their batches are equal bit for bit
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -259,10 +261,23 @@ class StreamingLoader(ClockLoader):
 
 
 def _leave_signals_to_training(worker: int) -> None:
-    """A scheduler signals every process of a job: the iteration that training still ends needs its reader."""
-    for name in ("SIGTERM", "SIGUSR1"):
-        if one := getattr(signal, name, None):  # Windows has no SIGUSR1
+    """Terminals and schedulers signal every process of a job: the iteration that training still ends needs
+    its reader, which ends when the process that trains says so, or is gone.
+    """
+    for name in ("SIGINT", "SIGHUP", "SIGUSR1"):
+        if one := getattr(signal, name, None):  # Windows has not all of them
             signal.signal(one, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):  # Linux; elsewhere nothing tells who sent a signal
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_with_training, daemon=True).start()
+
+
+def _end_with_training() -> None:
+    """Ends this worker on a SIGTERM of the process that started it, as Python's exit sends it."""
+    training = multiprocessing.parent_process()
+    while training is not None and signal.sigwaitinfo({signal.SIGTERM}).si_pid != training.pid:
+        pass
+    os._exit(0)
 
 
 class _BatchReader(Dataset[Any]):
