@@ -142,7 +142,11 @@ def test_a_run_that_breaks_leaves_its_last_whole_iteration(
     with pytest.raises(FloatingPointError, match=rf"loss/{failing} became inf after \d+ images"):
         make_trainer(9, callbacks=[Sabotage(3, break_loss), keeper]).fit(gan, datamodule=tiny_data())
     saved = checkpoints.read(tmp_path / "checkpoints" / "last.ckpt")
-    assert (saved["litgan"]["images_seen"], saved["litgan"]["turns"], saved["global_step"]) == (48, 6, 3)
+    assert (
+        saved["litgan"]["images_seen"],
+        saved["litgan"]["discriminator_updates"],
+        saved["global_step"],
+    ) == (48, 6, 3)
 
 
 def test_an_interrupted_run_is_saved(

@@ -83,7 +83,7 @@ def test_stops_at_the_end_of_the_iteration_and_goes_on_to_the_same_bits(
         f"Stopped by {one.name} after {24 * turns} images, saved in {last}: go on with --ckpt_path last."
     )
     saved = checkpoints.read(last)
-    assert (saved["litgan"]["turns"], saved["global_step"]) == (3 * turns, 3)
+    assert (saved["litgan"]["discriminator_updates"], saved["global_step"]) == (3 * turns, 3)
     assert list(memory.values("loss/generator")) == [8 * turns, 16 * turns, 24 * turns], (
         "the last row is there"
     )
