@@ -14,17 +14,18 @@ from litgan.data import Ring
 from litgan.networks import MLPGenerator
 
 NETWORKS = "litgan.networks."
-MODEL = {  # as litgan.recipe writes it
+ARGUMENTS = {
     "generator": {"class_path": NETWORKS + "MLPGenerator", "init_args": {"latent_dim": 3, "widths": [8]}},
     "discriminator": {"class_path": NETWORKS + "MLPDiscriminator", "init_args": {"widths": [8]}},
     "loss": {"class_path": "litgan.losses.NonSaturating"},
     "generator_optimizer": {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.01}},
     "discriminator_optimizer": {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.01}},
-    "penalties": [{"class_path": "litgan.penalties.R1", "init_args": {"weight": 0.1, "every": 2}}],
-    "learning_rate": {"class_path": "litgan.schedules.WarmUp", "init_args": {"images": 16}},
+    "penalties": [{"class_path": "litgan.penalties.R1", "init_args": {"weight": 0.1, "interval": 2}}],
+    "lr_schedule": {"class_path": "litgan.schedules.WarmUp", "init_args": {"images": 16}},
     "sample_shape": [2],
     "num_classes": 8,
 }
+MODEL = {"class_path": "litgan.GAN", "init_args": ARGUMENTS}  # as litgan.recipe writes it
 DATA = {"class_path": "litgan.data.Ring", "init_args": {"samples": 40, "batch_size": 8, "num_classes": 8}}
 
 
@@ -54,8 +55,12 @@ def test_a_checkpoint_alone_gives_the_same_samples(saved):
     gan, path = saved
     torch.manual_seed(99)
     again = GAN.load_from_checkpoint(path)
-    assert not again.training and (again.images_seen, again.turns, again.recipe) == (32, 4, gan.recipe)
-    for options in ({}, {"raw": True}, {"labels": [3], "truncation": 0.5}):
+    assert not again.training and (again.images_seen, again.discriminator_updates, again.recipe) == (
+        32,
+        4,
+        gan.recipe,
+    )
+    for options in ({}, {"ema": False}, {"condition": [3], "truncation": 0.5}):
         assert torch.equal(again.sample(300, seed=7, **options), gan.sample(300, seed=7, **options))
     assert not torch.equal(again.sample(9), again.sample(9, ema=False))
     assert (
@@ -150,6 +155,23 @@ def test_a_checkpoint_of_somebody_else(content, tmp_path):
             load(tmp_path / "other.ckpt")
 
 
+@pytest.mark.parametrize("found", [None, 1, 3])
+def test_a_checkpoint_of_another_format(found, saved, tiny_gan, tiny_data, make_trainer):
+    """Names of weights and entries differ between formats; the first did not say its number."""
+
+    def change(checkpoint):
+        assert checkpoint["litgan"].pop("format") == checkpoints.FORMAT == 2
+        checkpoint["litgan"] |= {} if found is None else {"format": found}
+
+    path = edited(saved[1], change)
+    sentence = rf"edited\.ckpt has format {found or 1} and this version of litgan reads 2: .* train again\.$"
+    for load in (checkpoints.read, GAN.load_from_checkpoint):
+        with pytest.raises(ValueError, match=sentence):
+            load(path)
+    with pytest.raises(ValueError, match=sentence):
+        make_trainer(5).fit(tiny_gan(), datamodule=tiny_data(), ckpt_path=path)
+
+
 def test_no_checkpoint(tmp_path):
     for path in (tmp_path / "none.ckpt", tmp_path):
         with pytest.raises(FileNotFoundError, match=f"There is no checkpoint at {path}: give the path"):
@@ -188,7 +210,9 @@ def test_a_recipe_that_does_not_fit_this_version(saved):
 
 def test_a_failed_write_leaves_the_earlier_checkpoint_and_no_other_file(tmp_path, monkeypatch):
     path, writer = tmp_path / "checkpoints" / "last.ckpt", AtomicCheckpointIO()
-    writer.save_checkpoint({"litgan": {}, "state_dict": {"weight": torch.ones(3)}}, path)
+    writer.save_checkpoint(
+        {"litgan": {"format": checkpoints.FORMAT}, "state_dict": {"weight": torch.ones(3)}}, path
+    )
 
     def full(checkpoint, file):
         file.write(b"half of it")
@@ -200,7 +224,7 @@ def test_a_failed_write_leaves_the_earlier_checkpoint_and_no_other_file(tmp_path
             writer.save_checkpoint({}, path)
     assert [file.name for file in path.parent.iterdir()] == ["last.ckpt"]
     assert checkpoints.read(path)["state_dict"]["weight"].tolist() == [1, 1, 1]
-    writer.save_checkpoint({"litgan": {}, "state_dict": {}}, path)
+    writer.save_checkpoint({"litgan": {"format": checkpoints.FORMAT}, "state_dict": {}}, path)
     assert checkpoints.read(path)["state_dict"] == {}
 
 
@@ -210,7 +234,7 @@ def test_the_name_appears_only_with_the_whole_content(tmp_path, monkeypatch):
     save, sync = torch.save, os.fsync
     monkeypatch.setattr(torch, "save", lambda *a: (save(*a), seen.append(("written", path.exists()))))
     monkeypatch.setattr(os, "fsync", lambda number: (sync(number), seen.append(("on disk", path.exists()))))
-    AtomicCheckpointIO().save_checkpoint({"litgan": {}, "state_dict": {}}, path)
+    AtomicCheckpointIO().save_checkpoint({"litgan": {"format": checkpoints.FORMAT}, "state_dict": {}}, path)
     assert seen == [("written", False), ("on disk", False)] and path.exists()
 
 

@@ -79,7 +79,7 @@ def test_the_resolved_recipe_runs_again(run: Finished, tmp_path: Path) -> None:
     recipe = Recipe(["--config", str(resolved)], "validate")
     assert recipe.folder.path.parent == run.folder.parent  # beside the first, not inside
     assert recipe.ckpt_path is None
-    assert recipe.config.model.generator.init_args.widths == [8, 8]
+    assert recipe.config.model.init_args.generator.init_args.widths == [8, 8]
     assert recipe.config.trainer.max_steps == 4
     assert recipe.name == "digits"
     recipe.model.load_state_dict(GAN.load_from_checkpoint(run.checkpoint).state_dict())
@@ -107,10 +107,10 @@ def test_sample_draws_from_the_average(
     ("options", "arguments"),
     [
         (["--seed", "5"], {"seed": 5}),
-        (["--labels", "7"], {"labels": [7]}),
-        (["--labels", "3,1"], {"labels": [3, 1]}),
+        (["--labels", "7"], {"condition": [7]}),
+        (["--labels", "3,1"], {"condition": [3, 1]}),
         (["--truncation", "0.3"], {"truncation": 0.3}),
-        (["--raw-weights"], {"raw": True}),
+        (["--raw-weights"], {"ema": False}),
     ],
 )
 def test_sample_obeys(options: list[str], arguments: dict, run: Finished, tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ def test_interpolate_walks_in_a_circle(run: Finished, tmp_path: Path) -> None:
     )
     film = Image.open(out)
     assert film.n_frames == 12 and film.info["loop"] == 0
-    samples = GAN.load_from_checkpoint(run.checkpoint).sample(3, seed=1, labels=[0])
+    samples = GAN.load_from_checkpoint(run.checkpoint).sample(3, seed=1, condition=[0])
     corners = [Digits().decode(one[None]).picture().numpy().astype(float) for one in samples]
     for corner in range(3):
         film.seek(4 * corner)

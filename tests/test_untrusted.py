@@ -218,6 +218,12 @@ def test_a_hostile_recipe_is_refused_by_every_verb(row: str, good: Path, workpla
         assert_refused(action, workplace, "recipe")
 
 
+@pytest.mark.parametrize("attack", [POPEN, SYSTEM, {"class_path": "litgan.losses.Hinge"}], ids=str)
+def test_no_gan_is_built_of_another_class(attack: Any, good: Path, workplace: Path) -> None:
+    path = edited(good, workplace / "stranger.ckpt", lambda said: said["recipe"].update(model=attack))
+    assert_refused(lambda: GAN.load_from_checkpoint(path), workplace, "recipe")
+
+
 @pytest.mark.parametrize("part", ["data", "realism"])
 @pytest.mark.parametrize(
     "attack",

@@ -177,7 +177,7 @@ def train(
 
 
 def pictures() -> dict[str, Any]:
-    """Convolutions, spectral norm, projection, lazy R1, two discriminator steps, clipping; bytes are counted."""
+    """Convolutions, spectral norm, projection, lazy R1, two discriminator steps, clipping; counts bytes."""
     gan = Witnessed(
         loss=NonSaturating(), penalties=[R1(0.5, interval=3)], discriminator_steps=2,
         gradient_clip_val={"discriminator": 0.2, "generator": 0.1}, **PICTURES,

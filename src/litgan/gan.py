@@ -6,6 +6,7 @@ One flat class. `training_step` and `update` are the order of events of an itera
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -129,6 +130,7 @@ class GAN(LightningModule):
         self.logged: dict[str, float] = {}  # last value of each key that was sent to the loggers
         self.images_per_iteration = 0
         self.seconds_excluded = 0.0  # spent on pictures, metrics and checkpoints, not on training
+        self.waiting_since = 0.0  # second of training from which on only the next batch was waited for
 
     def configure_optimizers(self) -> list[Optimizer]:
         networks = (self.generator, self.discriminator)
@@ -371,6 +373,7 @@ class GAN(LightningModule):
                 group["initial_lr"] = rate
         if self.compile_mode:
             compile_networks(self.generator, self.discriminator, mode=self.compile_mode)
+        self.waiting_since = time.perf_counter() - self.seconds_excluded
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         self.step_schedules()
@@ -380,6 +383,9 @@ class GAN(LightningModule):
     def on_train_batch_end(self, outputs: Logs, batch: Batch, batch_idx: int) -> None:
         if self.iteration_is_complete and self.trainer.global_step % self.trainer.log_every_n_steps == 0:
             self.log_scalars({**self.last_logs, **loss_scales(self.trainer)})
+        self.waiting_since = (
+            time.perf_counter() - self.seconds_excluded
+        )  # callbacks' hooks come before this one
 
     def teardown(self, stage: str) -> None:
         uncompile_networks(self.generator, self.discriminator)

@@ -29,7 +29,7 @@ def test_logs_what_evaluate_measures(
 
     def measured(raw: bool) -> dict[str, float]:
         def sample(first: int, count: int) -> torch.Tensor:
-            return gan.sample(count, first=first, raw=raw)
+            return gan.sample(count, first=first, ema=not raw)
 
         return evaluate(sample, digits, "digits", count=40).values
 

@@ -22,7 +22,8 @@ def test_speed_is_that_of_training_alone(
 ) -> None:  # fmt: skip
     watch = SimpleNamespace(now=0.0)
     clock = SimpleNamespace(perf_counter=lambda: watch.now)
-    monkeypatch.setattr("litgan.callbacks.throughput.time", clock)
+    for module in ("gan", "callbacks.throughput"):
+        monkeypatch.setattr(f"litgan.{module}.time", clock)
 
     class SlowRing(Ring):
         def encode(self, stored: torch.Tensor) -> torch.Tensor:

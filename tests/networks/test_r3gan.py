@@ -18,7 +18,7 @@ from litgan.networks.r3gan import (
     halving,
     initialise_residual,
 )
-from litgan.penalties import R1, R2
+from litgan.penalties import R1, R2, Context
 
 CONDITIONS = pytest.mark.parametrize("classes", [0, 3])
 SLOPE = 0.2
@@ -254,9 +254,10 @@ def test_r1_and_r2_teach_the_discriminator():
     Relativistic().discriminator(real=logits["real_logits"], fake=logits["fake_logits"]).mean().backward(
         retain_graph=True
     )
+    context = Context(None, discriminator, labels, real=real, fake=fake, **logits)
     for penalty in (R1(), R2()):
         discriminator.zero_grad()
-        penalty(discriminator, real=real, fake=fake, labels=labels, **logits).sum().backward()
+        penalty(context).sum().backward()
         deaf = [name for name in unlearning(discriminator) if not name.endswith("bias")]
         assert deaf == []  # piecewise linear: to biases alone the gradient's norm is constant
 

@@ -34,7 +34,8 @@ class Throughput(Callback):
         self.ended = self.since - self.excluded
 
     def on_train_batch_start(self, trainer: Trainer, gan: GAN, *_: object) -> None:
-        self.waited += time.perf_counter() - gan.seconds_excluded - self.ended
+        began = max(self.ended, gan.waiting_since)  # a subclass of GAN may not tell the latter
+        self.waited += time.perf_counter() - gan.seconds_excluded - began
 
     def on_train_batch_end(self, trainer: Trainer, gan: GAN, *_: object) -> None:
         if gan.iteration_is_complete and trainer.global_step % trainer.log_every_n_steps == 0:
