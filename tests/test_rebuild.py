@@ -61,8 +61,8 @@ def test_a_recipe_comes_back_from_its_checkpoint(
     gan.recipe = before.model.recipe
     assert_same(before.datamodule, module, "data")
     assert_same(before.model, gan, "model")
-    assert {"loss", "penalties", "generator_penalties", "learning_rate", "seed"} <= vars(gan).keys()
-    for name in ("ema", "augmentation"):
+    assert {"loss", "penalties", "generator_penalties", "lr_schedule", "seed"} <= vars(gan).keys()
+    for name in ("ema", "augment"):
         assert_same(getattr(before.model, name), getattr(gan, name), name)
     for theirs, ours in zip(before.model.configure_optimizers(), gan.configure_optimizers(), strict=True):
         assert_same(theirs.defaults, ours.defaults, "optimizer")
