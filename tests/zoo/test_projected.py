@@ -60,6 +60,14 @@ def test_a_second_derivative_is_there_for_penalties():
     )
 
 
+def test_the_backbone_keeps_the_statistics_it_came_with():
+    """The picture that measures its maps, and those judged before the first call of `train`, do not move them."""
+    network = ProjectedDiscriminator((3, 64, 64), backbone="torchvision:mobilenet_v3_small", pretrained=False)
+    network(torch.randn(2, 3, 64, 64))
+    counts = [value for name, value in network.backbone.named_buffers() if name.endswith("tracked")]
+    assert counts and not any(counts)
+
+
 def test_stages_are_the_last_maps_of_each_resolution():
     layers = [torch.nn.Conv2d(3, 4, 3, padding=1), torch.nn.MaxPool2d(2), torch.nn.Conv2d(4, 5, 3, padding=1)]
     layers += [torch.nn.ReLU(), torch.nn.MaxPool2d(2), torch.nn.Conv2d(5, 6, 3, padding=1)]
