@@ -20,6 +20,8 @@ from litgan.data import Ring
 from litgan.losses import NonSaturating
 from litgan.networks import MLPDiscriminator, MLPGenerator
 
+pytest.register_assert_rewrite("contract")  # its asserts tell what they compared, as those of test files do
+
 LAUNCHED = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 

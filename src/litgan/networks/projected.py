@@ -225,5 +225,5 @@ def _of_timm(name: str, pretrained: bool) -> Stages:
 
 
 def frozen(module: Any) -> Any:
-    """The module, whose weights do not learn."""
-    return module.requires_grad_(False)
+    """The module in evaluation mode, whose weights do not learn and whose statistics do not move."""
+    return module.requires_grad_(False).eval()

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import pytest
@@ -10,16 +9,16 @@ from torch import Tensor
 
 from litgan.losses import NonSaturating
 from litgan.networks import CausalTextDiscriminator, RecurrentTextGenerator
-from litgan.penalties import R1
+from litgan.penalties import R1, Context
 
 SHAPE = (5, 8)
 SMALL: dict[str, Any] = {"width": 12, "kernel": 3, "dilations": (1, 2)}
 
 
-def make(classes: int = 0, **options: Any) -> CausalTextDiscriminator:
+def make(**options: Any) -> CausalTextDiscriminator:
     """With biases, which are zero at first and the only thing that the first letter's scores depend on."""
     torch.manual_seed(0)
-    discriminator = CausalTextDiscriminator(SHAPE, classes, **(SMALL | options)).double()
+    discriminator = CausalTextDiscriminator(SHAPE, **(SMALL | options)).double()
     for bias in (weight for weight in discriminator.parameters() if weight.ndim == 1):
         torch.nn.init.normal_(bias)
     return discriminator
@@ -29,20 +28,6 @@ def letters(count: int) -> Tensor:
     """One-hot texts, float64 [count, *SHAPE]."""
     drawn = torch.randint(5, (count, 8), generator=torch.Generator().manual_seed(1))
     return F.one_hot(drawn, 5).transpose(1, 2).double()
-
-
-def labels(count: int, classes: int) -> Tensor | None:
-    return torch.arange(count) % classes if classes else None
-
-
-@pytest.mark.parametrize("classes", [0, 4])
-def test_a_logit_a_letter_and_every_parameter_learns(classes: int) -> None:
-    discriminator = make(classes)
-    logits = discriminator(letters(9), labels(9, classes))
-    assert logits.shape == (9, 8) and discriminator.mixes_samples is False
-    logits.square().sum().backward()
-    dead = [name for name, p in discriminator.named_parameters() if p.grad is None or not p.grad.any()]
-    assert dead == []
 
 
 @pytest.mark.parametrize("place", range(8))
@@ -84,7 +69,7 @@ def test_r1_of_a_discriminator_that_sees_no_prefix() -> None:
         discriminator.head.weight.zero_()
         discriminator.head.bias.copy_(torch.tensor([1.0, -2.0, 0.5, 0.0, 3.0]))
     logits = discriminator(texts)
-    value = R1()(discriminator, real=texts, fake=texts, real_logits=logits, fake_logits=logits)
+    value = R1()(Context(None, discriminator, real=texts, real_logits=logits))
     torch.testing.assert_close(value, torch.full((3,), 14.25 / 8, dtype=torch.float64))
 
 
@@ -104,27 +89,3 @@ def test_a_letter_too_often_written_is_written_less() -> None:
         adam.step()
     after = generator(latents).mean((0, 2))
     assert after[0] > before[0] + 0.2 and after[4] < before[4] / 2
-
-
-def test_a_sample_is_judged_alone_and_the_state_dict_goes_round() -> None:
-    first, second = make(3), CausalTextDiscriminator(SHAPE, 3, **SMALL).double()
-    texts = letters(6)
-    whole = first(texts, labels(6, 3))
-    torch.testing.assert_close(first(texts[2:4], torch.tensor([2, 0])), whole[2:4])
-    assert not torch.equal(whole, second(texts, labels(6, 3)))
-    second.load_state_dict(copy.deepcopy(first.state_dict()))
-    assert torch.equal(whole, second(texts, labels(6, 3)))
-    assert not torch.equal(whole, first(texts, (torch.arange(6) + 1) % 3)), "the class matters"
-
-
-def test_what_does_not_fit_is_named() -> None:
-    with pytest.raises(ValueError, match=r"needs samples \[alphabet_size, length\].*not \[1, 28, 28\]"):
-        CausalTextDiscriminator((1, 28, 28))
-    with pytest.raises(ValueError, match=r"kernel and dilations of at least 1, not \[5, 8\], 0 and \[1, 2\]"):
-        make(kernel=0)
-    with pytest.raises(ValueError, match=r"widths \[0\]: give numbers of at least 1"):
-        make(width=0)
-    with pytest.raises(ValueError, match="built for inputs"):
-        make()(torch.zeros(2, 5, 9))
-    with pytest.raises(ValueError, match="pass labels"):
-        make(4)(letters(2))

@@ -1,0 +1,40 @@
+"""The networks of sound keep the contract of networks."""
+
+from functools import partial
+
+from contract import Case, Contract
+
+from litgan.networks import HiFiGANDiscriminator, WaveGANDiscriminator, WaveGANGenerator
+
+SHAPE = (1, 256)
+LENGTHS = {
+    (1, 4_096): {"widths": (2,) * 4},
+    (2, 16_384): {"widths": (2,) * 5},
+    (1, 65_536): {"widths": (2,) * 6},
+}
+
+
+class TestContract(Contract):
+    generators = {"wavegan": Case(partial(WaveGANGenerator, latent_dim=6, widths=(8, 6, 4)), SHAPE, LENGTHS)}
+    discriminators = {
+        "wavegan": Case(partial(WaveGANDiscriminator, widths=(4, 6, 8)), SHAPE, LENGTHS),
+        "hifigan": Case(
+            partial(HiFiGANDiscriminator, widths=(4, 6), periods=(2, 3)), SHAPE, {(1, 1_000): {}}, spectral=3
+        ),
+    }
+    refusals = [
+        (
+            lambda: WaveGANGenerator((1, 100), widths=(8, 8)),
+            r"WaveGANGenerator needs sounds \[C, T\] whose le",
+        ),
+        (lambda: WaveGANGenerator((1, 8, 8)), r"samples' shape is \[1, 8, 8\]"),
+        (lambda: WaveGANDiscriminator(SHAPE, widths=()), "at least 1"),
+        (lambda: WaveGANDiscriminator(SHAPE, widths=(4, 0)), r"widths \[4, 0\]"),
+        (
+            lambda: WaveGANDiscriminator(SHAPE, widths=(4, 6, 8), phase_shuffle=16),
+            "cannot shuffle phases by 16: give 0 to 15",
+        ),
+        (lambda: HiFiGANDiscriminator((2, 256)), r"needs sounds \[1, T\] long enough"),
+        (lambda: HiFiGANDiscriminator((1, 16)), r"long enough for periods \[2, 3, 5, 7, 11\] and 3 scales"),
+        (lambda: HiFiGANDiscriminator(SHAPE, periods=(), scales=0), r"periods \[\], 0 scales"),
+    ]

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from litgan.networks import RecurrentTextGenerator
+
+SHAPE = (5, 8)
+
+
+def make() -> RecurrentTextGenerator:
+    torch.manual_seed(0)
+    return RecurrentTextGenerator(SHAPE, latent_dim=3, width=16)
+
+
+def test_one_letter_a_place() -> None:
+    generator = make()
+    assert generator.latent_dim == 3 + 5 * 8
+    fake = generator(torch.randn(9, generator.latent_dim))
+    assert set(fake.round(decimals=6).unique().tolist()) == {0.0, 1.0} and (fake.round().sum(1) == 1).all()
+
+
+def test_letters_are_drawn_from_the_distribution_of_the_head() -> None:
+    generator = make()
+    nn.init.zeros_(generator.head.weight)
+    with torch.no_grad():
+        generator.head.bias.copy_(torch.tensor([0.0, 1.0, -1.0, 2.0, 0.5]))
+        drawn = generator(torch.randn(20_000, generator.latent_dim)).mean((0, 2))
+    assert (drawn - generator.head.bias.softmax(0)).abs().max() < 4 * 0.5 / math.sqrt(20_000 * 8)
+
+
+def test_a_letter_depends_on_those_before_it_and_on_no_later_noise() -> None:
+    generator = make()
+    latents = torch.randn(400, generator.latent_dim)
+    other = latents.clone()
+    other[:, 3:].view(400, *SHAPE)[:, :, 3] = torch.randn(400, 5)
+    with torch.no_grad():
+        before, after = generator(latents).argmax(1), generator(other).argmax(1)
+    assert torch.equal(before[:, :3], after[:, :3])
+    changed = before[:, 3] != after[:, 3]
+    assert changed.any() and (before[changed, 4:] != after[changed, 4:]).any()
+    assert torch.equal(before[~changed], after[~changed]), "the noise matters through the letter alone"
+
+
+def test_the_feedback_of_a_letter_reaches_those_before_it() -> None:
+    generator = make()
+    latents = torch.randn(50, generator.latent_dim, requires_grad=True)
+    fake = generator(latents)
+    (gradient,) = torch.autograd.grad((fake[:, :, -1] * torch.randn(50, 5)).sum(), latents)
+    of_noise = gradient[:, 3:].view(50, *SHAPE).abs().sum((0, 1))
+    assert (of_noise > 0).all() and gradient[:, :3].abs().min() > 0
