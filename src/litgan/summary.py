@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +42,10 @@ def summarise(trainer: Trainer, folder: Path) -> str:
         lines.append(f"grid    {samples.last}")
     metrics = folder / "metrics.csv"
     if metrics.is_file():
-        lines.append(f"curves  {draw_curves(metrics, folder / 'curves.png')}")
+        rows, path = read_metrics(metrics), folder / "curves.png"
+        panels = [["loss/generator", "loss/discriminator"], ["gradient/feedback"], distance_keys(rows)]
+        path.write_bytes(draw_curves(rows, panels))
+        lines.append(f"curves  {path}")
     for logger in trainer.loggers:
         if isinstance(logger, WandbLogger):
             lines.append(_where(logger))
@@ -53,36 +59,39 @@ def _where(logger: WandbLogger) -> str:
     return f"wandb   {run.url or 'disabled'}"
 
 
-def draw_curves(metrics: Path, path: Path) -> Path:
-    """Losses, feedback and distance of a run's metrics.csv over `images_seen`, as one PNG."""
+def distance_keys(rows: list[dict[str, float]]) -> list[str]:
+    """The keys of the distances to the data."""
+    keys = dict.fromkeys(key for row in rows for key in row)
+    return [key for key in keys if key == "metric/fid" or key.startswith("metric/fd_")]
+
+
+def draw_curves(rows: list[dict[str, float]], panels: Sequence[Sequence[str]]) -> bytes:
+    """Scalars over `images_seen` as a PNG, the keys of a panel on the same axes.
+
+    The y axis is logarithmic where all values are positive and span more than a factor of ten.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import EngFormatter, MaxNLocator
 
-    rows = read_metrics(metrics)
-    distances = [key for key in dict.fromkeys(key for row in rows for key in row) if _is_distance(key)]
-    panels = [
-        ("loss", ["loss/generator", "loss/discriminator"], "linear"),
-        ("feedback", ["gradient/feedback"], "log"),
-        ("distance to the data", distances, "log"),
-    ]
-    figure = Figure(figsize=(11, 3.2), layout="constrained")
+    height, end = math.ceil(len(panels) / 3), max([1.0, *(float(row[CLOCK]) for row in rows)])
+    figure = Figure(figsize=(11, 3 * height), layout="constrained")
     FigureCanvasAgg(figure)
-    for axes, (title, keys, scale) in zip(figure.subplots(1, len(panels)), panels, strict=True):
+    for place, keys in enumerate(panels, start=1):
+        axes = figure.add_subplot(height, 3, place)
+        drawn: list[float] = []
         for key in keys:
-            points = [(row[CLOCK], row[key]) for row in rows if key in row]
-            if points:
-                axes.plot(
-                    *zip(*points, strict=True), label=key, marker="o" if _is_distance(key) else None, ms=3
-                )
-        axes.set(title=title, xlabel=CLOCK, yscale=scale)
+            points = [(float(row[CLOCK]), row[key]) for row in rows if abs(row.get(key, math.inf)) < 1e100]
+            moments, values = [at for at, _ in points], [value for _, value in points]
+            axes.plot(moments, values, marker="." if len(points) < 50 else "", label=key[:40])
+            drawn += values
+        log = bool(drawn) and 0 < 10 * min(drawn) < max(drawn)
+        axes.set(xlabel=CLOCK, yscale="log" if log else "linear", xlim=(0, end))
         axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-        if axes.lines:
-            axes.legend(frameon=False, fontsize=8)
-    figure.savefig(path, dpi=110)
-    return path
-
-
-def _is_distance(key: str) -> bool:
-    return key == "metric/fid" or key.startswith("metric/fd_")
+        if keys:
+            for text in axes.legend(frameon=False, fontsize=8).get_texts():
+                text.set_parse_math(False)  # a key may hold a $
+    content = BytesIO()
+    figure.savefig(content, format="png", dpi=110)
+    return content.getvalue()

@@ -1,0 +1,250 @@
+"""The report of a run: one self-contained HTML page, made from the run's folder alone."""
+
+from __future__ import annotations
+
+import base64
+import errno
+import json
+import math
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from html import escape
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import yaml
+from PIL import Image
+
+from litgan import runs
+from litgan.files import whole
+from litgan.loggers import CLOCK, parse_metrics
+from litgan.summary import distance_keys, draw_curves
+
+MOST_PICTURES = 40  # of a series
+MOST_BYTES = 3_000_000  # of a series of pictures, or of any other file
+LARGEST_PNG = 100_000  # bytes; larger pictures become JPEGs
+LARGEST_SIDE = 800  # pixels of these
+SHARED = (  # keys that match the same pattern are drawn on the same axes, any other key on its own
+    r"metric/(precision|recall|density|coverage)", r"loss/.*", r"gradient/(generator|discriminator)",
+    r"logits/(real|fake)", r"logits/sign_.*", r"logits/margin_.*", r"(update|telescope|health)/.*",
+)  # fmt: skip
+SOUNDS = {".wav": "audio/wav", ".mid": "audio/midi"}
+DAMAGE = (  # what reading a damaged file raises
+    OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError, SyntaxError,
+    yaml.YAMLError, Image.DecompressionBombError,
+)  # fmt: skip
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
+<style>
+body {{ max-width: 72rem; margin: 2rem auto; padding: 0 1rem; font: 16px/1.5 system-ui, sans-serif; }}
+th, td {{ padding: 0 1rem 0.3rem 0; text-align: left; vertical-align: top; }}
+.pictures {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(20rem, 1fr)); gap: 1.5rem; }}
+figure {{ margin: 0; }} img, input {{ width: 100%; }}
+pre {{ max-height: 40rem; overflow: auto; padding: 1rem; background: #f4f4f4; }}
+</style></head>
+<body><h1>{title}</h1>
+{body}
+<script>
+for (const range of document.querySelectorAll("input"))
+  range.oninput = () => range.parentElement.querySelectorAll("img").forEach((image, index) => {{
+    image.hidden = index !== Number(range.value);
+    if (!image.hidden) range.parentElement.querySelector("output").textContent = image.alt;
+  }});
+</script></body></html>
+"""
+
+
+def write_report(run_dir: str | Path, out: str | Path | None = None) -> Path:
+    """Reads a run folder and writes its page, whole or not at all; returns where.
+
+    One sentence on stderr names the files that cannot be read; the page shows the others.
+
+    Args:
+        run_dir: the run's folder, `runs/<recipe>/<run id>`.
+        out: the page; `report.html` in the run's folder if None.
+
+    Raises:
+        FileNotFoundError: if it is no run folder.
+        OSError: if the page cannot be written.
+    """
+    run = Run(Path(run_dir).resolve())
+    if not any((run.folder / part).exists() for part in ("config.yaml", "metrics.csv", "samples")):
+        raise FileNotFoundError(
+            f"{run_dir} is no run folder, it has neither config.yaml nor metrics.csv nor samples: "
+            "give one, e.g. runs/<recipe>/<run id>."
+        )
+    page, path = render(run), Path(out or run.folder / "report.html")
+    try:
+        with whole(path) as partial:
+            partial.write_text(page, encoding="utf-8", errors="replace")
+    except OSError as error:
+        cause = error.strerror or error
+        raise OSError(f"The report {path} cannot be written ({cause}): give another --out.") from error
+    if run.lost:
+        lost = [f"{name} ({cause})" for name, cause in run.lost.items()]
+        lost[5:] = [f"{len(lost) - 5} more"] if len(lost) > 5 else []
+        runs.warn(f"The report lacks what cannot be read in {run.folder}: {', '.join(lost)}.")
+    return path
+
+
+class Run:
+    """The files of a run's folder; `lost` maps the names of missing and damaged ones to the cause."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.lost: dict[str, str] = {}
+
+    @contextmanager
+    def reading(self, name: str) -> Iterator[Path]:
+        """The path of a file; an error in the block that damage explains is noted, and the run goes on."""
+        try:
+            yield self.folder / name
+        except DAMAGE as error:
+            self.lost[name] = getattr(error, "strerror", None) or "damaged"
+
+    def read(self, name: str) -> bytes:
+        """The content of a file, empty where it cannot be read."""
+        content = b""
+        with self.reading(name) as path:
+            if path.stat().st_size > MOST_BYTES:
+                raise OSError(errno.EFBIG, "too large for the page")
+            content = path.read_bytes()
+        return content
+
+    def picture(self, name: str) -> str:
+        """A PNG as a data URI, a large one as a JPEG; empty where it cannot be read."""
+        uri = ""
+        with self.reading(name) as path, Image.open(path, formats=["PNG"]) as picture:
+            smaller, content = picture.convert("RGB"), BytesIO()  # reads it whole
+            if path.stat().st_size <= LARGEST_PNG:
+                uri = data_uri("image/png", path.read_bytes())
+            else:
+                smaller.thumbnail((LARGEST_SIDE, LARGEST_SIDE))
+                smaller.save(content, format="JPEG", quality=85)
+                uri = data_uri("image/jpeg", content.getvalue())
+        return uri
+
+    def metrics(self) -> list[dict[str, float]]:
+        """The rows of metrics.csv, in the order of `images_seen`."""
+        rows: list[dict[str, float]] = []
+        with self.reading("metrics.csv") as path:
+            rows, damaged = parse_metrics(path.read_bytes())
+            rows.sort(key=lambda row: row[CLOCK])
+            if damaged:
+                self.lost["metrics.csv"] = f"{damaged} damaged"
+        return rows
+
+    def verdicts(self) -> list[dict[str, Any]]:
+        """The events of health.jsonl; none where there is no such file."""
+        exists = (self.folder / "health.jsonl").exists()
+        events = []
+        for line in self.read("health.jsonl").splitlines() if exists else []:
+            with self.reading("health.jsonl"):
+                events.append({**json.loads(line)})
+        return events
+
+    def samples(self) -> dict[str, dict[int, str]]:
+        """The files of the folder `samples`: the name's end after `images_seen` -> `images_seen` -> name."""
+        found: dict[str, dict[int, str]] = {}
+        with self.reading("samples") as folder:
+            for path in sorted(folder.iterdir()):
+                if match := re.fullmatch(r"([0-9]+)?_?(\w*\.\w+)", path.name):
+                    found.setdefault(match[2], {})[int(match[1] or 0)] = f"samples/{path.name}"
+        return {kind: dict(sorted(files.items())) for kind, files in sorted(found.items())}
+
+
+def render(run: Run) -> str:
+    """The whole page."""
+    rows, files, config = run.metrics(), run.samples(), run.read("config.yaml").decode(errors="replace")
+    clocks = [row[CLOCK] for row in rows] + [at for found in files.values() for at in found]
+    facts = [("images seen", f"{max(clocks, default=0):,.0f}"), *distances(rows)]
+    with run.reading("the protocol in config.yaml"):
+        facts.append(("protocol", protocol(yaml.safe_load(config)["realism"]) if config else ""))
+    columns = ("images_seen", "verdict", "value", "threshold", "meaning", "remedy")
+    events = [[event.get(column, "") for column in columns] for event in run.verdicts()]
+    sections = [
+        table(facts),
+        "<h2>Samples</h2>", samples(run, files),
+        "<h2>Verdicts</h2>", table([columns, *events]) if events else "<p>None in health.jsonl.</p>",
+        "<h2>Curves</h2>", curves(rows),
+        f"<h2>Recipe</h2><details><summary>config.yaml</summary><pre>{escape(config)}</pre></details>",
+    ]  # fmt: skip
+    title = escape(f"{run.folder.parent.name} / {run.folder.name}")
+    return PAGE.format(title=title, body="\n".join(sections))
+
+
+def distances(rows: list[dict[str, float]]) -> Iterator[tuple[str, str]]:
+    """The best and the last of each distance to the data; an untrained generator's is not the best."""
+    for key in distance_keys(rows):
+        measured = [(row[key], row[CLOCK]) for row in rows if key in row]
+        learnt = [(value, at) for value, at in measured if at and math.isfinite(value)]
+        for name, (value, at) in {"best": min(learnt, default=measured[-1]), "last": measured[-1]}.items():
+            yield f"{name} {key}", f"{value:.4g} after {at:,.0f} images"
+
+
+def protocol(settings: dict[str, Any]) -> str:
+    """The settings of the metrics in one line."""
+    classes = {name: value["class_path"] for name, value in settings.items() if isinstance(value, dict)}
+    return ", ".join(f"{name} {value}" for name, value in {**settings, **classes}.items())
+
+
+def samples(run: Run, files: dict[str, dict[int, str]]) -> str:
+    """The pictures, each kind with a slider over time, and the newest sound, MIDI file and text."""
+    figures, players = [], []
+    for kind, found in files.items():
+        *_, newest = found.values()
+        suffix, name = Path(newest).suffix, f"<h3>{escape(newest)}</h3>"
+        if suffix == ".png":
+            figures.append(slider(escape(kind[: -len(suffix)]) or "samples", thinned(run, found)))
+        elif suffix == ".txt":
+            players.append(f"{name}<pre>{escape(run.read(newest).decode(errors='replace'))}</pre>")
+        elif suffix in SOUNDS and (content := run.read(newest)):
+            uri = data_uri(SOUNDS[suffix], content)
+            link = f'<a download="{escape(Path(newest).name)}" href="{uri}">save</a>'
+            players.append(name + (f'<audio controls src="{uri}"></audio>' if suffix == ".wav" else link))
+    return "\n".join(['<div class="pictures">', *figures, "</div>", *players])
+
+
+def thinned(run: Run, files: dict[int, str]) -> dict[int, str]:
+    """At most `MOST_PICTURES` pictures and `MOST_BYTES` as data URIs, evenly chosen, the last among them."""
+    moments = list(files)[:: -max(1, math.ceil(len(files) / MOST_PICTURES))]
+    shown, step = [(at, uri) for at in moments if (uri := run.picture(files[at]))], 1
+    while sum(len(uri) for _, uri in shown[::step]) > MOST_BYTES and step < len(shown):
+        step += 1
+    return dict(reversed(shown[::step]))
+
+
+def slider(title: str, shown: dict[int, str]) -> str:
+    """Pictures by `images_seen`, of which one is visible, at first the last one."""
+    images = [f'<img src="{uri}" alt="after {at:,} images" hidden>' for at, uri in shown.items()]
+    if len(images) < 2:  # one picture, of the whole run
+        return "".join(f'<figure><b>{title}</b><img src="{uri}" alt=""></figure>' for uri in shown.values())
+    images[-1], last = images[-1].replace(" hidden>", ">"), len(images) - 1
+    control = f'<input type="range" max="{last}" value="{last}" aria-label="{title}" autocomplete="off">'
+    caption = f"<b>{title}</b> <output>after {max(shown):,} images</output>"
+    return f"<figure>{caption}{control}{''.join(images)}</figure>"
+
+
+def table(rows: Sequence[Sequence[object]]) -> str:
+    lines = ["".join(f"<td>{escape(str(cell))}</td>" for cell in row) for row in rows]
+    return f"<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
+
+
+def data_uri(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def curves(rows: list[dict[str, float]]) -> str:
+    """All scalars, a picture for each prefix of their keys."""
+    groups: dict[str, dict[str, list[str]]] = {}
+    for key in dict.fromkeys(key for row in rows for key in row if key != CLOCK):
+        panel = next((pattern for pattern in SHARED if re.fullmatch(pattern, key)), key)
+        groups.setdefault(key.partition("/")[0], {}).setdefault(panel, []).append(key)
+    parts = []
+    for group, panels in groups.items():
+        uri = data_uri("image/png", draw_curves(rows, list(panels.values())))
+        keys = ", ".join(key for panel in panels.values() for key in panel)
+        parts.append(f'<h3>{escape(group)}</h3><img src="{uri}" alt="{escape(keys)}">')
+    return "\n".join(parts)
