@@ -278,9 +278,9 @@ def _check_entries(checkpoint: dict[str, Any], path: str | Path) -> None:
     """Refuses entries of another type than litgan writes."""
     wrong = [name for name, kind in ENTRIES.items() if not isinstance(checkpoint.get(name, kind()), kind)]
     said = checkpoint["litgan"]
-    wrong += [name for name in ("images_seen", "discriminator_updates") if not _is_count(said.get(name, 0))]
+    wrong += [name for name in ("images_seen", "turns") if not _is_count(said.get(name, 0))]
     wrong += [name for name in ("recipe", "last_logs") if not isinstance(said.get(name, {}), dict)]
-    items = {"callbacks": dict, "optimizer_states": dict, "state_dict": torch.Tensor, "last_logs": float}
+    items = {"callbacks": dict, "optimizer_states": dict, "last_logs": float}
     for name in items.keys() - wrong:
         group = (said if name == "last_logs" else checkpoint).get(name, [])
         members = group.values() if isinstance(group, dict) else group
