@@ -269,7 +269,9 @@ def test_a_recipe_that_does_not_fit_this_version(saved):
 
 def test_a_failed_write_leaves_the_earlier_checkpoint_and_no_other_file(tmp_path, monkeypatch):
     path, writer = tmp_path / "checkpoints" / "last.ckpt", AtomicCheckpointIO()
-    writer.save_checkpoint({"litgan": {"format": checkpoints.FORMAT}, "state_dict": {"weight": torch.ones(3)}}, path)
+    writer.save_checkpoint(
+        {"litgan": {"format": checkpoints.FORMAT}, "state_dict": {"weight": torch.ones(3)}}, path
+    )
 
     def full(checkpoint, file):
         file.write(b"half of it")

@@ -132,11 +132,12 @@ def test_wandb_holds_the_pictures(runs: dict[str, Path]) -> None:
 def test_wandb_holds_the_resolved_recipe_and_the_protocol(runs: dict[str, Path]) -> None:
     found = config(runs["whole"])
     assert found["trainer"]["max_steps"] == 6
-    assert found["model"]["penalties"][0]["init_args"]["weight"] == 0.5
+    assert found["model"]["init_args"]["penalties"][0]["init_args"]["weight"] == 0.5
     assert found["data"]["init_args"]["resolution"] == 8, "defaults too"
     assert {"extractor", "split", "data", "real_count", "fake_count", "weights"} <= found["protocol"].keys()
     saved = yaml.safe_load((runs["whole"] / "config.yaml").read_text())
-    assert saved["model"]["generator"] == found["model"]["generator"]
+    assert saved["model"]["class_path"] == found["model"]["class_path"] == "litgan.GAN"
+    assert saved["model"]["init_args"]["generator"] == found["model"]["init_args"]["generator"]
 
 
 def test_a_resumed_run_continues_the_same_wandb_run(runs: dict[str, Path]) -> None:

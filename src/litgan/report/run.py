@@ -74,9 +74,11 @@ class Run:
         return min(learnt, key=lambda point: point[1], default=None)
 
     def setting(self, path: str, default: Any = None) -> Any:
-        """A value of the recipe by its dotted path; `default` where there is none, or null."""
+        """A value of the recipe by its dotted path without `init_args`; `default` where there is none."""
         node: Any = self.config
         for name in path.split("."):
+            if isinstance(node, dict) and name not in node:
+                node = node.get("init_args")  # of a class
             node = node.get(name) if isinstance(node, dict) else None
         return default if node is None else node
 
