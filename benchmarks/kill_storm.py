@@ -217,7 +217,7 @@ class Run:
 def future(path: Path) -> dict[str, Any]:
     """What a run's future depends on, from its checkpoint."""
     found = checkpoints.read(path)
-    clock = {key: found["litgan"][key] for key in ("images_seen", "turns")}
+    clock = {key: found["litgan"][key] for key in ("images_seen", "discriminator_updates")}
     return {key: found[key] for key in ("state_dict", "optimizer_states", "global_step")} | clock
 
 

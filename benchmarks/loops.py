@@ -20,6 +20,7 @@ from torchvision import transforms
 
 from litgan.data import GANDataModule
 from litgan.gan import GAN
+from litgan.penalties import Context
 from litgan.schedules import value_at
 
 
@@ -32,7 +33,7 @@ def raw(gan: GAN, data: GANDataModule, precision: str) -> Iterator[None]:
     adam_g, adam_d = (
         make(group) for make, group in zip(gan.optimizer_factories, (weights, opponent), strict=True)
     )
-    device, loss, n, turns = weights[0].device, gan.loss, data.batch_size, 0
+    device, loss, n, updates = weights[0].device, gan.loss, data.batch_size, 0
     stored, labels = (side if side is None else side.to(device) for side in data.load("train"))
     low = precision == "bf16-mixed"
 
@@ -47,7 +48,7 @@ def raw(gan: GAN, data: GANDataModule, precision: str) -> Iterator[None]:
         with torch.autocast(device.type, torch.bfloat16, enabled=low, cache_enabled=False):
             for _ in range(gan.discriminator_steps):
                 real, classes = next(source)
-                due = [penalty for penalty in gan.penalties if turns % penalty.every == 0]
+                due = [penalty for penalty in gan.penalties if updates % penalty.interval == 0]
                 sides = {side for penalty in due for side in penalty.differentiates}
                 with torch.no_grad():
                     fake = generator(torch.randn(n, generator.latent_dim, device=device), classes)
@@ -55,19 +56,16 @@ def raw(gan: GAN, data: GANDataModule, precision: str) -> Iterator[None]:
                 on_real, on_fake = discriminator(real, classes), discriminator(fake, classes)
                 objective = loss.discriminator(real=on_real, fake=on_fake).mean()
                 for penalty in due:
-                    term = penalty(
-                        discriminator,
-                        real=real,
-                        fake=fake,
-                        real_logits=on_real,
-                        fake_logits=on_fake,
-                        labels=classes,
-                    )
-                    objective = objective + value_at(penalty.weight, 0) * penalty.every * term.mean()
+                    context = Context(
+                        generator, discriminator, classes,
+                        real=real, fake=fake, real_logits=on_real, fake_logits=on_fake,
+                    )  # fmt: skip
+                    term = penalty(context)
+                    objective = objective + value_at(penalty.weight, 0) * penalty.interval * term.mean()
                 adam_d.zero_grad()
                 objective.backward()
                 adam_d.step()
-                turns += 1
+                updates += 1
             discriminator.requires_grad_(False)
             fake = generator(torch.randn(n, generator.latent_dim, device=device), classes)
             on_real = discriminator(real, classes) if loss.relativistic else None

@@ -34,6 +34,7 @@ REFERENCE = (  # 1.07 M + 0.66 M parameters
     "--model.discriminator.init_args.widths=[64,128,256]",
 )  # fmt: skip
 PLAIN = ("--model.penalties=[]",)
+ONE_STAGE = "--model=litgan.zoo.OneStageGAN"
 
 
 @dataclass(frozen=True)
@@ -51,20 +52,18 @@ class Case:
 CASES = {
     "dcgan-64": Case(FASHION, (*REFERENCE, *PLAIN), rivals=("raw", "usual", "stock")),
     "dcgan-128": Case(FASHION, (*REFERENCE, *PLAIN), batch=128, number=5, rivals=("raw", "usual")),
-    "dcgan-64 R1 every 16": Case(FASHION, (*REFERENCE, "--model.penalties.init_args.every=16"), number=16),
-    "dcgan-64 R1 every 1": Case(FASHION, (*REFERENCE, "--model.penalties.init_args.every=1")),
-    "dcgan-64 one-stage": Case(FASHION, (*REFERENCE, *PLAIN, "--model.update=one_stage")),
+    "dcgan-64 R1 every 16": Case(FASHION, (*REFERENCE, "--model.penalties.init_args.interval=16"), number=16),
+    "dcgan-64 R1 every 1": Case(FASHION, (*REFERENCE, "--model.penalties.init_args.interval=1")),
+    "dcgan-64 one-stage": Case(FASHION, (*REFERENCE, *PLAIN, ONE_STAGE)),
     "dcgan-64 one-stage or two": Case(
         FASHION,
-        (*REFERENCE, *PLAIN, "--model.update=one_stage"),
+        (*REFERENCE, *PLAIN, ONE_STAGE),
         number=20,
         rivals=(),
-        other=("--model.update=alternating",),
+        other=("--model=litgan.GAN",),
     ),
     "dcgan-64 compiled": Case(FASHION, (*REFERENCE, *PLAIN, "--model.compile=true")),
-    "dcgan-64 compiled, one-stage": Case(
-        FASHION, (*REFERENCE, *PLAIN, "--model.compile=true", "--model.update=one_stage")
-    ),
+    "dcgan-64 compiled, one-stage": Case(FASHION, (*REFERENCE, *PLAIN, "--model.compile=true", ONE_STAGE)),
     "recipe fashion_mnist": Case(FASHION, number=16, rivals=("raw", "usual")),
     "ring": Case(RING, number=200, batch=256),
     "sngan-64": Case(SNGAN, ("--data=synthetic.Synthetic",), number=1),

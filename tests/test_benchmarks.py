@@ -18,6 +18,7 @@ import torch
 from litgan import GAN
 from litgan.data import Digits
 from litgan.recipe import Recipe
+from litgan.zoo import OneStageGAN
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = ROOT / "benchmarks"
@@ -223,14 +224,14 @@ def test_runs_of_litgan_itself_take_turns(script: Any, monkeypatch: pytest.Monke
     monkeypatch.chdir(ROOT)
     case = step.Case(
         step.RING,
-        ("--model.update=one_stage",),
+        ("--model=litgan.zoo.OneStageGAN",),
         number=2,
         rivals=(),
-        other=("--model.update=alternating",),
+        other=("--model=litgan.GAN",),
         batch=8,
     )
     seconds = step.run_both(case, 2, ["--trainer.enable_progress_bar=false"])
-    assert [each.model.stage is not None for each in played] == [True, False, True, False]
+    assert [isinstance(each.model, OneStageGAN) for each in played] == [True, False, True, False]
     assert all(min(seconds[side]) > 0 and len(seconds[side]) == 2 for side in ("litgan", "other"))
     assert step.row("updates", seconds).keys() == {"case", "litgan ms", "other ms", "litgan/other"}
 

@@ -137,6 +137,7 @@ def test_wandb_holds_the_resolved_recipe_and_the_protocol(runs: dict[str, Path])
     assert found["data"]["init_args"]["resolution"] == 8, "defaults too"
     assert {"extractor", "split", "data", "real_count", "fake_count", "weights"} <= found["protocol"].keys()
     saved = yaml.safe_load((runs["whole"] / "config.yaml").read_text())
+    assert saved["model"]["class_path"] == found["model"]["class_path"] == "litgan.GAN"
     assert saved["model"]["init_args"]["generator"] == found["model"]["init_args"]["generator"]
 
 
