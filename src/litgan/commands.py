@@ -93,8 +93,8 @@ def evaluate(
         extractor: its name, e.g. inception, fashion or clap; the recipe's own if left out.
         split: of the data to compare with.
         raw_weights: measure the weights of the last step instead of their average.
-        ema: half-life of the average to measure, one of the recipe's extra_ema_halflives; all: measure each of
-            them and tell the best, with the others beside it; the recipe's own if left out.
+        ema: half-life of the average to measure, one of the recipe's extra_ema_halflives; all: measure each
+            of them and tell the best, with the others beside it; the recipe's own if left out.
         download: fetch data and weights that the checkpoint names and that are missing here.
         trust: modules of yours whose classes the checkpoint may name, with commas between; they are imported.
     """

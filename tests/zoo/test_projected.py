@@ -28,7 +28,7 @@ def test_only_the_judges_learn_and_the_gradient_reaches_the_picture():
 
 
 def test_the_backbone_keeps_the_statistics_it_came_with():
-    """The picture that measures its maps, and those judged before the first call of `train`, do not move them."""
+    """Neither the picture that measures its maps moves them, nor samples before the first call of `train`."""
     network = ProjectedDiscriminator((3, 64, 64), backbone="torchvision:mobilenet_v3_small", pretrained=False)
     network(torch.randn(2, 3, 64, 64))
     counts = [value for name, value in network.backbone.named_buffers() if name.endswith("tracked")]

@@ -39,7 +39,7 @@ class GANDataModule(LightningDataModule, ABC):
                 self.discriminator_updates = turns
 
             def read(self, split: str) -> tuple[Tensor, Tensor | None]:
-                return spirals(self.discriminator_updates), None             # stored samples [N, ...], labels [N] or None
+                return spirals(self.turns), None             # stored samples [N, ...], labels [N] or None
 
             def decode(self, samples: Tensor) -> Points:
                 return Points(samples.cpu(), limit=1.0)
