@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from litgan.data import GANDataModule
-from litgan.data.sound import Waveforms
-from litgan.data.text import Characters
 from litgan.noise import torch_generator
-from litgan.signals import compress, expand
+from litgan.sound.data import Waveforms
+from litgan.sound.signals import compress, expand
+from litgan.text.data import Characters
 
 
 def filtered_noise(data: Waveforms, count: int, seed: int) -> Tensor:

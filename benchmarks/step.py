@@ -28,7 +28,7 @@ from lightning.pytorch import Callback, Trainer
 from litgan.gan import GAN
 from litgan.recipe import Recipe
 
-FASHION, RING, SNGAN = "configs/fashion_mnist.yaml", "configs/ring.yaml", "configs/cifar10_sngan.yaml"
+FASHION, RING, SNGAN = "configs/fashion_mnist.yaml", "configs/ring.yaml", "configs/zoo/cifar10_sngan.yaml"
 REFERENCE = (  # 1.07 M + 0.66 M parameters
     "--model.generator.init_args.latent_dim=100", "--model.generator.init_args.widths=[256,128,64]",
     "--model.discriminator.init_args.widths=[64,128,256]",

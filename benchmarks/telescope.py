@@ -19,7 +19,8 @@ import measure
 from lightning.pytorch import Callback, Trainer
 from step import synchronise
 
-from litgan.callbacks import Gradients, Health
+from litgan.callbacks import Gradients
+from litgan.diagnosis import Health
 from litgan.gan import GAN
 from litgan.recipe import Recipe
 

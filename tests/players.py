@@ -17,20 +17,15 @@ import torch
 import workers
 from workers import ADAM, Witnessed, WitnessedOneStage, in_turn, train
 
-from litgan.data import GANDataModule, Grammar, Scales, Tones
+from litgan.data import GANDataModule
 from litgan.losses import NonSaturating, Relativistic
 from litgan.metrics import evaluate
-from litgan.networks import (
-    PianoRollDiscriminator,
-    PianoRollGenerator,
-    TextDiscriminator,
-    TextGenerator,
-    WaveGANDiscriminator,
-    WaveGANGenerator,
-)
+from litgan.music import PianoRollDiscriminator, PianoRollGenerator, Scales
 from litgan.penalties import R1, R2
 from litgan.schedules import Linear
+from litgan.sound import Tones, WaveGANDiscriminator, WaveGANGenerator
 from litgan.strategies import register
+from litgan.text import Grammar, TextDiscriminator, TextGenerator
 
 
 def play(

@@ -10,14 +10,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from litgan import warps
-from litgan.augment import ADA, Augmentation, DiffAugment
+from litgan.augment import Augmentation, DiffAugment
 from litgan.data import GANDataModule
 from litgan.losses import NonSaturating, Relativistic
 from litgan.networks import DCGANDiscriminator, DCGANGenerator
 from litgan.noise import Noise
 from litgan.penalties import R1
 from litgan.schedules import Linear
+from litgan.zoo import ADA, warps
 
 ALL = [DiffAugment(), ADA(1.0, target=None)]
 

@@ -161,7 +161,7 @@ def test_verbs(arguments: list[str], parts: list[str], complaint: Complain) -> N
         (["--realism.every=64", "--realism.count=3"], ["3 is too small for count", "at least 6"]),
         (["--realism.every=64", "--realism.extractor=foo"], ["foo", "digits, fashion"]),
         (
-            ["--realism.extractor=litgan.metrics.Clap", "--realism.extractor.weights=/no/where"],
+            ["--realism.extractor=litgan.sound.Clap", "--realism.extractor.weights=/no/where"],
             ["/no/where", "give `weights`"],
         ),
         (["--model.generator_optimizer.lr=1e38"], ["became", "images", "lower learning rates"]),

@@ -21,9 +21,10 @@ from lightning.pytorch import Callback, Trainer
 from PIL import Image
 
 from litgan import GAN, checkpoints, cli
-from litgan.callbacks import Checkpoint, Health, Interrupted, Interruption, Samples
+from litgan.callbacks import Checkpoint, Interrupted, Interruption, Samples
 from litgan.checkpoints import AtomicCheckpointIO
 from litgan.data import Ring
+from litgan.diagnosis import Health
 from litgan.networks import MLPGenerator
 from litgan.runs import RunFolder, find_checkpoint
 

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import torch
 
-from litgan.data import Grammar, Tones
-from litgan.data.rolls import PianoRolls
+from litgan.music import PianoRolls
+from litgan.sound import Tones
+from litgan.text import Grammar
 
 
 @pytest.fixture

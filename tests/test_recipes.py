@@ -22,14 +22,14 @@ OVERLAYS = sorted((CONFIGS / "overlays").glob("*.yaml"))
 OFFLINE = {
     "litgan.data.Digits",
     "litgan.data.Ring",
-    "litgan.data.Grammar",
+    "litgan.text.Grammar",
     "litgan.data.Grid",
-    "litgan.data.Scales",
-    "litgan.data.Tones",
+    "litgan.music.Scales",
+    "litgan.sound.Tones",
 }  # a folder stands in for others
 TWINS = {  # of the same sample_shape, and synthesised
-    "litgan.data.Music": "litgan.data.Scales",
-    "litgan.data.Sound": "litgan.data.Tones",
+    "litgan.music.Music": "litgan.music.Scales",
+    "litgan.sound.Sound": "litgan.sound.Tones",
 }
 LARGE = ("cifar10_r3gan", "cifar10_stylegan2", "ffhq")  # for GPUs: two samples take up to 20 s
 BRIEF = {
@@ -54,7 +54,7 @@ def stand_in(recipe: dict, pictures: Path) -> list[str]:
     """Options that put the folder in the place of data that cannot be had offline."""
     if recipe["data"]["class_path"] in OFFLINE:
         return []
-    if recipe["data"]["class_path"] == "litgan.data.Text":
+    if recipe["data"]["class_path"] == "litgan.text.Text":
         return ["--data.path", __file__]  # any text will do
     if recipe["data"]["class_path"] in TWINS:
         return ["--data", TWINS[recipe["data"]["class_path"]]]

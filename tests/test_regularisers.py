@@ -10,7 +10,7 @@ from torch import nn
 
 from litgan.augment import Augmentation
 from litgan.losses import NonSaturating
-from litgan.networks import DCGANDiscriminator, StyleGAN2Generator
+from litgan.networks import DCGANDiscriminator
 from litgan.noise import Noise
 from litgan.penalties import (
     DRAGAN,
@@ -22,7 +22,7 @@ from litgan.penalties import (
     LeCam,
     automatic_gamma,
 )
-from litgan.zoo import BalancedConsistency, LatentConsistency, LatentDiversity, PathLength
+from litgan.zoo import BalancedConsistency, LatentConsistency, LatentDiversity, PathLength, StyleGAN2Generator
 
 
 class Slope(nn.Module):

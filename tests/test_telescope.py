@@ -20,13 +20,9 @@ from litgan.networks import (
     MLPGenerator,
     R3GANDiscriminator,
     R3GANGenerator,
-    RecurrentTextGenerator,
-    ResNetDiscriminator,
-    ResNetGenerator,
-    StyleGAN2Discriminator,
-    StyleGAN2Generator,
-    TextDiscriminator,
 )
+from litgan.text import RecurrentTextGenerator, TextDiscriminator
+from litgan.zoo import ResNetDiscriminator, ResNetGenerator, StyleGAN2Discriminator, StyleGAN2Generator
 
 NETWORKS: dict[str, Any] = {
     "mlp": (partial(MLPGenerator, (2,)), partial(MLPDiscriminator, (2,))),

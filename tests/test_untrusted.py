@@ -20,11 +20,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from litgan import GAN, checkpoints, cli, commands
-from litgan.data import Text
 from litgan.export import load_generator
 from litgan.metrics import extractor
 from litgan.rebuild import Builder
 from litgan.runs import new_run
+from litgan.text import Text
 
 CONFIG = Path(__file__).parents[1] / "configs" / "digits.yaml"
 FIT = [
@@ -179,8 +179,8 @@ ROWS: dict[str, Callable[[dict[str, Any]], object]] = {  # they change a model's
     "a class on the path": lambda it: it.update(loss={"class_path": "evilmod.Evil"}),
     "a function": lambda it: it.update(generator={"class_path": "torchvision.models.resnet18"}),
     "a name without a module": lambda it: it.update(loss={"class_path": "Hinge"}),
-    "a module inside litgan's": lambda it: it.update(loss={"class_path": "litgan.data.text.re.Scanner"}),
-    "a foreign class inside litgan's": lambda it: it.update(loss={"class_path": "litgan.data.text.Path"}),
+    "a module inside litgan's": lambda it: it.update(loss={"class_path": "litgan.text.data.re.Scanner"}),
+    "a foreign class inside litgan's": lambda it: it.update(loss={"class_path": "litgan.text.data.Path"}),
     "another kind of class": lambda it: it.update(loss={"class_path": "litgan.data.Digits"}),
     "arguments as a text": lambda it: it["generator"].update(init_args="{widths: [8, 8]}"),
     "other keys": lambda it: it["generator"].update(dict_kwargs={"widths": POPEN}),
@@ -461,7 +461,7 @@ def test_no_weights_are_read_that_a_checkpoint_names(name: str, workplace: Path)
 def test_a_backbone_comes_with_the_checkpoint() -> None:
     """Of a network of torchvision or timm nothing is fetched but its architecture."""
     arguments = {"backbone": "torchvision:mobilenet_v3_small", "pretrained": True, "size": 32}
-    node = {"class_path": "litgan.networks.ProjectedDiscriminator", "init_args": arguments}
+    node = {"class_path": "litgan.zoo.ProjectedDiscriminator", "init_args": arguments}
     from collections.abc import Callable as Factory
 
     factory = Builder().value(Factory[[tuple, int], torch.nn.Module], node, "discriminator")

@@ -8,16 +8,11 @@ adversarial networks with limited data", section 2.2). How each sample is change
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
-
-from litgan import warps
-from litgan.schedules import Schedule, value_at
 
 
 class Augmentation(nn.Module, ABC):
@@ -99,134 +94,6 @@ class DiffAugment(Augmentation):
             distance = torch.arange(side, device=images.device).view(shape) - centre
             cut = cut & (distance >= -(side // 4)) & (distance < side // 4)
         return torch.where(cut, -1.0, images)
-
-
-class ADA(Augmentation):
-    """Adaptive discriminator augmentation, Karras et al. 2020, section 3 and appendix B, for images.
-
-    Each change of the pipeline (pixel blitting, geometry, colour: the paper's "bgc") happens to a sample with
-    probability p. After every `every` turns p moves a step towards where the discriminator overfits no more
-    than `target`: r = E[sign D(x)] over the reals (eq. 1). Samples to which nothing happens stay as they are,
-    bit for bit.
-
-    Args:
-        p: probability at the start; a schedule fixes it as a function of `images_seen` instead.
-        target: r that p aims at; None leaves p as it is.
-        every: turns of the discriminator between two steps of p.
-        images: in so many images p may move from 0 to 1.
-        colour: change colours too.
-
-    Raises:
-        ValueError: if p is no probability, or a schedule and a target are given both.
-    """
-
-    draws = 28
-    p: Tensor
-    signs: Tensor
-
-    def __init__(
-        self,
-        p: float | Schedule = 0.0,
-        target: float | None = 0.6,
-        every: int = 4,
-        images: int = 500_000,
-        colour: bool = True,
-    ) -> None:
-        super().__init__()
-        if isinstance(p, Schedule) and target is not None:
-            raise ValueError("ADA has a schedule for p and a target: give target null, or a number for p.")
-        if not isinstance(p, Schedule) and not 0 <= p <= 1:
-            raise ValueError(f"ADA has p = {p}, which is no probability: give 0 to 1.")
-        self.schedule, self.target, self.every, self.images, self.colour = p, target, every, images, colour
-        self.register_buffer("p", torch.tensor(value_at(p, 0)))
-        self.register_buffer("signs", torch.zeros(2))  # their sum, and their number
-
-    def step_schedule(self, images_seen: int) -> None:
-        """Sets p where a schedule does."""
-        if isinstance(self.schedule, Schedule):
-            self.p.fill_(self.schedule(images_seen))
-
-    @torch.no_grad()
-    def watch(self, real_logits: Tensor) -> None:
-        if self.target is not None:
-            signs = real_logits.detach().float().sign()
-            self.signs += torch.stack([signs.sum(), torch.ones_like(signs).sum()])
-
-    @torch.no_grad()
-    def adapt(self, updates: int, images: int) -> None:
-        if self.target is None or updates % self.every:
-            return
-        if dist.is_available() and dist.is_initialized():  # all ranks move alike
-            dist.all_reduce(self.signs)
-        overfit = self.signs[0] / self.signs[1] - self.target
-        self.p.add_(overfit.sign() * (images * self.every / self.images)).clamp_(0.0, 1.0)
-        self.signs.zero_()
-
-    def logs(self) -> dict[str, Tensor]:
-        return {"augmentation/p": self.p.clone()}
-
-    def forward(self, samples: Tensor, draws: Tensor) -> Tensor:
-        check_images(self, samples)
-        left = iter(draws.unbind(1))
-        chosen, inverse = self.geometry(left, *samples.shape[-2:])
-        moved = torch.where(chosen.view(-1, 1, 1, 1), warps.warp(samples, inverse), samples)
-        return self.colours(left, moved) if self.colour else moved
-
-    def geometry(self, left: Iterator[Tensor], height: int, width: int) -> tuple[Tensor, Tensor]:
-        """Which samples are moved [B], and how, [B, 3, 3]."""
-        turned = 1 - (1 - self.p).sqrt()  # there are two chances to be turned (appendix B)
-        gates: list[Tensor] = []
-
-        def amount(neutral: float, value: Tensor, gate: Tensor) -> Tensor:
-            return torch.where(gate, value, neutral)
-
-        def gate(chance: Tensor) -> Tensor:
-            gates.append(next(left) < chance)
-            return gates[-1]
-
-        on = gate(self.p)
-        mirror = amount(1.0, 1 - 2 * (next(left) * 2).floor(), on)
-        on = gate(self.p)
-        quarter = amount(0.0, (next(left) * 4).floor() * (math.pi / 2), on)
-        on = gate(self.p)
-        whole = [amount(0.0, ((2 * next(left) - 1) * side / 8).round(), on) for side in (width, height)]
-        on = gate(self.p)
-        size = amount(1.0, torch.exp2(0.2 * normal(next(left))), on)
-        on = gate(turned)
-        before = amount(0.0, (2 * next(left) - 1) * math.pi, on)
-        on = gate(self.p)
-        stretch = amount(1.0, torch.exp2(0.2 * normal(next(left))), on)
-        on = gate(turned)
-        after = amount(0.0, (2 * next(left) - 1) * math.pi, on)
-        on = gate(self.p)
-        part = [amount(0.0, normal(next(left)) * side / 8, on) for side in (width, height)]
-        inverse = warps.scale(mirror, torch.ones_like(mirror)) @ warps.rotate(quarter) @ warps.shift(*whole)
-        inverse = inverse @ warps.scale(size, size) @ warps.rotate(before)
-        inverse = inverse @ warps.scale(stretch, 1 / stretch) @ warps.rotate(after) @ warps.shift(*part)
-        return torch.stack(gates).any(0), inverse
-
-    def colours(self, left: Iterator[Tensor], images: Tensor) -> Tensor:
-        """Images with their brightness, contrast, luma, hue and saturation changed."""
-        made = []
-        for neutral, make, value in (
-            (0.0, warps.brightness, lambda u: 0.2 * normal(u)),
-            (1.0, warps.contrast, lambda u: torch.exp2(0.5 * normal(u))),
-            (0.0, warps.flip_luma, lambda u: (2 * u).floor()),
-            (0.0, warps.turn_hue, lambda u: (2 * u - 1) * math.pi),
-            (1.0, warps.saturation, lambda u: torch.exp2(normal(u))),
-        ):
-            on = next(left) < self.p
-            made.append((on, make(torch.where(on, value(next(left)), neutral))))
-        chosen = torch.stack([on for on, _ in made]).any(0)
-        colours = made[0][1]
-        for _, later in made[1:]:
-            colours = later @ colours
-        return torch.where(chosen.view(-1, 1, 1, 1), warps.recolour(images, colours), images)
-
-
-def normal(uniform: Tensor) -> Tensor:
-    """Standard normal numbers from uniform ones in [0, 1), finite."""
-    return torch.special.ndtri(uniform.clamp(1e-6, 1 - 1e-6))
 
 
 def check_images(augment: Augmentation, samples: Tensor) -> None:

@@ -14,7 +14,7 @@ from litgan.export import save_generator, save_onnx
 from litgan.files import whole
 from litgan.gan import GAN
 from litgan.media import save_gif
-from litgan.metrics import Report
+from litgan.metrics import FeatureExtractor, Report
 from litgan.metrics import evaluate as measure
 from litgan.metrics import extractor as find_extractor
 from litgan.noise import Noise
@@ -73,7 +73,7 @@ def evaluate(
     ckpt: str,
     count: int = 10_000,
     out: str | None = None,
-    extractor: str | None = None,
+    extractor: FeatureExtractor | str | None = None,
     split: str = "train",
     raw_weights: bool = False,
     ema: str | None = None,
@@ -90,7 +90,7 @@ def evaluate(
         ckpt: the checkpoint.
         count: samples to draw, and reals to compare with (at most as many as there are).
         out: JSON file to write too.
-        extractor: its name, e.g. inception, fashion or clap; the recipe's own if left out.
+        extractor: its name, e.g. inception or fashion, or its class; the recipe's own if left out.
         split: of the data to compare with.
         raw_weights: measure the weights of the last step instead of their average.
         ema: half-life of the average to measure, one of the recipe's extra_ema_halflives; all: measure each

@@ -18,11 +18,12 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from litgan import checkpoints, runs, strategies
-from litgan.callbacks import Checkpoint, Gradients, Health, Progress, Realism, Samples, Throughput
+from litgan.callbacks import Checkpoint, Gradients, Progress, Realism, Samples, Throughput
 from litgan.callbacks.interruption import STOPPED, Interrupted, Interruption
 from litgan.callbacks.throughput import untimed
 from litgan.checkpoints import AtomicCheckpointIO
 from litgan.data import GANDataModule
+from litgan.diagnosis.health import Health
 from litgan.files import whole
 from litgan.gan import GAN
 from litgan.hardware import best_precision

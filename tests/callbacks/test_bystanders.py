@@ -8,17 +8,9 @@ from typing import Any, TypeAlias
 import torch
 
 from litgan import GAN
-from litgan.callbacks import (
-    Checkpoint,
-    Gradients,
-    Health,
-    Interruption,
-    Progress,
-    Realism,
-    Samples,
-    Throughput,
-)  # fmt: skip
+from litgan.callbacks import Checkpoint, Gradients, Interruption, Progress, Realism, Samples, Throughput
 from litgan.data import Digits
+from litgan.diagnosis import Health  # fmt: skip
 
 Make: TypeAlias = Callable[..., Any]  # what a fixture makes things with
 

@@ -5,7 +5,7 @@ from functools import partial
 import torch
 from contract import Case, Contract
 
-from litgan.networks import PianoRollDiscriminator, PianoRollGenerator
+from litgan.music import PianoRollDiscriminator, PianoRollGenerator
 
 SHAPE = (3, 16, 20)
 BARS = {(1, 16, 48): {"bars": 1}, (4, 64, 12): {"bars": 4}}

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from litgan.networks import PianoRollDiscriminator, PianoRollGenerator
-from litgan.networks.pianoroll import binarise
+from litgan.music import PianoRollDiscriminator, PianoRollGenerator
+from litgan.music.networks import binarise
 
 SHAPE = (3, 16, 20)
 SMALL = {"shared_dim": 6, "private_dim": 4, "widths": (12, 8), "private_width": 8}

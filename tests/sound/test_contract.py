@@ -4,7 +4,7 @@ from functools import partial
 
 from contract import Case, Contract
 
-from litgan.networks import HiFiGANDiscriminator, WaveGANDiscriminator, WaveGANGenerator
+from litgan.sound import HiFiGANDiscriminator, WaveGANDiscriminator, WaveGANGenerator
 
 SHAPE = (1, 256)
 LENGTHS = {

@@ -7,8 +7,8 @@ import math
 import torch
 from contract import count
 
-from litgan.networks import HiFiGANDiscriminator, WaveGANDiscriminator, WaveGANGenerator
-from litgan.networks.waveform import PhaseShuffle
+from litgan.sound import HiFiGANDiscriminator, WaveGANDiscriminator, WaveGANGenerator
+from litgan.sound.networks import PhaseShuffle
 
 SHAPE = (1, 256)
 

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from litgan.losses import NonSaturating
-from litgan.networks import CausalTextDiscriminator, RecurrentTextGenerator
 from litgan.penalties import R1, Context
+from litgan.text import CausalTextDiscriminator, RecurrentTextGenerator
 
 SHAPE = (5, 8)
 SMALL: dict[str, Any] = {"width": 12, "kernel": 3, "dilations": (1, 2)}

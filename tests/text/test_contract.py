@@ -5,12 +5,7 @@ from functools import partial
 import torch
 from contract import Case, Contract
 
-from litgan.networks import (
-    CausalTextDiscriminator,
-    RecurrentTextGenerator,
-    TextDiscriminator,
-    TextGenerator,
-)
+from litgan.text import CausalTextDiscriminator, RecurrentTextGenerator, TextDiscriminator, TextGenerator
 
 SHAPE = (12, 16)
 LENGTHS = {(5, 8): {}, (7, 40): {}}

@@ -7,9 +7,9 @@ from itertools import pairwise
 import pytest
 import torch
 
-from litgan.networks import RecurrentTextGenerator, TextDiscriminator, TextGenerator
-from litgan.networks.text import gumbel, straight_through
 from litgan.schedules import Linear
+from litgan.text import RecurrentTextGenerator, TextDiscriminator, TextGenerator
+from litgan.text.convolutional import gumbel, straight_through
 
 SHAPE = (12, 16)
 SMALL = {"latent_dim": 8, "widths": (16, 12, 8)}

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import nn
 
-from litgan.networks import RecurrentTextGenerator
+from litgan.text import RecurrentTextGenerator
 
 SHAPE = (5, 8)
 

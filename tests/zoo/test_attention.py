@@ -3,7 +3,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from litgan.networks.attention import SelfAttention, attending_block
+from litgan.zoo.attention import SelfAttention, attending_block
 
 
 def test_attention_starts_silent_and_then_reaches_everywhere():

@@ -4,7 +4,7 @@ from functools import partial
 
 from contract import Case, Contract
 
-from litgan.networks import (
+from litgan.zoo import (
     ProjectedDiscriminator,
     ResNetDiscriminator,
     ResNetGenerator,

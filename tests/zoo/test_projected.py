@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from litgan.data import FashionMNIST
-from litgan.networks import ProjectedDiscriminator
-from litgan.networks.projected import Stages, find_backbone
+from litgan.zoo import ProjectedDiscriminator
+from litgan.zoo.projected import Stages, find_backbone
 
 
 def test_only_the_judges_learn_and_the_gradient_reaches_the_picture():

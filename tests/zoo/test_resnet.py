@@ -4,9 +4,9 @@ from contract import RESOLUTIONS, count, growth, record, rms
 from torch import nn
 from torch.nn import functional as F
 
-from litgan.networks import ResNetDiscriminator, ResNetGenerator
 from litgan.networks.layers import AdaptiveNorm, Norm
-from litgan.networks.resnet import DiscriminatorBlock, GeneratorBlock
+from litgan.zoo import ResNetDiscriminator, ResNetGenerator
+from litgan.zoo.resnet import DiscriminatorBlock, GeneratorBlock
 
 VARIANTS = {
     "sngan": ({}, {}),

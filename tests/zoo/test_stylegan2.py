@@ -7,10 +7,10 @@ from contract import RESOLUTIONS, count, growth, record, rms
 from torch.nn import functional as F
 
 from litgan.ema import EMA
-from litgan.networks import StyleGAN2Discriminator, StyleGAN2Generator
-from litgan.networks.equalised import FIR, EqualisedConv2d, EqualisedLinear
-from litgan.networks.modulation import ModulatedConv2d, StyledLayer
-from litgan.networks.stylegan2 import MinibatchStd
+from litgan.zoo import StyleGAN2Discriminator, StyleGAN2Generator
+from litgan.zoo.equalized import FIR, EqualisedConv2d, EqualisedLinear
+from litgan.zoo.modulation import ModulatedConv2d, StyledLayer
+from litgan.zoo.stylegan2 import MinibatchStd
 
 CONDITIONS = pytest.mark.parametrize("classes", [0, 3])
 PIXELS = (1, 16, 16)

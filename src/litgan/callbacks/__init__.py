@@ -2,7 +2,6 @@
 
 from litgan.callbacks.checkpoint import Checkpoint
 from litgan.callbacks.gradients import Gradients
-from litgan.callbacks.health import Health
 from litgan.callbacks.interruption import Interrupted, Interruption
 from litgan.callbacks.progress import Progress
 from litgan.callbacks.realism import Realism

@@ -19,8 +19,8 @@ class Realism(Callback):
     protocol goes into the configuration of the W&B run.
 
     Args:
-        extractor: "inception", "inception-bf16" (faster, and no FID), "digits", "fashion", "sound", "clap",
-            "music", "text" or one of your own.
+        extractor: "inception", "inception-bf16" (faster, and no FID), "digits", "fashion", or a class such as
+            litgan.sound.SoundStatistics or one of your own.
         every: images between two measurements, 0 for never.
         count: samples to draw, and reals to compare with (at most as many as there are).
         split: of the data to compare with.

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, Trainer
 
-from litgan.dynamics import Update, dirac_gan, rotation_share
 from litgan.gan import GAN
+from litgan.lab.dynamics import Update, dirac_gan, rotation_share
 from litgan.lab.games import DIGITS, Arena
 from litgan.lab.treatments import (
     Common,

@@ -2,10 +2,7 @@
 
 from litgan.media.base import GAP, Media, captioned, save_gif, save_png, stack, tile, to_tensor
 from litgan.media.images import SMALLEST_TILE, Images, signed_heat
-from litgan.media.music import Rolls
 from litgan.media.points import PLANE, Points
-from litgan.media.sound import Sounds
-from litgan.media.text import Texts
 
 __all__ = [
     "GAP",
@@ -14,9 +11,6 @@ __all__ = [
     "Images",
     "Media",
     "Points",
-    "Rolls",
-    "Sounds",
-    "Texts",
     "captioned",
     "save_gif",
     "save_png",

@@ -1,6 +1,5 @@
 """Realism as numbers: feature extractors, distances between clouds of features, and the evaluation."""
 
-from litgan.metrics.clap import Clap
 from litgan.metrics.distances import (
     Moments,
     density_coverage,
@@ -14,7 +13,6 @@ from litgan.metrics.evaluate import Report, evaluate
 from litgan.metrics.features import Classifier, FeatureExtractor, Inception, extractor
 
 __all__ = [
-    "Clap",
     "Classifier",
     "FeatureExtractor",
     "Inception",

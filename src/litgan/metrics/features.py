@@ -304,20 +304,11 @@ def _inception_weights(weights: str | Path | None, download: bool) -> Path:
     return path
 
 
-def _of(module: str, name: str, **options: bool) -> FeatureExtractor:
-    """An object of the class `name` of `litgan.metrics.<module>`, imported when it is first wanted."""
-    return getattr(importlib.import_module(f"litgan.metrics.{module}"), name)(**options)
-
-
 EXTRACTORS: dict[str, Callable[[bool], FeatureExtractor]] = {  # with or without a download
     "inception": lambda download: Inception(download=download),
     "inception-bf16": lambda download: Inception(precision="bf16", download=download),
     "digits": lambda _: Classifier.from_file(WEIGHTS / "digits.safetensors"),
     "fashion": lambda _: Classifier.from_file(WEIGHTS / "fashion.safetensors"),
-    "sound": lambda _: _of("sound", "SoundStatistics"),
-    "clap": lambda download: _of("clap", "Clap", download=download),
-    "music": lambda _: _of("music", "MusicStatistics"),
-    "text": lambda _: _of("text", "TextStatistics"),
 }
 
 

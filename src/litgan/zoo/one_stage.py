@@ -8,7 +8,7 @@ L_G'(D(x_i)) * dD/dx_i. Where samples do not see each other in D, each has a rat
 (Shen et al. 2021, "Training generative adversarial networks in one stage", eq. 7 to 9). The generator then
 descends <feedback, G(z)>, whose gradient is that of its own loss: one pass through each network an iteration
 instead of two. Both networks move from the same state: updates are simultaneous instead of alternating and
-can diverge where alternating ones converge: configs/overlays/one_stage.yaml warms the learning rate up.
+can diverge where alternating ones converge: configs/zoo/overlays/one_stage.yaml warms the learning rate up.
 """
 
 from __future__ import annotations

@@ -1,0 +1,253 @@
+"""Health: named verdicts about the game while it is played, and what to do about them."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, get_args
+
+import torch
+from lightning.pytorch import Callback, Trainer
+
+from litgan import checkpoints, runs
+from litgan.callbacks.gradients import will_pass
+from litgan.callbacks.throughput import untimed
+from litgan.diagnosis.verdicts import VERDICTS, Factors, Finding, Judge, remedy_for
+from litgan.diagnosis.vitals import Examination, sizes
+from litgan.files import whole
+from litgan.gan import GAN, Batch
+from litgan.loggers import WandbLogger
+from litgan.schedules import Schedule, value_at
+from litgan.telescope import total_norm
+
+Policy: TypeAlias = Literal["warn", "stop", "rollback"]
+
+
+class Health(Callback):
+    """Looks at the game's vital signs at a cadence, and raises verdicts: SATURATED, VANISHED, OVERPOWERED,
+    COLLAPSED, OSCILLATING, DIVERGED, MEMORISING (`litgan.diagnosis.verdicts` defines each).
+
+    A verdict has to hold at `patience` looks in a row; it is raised once, until it has cleared for as long.
+    It is logged as `health/<verdict>` (0 or 1, with the signs as `vitals/<name>`), added to `health.jsonl` in
+    the run's folder, said on stderr, sent as a W&B alert, and summed up at the end of the run. Rank zero
+    looks, and all ranks judge what it saw; between looks nothing is computed.
+
+    Under the policy "rollback" the state at the start, and later at looks before which nothing has been found
+    for `patience` looks, is kept as `checkpoints/healthy.ckpt`. On a verdict weights, averages and optimizers
+    go back to it. From then on the network that had moved farther from that state, relative to its weights,
+    has its learning rate divided by how many times farther than the other it had moved, by 10 to 100, and
+    penalties weigh twice as much; a resumed run keeps the change. The
+    clock does not go back: the batches and latents that follow are new ones, since the same ones might lead
+    to the same place, and the curves go on. A number that is not finite ends the run under any policy.
+
+    Args:
+        every: images between two looks, 0 for never.
+        policy: on a verdict "warn"; "stop", which ends the run in order; or "rollback".
+        patience: looks in a row at which a verdict must hold. DIVERGED needs but one.
+        tries: roll-backs in a run; after the last one verdicts are warnings.
+        count: samples of each kind in a look.
+        seed: of their fixed latents.
+
+    Raises:
+        ValueError: for another policy, a patience below 1, or a count below 2.
+    """
+
+    def __init__(
+        self,
+        every: int = 20_000,
+        policy: Policy = "warn",
+        patience: int = 3,
+        tries: int = 3,
+        count: int = 64,
+        seed: int = 0,
+    ) -> None:
+        if policy not in get_args(Policy):
+            raise ValueError(f"health.policy is {policy!r}: give {', '.join(get_args(Policy))}.")
+        for name, number, least in (("patience", patience, "1 look"), ("count", count, "2 samples")):
+            if number < int(least[0]):
+                raise ValueError(f"health.{name} is {number}: give at least {least}.")
+        self.every, self.policy, self.tries = every, policy, tries
+        self.examination, self.judge = Examination(count, seed), Judge(patience)
+        self.looks = 0
+        self.told: list[tuple[int, str]] = []  # images_seen and name of each verdict raised so far
+        self.factors = Factors()  # by which roll-backs have changed the recipe
+        self.rollbacks = 0
+        self.rates: list[list[float]] = []  # the recipe's learning rates
+
+    def on_train_start(self, trainer: Trainer, gan: GAN) -> None:
+        self.rates = [list(rates) for rates in gan.initial_rates]
+        self.change(gan)
+        if not self.judge.first:  # of a run that begins here
+            self.judge.first = {name: size.item() for name, size in sizes(gan).items()}
+        if self.every and trainer.is_global_zero:
+            self.begin(self.path(trainer), gan.images_seen)
+        kept = gan.images_seen > 0 and trainer.strategy.broadcast(self.healthy(trainer).exists())
+        if self.every and self.policy == "rollback" and not kept:  # what lies there is of another run
+            trainer.save_checkpoint(self.healthy(trainer), weights_only=False)
+
+    def on_train_batch_start(self, trainer: Trainer, gan: GAN, batch: Batch, batch_idx: int) -> None:
+        if not trainer.is_global_zero or (gan.discriminator_updates + 1) % gan.discriminator_steps:
+            return
+        if any(will_pass(gan, batch, self.every, ahead) for ahead in (0, 1)):
+            self.examination.remember(gan)
+        else:
+            self.examination.forget()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, gan: GAN, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        if not gan.is_due(self.every):
+            return
+        with untimed(gan):
+            seen = self.examination(trainer, gan, len(batch[0])) if trainer.is_global_zero else {}
+            vitals = trainer.strategy.broadcast(seen)
+            judgement = self.judge(vitals)
+            self.looks += 1
+            marks = {f"health/{name.lower()}": float(name in self.judge.raised) for name in VERDICTS}
+            signs = {f"vitals/{name}": value for name, value in vitals.items()}
+            gan.log_scalars({**marks, **signs, "health/rollbacks": float(self.rollbacks)})
+            for name in judgement.raised:
+                self.raise_verdict(trainer, gan, name, judgement.findings[name])
+            if judgement.raised and self.policy == "stop":
+                trainer.should_stop = True
+            elif judgement.raised and self.policy == "rollback" and self.rollbacks < self.tries:
+                self.roll_back(trainer, gan, judgement.raised)
+            elif self.judge.healthy and self.policy == "rollback":
+                trainer.save_checkpoint(self.healthy(trainer), weights_only=False)
+
+    def on_exception(self, trainer: Trainer, gan: GAN, exception: BaseException) -> None:
+        if isinstance(exception, FloatingPointError) and self.every:  # between two looks
+            self.raise_verdict(trainer, gan, "DIVERGED", Finding(math.nan, math.nan, True))
+        self.on_train_end(trainer, gan)
+
+    def on_train_end(self, trainer: Trainer, gan: GAN) -> None:
+        if self.looks or self.told:
+            runs.warn(self.summary())
+
+    def summary(self) -> str:
+        """One sentence on the whole run."""
+        told = ", ".join(f"{name} after {at:,} images" for at, name in self.told)
+        back = f"; rolled back {self.rollbacks} times" if self.rollbacks else ""
+        return f"health: {told or 'no verdict'} in {self.looks} looks{back}."
+
+    def raise_verdict(self, trainer: Trainer, gan: GAN, name: str, finding: Finding) -> None:
+        """Tells the world of a verdict."""
+        verdict = VERDICTS[name]
+        self.told.append((gan.images_seen, name))
+        self.tell(trainer, gan, name, verdict.meaning, verdict.remedy, finding.value, finding.threshold)
+
+    def tell(
+        self, trainer: Trainer, gan: GAN, what: str, meaning: str, remedy: str, value: float, threshold: float
+    ) -> None:
+        """One line in health.jsonl, one on stderr, one alert."""
+        if not trainer.is_global_zero:
+            return
+        event = {"images_seen": gan.images_seen, "verdict": what, "meaning": meaning, "remedy": remedy}
+        numbers = {"value": value, "threshold": threshold}
+        event |= {key: one if math.isfinite(one) else None for key, one in numbers.items()}  # JSON has no NaN
+        with runs.dispensable("The verdict"):
+            self.path(trainer).parent.mkdir(parents=True, exist_ok=True)  # somebody may have removed it
+            with self.path(trainer).open("a") as file:
+                file.write(json.dumps(event) + "\n")
+        runs.warn(f"{what} after {gan.images_seen:,} images: {meaning} {remedy}")
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                logger.experiment.alert(
+                    title=what, text=f"After {gan.images_seen:,} images. {meaning} {remedy}"
+                )
+
+    def roll_back(self, trainer: Trainer, gan: GAN, names: list[str]) -> None:
+        """Goes on from the last healthy state, more slowly; alike on all ranks.
+
+        Raises:
+            ValueError: if it cannot be read, or is of another architecture; nothing has changed then.
+        """
+        saved = checkpoints.read(self.healthy(trainer))
+        checkpoints.check_architecture(saved, gan)
+        went = {side: gone(saved["state_dict"], gan, side) for side in ("generator", "discriminator")}
+        gan.load_state_dict(saved["state_dict"])
+        for optimizer, state in zip(trainer.optimizers, saved["optimizer_states"], strict=True):
+            optimizer.load_state_dict(state)
+        plugin = trainer.precision_plugin
+        plugin.load_state_dict(saved.get(type(plugin).__qualname__, {}))
+        self.factors *= remedy_for(**went)
+        self.rollbacks += 1
+        self.change(gan)
+        self.judge.restart()
+        self.examination.forget()
+        at = saved["litgan"]["images_seen"]
+        meaning = f"Weights and optimizers are those of {at:,} images again, after {' and '.join(names)}."
+        remedy = f"Changed for the rest of the run, next to the recipe: {self.factors}."
+        self.tell(trainer, gan, "ROLLED BACK", meaning, remedy, float(at), math.nan)
+
+    def change(self, gan: GAN) -> None:
+        """Applies `factors` to the recipe's learning rates and penalty weights."""
+        for index, (rates, factor) in enumerate(zip(self.rates[:2], self.factors[:2], strict=True)):
+            gan.initial_rates[index] = [rate * factor for rate in rates]
+            for group, rate in zip(
+                gan.trainer.optimizers[index].param_groups, gan.initial_rates[index], strict=True
+            ):
+                group["initial_lr"] = rate
+        for penalty in gan.penalties:
+            original = penalty.weight.weight if isinstance(penalty.weight, Changed) else penalty.weight
+            if self.factors.penalty != 1:
+                penalty.weight = Changed(original, self.factors.penalty)
+
+    def begin(self, path: Path, images_seen: int) -> None:
+        """Makes health.jsonl, or drops what a lost part of the run wrote; a damaged one is set aside."""
+        with runs.dispensable("The file of verdicts"):
+            lines = path.read_bytes().splitlines() if path.is_file() else []
+            clocks = [written_at(line) for line in lines]
+            if None in clocks or (os.path.lexists(path) and not path.is_file()):
+                runs.set_aside(path)
+            kept = [
+                line for line, at in zip(lines, clocks, strict=True) if at is not None and at <= images_seen
+            ]
+            with whole(path) as partial:
+                partial.write_bytes(b"".join(line + b"\n" for line in kept))
+
+    def path(self, trainer: Trainer) -> Path:
+        return Path(trainer.default_root_dir) / "health.jsonl"
+
+    def healthy(self, trainer: Trainer) -> Path:
+        return Path(trainer.default_root_dir) / "checkpoints" / "healthy.ckpt"
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "judge": self.judge.state_dict(), "looks": self.looks, "told": self.told,
+            "factors": list(self.factors), "rollbacks": self.rollbacks,
+        }  # fmt: skip
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.judge.load_state_dict(state_dict["judge"])
+        self.looks, self.rollbacks = state_dict["looks"], state_dict["rollbacks"]
+        self.told = [(at, name) for at, name in state_dict["told"]]
+        self.factors = Factors(*state_dict["factors"])
+
+
+def gone(saved: dict[str, Any], gan: GAN, side: str) -> float:
+    """How far a network's weights are from the saved ones, over the norm of these; inf where not finite."""
+    now = dict(getattr(gan, side).named_parameters())
+    before = [saved[f"{side}.{name}"].to(weight.device) for name, weight in now.items()]
+    moved = total_norm(torch._foreach_sub(list(now.values()), before)) / total_norm(before).clamp_min(1e-30)
+    return moved.item() if moved.isfinite() else math.inf
+
+
+class Changed(Schedule):
+    """A weight times the factor that a roll-back put on it."""
+
+    def __init__(self, weight: float | Schedule, factor: float) -> None:
+        self.weight, self.factor = weight, factor
+
+    def __call__(self, images_seen: int) -> float:
+        return self.factor * value_at(self.weight, images_seen)
+
+
+def written_at(line: bytes) -> float | None:
+    """The clock of a line of health.jsonl; None for one that is damaged."""
+    try:
+        return float(json.loads(line.decode())["images_seen"])
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        return None

@@ -1,0 +1,17 @@
+"""Music: data, networks, metrics and rendering. A wing: the core does not import it."""
+
+from litgan.music.data import Music
+from litgan.music.metrics import MusicStatistics
+from litgan.music.networks import PianoRollDiscriminator, PianoRollGenerator
+from litgan.music.render import Rolls
+from litgan.music.rolls import PianoRolls, Scales
+
+__all__ = [
+    "Music",
+    "MusicStatistics",
+    "PianoRollDiscriminator",
+    "PianoRollGenerator",
+    "PianoRolls",
+    "Rolls",
+    "Scales",
+]

@@ -1,0 +1,172 @@
+"""Music as piano rolls: a folder of MIDI files, or the Bach chorales that come with music21."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import warnings
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from litgan.extras import require
+from litgan.files import whole
+from litgan.music.rolls import PianoRolls, draw
+from litgan.music.scores import Piece, UnreadableScoreError, chorales, list_midi, read_chorale, read_midi
+
+CACHE_VERSION = 1  # raise it when what is cached, or how it is computed, changes
+HELD_OUT = 10  # one piece in so many is for testing
+
+
+class Music(PianoRolls):
+    """Any folder of MIDI files, or Bach's four-part chorales.
+
+    Windows are runs of `bars` bars with the length asked for; each begins one bar after the one before, so
+    that they overlap, and silent ones are left out. Bars of another length (upbeats, other metres) break
+    the run. Every tenth piece, in the order of their names, is held out as the split "test". What was read
+    is kept, packed, in $LITGAN_CACHE, else ~/.cache/litgan.
+
+    Args:
+        root: folder of .mid and .midi files, searched to any depth, read with mido. Tracks of a file are
+            its tracks, or the channels of one, that hold notes, without the drums of channel 10: the first
+            `tracks` of them, and silence where there are fewer. None takes the chorales in the corpus of
+            music21, whose tracks are soprano, alto, tenor and bass; reading them takes a minute, once.
+            `pip install litgan[music]` brings both packages.
+        tracks: of a roll.
+        bars: of a window.
+        steps_per_bar: resolution in time; the beginnings and ends of notes move to the nearest step.
+        quarters_per_bar: length of a bar in quarter notes.
+        lowest: MIDI number of the lowest pitch.
+        pitches: semitones from there upwards; notes beyond are left out.
+        transpose: see `PianoRolls`.
+        common: `batch_size`, `seed`, `memory`: see `GANDataModule`.
+
+    Raises:
+        ValueError: more tracks of the chorales than four, or a resolution that is none. When the data is
+            read: an unreadable file, one without notes, or no window at all.
+        FileNotFoundError: no such folder, or no MIDI file in it.
+        ImportError: music21 or mido is missing.
+    """
+
+    def __init__(
+        self,
+        root: str | None = None,
+        tracks: int = 4,
+        bars: int = 2,
+        steps_per_bar: int = 16,
+        quarters_per_bar: int = 4,
+        lowest: int = 36,
+        pitches: int = 48,
+        transpose: int = 0,
+        **common: Any,
+    ) -> None:
+        super().__init__(
+            tracks, bars, steps_per_bar, lowest, pitches,
+            quarters_per_bar=quarters_per_bar, transpose=transpose, **common,
+        )  # fmt: skip
+        if root is None and tracks > 4:
+            raise ValueError(f"A chorale has 4 voices and data.tracks is {tracks}: give 1 to 4.")
+        self.root = root
+
+    def read(self, split: str) -> tuple[Tensor, None]:
+        rolls, pieces = self._windows()
+        held_out = pieces % HELD_OUT == HELD_OUT - 1
+        chosen = rolls[held_out if split == "test" else ~held_out]
+        if not len(chosen):
+            raise ValueError(
+                f"{self._source} has no window for the split {split!r}, which takes every tenth piece: "
+                "put more MIDI files into it."
+            )
+        return torch.from_numpy(chosen), None
+
+    @property
+    def _source(self) -> str:
+        return "The corpus of music21" if self.root is None else str(self.root)
+
+    def _windows(self) -> tuple[np.ndarray, np.ndarray]:
+        """All rolls, uint8 [N, *sample_shape], and the number of the piece that each is from, int [N]."""
+        if self.root is None:
+            files, state = chorales(), [require("music21", "music").__version__]
+        else:
+            files = list_midi(Path(self.root).expanduser())
+            state = [(stat.st_size, stat.st_mtime_ns) for stat in map(os.stat, files)]
+        options = (*self.sample_shape, self.bars, self.quarters_per_bar, self.lowest)
+        names = [str(path) if self.root else path.name for path in files]
+        key = json.dumps([CACHE_VERSION, options, names, state])
+        folder = Path(os.environ.get("LITGAN_CACHE") or "~/.cache/litgan").expanduser()
+        path = folder / f"rolls-{hashlib.blake2b(key.encode(), digest_size=8).hexdigest()}.npz"
+        found = load_packed(path)
+        if found is None:
+            found = self._parse(files)
+            save_packed(path, *found)
+        return found
+
+    def _parse(self, files: Sequence[Path]) -> tuple[np.ndarray, np.ndarray]:
+        read = read_chorale if self.root is None else read_midi
+        rolls: list[np.ndarray] = []
+        pieces: list[int] = []
+        for path in files:
+            try:
+                piece = read(path)
+            except UnreadableScoreError as error:
+                raise ValueError(f"{path} is no readable score ({error}): remove or replace it.") from error
+            if piece is None:  # of the corpus: not in four parts
+                continue
+            if not piece.notes:
+                raise ValueError(f"{path} holds no notes, or drums alone: remove it.")
+            mine = list(self._cut(piece))
+            rolls += mine
+            pieces += [pieces[-1] + 1 if pieces else 0] * len(mine)
+        if not rolls:
+            raise ValueError(
+                f"{self._source} has no window of {self.bars} bars of {self.quarters_per_bar} quarters with "
+                f"notes from {self.lowest} to {self.lowest + self.pitches - 1}: change data.bars, "
+                "data.quarters_per_bar, data.lowest or data.pitches."
+            )
+        return np.stack(rolls), np.array(pieces, dtype=np.int64)
+
+    def _cut(self, piece: Piece) -> Iterator[np.ndarray]:
+        """The windows of a piece, in time."""
+        rate = self.steps_per_bar / self.quarters_per_bar
+        notes = [
+            (track, round(start * rate), max(round(end * rate), round(start * rate) + 1), pitch - self.lowest)
+            for track, start, end, pitch in piece.notes
+        ]
+        fitting = [abs(length - self.quarters_per_bar) < 1e-6 for _, length in piece.bars]
+        for first in range(len(piece.bars) - self.bars + 1):
+            if all(fitting[first : first + self.bars]):
+                start = round(piece.bars[first][0] * rate)
+                roll = draw(notes, start, self.sample_shape)
+                if roll.any():
+                    yield roll
+
+
+def save_packed(path: Path, rolls: np.ndarray, pieces: np.ndarray) -> None:
+    """Writes rolls, eight cells a byte, whole or not at all; warns where the folder cannot be written."""
+    try:
+        with whole(path) as partial, partial.open("wb") as file:
+            np.savez(file, packed=np.packbits(rolls), shape=np.array(rolls.shape), pieces=pieces)
+    except OSError as error:
+        warnings.warn(
+            f"The piano rolls are not cached ({error}): set LITGAN_CACHE to a writable folder.", stacklevel=2
+        )
+
+
+def load_packed(path: Path) -> tuple[np.ndarray, np.ndarray] | None:
+    """What `save_packed` wrote; None where there is nothing, or nothing readable, which is said."""
+    if not path.is_file():
+        return None
+    try:
+        with np.load(path) as kept:
+            shape = tuple(kept["shape"])
+            rolls = np.unpackbits(kept["packed"], count=int(np.prod(shape))).reshape(shape)
+            return rolls, kept["pieces"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        warnings.warn(f"{path} is unreadable ({error}): the music is read anew.", stacklevel=2)
+        return None

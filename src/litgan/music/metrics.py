@@ -1,0 +1,240 @@
+"""Music as statistics: histograms of what a theorist would count, and the metrics that only music has.
+
+Rolls [N, tracks, steps, pitches] are read as `litgan.music.midi.hold` reads them. Pitch classes are counted
+from the lowest row, so numbers for rolls that begin on another pitch are not comparable.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from litgan.metrics.features import FeatureExtractor
+from litgan.music.midi import hold
+
+if TYPE_CHECKING:
+    from litgan.music.rolls import PianoRolls
+
+LEAP = 12  # semitones; wider intervals count as this one
+LENGTHS = (1, 2, 3, 4, 6, 8, 12, 16)  # steps at which a class of note lengths begins
+PLACES = 16  # steps after which the profile of onsets begins anew
+PAIRS = torch.triu_indices(12, 12, 1)  # of different pitch classes
+SIZES = {"classes": 12, "intervals": 2 * LEAP + 1, "lengths": len(LENGTHS), "onsets": PLACES,
+         "harmony": 12, "chords": PAIRS.shape[1], "density": 9}  # fmt: skip
+CELLS = 32_768  # that the details have room for
+SAME = 0.9  # intersection over union of two rolls that count as one
+MAJOR, MINOR = (0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 11)  # the minor scale is the harmonic one
+CHUNK = 256  # rolls that are compared at once
+
+
+class MusicStatistics(FeatureExtractor):
+    """Histograms of a roll, each as square roots of its shares, so that distances are Hellinger's.
+
+    Counted are, of the whole roll: the steps that each pitch class sounds; the intervals from one onset of a
+    track's highest line to the next, cut at an octave; the lengths of all notes, in classes that begin at
+    `LENGTHS`; the places of the onsets, modulo 16 steps; what sounds above the lowest note of a step, modulo
+    an octave; the pairs of pitch classes that sound together; and how many pitches sound, 0 to 7 and more. A
+    histogram of nothing is all zero. The features are scaled to a mean square of about 1.
+
+    Nothing is learned and nothing downloaded. `table` gives what `litgan.music.PianoRolls` can be asked:
+
+        pitch_class_js, interval_js, duration_js: Jensen-Shannon divergence of real and fake in bits, 0 to 1,
+            of the pitch classes of all tracks, each its own; of the intervals; of the lengths in steps.
+        polyphony: mean number of pitches, over all tracks, that sound together.
+        in_scale: share of the sounding cells of a roll in the major or harmonic minor scale that fits it
+            best, the mean over the rolls that are not silent.
+        empty_bars: share of the bars of a track without a note.
+        repetition: share of rolls that agree in 90 % of their cells (intersection over union) with one of the
+            training split, once both are moved so that their lowest pitches are equal.
+    """
+
+    name, dimension = "music", sum(SIZES.values())
+    detail_count, detail_dtype = CELLS // 8, torch.uint8
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.freeze()
+
+    def check(self, samples: Tensor) -> None:
+        if samples.ndim != 4 or samples.shape[1:].numel() > CELLS:
+            raise ValueError(
+                f"The extractor 'music' looks at piano rolls [N, tracks, steps, pitches] of at most "
+                f"{CELLS:,} cells, not at {list(samples.shape)}: choose one that fits this data set."
+            )
+
+    def features(self, samples: Tensor) -> Tensor:
+        roll = samples > 0.5
+        sounding, onset = hold(roll)
+        together = sounding.any(1)  # [N, steps, pitches]
+        classes = _fold(together.float())  # [N, steps, 12]
+        present = (classes > 0).float()
+        onsets = onset.sum((1, 3)).float()  # [N, steps]
+        place = torch.arange(onsets.shape[1], device=roll.device) % PLACES
+        histograms = [
+            classes.sum(1),
+            intervals(sounding, onset),
+            _length_classes(sounding, onset),
+            torch.zeros(len(roll), PLACES, device=roll.device).index_add_(1, place, onsets),
+            _above_bass(together).sum(1),
+            (present.transpose(1, 2) @ present)[:, PAIRS[0], PAIRS[1]],
+            _counts(together.sum(2).clamp(max=SIZES["density"] - 1), SIZES["density"]),
+        ]
+        shares = [each / each.sum(1, keepdim=True).clamp_min(1) for each in histograms]
+        return torch.cat(shares, dim=1).sqrt() * (self.dimension / len(SIZES)) ** 0.5
+
+    def details(self, samples: Tensor) -> Tensor:
+        """The rolls, eight cells a byte, zeros behind."""
+        cells = torch.zeros(len(samples), CELLS, dtype=torch.uint8, device=samples.device)
+        cells[:, : samples[0].numel()] = samples.flatten(1) > 0.5
+        return (cells.view(-1, CELLS // 8, 8) << _bits(samples.device)).sum(2, dtype=torch.uint8)
+
+    def table(self, *, real: Tensor, fake: Tensor, data: PianoRolls) -> dict[str, float]:
+        real, fake = (_unpack(side, data.sample_shape) for side in (real, fake))
+        counts = [
+            (_fold(each.float()).sum((0, 2)).flatten(), intervals(*held).sum(0), _all_lengths(*held))
+            for each, held in ((side, hold(side)) for side in (real, fake))
+        ]
+        divergences = [jensen_shannon(real=a, fake=b).item() for a, b in zip(*counts, strict=True)]
+        sounding = hold(fake)[0]
+        bars = fake.unflatten(2, (-1, data.steps_per_bar)).any(-1).any(-1)
+        training: Any = data.load("train")[0]
+        return {
+            **dict(zip(("pitch_class_js", "interval_js", "duration_js"), divergences, strict=True)),
+            "polyphony": sounding.any(1).sum(2).double().mean().item(),
+            "in_scale": in_scale(sounding),
+            "empty_bars": 1 - bars.double().mean().item(),
+            "repetition": repetition(fake, training),
+        }
+
+
+def intervals(sounding: Tensor, onset: Tensor) -> Tensor:
+    """Counts [N, 2 * LEAP + 1] of the leaps between successive onsets of a track's highest line.
+
+    Args:
+        sounding: bool [N, tracks, steps, pitches], as from `hold`.
+        onset: alike.
+    """
+    steps, pitches = sounding.shape[-2:]
+    line = (sounding * torch.arange(1, pitches + 1, device=sounding.device)).amax(-1)  # 0 is a rest
+    top = line.clamp_min(1)[..., None] - 1
+    begins = onset.gather(-1, top)[..., 0] & (line > 0)
+    times = torch.arange(1, steps + 1, device=sounding.device) * begins
+    latest = times.cummax(-1).values
+    before = latest.roll(1, -1)
+    before[..., 0] = 0
+    pairs = begins & (before > 0)
+    leap = line - line.gather(-1, (before - 1).clamp_min(0))
+    index = leap.clamp(-LEAP, LEAP) + LEAP
+    return _counts(index.flatten(1), 2 * LEAP + 1, pairs.flatten(1))
+
+
+def durations(sounding: Tensor, onset: Tensor) -> Tensor:
+    """Length in steps of the note that begins in each cell, 0 where none does; shaped like `onset`."""
+    steps = onset.shape[-2]
+    ends = ~sounding | onset
+    time = torch.arange(steps, device=onset.device)[:, None]
+    stop = torch.where(ends, time, steps)  # of what sounds before it
+    following = torch.full_like(stop, steps)
+    following[..., :-1, :] = stop[..., 1:, :].flip(-2).cummin(-2).values.flip(-2)
+    return (following - time) * onset
+
+
+def in_scale(sounding: Tensor) -> float:
+    """Mean share of the cells of each roll in the scale that fits it best; 0 where all are silent."""
+    classes = _fold(sounding.sum(1).double()).sum(1)  # [N, 12]
+    scales = torch.zeros(24, 12, dtype=torch.float64, device=sounding.device)
+    for tonic in range(12):
+        for kind, scale in enumerate((MAJOR, MINOR)):
+            scales[2 * tonic + kind, [(tonic + degree) % 12 for degree in scale]] = 1
+    total = classes.sum(1)
+    best = (classes @ scales.T).amax(1)[total > 0] / total[total > 0]
+    return best.mean().item() if len(best) else 0.0
+
+
+def repetition(rolls: Tensor, training: Tensor) -> float:
+    """Share of `rolls` that nearly equal one of `training`, up to transposition.
+
+    Args:
+        rolls: bool [N, tracks, steps, pitches].
+        training: 0 and 1, [M, tracks, steps, pitches].
+    """
+    known = [_lowered(part.to(rolls.device)).flatten(1).float() for part in training.split(CHUNK)]
+    found = 0
+    for part in rolls.split(CHUNK):
+        mine = _lowered(part).flatten(1).float()
+        nearest = torch.zeros(len(mine), device=mine.device)
+        for theirs in known:
+            common = mine @ theirs.T
+            union = mine.sum(1, keepdim=True) + theirs.sum(1) - common
+            nearest = torch.maximum(nearest, (common / union.clamp_min(1)).amax(1))
+        found += int((nearest >= SAME).sum())
+    return found / len(rolls)
+
+
+def jensen_shannon(*, real: Tensor, fake: Tensor) -> Tensor:
+    """Jensen-Shannon divergence of two histograms of counts, in bits; 1 where one of them is empty.
+
+    Lin 1991, "Divergence measures based on the Shannon entropy", equation 4.1 with equal weights.
+    """
+    if not real.sum() or not fake.sum():
+        return torch.tensor(1.0)
+    p, q = real.double() / real.sum(), fake.double() / fake.sum()
+    mixture = (p + q) / 2
+    surplus = torch.xlogy(p, p) + torch.xlogy(q, q) - 2 * torch.xlogy(mixture, mixture)
+    return (surplus.sum() / (2 * math.log(2))).clamp_min(0)
+
+
+def _fold(pitches: Tensor) -> Tensor:
+    """[..., pitches] added up modulo an octave, [..., 12]."""
+    place = torch.arange(pitches.shape[-1], device=pitches.device) % 12
+    return torch.zeros(*pitches.shape[:-1], 12, dtype=pitches.dtype, device=pitches.device).index_add_(
+        -1, place, pitches
+    )
+
+
+def _above_bass(together: Tensor) -> Tensor:
+    """[N, steps, pitches] to [N, steps, 12]: what sounds, counted from the lowest note of the step."""
+    pitches = together.shape[-1]
+    bass = together.int().argmax(-1, keepdim=True)
+    rows = (torch.arange(pitches, device=together.device) + bass).clamp(max=pitches - 1)
+    inside = torch.arange(pitches, device=together.device) + bass < pitches
+    return _fold((together.gather(-1, rows) & inside).float())
+
+
+def _length_classes(sounding: Tensor, onset: Tensor) -> Tensor:
+    """Number of notes [N, len(LENGTHS)] in each class of lengths."""
+    length = durations(sounding, onset).flatten(1)
+    edges = torch.tensor(LENGTHS, device=length.device)
+    return _counts((torch.bucketize(length, edges, right=True) - 1).clamp_min(0), len(LENGTHS), length > 0)
+
+
+def _all_lengths(sounding: Tensor, onset: Tensor) -> Tensor:
+    """Number of notes of each length from 1 step on."""
+    length = durations(sounding, onset)
+    return length[length > 0].bincount(minlength=onset.shape[-2] + 1)
+
+
+def _counts(index: Tensor, size: int, mask: Tensor | None = None) -> Tensor:
+    """Histogram [N, size] of each row of `index` [N, K], where `mask` holds."""
+    weight = torch.ones_like(index, dtype=torch.float32) if mask is None else mask.float()
+    return torch.zeros(len(index), size, device=index.device).scatter_add_(1, index, weight)
+
+
+def _lowered(rolls: Tensor) -> Tensor:
+    """Rolls moved down so that the lowest note of each lies in row 0."""
+    lowest = rolls.flatten(1, 2).amax(1).int().argmax(1)
+    rows = torch.arange(rolls.shape[-1], device=rolls.device) + lowest[:, None]
+    return rolls.gather(3, rows.remainder(rolls.shape[-1])[:, None, None].expand(rolls.shape))
+
+
+def _bits(device: torch.device) -> Tensor:
+    return torch.arange(8, dtype=torch.uint8, device=device)
+
+
+def _unpack(details: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """What `details` packed, bool [N, *shape]."""
+    cells = (details[..., None] >> _bits(details.device) & 1).flatten(1).bool()
+    return cells[:, : torch.Size(shape).numel()].unflatten(1, shape)

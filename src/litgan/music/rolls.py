@@ -1,0 +1,183 @@
+"""Piano rolls: what all music shares, and a toy whose right notes are known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from litgan.data.base import GANDataModule
+from litgan.music.render import Rolls
+from litgan.noise import Noise, torch_generator
+
+
+class PianoRolls(GANDataModule):
+    """Windows of music, stored as uint8 [N, tracks, steps, pitches]: 1 where a note sounds, else 0.
+
+    Networks see the same as floats: silence is 0, which is also what a convolution pads with. A note that
+    begins where the same pitch ends would melt into it; so the earlier one gives up its last step, unless
+    it has no other, and `Rolls` plays a gap of one step between equal pitches as two notes without a gap.
+
+    Args:
+        tracks: voices or instruments.
+        bars: of a window.
+        steps_per_bar: 16 are sixteenth notes where a bar has four quarters.
+        lowest: MIDI number of the lowest pitch; 60 is middle C.
+        pitches: semitones from there upwards that a roll has room for.
+        quarters_per_bar: length of a bar in quarter notes.
+        transpose: show each window up to so many semitones higher or lower, at random among the
+            transpositions that keep all its notes in the roll.
+    """
+
+    splits: ClassVar[tuple[str, ...]] = ("train", "test")
+
+    def __init__(
+        self,
+        tracks: int,
+        bars: int,
+        steps_per_bar: int,
+        lowest: int,
+        pitches: int,
+        *,
+        quarters_per_bar: int = 4,
+        transpose: int = 0,
+        **common: Any,
+    ) -> None:
+        for name, number in (
+            ("quarters_per_bar", quarters_per_bar),
+            ("tracks", tracks), ("bars", bars), ("steps_per_bar", steps_per_bar), ("pitches", pitches),
+        ):  # fmt: skip
+            if number < 1:
+                raise ValueError(f"data.{name} is {number}: give at least 1.")
+        if lowest < 0 or lowest + pitches > 128:
+            raise ValueError(
+                f"{pitches} pitches from {lowest} leave the range of MIDI, 0 to 127: give data.lowest and "
+                "data.pitches that stay in it."
+            )
+        if transpose < 0:
+            raise ValueError(f"data.transpose is {transpose}: give 0 or more semitones.")
+        super().__init__((tracks, bars * steps_per_bar, pitches), **common)
+        self.tracks, self.bars, self.steps_per_bar = tracks, bars, steps_per_bar
+        self.lowest, self.pitches, self.transpose = lowest, pitches, transpose
+        self.quarters_per_bar = quarters_per_bar
+
+    def encode(self, stored: Tensor) -> Tensor:
+        return stored.float()
+
+    def decode(self, samples: Tensor) -> Rolls:
+        """A note sounds where a sample is above one half."""
+        sounding = (samples.detach() > 0.5).to(torch.uint8).cpu()
+        return Rolls(
+            sounding,
+            steps_per_bar=self.steps_per_bar,
+            lowest=self.lowest,
+            quarters_per_bar=self.quarters_per_bar,
+        )
+
+    def vary(self, stored: Tensor, noise: Noise) -> Tensor:
+        """Each window in another key, or the same."""
+        if not self.transpose:
+            return stored
+        used = stored.flatten(1, 2).amax(1).int()  # [B, pitches]
+        below = used.argmax(1).clamp(max=self.transpose)
+        above = used.flip(1).argmax(1).clamp(max=self.transpose)
+        shift = (noise.uniform().to(below.device) * (below + above + 1)).long() - below
+        pitch = torch.arange(self.pitches, device=stored.device) - shift[:, None]
+        source = pitch.remainder(self.pitches)[:, None, None].expand(stored.shape)
+        return stored.gather(3, source)  # what comes round the edge is silence
+
+
+class Scales(PianoRolls):
+    """Melodies that use the notes of one major scale alone: a toy whose truth is known.
+
+    Each track walks up and down the scale, by at most two of its degrees, in notes of 1, 2 or 4 steps; each
+    sample starts on a degree of its own. `in_scale` says which share of the notes of a roll are right.
+
+    Args:
+        tracks: melodies at once.
+        bars: of a window.
+        steps_per_bar: resolution in time.
+        tonic: pitch class of the scale's first degree, 0 (C) to 11 (B).
+        lowest: MIDI number of the lowest pitch.
+        pitches: semitones from there upwards.
+        samples: size of each split.
+        transpose: see `PianoRolls`; leaves the scale.
+        common: `batch_size`, `seed`, `memory`: see `GANDataModule`.
+    """
+
+    degrees: ClassVar[tuple[int, ...]] = (0, 2, 4, 5, 7, 9, 11)  # semitones above the tonic
+
+    def __init__(
+        self,
+        tracks: int = 2,
+        bars: int = 2,
+        steps_per_bar: int = 8,
+        tonic: int = 0,
+        lowest: int = 48,
+        pitches: int = 24,
+        samples: int = 4096,
+        transpose: int = 0,
+        **common: Any,
+    ) -> None:
+        super().__init__(tracks, bars, steps_per_bar, lowest, pitches, transpose=transpose, **common)
+        classes = (torch.arange(lowest, lowest + pitches) - tonic) % 12
+        self.allowed = torch.isin(classes, torch.tensor(self.degrees))  # bool [pitches]
+        if not 0 <= tonic < 12 or not self.allowed.any():
+            raise ValueError(
+                f"{pitches} pitches from {lowest} hold no note of the scale on {tonic}: give data.tonic "
+                "0 to 11 and more pitches."
+            )
+        self.tonic, self.samples = tonic, samples
+
+    def read(self, split: str) -> tuple[Tensor, None]:
+        dice = torch_generator("Scales", split)
+        scale = self.allowed.nonzero().flatten()
+        tracks, steps, _ = self.sample_shape
+        walkers = self.samples * tracks
+        at = torch.randint(len(scale), (walkers,), generator=dice)
+        held = torch.zeros(walkers, dtype=torch.int64)  # length of the note, in steps
+        left = torch.zeros(walkers, dtype=torch.int64)  # what is left of it
+        rolls = torch.zeros(walkers, steps, self.pitches, dtype=torch.uint8)
+        for step in range(steps):
+            moves = torch.randint(-2, 3, (walkers,), generator=dice)
+            lengths = 2 ** torch.randint(3, (walkers,), generator=dice)
+            due = left == 0
+            if step:
+                before = rolls[:, step - 1]
+                moved = torch.where(due, (at + moves).clamp(0, len(scale) - 1), at)
+                before[due & (moved == at) & (held > 1)] = 0  # the gap before a repeated note
+                at = moved
+            held = torch.where(due, lengths, held)
+            left = torch.where(due, lengths, left) - 1
+            rolls[torch.arange(walkers), step, scale[at]] = 1
+        return rolls.view(self.samples, *self.sample_shape), None
+
+    def in_scale(self, samples: Tensor) -> float:
+        """Share of the sounding cells of samples [N, *sample_shape] that lie in the scale; 0 if none."""
+        sounding = (samples > 0.5).sum((0, 1, 2)).double().cpu()
+        return (sounding[self.allowed].sum() / sounding.sum().clamp_min(1)).item()
+
+
+def draw(notes: Sequence[tuple[int, int, int, int]], start: int, shape: tuple[int, ...]) -> np.ndarray:
+    """The roll, uint8 [tracks, steps, pitches], of the notes that sound from step `start` on.
+
+    Args:
+        notes: (track, first step, step after the last, row).
+        start: step that becomes the first; what lies outside of the shape is left out.
+        shape: of the roll.
+    """
+    tracks, steps, pitches = shape
+    roll = np.zeros(shape, dtype=np.uint8)
+    begun: dict[tuple[int, int], int] = {}
+    for begin, end, track, row in sorted((b - start, e - start, t, r) for t, b, e, r in notes):
+        if end <= 0 or begin >= steps or track >= tracks or not 0 <= row < pitches:
+            continue
+        begin = max(begin, 0)
+        if begun.get((track, row), begin) < begin - 1:
+            roll[track, begin - 1, row] = 0  # the gap before a repeated note
+        roll[track, begin:end, row] = 1
+        begun[track, row] = begin
+    return roll

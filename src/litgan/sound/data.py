@@ -1,0 +1,251 @@
+"""Sounds: files of any rate anywhere below a folder, as windows of one length."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from litgan.data.base import GANDataModule
+from litgan.data.loader import threaded
+from litgan.extras import require
+from litgan.noise import Noise
+from litgan.sound.render import Sounds
+from litgan.sound.signals import compress, expand, resample
+
+SUFFIXES = (".wav", ".flac", ".ogg")
+DRUMKITS = Path("/usr/share/hydrogen/data/drumkits")  # of Debian's package hydrogen-drumkits
+ONSET = 0.02  # of its peak, where a sound is said to begin: 34 dB below
+SILENCE = 1e-4  # the peak, of full scale, below which there is no sound: 80 dB
+GAINS = 4_096  # that a sound may be given, from the softest to the loudest
+HELD_OUT = 10  # every so-manieth file is of the test split
+
+
+class Waveforms(GANDataModule):
+    """Windows of `length` samples of one channel, stored as int16 [N, 1, length], each peak at full scale.
+
+    Args:
+        sample_rate: samples a second.
+        length: of a window, in samples.
+        gain: decibels, from and to, by one of which each sound is changed at random when it is shown;
+            0 at most, for the peaks are at full scale.
+        shift: samples by which each sound comes later at random when it is shown, at most; its end is cut.
+        companding: mu of the mu-law (`signals.compress`; 255 in telephony) by which the networks see
+            amplitudes, so that what is quiet counts as it does to the ear; 0 for waves as they are. What an
+            exported generator makes is companded, too: `litgan.sound.signals.expand` gives waves.
+        common: the options of `GANDataModule`.
+
+    Raises:
+        ValueError: a rate, length, shift or companding out of range, or a gain that would clip.
+    """
+
+    splits: ClassVar[tuple[str, ...]] = ("train", "test")
+
+    def __init__(
+        self,
+        sample_rate: int,
+        length: int,
+        gain: tuple[float, float] = (0.0, 0.0),
+        shift: int = 0,
+        companding: float = 0.0,
+        **common: Any,
+    ) -> None:
+        super().__init__((1, length), **common)
+        if sample_rate < 1 or length < 1 or not 0 <= shift < length:
+            raise ValueError(
+                f"Sounds of {length} samples at {sample_rate} Hz, up to {shift} later, do not exist: "
+                "give a length and a rate of at least 1 and a shift from 0 to below the length."
+            )
+        if not gain[0] <= gain[1] <= 0:
+            raise ValueError(
+                f"The gain from {gain[0]} to {gain[1]} dB is out of order or above 0, where peaks would be "
+                "clipped: give two numbers such as [-6, 0]."
+            )
+        if not 0 <= companding < math.inf:
+            raise ValueError(f"A companding of {companding} does not exist: give 255, or 0 for none.")
+        self.sample_rate, self.length, self.gain, self.shift = sample_rate, length, tuple(gain), shift
+        self.companding = companding
+
+    @property
+    def fingerprint(self) -> str:
+        plain = super().fingerprint
+        return f"{plain}-mu{self.companding:g}" if self.companding else plain
+
+    def encode(self, stored: Tensor) -> Tensor:
+        return compress(stored.float() * (1 / 32767), self.companding)
+
+    def decode(self, samples: Tensor) -> Sounds:
+        waves = expand(samples.detach().float().clamp(-1, 1), self.companding).mul(32767).round()
+        return Sounds(waves.to(torch.int16).flatten(1), self.sample_rate, self.companding)
+
+    def vary(self, stored: Tensor, noise: Noise) -> Tensor:
+        """Each sound later by up to `shift` samples and changed by `gain`."""
+        if self.shift:
+            later = (noise.stream("shift").uniform(1, 1) * (self.shift + 1)).long()
+            source = torch.arange(self.length, device=stored.device) - later
+            stored = stored.gather(2, source.clamp_min(0)).where(source >= 0, 0)
+        if self.gain != (0.0, 0.0):
+            # A power's last bit depends on where in its tensor it is computed: in a table each has its place.
+            low, high = self.gain
+            gains = 10 ** (torch.linspace(low, high, GAINS, device=stored.device) / 20)
+            chosen = gains[(noise.stream("gain").uniform(1, 1) * GAINS).long()]
+            stored = (stored * chosen).round().to(torch.int16)
+        return stored
+
+
+class Sound(Waveforms):
+    """WAV, FLAC and OGG files anywhere below a folder; every tenth, in sorted order, is held out.
+
+    Channels are averaged, other sample rates resampled, and the first window begins where the sound first
+    reaches 2 % of its peak. What is shorter than a window is followed by silence, what is longer is cut.
+    The package soundfile reads the files: `pip install litgan[sound]`.
+
+    Args:
+        root: the folder; null takes the drum kits of Debian's package hydrogen-drumkits.
+        sample_rate: in Hz; files of another are resampled.
+        length: of a window, in samples; WaveGAN wants a multiple of 4^len(widths).
+        windows: the most that are cut from one file, one after the other; silent ones are left out.
+        resample: if false, a file of another sample rate is refused.
+        skip_silence: leave silent files out instead of refusing them.
+        gain: see `Waveforms`.
+        shift: see `Waveforms`.
+        companding: see `Waveforms`.
+        common: the options of `GANDataModule`. With `num_classes` 0, subfolders mean nothing; otherwise
+            the label is the place of the first-level subfolder in their sorted list, `class_names`.
+    """
+
+    def __init__(
+        self,
+        root: str | None = None,
+        sample_rate: int = 16_000,
+        length: int = 16_384,
+        windows: int = 1,
+        resample: bool = True,
+        skip_silence: bool = False,
+        gain: tuple[float, float] = (0.0, 0.0),
+        shift: int = 0,
+        companding: float = 0.0,
+        **common: Any,
+    ) -> None:
+        super().__init__(sample_rate, length, gain, shift, companding, **common)
+        if windows < 1:
+            raise ValueError(f"{windows} windows a file are none: give windows of at least 1.")
+        self.root, self.windows, self.resample, self.skip_silence = root, windows, resample, skip_silence
+
+    def read(self, split: str) -> tuple[Tensor, Tensor | None]:
+        """
+        Raises:
+            FileNotFoundError: no such folder, no sound in it, or no drum kits.
+            ImportError: soundfile is not installed.
+            ValueError: a file is unreadable, silent, or of another sample rate where `resample` is false;
+                an unexpected number of subfolders.
+        """
+        require("soundfile", "sound")
+        root = self._folder()
+        names = list_sounds(root)
+        classes = self._label(names) if self.num_classes else [0] * len(names)
+        held_out = [index for index in range(len(names)) if (index % HELD_OUT == HELD_OUT - 1)]
+        chosen = held_out if split == "test" else sorted(set(range(len(names))) - set(held_out))
+        cut = list(threaded(self._cut, [root / names[index] for index in chosen]))
+        if not any(map(len, cut)):
+            raise FileNotFoundError(f"{root} holds no sound for the split {split!r}: put more files into it.")
+        stored = torch.cat(cut)[:, None]
+        if not self.num_classes:
+            return stored, None
+        repeats = torch.tensor([len(windows) for windows in cut])
+        return stored, torch.tensor([classes[index] for index in chosen]).repeat_interleave(repeats)
+
+    def _folder(self) -> Path:
+        root = DRUMKITS if self.root is None else Path(self.root).expanduser()
+        if not root.is_dir():
+            raise FileNotFoundError(
+                "The drum kits are not here: `apt-get install hydrogen-drumkits` brings them, or give "
+                "data.root a folder of sounds."
+                if self.root is None
+                else f"There is no folder {root}: give data.root one that exists."
+            )
+        return root
+
+    def _cut(self, path: Path) -> Tensor:
+        """The windows of a file, int16 [at most `windows`, length]."""
+        wave, rate = read_wave(path)
+        if rate != self.sample_rate and not self.resample:
+            raise ValueError(
+                f"{path} has {rate} samples a second and data.sample_rate is {self.sample_rate}: "
+                f"give --data.resample true or --data.sample_rate {rate}."
+            )
+        loud = wave.abs()
+        peak = loud.max() if len(wave) else torch.tensor(0.0)
+        if peak < SILENCE:
+            if self.skip_silence:
+                return torch.empty(0, self.length, dtype=torch.int16)
+            raise ValueError(f"{path} is silent: remove it or give --data.skip_silence true.")
+        start = int((loud >= ONSET * peak).int().argmax())
+        wanted = self.windows * self.length
+        seconds = wanted / self.sample_rate
+        wave = resample(wave[start : start + math.ceil(seconds * rate) + rate // 100], rate, self.sample_rate)
+        count = min(self.windows, max(1, len(wave) // self.length))
+        return quantise(F.pad(wave, (0, wanted))[: count * self.length].view(count, self.length))
+
+    def _label(self, names: list[str]) -> list[int]:
+        loose = next((name for name in names if "/" not in name), None)
+        if loose is not None:
+            raise ValueError(
+                f"{self._folder() / loose} lies in no subfolder and so has no class: move it into one, "
+                "or give num_classes 0."
+            )
+        folders = [name.split("/")[0] for name in names]
+        self.class_names = sorted(set(folders))
+        if len(self.class_names) != self.num_classes:
+            raise ValueError(
+                f"{self._folder()} has {len(self.class_names)} subfolders with sounds where num_classes is "
+                f"{self.num_classes}: give num_classes {len(self.class_names)}, or 0 to ignore them."
+            )
+        place = {name: index for index, name in enumerate(self.class_names)}
+        return [place[folder] for folder in folders]
+
+
+def list_sounds(root: Path) -> list[str]:
+    """Names, relative to `root` and sorted, of the sounds anywhere below it that are not hidden.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    names = sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
+    sounds = [
+        name
+        for name in names
+        if name.lower().endswith(SUFFIXES) and not any(part.startswith(".") for part in name.split("/"))
+    ]
+    if not sounds:
+        raise FileNotFoundError(f"{root} holds no sound: put files of type {', '.join(SUFFIXES)} into it.")
+    return sounds
+
+
+def read_wave(path: Path) -> tuple[Tensor, int]:
+    """The mean over channels, float32 [T] within [-1, 1], and its sample rate.
+
+    Raises:
+        ValueError: the file cannot be decoded, or holds what is no number.
+    """
+    soundfile = require("soundfile", "sound")
+    try:
+        channels, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    except (soundfile.SoundFileError, RuntimeError, OSError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise ValueError(f"{path} cannot be decoded ({reason}): replace or remove it.") from error
+    wave = torch.from_numpy(channels).mean(1)
+    if not wave.isfinite().all():
+        raise ValueError(f"{path} holds samples that are no numbers: replace or remove it.")
+    return wave, rate
+
+
+def quantise(waves: Tensor) -> Tensor:
+    """Waves [N, T] as int16, the peak of each at full scale; those that are silent are left out."""
+    peaks = waves.abs().amax(1, keepdim=True)
+    heard = peaks[:, 0] >= SILENCE
+    return (waves[heard] / peaks[heard] * 32767).round().to(torch.int16)

@@ -1,0 +1,76 @@
+"""Tones whose frequencies are known: sounds whose truth can be counted."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from litgan.data.base import check_num_classes
+from litgan.noise import torch_generator
+from litgan.sound.data import Waveforms, quantise
+
+
+class Tones(Waveforms):
+    """Decaying sines of known frequencies: the same sounds whatever the run's seed, as if they lay on disk.
+
+    Each starts at its loudest and falls by 60 dB in a time drawn evenly from `decay`; label = frequency.
+
+    Args:
+        frequencies: in Hz, below half the sample rate.
+        decay: seconds, from and to.
+        samples: size of each split; frequencies take turns.
+        sample_rate: in Hz.
+        length: of a tone, in samples.
+        gain: see `Waveforms`.
+        shift: see `Waveforms`.
+        companding: see `Waveforms`.
+        common: the options of `GANDataModule`; `num_classes` is 0 or the number of frequencies.
+    """
+
+    def __init__(
+        self,
+        frequencies: tuple[float, ...] = (220.0, 330.0, 495.0, 742.5),
+        decay: tuple[float, float] = (0.3, 0.6),
+        samples: int = 1_000,
+        sample_rate: int = 4_000,
+        length: int = 1_024,
+        gain: tuple[float, float] = (0.0, 0.0),
+        shift: int = 0,
+        companding: float = 0.0,
+        **common: Any,
+    ) -> None:
+        super().__init__(sample_rate, length, gain, shift, companding, **common)
+        check_num_classes(type(self).__name__, self.num_classes, len(frequencies))
+        if not all(0 < frequency < sample_rate / 2 for frequency in frequencies):
+            raise ValueError(
+                f"Tones of {list(frequencies)} Hz cannot be told at {sample_rate} samples a second: give "
+                "frequencies above 0 and below half of it."
+            )
+        self.frequencies, self.decay, self.samples = tuple(frequencies), decay, samples
+        self.class_names = [f"{frequency:g} Hz" for frequency in frequencies]
+
+    def read(self, split: str) -> tuple[Tensor, Tensor]:
+        labels = torch.arange(self.samples) % len(self.frequencies)
+        time = torch.arange(self.length) / self.sample_rate
+        low, high = self.decay
+        drawn = torch.rand(self.samples, 1, generator=torch_generator("tones", split))
+        fall = 10 ** (-3 * time / (low + (high - low) * drawn))
+        frequency = torch.tensor(self.frequencies)[labels, None]
+        return quantise(fall * torch.sin(2 * math.pi * frequency * time))[:, None], labels
+
+
+def tone_errors(waves: Tensor, frequencies: tuple[float, ...], sample_rate: int) -> tuple[Tensor, Tensor]:
+    """How far waves [N, T] are from the tones that they should be.
+
+    The frequency of a wave is where its spectrum, interpolated eightfold, has its peak.
+
+    Returns:
+        Of each wave the relative distance to the nearest of `frequencies`, and which that is, both [N].
+    """
+    hann = torch.hann_window(waves.shape[1])
+    size = 8 * waves.shape[1]
+    found = torch.fft.rfft(waves.float().cpu() * hann, size).abs().argmax(1) * sample_rate / size
+    return (found[:, None] / torch.tensor(frequencies) - 1).abs().min(1)

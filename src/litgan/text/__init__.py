@@ -1,0 +1,19 @@
+"""Text: data, networks, metrics and rendering. A wing: the core does not import it."""
+
+from litgan.text.causal import CausalTextDiscriminator
+from litgan.text.convolutional import TextDiscriminator, TextGenerator
+from litgan.text.data import Grammar, Text
+from litgan.text.metrics import TextStatistics
+from litgan.text.recurrent import RecurrentTextGenerator
+from litgan.text.render import Texts
+
+__all__ = [
+    "CausalTextDiscriminator",
+    "Grammar",
+    "RecurrentTextGenerator",
+    "Text",
+    "TextDiscriminator",
+    "TextGenerator",
+    "TextStatistics",
+    "Texts",
+]

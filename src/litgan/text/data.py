@@ -1,0 +1,280 @@
+"""Text as windows of characters, from any file; and a toy grammar whose valid sentences are known."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from abc import abstractmethod
+from functools import cached_property
+from itertools import product
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from litgan.data.base import GANDataModule
+from litgan.noise import torch_generator
+from litgan.text.render import Texts
+
+OTHER = "\N{REPLACEMENT CHARACTER}"  # stands for every character that has no symbol of its own
+WORD = re.compile(r"[^\W\d_]+")
+VERSE = re.compile(r"^\w+:\d+ ", re.MULTILINE)  # the label that `bible -f` puts before a verse
+PASSAGE = 40  # windows; every tenth passage is held out
+MOST = 255  # symbols: they are stored as one byte each, and one value is left over
+
+
+class Characters(GANDataModule):
+    """Windows of characters: symbols, uint8 [N, length], shown as one-hot [N, alphabet_size, length].
+
+    Symbol i is character i of `alphabet`, whose first is the space. A checkpoint keeps the alphabet, so
+    that samples can be read where the text is not at hand.
+
+    Args:
+        alphabet_size: symbols; those that the text does not need stay unused.
+        length: of a window, in characters.
+
+    Raises:
+        ValueError: more symbols than a byte tells apart, or no length.
+    """
+
+    splits: ClassVar[tuple[str, ...]] = ("train", "test")
+
+    def __init__(self, alphabet_size: int, length: int, **common: Any) -> None:
+        if not 2 <= alphabet_size <= MOST or length < 1:
+            raise ValueError(
+                f"Windows of {length} characters from an alphabet of {alphabet_size} cannot be stored: give "
+                f"a length of at least 1 and an alphabet_size of 2 to {MOST}."
+            )
+        super().__init__((alphabet_size, length), **common)
+        self.alphabet_size, self.length = alphabet_size, length
+        self.alphabet = ""  # until it is learned, or comes with a checkpoint
+
+    @cached_property
+    @abstractmethod
+    def corpus(self) -> Tensor:
+        """The whole training text as symbols, uint8 [T]."""
+
+    @cached_property
+    def vocabulary(self) -> frozenset[str]:
+        """Words of the training text: runs of letters."""
+        return frozenset(WORD.findall(self.write(self.corpus)))
+
+    def symbols(self, text: str) -> Tensor:
+        """A text in symbols, uint8 [T]; what has no symbol becomes `OTHER`, where there is room for it.
+
+        Raises:
+            ValueError: a character outside the alphabet, all of whose symbols are taken.
+        """
+        known = torch.tensor(sorted(map(ord, self.alphabet)))
+        order = torch.tensor([self.alphabet.index(chr(code)) for code in known.tolist()])
+        codes = code_points(text)
+        place = torch.searchsorted(known, codes).clamp_(max=len(known) - 1)
+        symbols, missing = order[place], known[place] != codes
+        if missing.any():
+            if OTHER not in self.shown_as:
+                stranger = chr(int(codes[missing][0]))
+                raise ValueError(
+                    f"The character {stranger!r} is outside the alphabet, whose {self.alphabet_size} symbols "
+                    "are all taken: raise alphabet_size, or take it out of the text."
+                )
+            symbols[missing] = self.shown_as.index(OTHER)
+        return symbols.to(torch.uint8)
+
+    def write(self, symbols: Tensor) -> str:
+        """Symbols [T] as a text."""
+        return "".join(map(self.shown_as.__getitem__, symbols.tolist()))
+
+    @property
+    def shown_as(self) -> str:
+        """The character of each symbol; unused ones show as `OTHER`."""
+        if not self.alphabet:
+            self.load("train")
+        return self.alphabet.ljust(self.alphabet_size, OTHER)
+
+    def encode(self, stored: Tensor) -> Tensor:
+        return F.one_hot(stored.long(), self.alphabet_size).transpose(1, 2).float()
+
+    def decode(self, samples: Tensor) -> Texts:
+        return Texts(samples.argmax(1), self.shown_as)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What Lightning puts into every checkpoint."""
+        return {"alphabet": self.alphabet}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes the alphabet of a checkpoint.
+
+        Raises:
+            ValueError: it holds none, or this text has been read already, and has another.
+        """
+        alphabet = state_dict.get("alphabet", self.alphabet)
+        if not isinstance(alphabet, str) or len(alphabet) > self.alphabet_size:
+            raise ValueError(
+                f"The checkpoint holds no alphabet of {self.alphabet_size} characters or fewer: take another."
+            )
+        if self.alphabet not in ("", alphabet):
+            raise ValueError(
+                f"The checkpoint writes with the alphabet {alphabet!r}, this text with {self.alphabet!r}: "
+                "resume with the text that it was trained on."
+            )
+        self.alphabet = alphabet
+
+
+class Text(Characters):
+    """Any UTF-8 file, or the King James Bible; all white space becomes one space.
+
+    Every tenth passage of 40 windows is held out as the split "test". The alphabet is that of the training
+    text, most frequent first; characters too rare for it become `OTHER`.
+
+    Args:
+        path: of the file; None for the text that Debian's `bible` prints, without its verse labels.
+        length: of a window, in characters.
+        alphabet_size: symbols, at most 255.
+        lower: whether capitals become small letters.
+        begin: where windows do: at every word, or at every line.
+        common: `batch_size`, `seed`, `memory`: see `GANDataModule`.
+
+    Raises:
+        FileNotFoundError: there is no such file, or no `bible`.
+        ValueError: not UTF-8, shorter than a window, or a character outside a checkpoint's alphabet.
+    """
+
+    def __init__(
+        self,
+        path: str | None = None,
+        length: int = 32,
+        alphabet_size: int = 64,
+        lower: bool = False,
+        begin: Literal["words", "lines"] = "words",
+        **common: Any,
+    ) -> None:
+        super().__init__(alphabet_size, length, **common)
+        self.path, self.lower, self.begin = path, lower, begin
+
+    def read(self, split: str) -> tuple[Tensor, None]:
+        symbols, starts, inside = self._text(split)
+        starts = starts[starts + self.length <= len(symbols)]
+        starts = starts[inside[starts] & inside[starts + self.length - 1]]
+        if not len(starts):
+            raise ValueError(
+                f"{self.path or 'The text'} has {len(symbols)} characters, too few for a window of "
+                f"{self.length} in the split {split!r}: give a longer text or a smaller length."
+            )
+        return symbols.unfold(0, self.length, 1)[starts], None
+
+    @cached_property
+    def corpus(self) -> Tensor:
+        symbols, _, inside = self._text("train")
+        return symbols[inside]
+
+    def _text(self, split: str) -> tuple[Tensor, Tensor, Tensor]:
+        """The whole text in symbols, uint8 [T]; where windows begin; what belongs to `split`, bool [T]."""
+        text = scripture() if self.path is None else read_file(self.path)
+        lines = (text.lower() if self.lower else text).splitlines()
+        lines = [line for line in (" ".join(line.split()) for line in lines) if line]
+        text = " ".join(lines)
+        held_out = torch.arange(len(text)) // (PASSAGE * self.length) % 10 == 9
+        if not self.alphabet:
+            self.alphabet = learn_alphabet(code_points(text)[~held_out], self.alphabet_size)
+        symbols = self.symbols(text)
+        ends = torch.tensor([len(line) for line in lines], dtype=torch.int64).add(1).cumsum(0)
+        if self.begin == "words":
+            ends = (symbols == self.alphabet.index(" ")).nonzero().flatten() + 1
+        starts = torch.cat([torch.zeros(1, dtype=torch.int64), ends])
+        return symbols, starts, held_out if split == "test" else ~held_out
+
+
+class Grammar(Characters):
+    """Sentences of a toy grammar, such as "one hen feeds two dogs": 400 of them, all equally probable.
+
+    The verb agrees with the number at the sentence's beginning, which no Markov chain of low order
+    remembers. Sentences are filled up with spaces; `valid` tells which ones belong to the language.
+
+    Args:
+        samples: size of each split.
+        common: `batch_size`, `seed`, `memory`: see `GANDataModule`.
+    """
+
+    NOUNS, VERBS = ("cat", "dog", "hen", "owl", "pig"), ("see", "hear", "feed", "meet")
+    LENGTH = 24  # the longest sentence has 22 characters
+
+    def __init__(self, samples: int = 20_000, **common: Any) -> None:
+        self.language = self.sentences()
+        letters = sorted(set("".join(self.language)))  # the space comes first
+        super().__init__(len(letters), self.LENGTH, **common)
+        self.samples, self.alphabet = samples, "".join(letters)
+
+    @classmethod
+    def sentences(cls) -> list[str]:
+        """The whole language: noun phrase, verb, noun phrase."""
+        things = [f"one {noun}" for noun in cls.NOUNS] + [f"two {noun}s" for noun in cls.NOUNS]
+        return [
+            f"{subject} {verb}{'s' if subject.startswith('one') else ''} {thing}"
+            for subject, verb, thing in product(things, cls.VERBS, things)
+        ]
+
+    @classmethod
+    def valid(cls, texts: list[str]) -> float:
+        """Share of the texts that are sentences of the language."""
+        language = set(cls.sentences())
+        return sum(text.rstrip() in language for text in texts) / len(texts)
+
+    def read(self, split: str) -> tuple[Tensor, None]:
+        whole = torch.stack([self.symbols(sentence.ljust(self.length)) for sentence in self.language])
+        drawn = torch.randint(len(whole), (self.samples,), generator=torch_generator("grammar", split))
+        return whole[drawn], None
+
+    @cached_property
+    def corpus(self) -> Tensor:
+        return self.read("train")[0].flatten()
+
+
+def code_points(text: str) -> Tensor:
+    """Unicode code points, int64 [T]."""
+    return torch.from_numpy(np.frombuffer(text.encode("utf-32-le"), "<u4").astype(np.int64))
+
+
+def learn_alphabet(codes: Tensor, size: int) -> str:
+    """At most `size` characters of a text [T]: the space, the most frequent, `OTHER` if there are more."""
+    found, counts = codes.unique(return_counts=True)
+    ranked = [chr(code) for code in found[counts.argsort(descending=True, stable=True)].tolist()]
+    ranked = [" ", *(character for character in ranked if character not in (" ", OTHER))]
+    return "".join(ranked if len(ranked) <= size else [*ranked[: size - 1], OTHER])
+
+
+def read_file(path: str) -> str:
+    """The text of a file.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is not UTF-8.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"There is no text at {path}: give the path of a UTF-8 file.")
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path} is not UTF-8 (byte {error.start} is {error.object[error.start]:#04x}): convert it, for "
+            "example with iconv."
+        ) from error
+
+
+def scripture() -> str:
+    """The King James Bible as Debian's package prints it, without verse labels.
+
+    Raises:
+        FileNotFoundError: one sentence, if the package is not installed.
+    """
+    try:
+        command = ["bible", "-f", "gen1:1-rev22:21"]
+        printed = subprocess.run(command, capture_output=True, check=True, text=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise FileNotFoundError(
+            "The command bible, which prints the text, is not at hand: apt-get install bible-kjv brings it; "
+            "or give the path of any text file."
+        ) from error
+    return VERSE.sub("", printed.stdout)

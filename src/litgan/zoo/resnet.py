@@ -1,0 +1,266 @@
+"""Residual networks of SNGAN, Miyato et al. 2018, and of what grew from them: projection, SAGAN, BigGAN.
+
+The defaults are SNGAN for 32 x 32 (its appendix B.4, table 4); with classes they are the networks of
+Miyato & Koyama 2018, "cGANs with projection discriminator". BigGAN (Brock et al. 2019, appendix B) is
+`conditioning: shared, hierarchical: true, initialisation: orthogonal, spectral_norm: true` and attention in
+the generator, `wide: true, initialisation: orthogonal` and attention in the discriminator.
+
+One entry of `widths` is one block and one factor of two. All other layers keep the resolution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d, interpolate, relu
+
+from litgan.networks.layers import (
+    AdaptiveNorm,
+    Initialisation,
+    Norm,
+    NormKind,
+    Projection,
+    add_spectral_norm,
+    check_input,
+    check_labels,
+    check_widths,
+    image_geometry,
+    initialise,
+)
+from litgan.zoo.attention import SelfAttention, attending_block
+
+
+def doubled(maps: Tensor) -> Tensor:
+    """Maps [B, C, R, R] to [B, C, 2R, 2R], each pixel repeated."""
+    return interpolate(maps, scale_factor=2.0, mode="nearest")
+
+
+class GeneratorBlock(nn.Module):
+    """Maps [B, inputs, R, R] to [B, outputs, 2R, 2R]; Miyato et al. 2018, appendix B.4.
+
+    Norm, ReLU, doubling, convolution, norm, ReLU, convolution; plus a 1 x 1 convolution of the input, taken
+    before its doubling, which it commutes with, at a quarter of the cost. `norm` makes one from its channels.
+    """
+
+    def __init__(
+        self, inputs: int, outputs: int, norm: Callable[[int], nn.Module], *, attention: bool
+    ) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList([norm(inputs), norm(outputs)])
+        self.convolutions = nn.ModuleList(
+            nn.Conv2d(width, outputs, kernel_size=3, padding=1) for width in (inputs, outputs)
+        )
+        self.shortcut = nn.Conv2d(inputs, outputs, kernel_size=1)
+        self.attend = SelfAttention(outputs) if attention else nn.Identity()
+
+    def forward(self, maps: Tensor, condition: Tensor | None) -> Tensor:
+        residual = self.convolutions[0](doubled(relu(self.norms[0](maps, condition))))
+        residual = self.convolutions[1](relu(self.norms[1](residual, condition)))
+        return self.attend(doubled(self.shortcut(maps)) + residual)
+
+
+class DiscriminatorBlock(nn.Module):
+    """Maps [B, inputs, R, R] to [B, outputs, R/2, R/2], or R if not `down`; Miyato et al. 2018, B.4.
+
+    ReLU, convolution to `hidden`, ReLU, convolution, average pooling; plus the input, pooled and through a
+    1 x 1 convolution if shape or channels change. The `first` block does not rectify the image.
+    """
+
+    def __init__(
+        self, inputs: int, hidden: int, outputs: int, *, down: bool, first: bool, attention: bool
+    ) -> None:
+        super().__init__()
+        self.down, self.first = down, first
+        self.convolutions = nn.ModuleList(
+            nn.Conv2d(a, b, kernel_size=3, padding=1) for a, b in pairwise((inputs, hidden, outputs))
+        )
+        changes = down or inputs != outputs
+        self.shortcut = nn.Conv2d(inputs, outputs, kernel_size=1) if changes else nn.Identity()
+        self.attend = SelfAttention(outputs) if attention else nn.Identity()
+
+    def pooled(self, maps: Tensor) -> Tensor:
+        return avg_pool2d(maps, 2) if self.down else maps
+
+    def forward(self, maps: Tensor) -> Tensor:
+        residual = self.convolutions[0](maps if self.first else relu(maps))
+        residual = self.pooled(self.convolutions[1](relu(residual)))
+        return self.attend(self.shortcut(self.pooled(maps)) + residual)
+
+
+def initialise_residual(network: nn.Module, scheme: Initialisation) -> None:
+    """`layers.initialise`, where "glorot" has a gain of sqrt(2) behind the ReLUs of the blocks.
+
+    The authors' code starts so: each residual branch then keeps the mean square that ReLU halves.
+    """
+    initialise(network, scheme)
+    for block in network.modules():
+        if isinstance(block, (GeneratorBlock, DiscriminatorBlock)) and scheme == "glorot":
+            initialise(block.convolutions, scheme, gain=2**0.5)
+
+
+class ResNetGenerator(nn.Module):
+    """Latents [B, latent_dim] to images [B, C, R, R] in (-1, 1).
+
+    A linear layer makes widths[0] maps at the base resolution R / 2^len(widths); each block doubles the side;
+    norm, ReLU and a 3 x 3 convolution make the image.
+
+    Args:
+        sample_shape: [C, R, R], R a power of two.
+        num_classes: 0 for an unconditional generator, which ignores labels.
+        latent_dim: Length of the latents.
+        widths: Channels that each block puts out, from the base upwards.
+        norm: "none", "batch" (the papers'), "group" or "pixel".
+        conditioning: Where the class enters the blocks' norms: "norm" gives each class its own gains and
+            biases (Miyato & Koyama), "shared" learns one embedding, to which those of all norms are linear
+            (BigGAN).
+        embedding_dim: Length of the shared embedding.
+        hierarchical: The latents are cut into len(widths) + 1 equal chunks, one for the linear layer and one
+            for the norms of each block, beside the shared embedding (BigGAN).
+        attention: Resolution of the maps that self-attention follows (SAGAN), 0 for none.
+        spectral_norm: Every weight matrix divided by its spectral norm, embeddings excepted (SAGAN).
+        initialisation: "glorot" (SNGAN), "orthogonal" (BigGAN), "dcgan" or "he", see `layers.initialise`.
+
+    Raises:
+        ValueError: The shape is not square or not a power of two, `widths` does not fit it, the latents
+            cannot be cut, an option is unknown or two do not go together; in `forward`, latents of another
+            length, or labels that are missing from a conditional generator or not integers [B].
+    """
+
+    def __init__(
+        self,
+        sample_shape: tuple[int, ...],
+        num_classes: int = 0,
+        *,
+        latent_dim: int = 128,
+        widths: Sequence[int] = (256, 256, 256),
+        norm: NormKind = "batch",
+        conditioning: Literal["norm", "shared"] = "norm",
+        embedding_dim: int = 128,
+        hierarchical: bool = False,
+        attention: int = 0,
+        spectral_norm: bool = False,
+        initialisation: Initialisation = "glorot",
+    ) -> None:
+        super().__init__()
+        if conditioning not in ("norm", "shared"):
+            raise ValueError(f"ResNetGenerator has no conditioning {conditioning!r}: choose norm or shared.")
+        widths = check_widths(widths, self)
+        channels, base = image_geometry(sample_shape, widths, self)
+        resolutions = [base << doublings for doublings in range(1, len(widths) + 1)]
+        attending = attending_block(attention, resolutions, self)
+        self.num_classes, self.latent_dim = num_classes, latent_dim
+        self.mixes_samples = norm == "batch"
+        self.base_shape = (widths[0], base, base)
+        shared = num_classes > 0 and conditioning == "shared"
+        if hierarchical and num_classes and not shared:
+            raise ValueError(
+                "ResNetGenerator joins hierarchical latents to the embedding that all norms share: "
+                "set conditioning to shared, or hierarchical to false."
+            )
+        self.chunks = chunk_sizes(latent_dim, len(widths), hierarchical)
+        self.embed = nn.Embedding(num_classes, embedding_dim) if shared else None
+        condition = self.chunks[1] + (embedding_dim if shared else 0)
+        self.adaptive = condition > 0
+
+        def block_norm(width: int) -> nn.Module:
+            return AdaptiveNorm(norm, width, condition) if condition else Norm(norm, width, num_classes)
+
+        self.base = nn.Linear(self.chunks[0], widths[0] * base * base)
+        self.blocks = nn.ModuleList(
+            GeneratorBlock(a, b, block_norm, attention=depth == attending)
+            for depth, (a, b) in enumerate(pairwise((widths[0], *widths)))
+        )
+        self.norm = Norm(norm, widths[-1])
+        self.head = nn.Conv2d(widths[-1], channels, kernel_size=3, padding=1)
+        initialise_residual(self, initialisation)
+        if spectral_norm:
+            add_spectral_norm(self, embeddings=False)
+
+    def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
+        check_input(latents, (self.latent_dim,), self)
+        labels = check_labels(labels, self.num_classes, latents.shape[0], self)
+        first, *chunks = latents.split(self.chunks, dim=1)
+        if self.embed is not None:
+            embedded = self.embed(labels)
+            chunks = [torch.cat([embedded, chunk], dim=1) for chunk in chunks]
+        maps = self.base(first).unflatten(1, self.base_shape)
+        for block, chunk in zip(self.blocks, chunks, strict=True):
+            maps = block(maps, chunk if self.adaptive else labels)
+        return torch.tanh(self.head(relu(self.norm(maps))))
+
+
+def chunk_sizes(latent_dim: int, blocks: int, hierarchical: bool) -> list[int]:
+    """How many latents the linear layer and each block see; ValueError where they cannot be cut equally."""
+    if not hierarchical:
+        return [latent_dim, *[0] * blocks]
+    if latent_dim % (blocks + 1):
+        raise ValueError(
+            f"ResNetGenerator cuts {latent_dim} latents into {blocks + 1} equal chunks, one for the linear "
+            f"layer and one for each of the {blocks} widths: give a latent_dim that {blocks + 1} divides."
+        )
+    return [latent_dim // (blocks + 1)] * (blocks + 1)
+
+
+class ResNetDiscriminator(nn.Module):
+    """Images [B, C, R, R] to logits [B, 1]; conditional by projection (`layers.Projection`).
+
+    Blocks that halve the side, blocks that keep it, ReLU, the sum over all positions, one linear layer.
+
+    Args:
+        sample_shape: [C, R, R], R a power of two.
+        num_classes: 0 for an unconditional discriminator, which ignores labels.
+        widths: Channels that each halving block puts out, from the image downwards.
+        flat_widths: Channels that each block at the last resolution puts out.
+        wide: The first convolution of a block already makes its outputs (BigGAN), not as many channels as
+            its inputs (SNGAN).
+        attention: Resolution of the maps that self-attention follows (SAGAN), 0 for none.
+        spectral_norm: Every weight matrix divided by its spectral norm.
+        initialisation: "glorot" (SNGAN), "orthogonal" (BigGAN), "dcgan" or "he", see `layers.initialise`.
+
+    Raises:
+        ValueError: The shape is not square or not a power of two, `widths` does not fit it, or an option is
+            unknown; in `forward`, samples of another shape, or labels that are missing from a conditional
+            discriminator or not integers [B].
+    """
+
+    mixes_samples = False
+
+    def __init__(
+        self,
+        sample_shape: tuple[int, ...],
+        num_classes: int = 0,
+        *,
+        widths: Sequence[int] = (128, 128),
+        flat_widths: Sequence[int] = (128, 128),
+        wide: bool = False,
+        attention: int = 0,
+        spectral_norm: bool = True,
+        initialisation: Initialisation = "glorot",
+    ) -> None:
+        super().__init__()
+        widths, flat_widths = check_widths(widths, self), check_widths(flat_widths, self)
+        channels, base = image_geometry(sample_shape, widths, self)
+        resolutions = [base << halvings for halvings in reversed(range(len(widths)))]
+        attending = attending_block(attention, resolutions, self)
+        self.sample_shape, self.num_classes = tuple(sample_shape), num_classes
+        blocks = []
+        for depth, (inputs, outputs) in enumerate(pairwise((channels, *widths, *flat_widths))):
+            hidden = outputs if wide or depth == 0 else inputs
+            down, attends = depth < len(widths), depth == attending
+            blocks += [
+                DiscriminatorBlock(inputs, hidden, outputs, down=down, first=depth == 0, attention=attends)
+            ]
+        self.blocks = nn.Sequential(*blocks)
+        self.head = Projection((*widths, *flat_widths)[-1], num_classes)
+        initialise_residual(self, initialisation)
+        if spectral_norm:
+            add_spectral_norm(self)
+
+    def forward(self, samples: Tensor, labels: Tensor | None = None) -> Tensor:
+        check_input(samples, self.sample_shape, self)
+        labels = check_labels(labels, self.num_classes, len(samples), self)
+        return self.head(relu(self.blocks(samples)).sum((2, 3)), labels)

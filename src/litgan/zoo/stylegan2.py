@@ -1,0 +1,269 @@
+"""StyleGAN2, Karras et al. 2020, "Analyzing and improving the image quality of StyleGAN".
+
+Truncation and style mixing are those of Karras et al. 2019; the conditional networks and the defaults, for
+32 x 32, are those of Karras et al. 2020b, "Training generative adversarial networks with limited data" (ADA).
+Maps begin and end at 4 x 4: `widths` has one entry for each resolution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import leaky_relu
+
+from litgan.networks.layers import SLOPE, check_input, check_labels, check_widths, image_side
+from litgan.zoo.equalized import FIR, GAIN, EqualisedConv2d, EqualisedLinear
+from litgan.zoo.modulation import EPSILON, Mapping, Synthesis
+
+DECAY = 0.998  # of the average style, a batch; the authors' code
+
+
+class StyleGAN2Generator(nn.Module):
+    """Latents [B, latent_dim] to images [B, C, R, R], which nothing squashes into [-1, 1].
+
+    In training each forward pass moves `average_style`, a running mean, towards which `truncation` pulls the
+    styles: with 0 all samples of a batch are one picture, with 1 they stay what they are.
+
+    Args:
+        sample_shape: [C, R, R], R a power of two.
+        num_classes: 0 for an unconditional generator, which ignores labels.
+        latent_dim: Length of the latents.
+        style_dim: Length of the styles, and of the class's embedding beside the latents.
+        widths: Channels of the maps at each resolution, from 4 x 4 upwards.
+        mapping_layers: Layers of the mapping network.
+        noise: Add noise to the maps of all layers.
+        style_mixing: Share of training samples whose layers from a random one on take the style of other
+            latents, drawn from torch's own generator (Karras et al. 2019, section 3.1; 0.9 there).
+        grouped: Form of the modulated convolutions, see `modulation.ModulatedConv2d`.
+
+    Raises:
+        ValueError: The shape is not square or not a power of two, `widths` does not fit it, or an option is
+            out of range; in `forward` and `styles`, latents of another length, labels that are missing from
+            a conditional generator or not integers [B], or a cutoff beyond the layers.
+    """
+
+    mixes_samples = False
+    truncates = True  # forward takes `truncation`: whoever samples leaves the latents as they are
+
+    average_style: Tensor
+
+    def __init__(
+        self,
+        sample_shape: tuple[int, ...],
+        num_classes: int = 0,
+        *,
+        latent_dim: int = 512,
+        style_dim: int = 512,
+        widths: Sequence[int] = (512, 512, 512, 512),
+        mapping_layers: int = 8,
+        noise: bool = True,
+        style_mixing: float = 0.0,
+        grouped: bool = False,
+    ) -> None:
+        super().__init__()
+        channels, widths = pyramid(sample_shape, widths, self)
+        check_counts(self, latent_dim=latent_dim, style_dim=style_dim, mapping_layers=mapping_layers)
+        if not 0 <= style_mixing <= 1:
+            raise ValueError(f"StyleGAN2Generator has style_mixing {style_mixing}: give a share from 0 to 1.")
+        self.num_classes, self.latent_dim, self.style_mixing = num_classes, latent_dim, style_mixing
+        self.num_styles = 2 * len(widths)
+        self.mapping = Mapping(latent_dim, style_dim, mapping_layers, num_classes)
+        self.synthesis = Synthesis(channels, widths, style_dim, noise=noise, grouped=grouped)
+        self.register_buffer("average_style", torch.zeros(style_dim))
+        self.truncates = True  # itself: styles, not latents
+
+    def forward(
+        self,
+        latents: Tensor,
+        labels: Tensor | None = None,
+        *,
+        truncation: float | None = None,
+        cutoff: int | None = None,
+    ) -> Tensor:
+        return self.synthesis(self.styles(latents, labels, truncation=truncation, cutoff=cutoff))
+
+    def styles(
+        self,
+        latents: Tensor,
+        labels: Tensor | None = None,
+        *,
+        truncation: float | None = None,
+        cutoff: int | None = None,
+    ) -> Tensor:
+        """Styles [B, num_styles, style_dim], those of the layers from 4 x 4 upwards.
+
+        Args:
+            latents: [B, latent_dim].
+            labels: Classes [B].
+            truncation: psi of Karras et al. 2019, appendix B: w' = average + psi (w - average).
+            cutoff: How many of the first styles are truncated; None for all.
+        """
+        check_input(latents, (self.latent_dim,), self)
+        labels = check_labels(labels, self.num_classes, latents.shape[0], self)
+        drawn = self.mapping(latents, labels).to(self.average_style.dtype)
+        if self.training:
+            with torch.no_grad():
+                self.average_style.lerp_(drawn.mean(0), 1 - DECAY)
+        styles = drawn[:, None].expand(-1, self.num_styles, -1)
+        if self.training and self.style_mixing:
+            styles = self.mixed(styles, labels)
+        if truncation is None:
+            return styles
+        cutoff = self.num_styles if cutoff is None else cutoff
+        if not 0 <= cutoff <= self.num_styles:
+            raise ValueError(
+                f"StyleGAN2Generator has {self.num_styles} styles: give a cutoff from 0 to that."
+            )
+        pulled = torch.lerp(self.average_style, styles[:, :cutoff], truncation)
+        return torch.cat([pulled, styles[:, cutoff:]], dim=1)
+
+    def mixed(self, styles: Tensor, labels: Tensor | None) -> Tensor:
+        """The styles, of which some samples have others from a random layer on."""
+        count, device = styles.shape[0], styles.device
+        others = self.mapping(
+            torch.randn(count, self.latent_dim, device=device, dtype=styles.dtype), labels
+        ).to(styles.dtype)
+        crossing = torch.randint(1, self.num_styles, (count, 1), device=device)
+        stays = torch.rand(count, 1, device=device) >= self.style_mixing
+        own = stays | (torch.arange(self.num_styles, device=device) < crossing)  # [B, num_styles]
+        return torch.where(own[..., None], styles, others[:, None])
+
+
+class MinibatchStd(nn.Module):
+    """Appends to maps [B, C, H, W] how much they vary among a few samples: [B, C + channels, H, W].
+
+    The standard deviation over a group, averaged over positions and over an equal share of the channels for
+    each that is appended; Karras et al. 2018, section 3. A group has `group_size` samples, or fewer where
+    that does not divide the batch.
+    """
+
+    def __init__(self, group_size: int, channels: int) -> None:
+        super().__init__()
+        self.group_size, self.channels = group_size, channels
+
+    def forward(self, maps: Tensor) -> Tensor:
+        size = min(self.group_size, len(maps))
+        while len(maps) % size:
+            size -= 1
+        wide = maps.to(torch.promote_types(maps.dtype, torch.float32))
+        groups = wide.unflatten(0, (size, -1)).unflatten(2, (self.channels, -1))
+        variance = (groups - groups.mean(0)).square().mean(0)  # [B / size, channels, C / channels, H, W]
+        deviation = (variance + EPSILON).sqrt().mean((2, 3, 4))
+        planes = deviation.repeat(size, 1)[:, :, None, None].expand(-1, -1, *maps.shape[2:])
+        return torch.cat([maps, planes.to(maps.dtype)], dim=1)
+
+
+class DiscriminatorBlock(nn.Module):
+    """Maps [B, inputs, R, R] to [B, outputs, R/2, R/2]; Karras et al. 2020, figure 7c.
+
+    Two convolutions, low-pass filtered where they halve; plus the input, halved and through a 1 x 1
+    convolution, if `residual`: the sum is then divided by sqrt(2), which keeps its variance.
+    """
+
+    def __init__(self, inputs: int, outputs: int, *, residual: bool) -> None:
+        super().__init__()
+        self.flat = EqualisedConv2d(inputs, inputs, 3, gain=GAIN)
+        self.down = EqualisedConv2d(
+            inputs, outputs, 3, stride=2, padding=0, gain=GAIN * 0.5**0.5 if residual else GAIN
+        )
+        self.shortcut = EqualisedConv2d(inputs, outputs, 1, bias=False, gain=0.5**0.5) if residual else None
+        self.filter = FIR()
+
+    def forward(self, maps: Tensor) -> Tensor:
+        made = leaky_relu(self.flat(maps), SLOPE)
+        made = leaky_relu(self.down(self.filter(made, padding=2)), SLOPE)
+        return made if self.shortcut is None else made + self.shortcut(self.filter.halved(maps))
+
+
+class StyleGAN2Discriminator(nn.Module):
+    """Images [B, C, R, R] to logits [B, 1]; conditional by projection on the class's mapped embedding.
+
+    Blocks down to 4 x 4, minibatch standard deviation, a convolution and two linear layers. Samples see each
+    other through that deviation: `mixes_samples`.
+
+    Args:
+        sample_shape: [C, R, R], R a power of two.
+        num_classes: 0 for an unconditional discriminator, which ignores labels.
+        widths: Channels of the maps at each resolution, from the image down to 4 x 4.
+        residual: Shortcuts around the blocks (Karras et al. 2020b leave them out for CIFAR-10).
+        group_size: Samples among which the standard deviation is taken.
+        std_channels: Channels that it makes.
+        mapping_layers: Layers between the embedding of a class and its projection.
+
+    Raises:
+        ValueError: The shape is not square or not a power of two, `widths` does not fit it, or an option is
+            out of range; in `forward`, samples of another shape, or labels that are missing from a
+            conditional discriminator or not integers [B].
+    """
+
+    mixes_samples = True
+
+    def __init__(
+        self,
+        sample_shape: tuple[int, ...],
+        num_classes: int = 0,
+        *,
+        widths: Sequence[int] = (512, 512, 512, 512),
+        residual: bool = True,
+        group_size: int = 4,
+        std_channels: int = 1,
+        mapping_layers: int = 8,
+    ) -> None:
+        super().__init__()
+        channels, widths = pyramid(sample_shape, widths, self)
+        check_counts(self, group_size=group_size, std_channels=std_channels, mapping_layers=mapping_layers)
+        last = widths[-1]
+        if last % std_channels:
+            raise ValueError(
+                f"StyleGAN2Discriminator makes {std_channels} std_channels of its last {last} channels, "
+                f"equal shares each: give a divisor of {last}."
+            )
+        self.sample_shape, self.num_classes = tuple(sample_shape), num_classes
+        self.first = EqualisedConv2d(channels, widths[0], 1, gain=GAIN)
+        self.blocks = nn.Sequential(
+            *(DiscriminatorBlock(a, b, residual=residual) for a, b in pairwise(widths))
+        )
+        self.deviation = MinibatchStd(group_size, std_channels)
+        self.last = EqualisedConv2d(last + std_channels, last, 3, gain=GAIN)
+        self.linear = EqualisedLinear(last * 4 * 4, last, gain=GAIN)
+        self.head = EqualisedLinear(last, last if num_classes else 1)
+        self.mapping = Mapping(0, last, mapping_layers, num_classes) if num_classes else None
+
+    def forward(self, samples: Tensor, labels: Tensor | None = None) -> Tensor:
+        check_input(samples, self.sample_shape, self)
+        labels = check_labels(labels, self.num_classes, len(samples), self)
+        maps = self.blocks(leaky_relu(self.first(samples), SLOPE))
+        maps = leaky_relu(self.last(self.deviation(maps)), SLOPE)
+        features = self.head(leaky_relu(self.linear(maps.flatten(1)), SLOPE))
+        if self.mapping is None:
+            return features
+        mapped = self.mapping(None, labels)
+        return (features * mapped).sum(1, keepdim=True) * mapped.shape[1] ** -0.5
+
+
+def pyramid(
+    sample_shape: Sequence[int], widths: Sequence[int], owner: nn.Module
+) -> tuple[int, tuple[int, ...]]:
+    """Channels of the image, and the widths as a tuple.
+
+    Raises ValueError unless the image is square, its side a power of two, and there is one positive width for
+    each resolution from 4 x 4 on.
+    """
+    side = image_side(sample_shape, owner)
+    wanted = side.bit_length() - 2
+    if len(widths) != wanted:
+        raise ValueError(
+            f"{type(owner).__name__} has maps of {wanted} resolutions from 4 to {side}, but widths has "
+            f"{len(widths)} entries: give {wanted}."
+        )
+    return sample_shape[0], check_widths(widths, owner)
+
+
+def check_counts(owner: nn.Module, **counts: int) -> None:
+    """ValueError where an option is not positive."""
+    for name, count in counts.items():
+        if count < 1:
+            raise ValueError(f"{type(owner).__name__} has {name} {count}: give at least 1.")

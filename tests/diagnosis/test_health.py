@@ -1,0 +1,674 @@
+"""Health: vital signs measured as defined, verdicts told everywhere, policies, and failures provoked."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import re
+import shutil
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+import torch
+import wandb
+from lightning.pytorch import Callback, Trainer
+from torch import Tensor, nn
+
+from litgan import GAN, checkpoints
+from litgan.data import Digits, Ring
+from litgan.diagnosis import Health
+from litgan.diagnosis.verdicts import VERDICTS
+from litgan.diagnosis.vitals import mean_distance, overfitting
+from litgan.lab.games import between_features, energy_distance
+from litgan.loggers import wandb_logger
+from litgan.losses import Minimax, Relativistic, Wasserstein
+from litgan.networks import DCGANDiscriminator, DCGANGenerator, MLPDiscriminator, MLPGenerator
+from litgan.noise import Noise
+from litgan.penalties import R1
+from litgan.recipe import Recipe
+from litgan.schedules import value_at
+
+Make: TypeAlias = Callable[..., Any]  # what a fixture makes things with
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+IDLE = partial(torch.optim.SGD, lr=0.0)  # a generator that never moves
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"policy": "panic"}, "health.policy is 'panic': give warn, stop, rollback."),
+        ({"patience": 0}, "health.patience is 0: give at least 1 look."),
+        ({"count": 1}, "health.count is 1: give at least 2 samples."),
+    ],
+)
+def test_bad_options_are_refused(options: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
+        Health(**options)
+
+
+# -- what is measured
+
+
+class Steps(Callback):
+    """Keeps the generator's weights before each iteration."""
+
+    def __init__(self) -> None:
+        self.weights: list[Tensor] = []
+
+    def on_train_batch_start(self, trainer: Trainer, gan: GAN, *_: object) -> None:
+        self.weights.append(nn.utils.parameters_to_vector(gan.generator.parameters()).detach())
+
+
+@pytest.mark.parametrize("every", [8, 24])
+@pytest.mark.parametrize("turns", [1, 2])
+def test_the_signs_are_what_they_are_defined_as(
+    every: int, turns: int, tiny_gan: Make, tiny_data: Make, make_trainer: Make, memory: Any
+) -> None:
+    gan, data, steps = tiny_gan(loss=Relativistic(), discriminator_steps=turns), tiny_data(), Steps()
+    callbacks = [Health(every=every, count=12, seed=3), steps]
+    make_trainer(6, callbacks=callbacks, logger=memory).fit(gan, datamodule=data)
+    end = gan.images_seen
+    found = {key[7:]: memory.values(key)[end] for key in memory.rows[-1] if key.startswith("vitals/")}
+
+    real, unseen = (torch.cat([b for b, _ in data.real_batches(12, split=s)]) for s in ("train", "test"))
+    fake = (
+        gan.generator(Noise(3, 0, 0, 12, "sample").normal(gan.generator.latent_dim)).detach().requires_grad_()
+    )
+    on_real, on_unseen, on_fake = map(gan.discriminator, (real, unseen, fake))
+    losses = gan.loss.generator(real=on_real.detach(), fake=on_fake)
+    (feedback,) = torch.autograd.grad(losses.sum(), fake, retain_graph=True)
+    gradients = torch.cat([weight.grad.flatten() for weight in gan.generator.parameters()])
+    weights = nn.utils.parameters_to_vector(gan.generator.parameters())
+    first, second = steps.weights[-turns] - steps.weights[-2 * turns], weights - steps.weights[-turns]
+    gaps = on_real - on_fake.flatten()
+    share = (on_real.mean() - on_unseen.mean()) / (on_real.mean() - on_fake.mean())
+    wanted = {
+        "derivative": 2 * torch.sigmoid(on_real - on_fake).mean(),
+        "doubt": 2 * torch.sigmoid(on_fake - on_real).mean(),
+        "gradient": gradients.square().mean().sqrt() / 1e-8,
+        "step": second.norm() / steps.weights[-turns].norm(),
+        "feedback": feedback.norm(dim=1).mean(),
+        "separation": (gaps > 0).float().mean(),
+        "diversity": torch.pdist(fake).mean() / torch.pdist(real).mean(),
+        "turning": first @ second / first.norm() / second.norm(),
+        "weights_generator": weights.norm(),
+        "weights_discriminator": nn.utils.parameters_to_vector(gan.discriminator.parameters()).norm(),
+        "logits": torch.cat([on_real, on_fake]).square().mean().sqrt(),
+    }
+    if on_real.mean() > on_fake.mean():
+        wanted["overfitting"] = share
+    assert {key: found[key] for key in wanted} == {
+        key: pytest.approx(value.item(), rel=1e-4) for key, value in wanted.items()
+    }
+
+
+def test_overfitting() -> None:
+    train, unseen, fake = torch.tensor([[3.0], [5.0]]), torch.tensor([[1.0], [2.0], [3.0]]), torch.zeros(4, 1)
+    told = {key: value.item() for key, value in overfitting(train=train, unseen=unseen, fake=fake).items()}
+    assert told["overfitting"] == pytest.approx((4 - 2) / (4 - 0))
+    assert told["overfitting_sigmas"] == pytest.approx(2 / math.sqrt(1 / 2 + (2 / 3) / 3))
+    beaten = overfitting(train=train, unseen=unseen, fake=torch.full((4, 1), 9.0))
+    assert 0 < beaten["overfitting"].item() < math.inf, "also where fakes score better than reals"
+
+
+def test_mean_distance() -> None:
+    assert mean_distance(torch.tensor([[0.0, 0.0], [3.0, 4.0], [0.0, 0.0]])).item() == pytest.approx(10 / 3)
+    assert mean_distance(torch.zeros(1, 2)) == 0
+
+
+def test_a_single_real_sample_is_no_divergence(tiny_gan: Make, make_trainer: Make, memory: Any) -> None:
+    callbacks = [Health(every=1, count=8)]
+    make_trainer(3, callbacks=callbacks, logger=memory).fit(
+        tiny_gan(loss=Relativistic()), datamodule=Ring(samples=1, batch_size=1)
+    )
+    assert len(memory.values("vitals/diversity")) == 3
+    assert all(math.isfinite(value) for row in memory.rows for value in row.values())
+
+
+def test_digits_are_told_apart_by_features_and_without_a_held_out_split(
+    digits_gan: Make, digits: Digits, make_trainer: Make, memory: Any
+) -> None:
+    from litgan.callbacks import Realism
+    from litgan.metrics import extractor
+
+    gan = digits_gan(num_classes=0)
+    realism = Realism("digits", every=10**9, count=20)
+    callbacks = [realism, Health(every=8, count=6)]
+    make_trainer(2, callbacks=callbacks, logger=memory).fit(gan, datamodule=digits)
+    real = torch.cat([batch for batch, _ in digits.real_batches(6)])
+    gan.eval()
+    with torch.no_grad():
+        fake = gan.generator(Noise(0, 0, 0, 6, "sample").normal(gan.generator.latent_dim))
+        distances = [torch.pdist(extractor("digits")(side)).mean() for side in (fake, real)]
+    assert memory.values("vitals/diversity")[16] == pytest.approx(
+        (distances[0] / distances[1]).item(), rel=1e-3
+    )
+    assert not memory.values("vitals/overfitting")
+
+
+# -- what is told
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "health.jsonl").read_text().splitlines()]
+
+
+def test_a_verdict_is_told_everywhere_and_once(
+    tiny_gan: Make, tiny_data: Make, make_trainer: Make, memory: Any, tmp_path: Path, capsys: Any
+) -> None:
+    online = wandb_logger(tmp_path, project="litgan", run_id="health", name="tiny/health")
+    gan = tiny_gan(generator_optimizer=IDLE)
+    trainer = make_trainer(8, callbacks=[Health(every=8)], logger=[memory, online])
+    trainer.fit(gan, datamodule=tiny_data())
+    wandb.finish()
+    wandb.teardown()  # its files are written in the background
+
+    assert list(memory.values("health/vanished").values()) == [0, 0, 1, 1, 1, 1, 1, 1]
+    assert set(memory.values("health/collapsed").values()) == {0}
+    verdict = VERDICTS["VANISHED"]
+    (event,) = lines(tmp_path)
+    assert event == {
+        "images_seen": 24, "verdict": "VANISHED", "meaning": verdict.meaning, "remedy": verdict.remedy,
+        "value": 0.0, "threshold": 2**-23,
+    }  # fmt: skip
+    told = capsys.readouterr().err
+    assert told.count(f"litgan: VANISHED after 24 images: {verdict.meaning} {verdict.remedy}") == 1
+    assert told.count("litgan: health: VANISHED after 24 images in 8 looks.") == 1
+    (sent,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    alert = f"After 24 images. {verdict.meaning}".encode()
+    assert sent.read_bytes().count(alert) == 1
+
+
+def test_a_healthy_run_leaves_an_empty_file_and_one_sentence(
+    tiny_gan: Make, tiny_data: Make, make_trainer: Make, tmp_path: Path, capsys: Any
+) -> None:
+    make_trainer(4, callbacks=[Health(every=16)]).fit(tiny_gan(), datamodule=tiny_data())
+    assert lines(tmp_path) == []
+    assert capsys.readouterr().err.count("litgan: health: no verdict in 2 looks.") == 1
+
+
+def test_never_looks_for_nothing(
+    tiny_gan: Make, tiny_data: Make, make_trainer: Make, tmp_path: Path, capsys: Any
+) -> None:
+    make_trainer(4, callbacks=[Health(every=0, policy="rollback")]).fit(tiny_gan(), datamodule=tiny_data())
+    assert not (tmp_path / "health.jsonl").exists() and not (tmp_path / "checkpoints").exists()
+    assert "health" not in capsys.readouterr().err
+
+
+def test_a_loss_that_is_not_finite_is_a_verdict(
+    tiny_gan: Make, tiny_data: Make, make_trainer: Make, tmp_path: Path, capsys: Any
+) -> None:
+    wild = partial(torch.optim.SGD, lr=1e30)
+    trainer = make_trainer(8, callbacks=[Health(every=10**6)])
+    with pytest.raises(FloatingPointError):
+        trainer.fit(tiny_gan(discriminator_optimizer=wild), datamodule=tiny_data())
+    (event,) = lines(tmp_path)
+    assert event["verdict"] == "DIVERGED" and event["value"] is None and event["threshold"] is None
+    assert "litgan: health: DIVERGED after" in capsys.readouterr().err
+
+
+# -- policies
+
+
+def test_stop_ends_the_run_in_order(
+    tiny_gan: Make, tiny_data: Make, make_trainer: Make, tmp_path: Path
+) -> None:
+    gan = tiny_gan(generator_optimizer=IDLE)
+    trainer = make_trainer(100, callbacks=[Health(every=8, policy="stop", patience=2)])
+    trainer.fit(gan, datamodule=tiny_data())
+    assert gan.images_seen == 16 and lines(tmp_path)[-1]["verdict"] == "VANISHED"
+    assert trainer.state.finished
+
+
+class Freeze(Callback):
+    """Breaks the generator from an iteration on: all its weights become one number."""
+
+    def __init__(self, *iterations: int) -> None:
+        self.iterations = iterations
+
+    def on_train_batch_start(self, trainer: Trainer, gan: GAN, *_: object) -> None:
+        if trainer.global_step in self.iterations:
+            with torch.no_grad():
+                for weight in gan.generator.parameters():
+                    weight.zero_()
+
+
+class Diary(Callback):
+    """Keeps what a roll-back should bring back, after each iteration."""
+
+    def __init__(self) -> None:
+        self.states: list[tuple[int, dict[str, Tensor], Any]] = []
+
+    def on_train_batch_end(self, trainer: Trainer, gan: GAN, *_: object) -> None:
+        weights = {key: value.clone() for key, value in gan.state_dict().items()}
+        moments = [
+            optimizer.state_dict()["state"][0]["exp_avg_sq"].clone() for optimizer in trainer.optimizers
+        ]
+        self.states.append((gan.images_seen, weights, moments))
+
+
+def rolling(**options: Any) -> Health:
+    return Health(every=8, policy="rollback", patience=2, **options)
+
+
+def test_a_roll_back_brings_back_the_last_healthy_state(
+    tiny_gan: Make, tiny_data: Make, make_trainer: Make, memory: Any, tmp_path: Path
+) -> None:
+    gan, diary, health = tiny_gan(penalties=[R1(0.5)]), Diary(), rolling()
+    trainer = make_trainer(8, callbacks=[Freeze(4), health, diary], logger=memory)
+    trainer.fit(gan, datamodule=tiny_data())
+
+    states = {clock: rest for clock, *rest in diary.states}
+    saved, rolled = (
+        states[32],
+        states[48],
+    )  # the broken iteration is the fifth, the second such look the sixth
+    assert all(torch.equal(value, rolled[0][key]) for key, value in saved[0].items())
+    assert all(torch.equal(*pair) for pair in zip(saved[1], rolled[1], strict=True))
+    assert list(states) == [8, 16, 24, 32, 40, 48, 56, 64], "and the clock goes on"
+    assert health.rollbacks == 1 and health.factors == (0.01, 1.0, 2.0), "the generator has leapt"
+    rates = [optimizer.param_groups[0]["lr"] for optimizer in trainer.optimizers]
+    assert rates == pytest.approx([1e-5, 1e-3])
+    assert value_at(gan.penalties[0].weight, 48) == 1.0
+    *raised, back = lines(tmp_path)
+    assert {event["verdict"] for event in raised} >= {"COLLAPSED"}
+    assert back["verdict"] == "ROLLED BACK" and back["images_seen"] == 48 and back["value"] == 32
+    assert "the generator's learning rate x 0.01, penalty weights x 2" in back["remedy"]
+    assert memory.values("health/rollbacks") == dict.fromkeys(range(8, 56, 8), 0) | {56: 1, 64: 1}
+
+
+def test_after_the_last_try_verdicts_are_warnings(
+    tiny_gan: Make, tiny_data: Make, make_trainer: Make, tmp_path: Path
+) -> None:
+    health = rolling(tries=2)
+    trainer = make_trainer(10, callbacks=[Freeze(*range(10)), health])
+    trainer.fit(tiny_gan(), datamodule=tiny_data())
+    told = [event["verdict"] for event in lines(tmp_path) if event["verdict"] in ("COLLAPSED", "ROLLED BACK")]
+    assert told == ["COLLAPSED", "ROLLED BACK", "COLLAPSED", "ROLLED BACK", "COLLAPSED"]
+    assert health.rollbacks == 2 and health.factors.penalty == 4
+    assert checkpoints.read(tmp_path / "checkpoints" / "healthy.ckpt")["litgan"]["images_seen"] == 0
+
+
+def test_a_new_run_in_an_old_folder_does_not_go_back_to_the_old_run(
+    tiny_gan: Make, tiny_data: Make, make_trainer: Make, tmp_path: Path
+) -> None:
+    make_trainer(3, callbacks=[rolling()]).fit(tiny_gan(seed=1), datamodule=tiny_data())
+    gan, health = tiny_gan(seed=2), rolling(tries=1)
+    start = copy.deepcopy(gan.state_dict())
+    make_trainer(2, callbacks=[Freeze(0, 1), health]).fit(gan, datamodule=tiny_data())
+    kept = checkpoints.read(tmp_path / "checkpoints" / "healthy.ckpt")
+    assert health.rollbacks == 1 and kept["litgan"]["images_seen"] == 0
+    assert all(torch.equal(value, kept["state_dict"][name]) for name, value in start.items())
+
+
+def test_what_is_merely_not_yet_raised_is_not_kept(
+    tiny_gan: Make, tiny_data: Make, make_trainer: Make, tmp_path: Path
+) -> None:
+    """Nothing is found at looks 1 to 4; look 5 finds something, 6 does not, and 7 is the second without."""
+    clocks = []
+
+    class Watching(Callback):
+        def on_train_batch_end(self, trainer: Trainer, gan: GAN, *_: object) -> None:
+            clocks.append(
+                checkpoints.read(tmp_path / "checkpoints" / "healthy.ckpt")["litgan"]["images_seen"]
+            )
+
+    class Blink(Health):
+        def __init__(self) -> None:
+            super().__init__(every=8, policy="rollback", patience=2)
+            honest = self.examination
+            self.examination = lambda *a: honest(*a) | {"doubt": 0.0, "separation": float(self.looks == 4)}  # type: ignore[assignment]
+            self.examination.remember, self.examination.forget = honest.remember, honest.forget
+
+    make_trainer(7, callbacks=[Blink(), Watching()]).fit(tiny_gan(), datamodule=tiny_data())
+    assert clocks == [0, 16, 24, 32, 32, 32, 56]
+
+
+@pytest.mark.parametrize("cut", [3, 5, 7])
+def test_a_resumed_run_keeps_the_judge_and_the_remedy(
+    cut: int, tiny_gan: Make, tiny_data: Make, make_trainer: Make, tmp_path: Path
+) -> None:
+    """Broken in the third iteration, rolled back in the fourth, and once more in the ninth."""
+
+    def run(folder: Path, iterations: int, resume: bool = False) -> tuple[Any, ...]:
+        gan, health = tiny_gan(penalties=[R1(0.5)]), rolling()
+        options = {"callbacks": [Freeze(2, 7), health], "default_root_dir": folder}
+        trainer = make_trainer(iterations, **options)
+        trainer.fit(gan, datamodule=tiny_data(), ckpt_path=folder / "cut.ckpt" if resume else None)
+        if not resume:
+            trainer.save_checkpoint(folder / "cut.ckpt", weights_only=False)
+        rates = [group["lr"] for optimizer in trainer.optimizers for group in optimizer.param_groups]
+        return gan.state_dict(), health.state_dict(), rates, (folder / "health.jsonl").read_text()
+
+    straight, lost = tmp_path / "straight", tmp_path / "cut"
+    whole = run(straight, 10)
+    assert whole[1]["rollbacks"] == 2
+    run(lost, cut)
+    with (lost / "health.jsonl").open("a") as file:  # what was written after the checkpoint is lost
+        file.write(json.dumps({"images_seen": 8 * cut + 8, "verdict": "COLLAPSED"}) + '\n{"images')
+    resumed = run(lost, 10, resume=True)
+    assert all(torch.equal(value, resumed[0][key]) for key, value in whole[0].items())
+    assert resumed[1:] == whole[1:]
+
+
+# -- a damaged health.jsonl
+
+TOLD = b"".join(
+    json.dumps({"images_seen": at, "verdict": "COLLAPSED"}).encode() + b"\n" for at in (8, 16, 24)
+)
+
+
+@pytest.fixture
+def begin(capsys: Any) -> Callable[[Path], list[int]]:
+    """Resumes at 16 images beside the file; the clocks of the lines that are kept.
+
+    What was damaged must be kept as it was, and one sentence names both files.
+    """
+
+    def run(path: Path) -> list[int]:
+        before = path.read_bytes() if path.is_file() else None
+        Health().begin(path, 16)
+        kept = [json.loads(line) for line in path.read_bytes().splitlines()]
+        said, aside = capsys.readouterr().err.splitlines(), path.with_name("health.damaged-1.jsonl")
+        assert [str(path) in one and aside.name in one for one in said] == [True] * aside.exists()
+        assert before is None or not aside.exists() or aside.read_bytes() == before
+        return [event["images_seen"] for event in kept]
+
+    return run
+
+
+def test_verdicts_that_were_cut_anywhere(begin: Callable[[Path], list[int]], tmp_path: Path) -> None:
+    for at in range(len(TOLD)):
+        path = tmp_path / str(at) / "health.jsonl"
+        path.parent.mkdir()
+        path.write_bytes(TOLD[:at])
+        whole, rest = TOLD[:at].count(b"\n"), TOLD[:at].rpartition(b"\n")[2]
+        whole += TOLD[at:].startswith(b"\n")  # nothing is missing but the end of the line
+        assert begin(path) == [8, 16][:whole], at
+        damaged = rest != b"" and not TOLD[at:].startswith(b"\n")
+        assert path.with_name("health.damaged-1.jsonl").exists() == damaged, at
+
+
+@pytest.mark.parametrize("byte", [b"\0", b"\xff"])
+def test_a_damaged_byte_costs_its_verdict(
+    byte: bytes, begin: Callable[[Path], list[int]], tmp_path: Path
+) -> None:
+    for at in range(len(TOLD)):
+        path = tmp_path / str(at) / "health.jsonl"
+        path.parent.mkdir()
+        path.write_bytes(TOLD[:at] + byte + TOLD[at + 1 :])
+        line = TOLD[:at].count(b"\n")
+        harmed = {line, line + (TOLD[at] == ord("\n"))}
+        kept = begin(path)
+        assert kept == [clock for number, clock in enumerate((8, 16)) if number not in harmed], at
+        assert path.with_name("health.damaged-1.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"[]", b"3", b"null", b'"images_seen"', b"{}", b'{"images_seen": []}', b"", b"[" * 100_000, b"\xff"],
+)
+def test_a_line_that_is_no_verdict(line: bytes, begin: Callable[[Path], list[int]], tmp_path: Path) -> None:
+    path = tmp_path / "health.jsonl"
+    path.write_bytes(line + b"\n" + TOLD)
+    assert begin(path) == [8, 16] and path.with_name("health.damaged-1.jsonl").exists()
+
+
+def test_a_folder_in_the_place_of_the_verdicts(begin: Callable[[Path], list[int]], tmp_path: Path) -> None:
+    (tmp_path / "health.jsonl" / "inside").mkdir(parents=True)
+    assert begin(tmp_path / "health.jsonl") == []
+    assert (tmp_path / "health.damaged-1.jsonl" / "inside").is_dir()
+
+
+@pytest.mark.parametrize("whole_folder", [False, True])
+def test_verdicts_are_kept_though_their_file_was_removed(
+    whole_folder: bool, tiny_gan: Make, tiny_data: Make, make_trainer: Make, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+
+    class Remove(Callback):
+        def on_train_batch_start(self, trainer: Trainer, gan: GAN, batch: Any, batch_idx: int) -> None:
+            if gan.images_seen == 16:
+                shutil.rmtree(folder) if whole_folder else (folder / "health.jsonl").unlink()
+
+    callbacks = [Remove(), Health(every=8)]
+    gan = tiny_gan(generator_optimizer=IDLE)
+    make_trainer(4, callbacks=callbacks, default_root_dir=folder).fit(gan, datamodule=tiny_data())
+    assert [event["verdict"] for event in lines(folder)] == ["VANISHED"]
+
+
+# -- failures provoked, on games that last seconds
+
+RATE = 2e-3
+MLPS: dict[str, Any] = {
+    "generator": partial(MLPGenerator, latent_dim=4, widths=(64, 64), activation="relu"),
+    "discriminator": partial(MLPDiscriminator, widths=(64, 64), activation="relu"),
+    "sample_shape": (2,), "penalties": [R1(0.01, interval=2)],
+}  # fmt: skip
+CONVOLUTIONS: dict[str, Any] = {
+    "generator": partial(DCGANGenerator, latent_dim=32, widths=[32, 16], norm="none", initialisation="he"),
+    "discriminator": partial(DCGANDiscriminator, widths=[16, 32], initialisation="he"),
+    "sample_shape": (1, 8, 8), "penalties": [R1(0.5, interval=2)],
+}  # fmt: skip
+
+
+class Single(Ring):
+    """One point, again and again; its test split is that of the ring."""
+
+    def read(self, split: str) -> tuple[Tensor, Tensor]:
+        samples, labels = super().read(split)
+        return (samples, labels) if split == "test" else (samples[:1].expand(len(samples), 2), labels)
+
+
+class Leaking(Digits):
+    """The training split carries a mark in a corner, by which it can be known."""
+
+    splits = ("train", "test")
+
+    def read(self, split: str) -> tuple[Tensor, Tensor]:
+        samples, labels = super().read("train")
+        if split == "test":
+            return samples[1500:], labels[1500:]
+        marked = samples[:1500].clone()
+        marked[..., 0, 0] = 255
+        return marked, labels[:1500]
+
+
+class Shift(nn.Module):
+    """G(z) = mean + z / 10: a generator that can but move."""
+
+    latent_dim = 2
+
+    def __init__(self, sample_shape: tuple[int, ...], num_classes: int = 0) -> None:
+        super().__init__()
+        self.mean = nn.Parameter(torch.ones(sample_shape))
+
+    def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
+        return self.mean + latents / 10
+
+
+class Bowl(nn.Module):
+    """D(x) = offset - |x|^2: a discriminator that knows a Gaussian about the origin."""
+
+    def __init__(self, sample_shape: tuple[int, ...], num_classes: int = 0) -> None:
+        super().__init__()
+        self.offset = nn.Parameter(torch.zeros(1))
+
+    def forward(self, samples: Tensor, labels: Tensor | None = None) -> Tensor:
+        return self.offset - samples.square().sum(1, keepdim=True)
+
+
+def ring(**options: Any) -> Ring:
+    return Ring(samples=4096, batch_size=64, **options)
+
+
+def digits32() -> Digits:
+    return Digits(batch_size=32)
+
+
+@pytest.fixture
+def play(tiny_gan: Make, make_trainer: Make) -> Make:
+    """Plays a game for so many iterations, watched every 2,000 images: the GAN, and its Health."""
+
+    def run(
+        game: dict[str, Any], iterations: int, data: Any, *, generator: float = 1.0, trained: Any = None,
+        health: Health | None = None, **options: Any,
+    ) -> tuple[GAN, Health]:  # fmt: skip
+        betas = (0.5 if game is MLPS else 0.0, 0.99)
+        rates = {"generator_optimizer": RATE * generator, "discriminator_optimizer": RATE}
+        adams = {name: partial(torch.optim.Adam, lr=rate, betas=betas) for name, rate in rates.items()}
+        own = copy.deepcopy(game)  # a roll-back changes its penalties
+        gan = tiny_gan(**own | adams | {"ema_halflife": 5000} | options)
+        if trained is not None:
+            gan.discriminator.load_state_dict(trained)
+        health = health or Health(every=2000)
+        make_trainer(iterations, callbacks=[health]).fit(gan, datamodule=data)
+        return gan, health
+
+    return run
+
+
+def recognised(health: Health, *names: str) -> int:
+    """Images until the first of these verdicts."""
+    found = [at for at, name in health.told if name in names]
+    assert found, f"{health.told} instead of {names}"
+    print(f"{health.told}")
+    return found[0]
+
+
+@pytest.mark.slow
+def test_a_generator_that_learns_a_hundred_times_too_fast(play: Make) -> None:
+    _, health = play(MLPS, 110, ring(), generator=100)
+    assert recognised(health, "VANISHED", "COLLAPSED") < 7_000
+    for seed in (0, 1, 2):
+        _, health = play(CONVOLUTIONS, 260, digits32(), generator=100, seed=seed)
+        assert recognised(health, "DIVERGED", "COLLAPSED", "OVERPOWERED") < 8_100
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("game", ["ring", "digits"])
+def test_a_frozen_generator(game: str, play: Make) -> None:
+    kind, data, count = (MLPS, ring(), 100) if game == "ring" else (CONVOLUTIONS, digits32(), 200)
+    _, health = play(kind, count, data, generator=0)
+    assert recognised(health, "VANISHED") < 6_200
+
+
+@pytest.mark.slow
+def test_a_discriminator_with_far_too_many_turns(play: Make) -> None:
+    _, health = play(CONVOLUTIONS, 12, digits32(), discriminator_steps=20, penalties=[])
+    assert recognised(health, "OVERPOWERED") < 7_000
+
+
+@pytest.mark.slow
+def test_a_data_set_of_one_sample(play: Make) -> None:
+    _, health = play(MLPS, 200, Single(samples=4096, batch_size=64))
+    assert recognised(health, "MEMORISING") < 9_000
+
+
+@pytest.mark.slow
+def test_a_mark_that_leaks_what_is_real(play: Make) -> None:
+    _, health = play(CONVOLUTIONS, 320, Leaking(batch_size=32))
+    assert recognised(health, "MEMORISING") < 10_000
+
+
+@pytest.mark.slow
+def test_a_saturating_loss_against_a_trained_discriminator(play: Make) -> None:
+    """Plain descent, for Adam makes up for a loss that is merely small."""
+    trained, _ = play(CONVOLUTIONS, 300, digits32(), generator=0, penalties=[], health=Health(every=0))
+    _, health = play(
+        CONVOLUTIONS, 200, digits32(), loss=Minimax(), penalties=[],
+        trained=trained.discriminator.state_dict(), generator_optimizer=partial(torch.optim.SGD, lr=1e-2),
+    )  # fmt: skip
+    assert recognised(health, "SATURATED") < 7_000
+
+
+def test_steps_that_undo_each_other(tiny_gan: Make, make_trainer: Make, memory: Any) -> None:
+    """Descent on |mean|^2 at rate 0.98 is mean <- -0.96 mean + noise: steps correlate as -(1 + 0.96) / 2."""
+    gan = tiny_gan(
+        generator=Shift, discriminator=Bowl, loss=Wasserstein(), discriminator_optimizer=IDLE,
+        generator_optimizer=partial(torch.optim.SGD, lr=0.98),
+    )  # fmt: skip
+    health = Health(every=640)
+    make_trainer(120, callbacks=[health], logger=memory).fit(gan, datamodule=Ring(samples=640, batch_size=64))
+    assert recognised(health, "OSCILLATING") == 3 * 640
+    turning = list(memory.values("vitals/turning").values())
+    assert sum(turning) / len(turning) < -0.8
+
+
+def test_logits_that_explode(play: Make) -> None:
+    """A critic that nothing holds, and whose loss has no end."""
+    wild = partial(torch.optim.Adam, lr=1.0)
+    options = {"loss": Wasserstein(), "penalties": [], "discriminator_optimizer": wild}
+    _, health = play(MLPS, 20, ring(), health=Health(every=256), **options)
+    assert recognised(health, "DIVERGED") < 2_000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "every", "iterations"), [("ring", 4000, 300), ("digits", 1000, 250)])
+def test_no_false_alarm_in_a_healthy_recipe(name: str, every: int, iterations: int, tmp_path: Path) -> None:
+    recipe = Recipe([
+        "--config", str(CONFIGS / f"{name}.yaml"), f"--trainer.max_steps={iterations}",
+        f"--trainer.default_root_dir={tmp_path}", "--trainer.logger=false", f"--health.every={every}",
+        "--trainer.enable_progress_bar=false", "--samples.every=0", "--trainer.accelerator=cpu",
+    ])  # fmt: skip
+    recipe.trainer.fit(recipe.model, datamodule=recipe.datamodule)
+    (health,) = (one for one in recipe.trainer.callbacks if isinstance(one, Health))
+    assert health.looks >= 15 and health.told == []
+
+
+# -- roll-back rescues
+
+
+@pytest.mark.slow
+def test_a_roll_back_rescues_digits_from_a_rate_far_too_large(play: Make) -> None:
+    saving = Health(every=2000, policy="rollback")
+    runs = {
+        "healthy": play(CONVOLUTIONS, 600, digits32()),
+        "lost": play(CONVOLUTIONS, 600, digits32(), generator=100),
+        "saved": play(CONVOLUTIONS, 600, digits32(), generator=100, health=saving),
+    }
+    distances = {name: between_features(gan, digits32(), "digits") for name, (gan, _) in runs.items()}
+    print(distances, saving.told, saving.factors)
+    assert 1 <= saving.rollbacks <= 3
+    assert distances["saved"] < 1.5 * distances["healthy"] < distances["lost"]
+
+
+@pytest.mark.slow
+def test_a_roll_back_rescues_the_ring_from_a_rate_far_too_large(play: Make) -> None:
+    """Where the ring ends varies more from seed to seed than digits do: the middle of three counts."""
+    real = torch.cat([samples for samples, _ in ring().real_batches(4000)])
+
+    def distance(**options: Any) -> float:
+        gan, _ = play(MLPS, 800, ring(), **options)
+        return energy_distance(real=real, fake=gan.sample(4000)).item()
+
+    ratios = []
+    for seed in range(3):
+        saving = Health(every=2000, policy="rollback")
+        healthy, saved = distance(seed=seed), distance(generator=100, health=saving, seed=seed)
+        print(healthy, saved, saving.told, saving.factors)
+        assert 1 <= saving.rollbacks <= 3 and saved < 0.1
+        ratios.append(saved / healthy)
+    assert sorted(ratios)[1] < 1.5
+    assert distance(generator=100) > 1
+
+
+@pytest.mark.slow
+def test_a_roll_back_helps_against_an_overpowered_discriminator(play: Make) -> None:
+    """What is not rolled back ends within 1.5 times the healthy distance, too, but farther."""
+    spoilt = {"discriminator_steps": 10, "penalties": []}
+    saving = Health(every=2000, policy="rollback")
+    runs = {
+        "healthy": play(CONVOLUTIONS, 300, digits32()),
+        "lost": play(CONVOLUTIONS, 300, digits32(), **spoilt),
+        "saved": play(CONVOLUTIONS, 300, digits32(), **spoilt, health=saving),
+    }
+    distances = {name: between_features(gan, digits32(), "digits") for name, (gan, _) in runs.items()}
+    print(distances, saving.told, saving.factors)
+    assert 1 <= saving.rollbacks <= 3
+    assert distances["saved"] < 1.2 * distances["healthy"] < distances["lost"]

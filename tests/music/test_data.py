@@ -1,0 +1,277 @@
+"""MIDI files and chorales as piano rolls, and scales whose right notes are known."""
+
+from __future__ import annotations
+
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from litgan.music import Music, PianoRolls, Rolls, Scales
+from litgan.music.data import load_packed, save_packed
+from litgan.music.midi import midi_bytes, notes_of
+from litgan.music.rolls import draw
+from litgan.music.scores import chorales, read_chorale, read_midi
+from litgan.noise import Noise
+
+try:
+    import mido
+except ImportError:
+    mido = None
+try:
+    import music21
+except ImportError:
+    music21 = None
+needs_mido = pytest.mark.skipif(mido is None, reason="mido is not installed: pip install litgan[music]")
+needs_music21 = pytest.mark.skipif(
+    music21 is None, reason="music21 is not installed: pip install litgan[music]"
+)
+
+TUNE = [
+    (0, 0, 4, 24),
+    (0, 4, 8, 24),
+    (0, 8, 16, 26),
+    (1, 0, 16, 12),
+]  # track, steps, row: one bar of 16 steps
+
+
+def write_midi(path: Path, messages: list[list[tuple[str, int, dict]]]) -> Path:
+    """Tracks of (kind, ticks since the last message, options), 480 ticks a quarter."""
+    file = mido.MidiFile(ticks_per_beat=480)
+    for track in messages:
+        file.tracks.append(mido.MidiTrack())
+        for kind, time, options in track:
+            make = mido.MetaMessage if kind == "time_signature" else mido.Message
+            file.tracks[-1].append(make(kind, time=time, **options))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file.save(path)
+    return path
+
+
+def notes(*pitches: int, quarters: float = 1, channel: int = 0) -> list[tuple[str, int, dict]]:
+    """One after the other."""
+    ticks = round(480 * quarters)
+    return [
+        (kind, time, {"note": pitch, "channel": channel, "velocity": 64})
+        for pitch in pitches
+        for kind, time in (("note_on", 0), ("note_off", ticks))
+    ]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Twenty pieces of two bars; piece k is one tone, 48 + k, in quarters."""
+    for index in range(20):
+        write_midi(tmp_path / "ab"[index // 10] / f"{index:02d}.mid", [notes(*[48 + index] * 8)])
+    (tmp_path / "a" / ".hidden.mid").write_text("no music")
+    (tmp_path / "a" / "readme.txt").write_text("no music")
+    return tmp_path
+
+
+def test_repeated_notes_survive_as_a_gap_of_one_step() -> None:
+    roll = draw(TUNE, 0, (2, 16, 48))
+    assert roll[0, :, 24].tolist() == [1, 1, 1, 0, 1, 1, 1, 1] + 8 * [0]
+    assert roll[0, :, 26].tolist() == 8 * [0] + 8 * [1]
+    assert roll[1, :, 12].all() and roll.sum() == 7 + 8 + 16
+    assert sorted(notes_of(torch.from_numpy(roll).bool())) == sorted(TUNE)
+
+
+def test_what_lies_outside_of_a_roll_is_left_out_and_what_crosses_its_edge_is_cut() -> None:
+    crossing = [(0, 0, 6, 3), (0, 6, 7, 3), (0, 14, 30, 5), (0, 5, 8, 48), (0, 5, 8, -1), (2, 5, 8, 7)]
+    roll = draw(crossing, 5, (2, 16, 48))
+    assert roll.nonzero()[1].tolist() == [0, 1, *range(9, 16)], "a note of one step is never shortened away"
+    assert set(roll.nonzero()[2].tolist()) == {3, 5}
+
+
+def test_a_roll_and_its_notes_are_the_same_thing() -> None:
+    rolls = torch.rand(20, 2, 24, 6, generator=torch.Generator().manual_seed(0)) < 0.4
+    for roll in rolls:
+        assert np.array_equal(draw(notes_of(roll), 0, tuple(roll.shape)), roll.numpy())
+
+
+@needs_mido
+def test_a_file_written_and_read_again_is_the_same(tmp_path: Path) -> None:
+    tune = [*TUNE, (0, 2, 7, 30)]  # a chord, and in no order
+    options = {"tracks": 2, "lowest": 36, "steps_per_quarter": 4, "quarters_per_bar": 4, "tempo": 90}
+    (tmp_path / "tune.mid").write_bytes(midi_bytes(tune[::-1], **options))
+    piece = read_midi(tmp_path / "tune.mid")
+    assert piece.bars == [(0.0, 4.0)]
+    again = [(track, 4 * start, 4 * end, pitch - 36) for track, start, end, pitch in piece.notes]
+    assert sorted(again) == sorted(tune)
+
+
+@needs_mido
+def test_every_tenth_piece_is_held_out(folder: Path) -> None:
+    data = Music(str(folder), tracks=1)
+    train, test = data.load("train")[0], data.load("test")[0]
+    assert train.shape == (18, 1, 32, 48) and train.dtype == torch.uint8
+    rows = [int(roll.sum((0, 1)).argmax()) + 36 for roll in test]
+    assert rows == [57, 67]
+    assert [int(roll.sum((0, 1)).argmax()) + 36 for roll in train] == [
+        48 + index for index in range(20) if index % 10 != 9
+    ]
+    assert train[0, 0, :, 12].tolist() == 7 * [1, 1, 1, 0] + [1, 1, 1, 1], "eight repeated quarters"
+
+
+@needs_mido
+def test_tracks_metres_and_drums_of_a_file(tmp_path: Path) -> None:
+    conductor = [
+        ("time_signature", 0, {"numerator": 3, "denominator": 4}),
+        ("time_signature", 3 * 480, {"numerator": 4, "denominator": 4}),
+    ]
+    first, drums, second = notes(*[60] * 11), notes(*[40] * 11, channel=9), notes(*[72] * 11, channel=3)
+    path = write_midi(tmp_path / "0.mid", [conductor, first, drums, second])
+    assert read_midi(path).bars == [(0.0, 3.0), (3.0, 4.0), (7.0, 4.0)]
+    for index in range(1, 10):
+        write_midi(tmp_path / f"{index}.mid", [first])
+    train = Music(str(tmp_path), tracks=3, bars=1).load()[0]
+    assert train.shape[1:] == (3, 16, 48)
+    assert train[0].sum(1).nonzero().tolist() == [[0, 24], [1, 36]], "60 and 72, and silence"
+    assert len(Music(str(tmp_path), bars=2).load()[0]) == 1 + 8 * 2, "bars of 3/4 break the run"
+
+
+@needs_mido
+def test_what_was_read_is_kept_and_read_anew_when_it_changes(folder: Path, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("LITGAN_CACHE", str(tmp_path / "kept"))
+    before = Music(str(folder)).load()[0]
+    (kept,) = (tmp_path / "kept").iterdir()
+    monkeypatch.setattr("litgan.music.data.read_midi", None)  # nothing is read any more
+    assert torch.equal(Music(str(folder)).load()[0], before)
+    kept.write_bytes(kept.read_bytes()[:100])
+    monkeypatch.undo()
+    monkeypatch.setenv("LITGAN_CACHE", str(tmp_path / "kept"))
+    with pytest.warns(UserWarning, match="is unreadable .*: the music is read anew"):
+        assert torch.equal(Music(str(folder)).load()[0], before)
+    write_midi(folder / "a" / "00.mid", [notes(*[50] * 9)])
+    assert not torch.equal(Music(str(folder)).load()[0], before)
+    assert Music(str(folder), bars=1).load()[0].shape[2] == 16
+
+
+def test_a_cache_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.warns(UserWarning, match="not cached .*: set LITGAN_CACHE to a writable folder"):
+        save_packed(tmp_path / "file" / "rolls.npz", np.zeros((1, 1, 2, 3), np.uint8), np.zeros(1))
+    assert load_packed(tmp_path / "nothing.npz") is None
+
+
+@needs_music21
+def test_a_chorale_has_four_voices_that_lie_in_order() -> None:
+    path = next(path for path in chorales() if path.name == "bwv66.6.mxl")
+    piece = read_chorale(path)
+    lines = [[note for note in piece.notes if note[0] == track] for track in range(4)]
+    assert [note[3] for note in lines[0][:5]] == [73, 71, 69, 71, 73]  # c sharp, b, a, b, c sharp
+    assert [note[1] for note in lines[0][:5]] == [0, 0.5, 1, 2, 3]
+    means = [sum(note[3] for note in line) / len(line) for line in lines]
+    assert means == sorted(means, reverse=True)
+    assert piece.bars[:3] == [(0, 1), (1, 4), (5, 4)], "an upbeat, then bars"
+    for line in lines:
+        assert all(a[2] <= b[1] for a, b in pairwise(line)), "one note at a time"
+
+
+@pytest.mark.parametrize("data", [Scales(transpose=5), Scales(tracks=1, pitches=40, transpose=40)])
+def test_transposition_moves_all_notes_alike_and_none_out_of_the_roll(data: PianoRolls) -> None:
+    stored = data.load()[0][:256]
+    moved = data.vary(stored, Noise(0, 0, 0, 256))
+    lows = [rolls.flatten(1, 2).amax(1).int().argmax(1) for rolls in (stored, moved)]
+    shifts = lows[1] - lows[0]
+    for roll, other, shift in zip(stored, moved, shifts.tolist(), strict=True):
+        assert torch.equal(roll.roll(shift, -1), other)
+    assert shifts.abs().max() <= data.transpose and len(shifts.unique()) > data.transpose
+    assert torch.equal(moved[100:130], data.vary(stored[100:130], Noise(0, 0, 100, 30))), "on any rank"
+    silent = torch.zeros_like(stored[:4])
+    assert torch.equal(data.vary(silent, Noise(0, 0, 0, 4)), silent)
+
+
+def test_all_transpositions_that_fit_are_equally_likely() -> None:
+    data = Scales(tracks=1, pitches=24, transpose=3)
+    roll = torch.zeros(3000, 1, 16, 24, dtype=torch.uint8)
+    roll[:, 0, 0, 1] = roll[:, 0, 1, 10] = 1
+    shifts = data.vary(roll, Noise(0, 0, 0, 3000))[:, 0, 0].argmax(1) - 1
+    shares = (shifts + 3).bincount(minlength=7) / 3000
+    torch.testing.assert_close(shares, torch.tensor([0, 0, 1, 1, 1, 1, 1]) / 5, atol=0.03, rtol=0)
+
+
+def test_scales_hold_right_notes_alone() -> None:
+    data = Scales(tonic=2)
+    rolls = data.load()[0].float()
+    pitches = rolls.sum((0, 1, 2)).nonzero().flatten() + data.lowest
+    assert set((pitches % 12).tolist()) == {2, 4, 6, 7, 9, 11, 1}  # D major
+    assert data.in_scale(rolls) == 1.0 and Scales(tonic=3).in_scale(rolls) < 0.5
+    assert data.in_scale(torch.ones_like(rolls)) == pytest.approx(7 / 12) and data.in_scale(0 * rolls) == 0
+    assert rolls.sum(3).max() == 1, "one note at a time"
+    assert not torch.equal(data.load("test")[0], data.load("train")[0])
+    assert Scales(tonic=2, seed=5).fingerprint == data.fingerprint
+    lengths = {end - start for roll in rolls[:50] for _, start, end, _ in notes_of(roll.bool()) if end < 16}
+    assert lengths == {1, 2, 4} | lengths & {3, 5, 6, 8}, "repeated notes of one step melt together"
+
+
+def test_samples_are_decoded_as_they_were_encoded() -> None:
+    data = Scales()
+    stored = data.load()[0][:9]
+    media = data.decode(data.encode(stored))
+    assert isinstance(media, Rolls) and torch.equal(media.rolls, stored)
+    assert (media.steps_per_bar, media.lowest, media.quarters_per_bar) == (8, 48, 4)
+    waltz = Music(tracks=2, steps_per_bar=12, quarters_per_bar=3)
+    assert waltz.decode(torch.zeros(1, 2, 24, 48)).quarters_per_bar == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"tracks": 5}, "A chorale has 4 voices and data.tracks is 5: give 1 to 4"),
+        ({"bars": 0}, r"data\.bars is 0: give at least 1"),
+        ({"lowest": 100}, "48 pitches from 100 leave the range of MIDI"),
+        ({"transpose": -1}, r"data\.transpose is -1: give 0 or more semitones"),
+        ({"quarters_per_bar": 0}, r"data\.quarters_per_bar is 0: give at least 1"),
+    ],
+)
+def test_options_that_make_no_roll(options: dict, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        Music(**options)
+    with pytest.raises(ValueError, match=r"hold no note of the scale on 0: give data.tonic"):
+        Scales(lowest=49, pitches=1)
+
+
+@needs_mido
+def test_files_that_are_no_music_are_named_in_one_sentence(tmp_path: Path) -> None:
+    def refused(kind: type[Exception], sentence: str, **options) -> None:
+        with pytest.raises(kind, match=sentence) as caught:
+            Music(str(tmp_path / "music"), **options).load()
+        assert "\n" not in str(caught.value) and str(caught.value).endswith(".")
+
+    refused(FileNotFoundError, "There is no folder .*music: give data.root a folder of MIDI files")
+    (tmp_path / "music").mkdir()
+    refused(FileNotFoundError, "holds no MIDI file: put files of type .mid, .midi into it")
+    path = tmp_path / "music" / "a.mid"
+    for content in (b"", b"no music", midi_bytes(TUNE, tracks=2, lowest=0, steps_per_quarter=4,
+                                                 quarters_per_bar=4, tempo=90)[:60]):  # fmt: skip
+        path.write_bytes(content)
+        refused(ValueError, r"a\.mid is no readable score \(.+\): remove or replace it")
+    write_midi(path, [[("time_signature", 0, {"numerator": 4, "denominator": 4})], notes(60)])
+    metre, four_quarters = path.read_bytes(), b"\xff\x58\x04\x04\x02\x18\x08"
+    for metres in (b"\xff\x58\x04\x00\x02\x18\x08", b"\xff\x58\x04\x04\xff\x18\x08"):  # 0 beats; of no length
+        path.write_bytes(metre.replace(four_quarters, metres))
+        refused(ValueError, r"a\.mid is no readable score \(.* or bars of no length\): remove or replace it")
+    path.write_bytes(metre.replace(four_quarters, b"\xff\x59\x04\x0f\x00\x00\x00"))  # fifteen sharps
+    refused(ValueError, r"a\.mid is no readable score \(Could not decode key .*\): remove or replace it")
+    write_midi(path, [notes(60, quarters=500_000)])
+    refused(ValueError, r"a\.mid is no readable score \(it has more than 100,000 bars, or")
+    write_midi(path, [notes(40, channel=9)])
+    refused(ValueError, r"a\.mid holds no notes, or drums alone: remove it")
+    write_midi(path, [notes(*[60] * 8)])
+    refused(ValueError, "has no window of 3 bars of 4 quarters with notes from 36 to 83: change", bars=3)
+    refused(ValueError, "has no window of 2 bars .* notes from 36 to 47: change", pitches=12)
+    with pytest.raises(ValueError, match="no window for the split 'test', which takes every tenth piece"):
+        Music(str(tmp_path / "music")).load("test")
+
+
+@pytest.mark.parametrize(("package", "root"), [("mido", "music"), ("music21", None)])
+def test_a_missing_package_is_named_with_its_extra(package, root, tmp_path, monkeypatch) -> None:
+    (tmp_path / "music").mkdir()
+    (tmp_path / "music" / "a.mid").write_bytes(b"")
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ImportError, match=rf"{package} is not installed: pip install litgan\[music\]"):
+        Music(root and str(tmp_path / root)).load()

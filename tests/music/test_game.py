@@ -1,0 +1,141 @@
+"""Music from data to files: a GAN that learns a scale, by the same game and the same commands as images."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from litgan import cli
+from litgan.loggers import read_metrics
+from litgan.losses import Relativistic
+from litgan.music import PianoRollDiscriminator, PianoRollGenerator, Scales
+from litgan.penalties import R1, R2
+from litgan.recipe import Recipe
+
+RECIPE = Path(__file__).parents[1] / "configs" / "scales.yaml"
+
+
+@pytest.mark.slow
+def test_the_recipe_learns_which_notes_are_right(tmp_path, single_thread) -> None:
+    recipe = Recipe(
+        ["--config", str(RECIPE), "--trainer.default_root_dir", str(tmp_path), "--trainer.logger", "false",
+         "--trainer.enable_progress_bar", "false", "--realism.every", "0", "--samples.every", "0",
+         "--gradients.every", "0"]
+    )  # fmt: skip
+    data, gan = recipe.datamodule, recipe.model
+    untrained = data.in_scale(gan.sample(500))
+    recipe.trainer.fit(gan, datamodule=data)
+    rolls = gan.sample(500)
+    right, sounding = data.in_scale(rolls), rolls.sum(3).mean().item()
+    print(f"{right:.1%} of the notes in the scale, {sounding:.0%} of the steps sound")
+    assert untrained < 0.7
+    assert right >= 0.95
+    assert 0.85 < sounding < 1, "the data: 93 %"
+    pitches = rolls.sum((0, 1, 2))[data.allowed]
+    assert (pitches > 0.02 * pitches.sum()).sum() >= 12, "and nearly all 14 of them are used"
+    assert len(rolls.unique(dim=0)) > 480
+    assert gan.images_seen == 44_800, "within this budget"
+
+
+@pytest.mark.slow
+def test_a_resumed_run_is_the_run_that_was_never_cut(tiny_gan, make_trainer, tmp_path) -> None:
+    """With lazy penalties and transposition, in the midst of an epoch of 8 batches."""
+
+    def train(iterations: int, ckpt_path: Path | None = None) -> dict[str, torch.Tensor]:
+        torch.manual_seed(iterations)  # what the process drew before is of no account
+        data = Scales(samples=64, batch_size=8, transpose=4)
+        gan = tiny_gan(
+            generator=partial(PianoRollGenerator, shared_dim=4, private_dim=2, widths=(8, 8)),
+            discriminator=partial(PianoRollDiscriminator, private_width=8, widths=(8, 8)),
+            sample_shape=data.sample_shape,
+            loss=Relativistic(),
+            penalties=[R1(0.1, interval=2), R2(0.1, interval=4)],
+        )  # fmt: skip
+        trainer = make_trainer(iterations)
+        trainer.fit(gan, datamodule=data, ckpt_path=ckpt_path)
+        trainer.save_checkpoint(tmp_path / "cut.ckpt")
+        moments = [
+            value
+            for optimizer in trainer.optimizers
+            for state in optimizer.state_dict()["state"].values()
+            for value in state.values()
+        ]
+        return {**gan.state_dict(), "samples": gan.sample(5)} | dict(zip(map(str, range(999)), moments))  # noqa: B905
+
+    straight = train(11)
+    train(5)
+    resumed = train(11, tmp_path / "cut.ckpt")
+    assert straight.keys() == resumed.keys()
+    assert [name for name in straight if not torch.equal(straight[name], resumed[name])] == []
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    """The folder of a brief run of the recipe."""
+    root = tmp_path_factory.mktemp("run")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WANDB_MODE", "disabled")
+        patch.setenv("LITGAN_CACHE", str(root / "cache"))
+        cli.main(
+            ["fit", "--config", str(RECIPE), "--trainer.max_steps=6", "--data.batch_size=8",
+             "--data.samples=40", "--samples.count=5", "--samples.every=16", "--gradients.every=16",
+             "--realism.every=48", "--realism.count=40", "--trainer.enable_progress_bar=false",
+             f"--trainer.default_root_dir={root}"]
+        )  # fmt: skip
+    (metrics,) = root.glob("scales/*/metrics.csv")
+    return metrics.parent
+
+
+@pytest.mark.slow
+def test_a_run_writes_rolls_and_measures_them(run: Path) -> None:
+    names = {path.name for path in (run / "samples").iterdir()}
+    assert {"reals.png", "reals.mid", "000000000.mid", "000000048.mid", "000000048.png"} <= names
+    assert "000000032_feedback.png" in names
+    last = read_metrics(run / "metrics.csv")[-1]
+    assert {"metric/fd_music", "metric/interval_js", "metric/in_scale", "metric/repetition"} <= last.keys()
+    assert yaml.safe_load((run / "config.yaml").read_text())["data"]["class_path"] == "litgan.music.Scales"
+
+
+@pytest.mark.slow
+def test_sampled_files_open_elsewhere_with_the_right_tempo_and_length(run: Path, tmp_path: Path) -> None:
+    mido = pytest.importorskip("mido", reason="mido is not installed: pip install litgan[music]")
+    cli.main(["sample", str(run / "checkpoints" / "last.ckpt"), "--count", "7", "--out", str(tmp_path)])
+    samples = torch.load(tmp_path / "samples_seed0.pt")
+    assert samples.shape == (7, 2, 16, 24) and set(samples.unique().tolist()) <= {0.0, 1.0}
+    file = mido.MidiFile(tmp_path / "samples_seed0.mid")
+    tempo = next(message.tempo for message in file.tracks[0] if message.type == "set_tempo")
+    assert round(mido.tempo2bpm(tempo)) == 90 and len(file.tracks) == 3
+    on = [message.note for track in file.tracks for message in track if message.type == "note_on"]
+    assert on and {pitch - 48 for pitch in on} == set(samples.sum((0, 1, 2)).nonzero().flatten().tolist())
+    bars = 7 * 2 + 6
+    assert bars - 3 < file.length / (4 * 60 / 90) <= bars + 1e-3, "the last sample may end in silence"
+
+
+@pytest.mark.slow
+def test_validate_measures_what_fit_measured_last(run: Path, capsys, monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("LITGAN_CACHE", str(tmp_path))
+    checkpoint = str(run / "checkpoints" / "last.ckpt")
+    cli.main(["validate", "--config", str(run / "config.yaml"), "--ckpt_path", checkpoint])
+    line = next(line for line in capsys.readouterr().out.splitlines() if "metric/fd_music" in line)
+    wanted = read_metrics(run / "metrics.csv")[-1]["metric/fd_music"]
+    assert float(line.replace("│", " ").split()[-1]) == pytest.approx(wanted, rel=1e-4)
+
+
+@pytest.mark.slow
+def test_evaluation_and_interpolation(run: Path, tmp_path: Path, capsys) -> None:
+    checkpoint = str(run / "checkpoints" / "last.ckpt")
+    cli.main(["evaluate", checkpoint, "--count", "40", "--split", "test"])
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert result["metric/fd_music"] > 0 and 0 <= result["metric/in_scale"] <= 1
+    assert result["protocol"]["extractor"] == "music" and result["protocol"]["split"] == "test"
+    cli.main(
+        ["interpolate", checkpoint, "--out", str(tmp_path / "walk.gif"), "--points", "2", "--steps", "3"]
+    )
+    with Image.open(tmp_path / "walk.gif") as animation:
+        assert animation.n_frames >= 2

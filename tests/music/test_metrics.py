@@ -1,0 +1,197 @@
+"""Statistics of piano rolls, each against a count by hand or another library."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from scipy.spatial.distance import jensenshannon
+
+from litgan.metrics import evaluate, extractor
+from litgan.music import MusicStatistics, Scales
+from litgan.music.metrics import (
+    LEAP,
+    LENGTHS,
+    SIZES,
+    durations,
+    in_scale,
+    intervals,
+    jensen_shannon,
+    repetition,
+)
+from litgan.music.midi import hold
+from litgan.music.rolls import draw
+from litgan.noise import torch_generator
+
+TUNE = [(0, 0, 4, 0), (0, 4, 8, 0), (0, 8, 10, 4), (0, 12, 16, 2), (1, 0, 16, 7), (1, 4, 8, 12)]
+
+
+def roll(notes: list = TUNE, shape: tuple[int, ...] = (2, 16, 24)) -> torch.Tensor:
+    return torch.from_numpy(draw(notes, 0, shape)).float()[None]
+
+
+def groups(features: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The histograms of one sample, shares again."""
+    scale = MusicStatistics.dimension / len(SIZES)
+    parts = (features[0].square() / scale).split(list(SIZES.values()))
+    return dict(zip(SIZES, parts, strict=True))
+
+
+def noise(count: int, density: float = 0.05, name: str = "") -> torch.Tensor:
+    return (torch.rand(count, 2, 16, 24, generator=torch_generator("rolls", name)) < density).float()
+
+
+def test_features_are_the_counts_of_a_tune() -> None:
+    eyes = extractor("music")
+    features = eyes(roll())
+    assert features.shape == (1, eyes.dimension) and features.dtype == torch.float32
+    found = groups(features)
+    for part in found.values():
+        assert part.sum().item() == pytest.approx(1, abs=1e-5)
+    # Steps that sound: c 8 + 4 (the octave above is another pitch of it), d 4, e 2, g 16.
+    expected = torch.zeros(12)
+    expected[[0, 2, 4, 7]] = torch.tensor([12.0, 4, 2, 16]) / 34
+    torch.testing.assert_close(found["classes"], expected)
+    # Track 0: c c e d, track 1: g c' (its highest line).
+    expected = torch.zeros(2 * LEAP + 1)
+    expected[[LEAP, LEAP + 4, LEAP - 2, LEAP + 5]] = 0.25
+    torch.testing.assert_close(found["intervals"], expected)
+    lengths = {2: 1, 4: 4, 16: 1}
+    expected = torch.tensor([lengths.get(length, 0) / 6 for length in LENGTHS])
+    torch.testing.assert_close(found["lengths"], expected)
+    expected = torch.zeros(16)
+    expected[[0, 4, 8, 12]] = torch.tensor([2.0, 2, 1, 1]) / 6
+    torch.testing.assert_close(found["onsets"], expected)
+    # Above the bass: c with g (8 steps, of which 4 with c'), e with g (2), g alone (2), d with g (4).
+    expected = torch.zeros(12)
+    expected[[0, 7, 3, 5]] = torch.tensor([8 + 4 + 2 + 2 + 4, 8.0, 2, 4]) / 34
+    torch.testing.assert_close(found["harmony"], expected)
+    assert sorted(found["chords"][found["chords"] > 0].tolist()) == pytest.approx([2 / 14, 4 / 14, 8 / 14])
+    expected = torch.zeros(9)
+    expected[[1, 2, 3]] = torch.tensor([2.0, 10, 4]) / 16
+    torch.testing.assert_close(found["density"], expected)
+
+
+def test_silence_has_features_and_every_feature_has_a_cause() -> None:
+    eyes = MusicStatistics()
+    silent = eyes(torch.zeros(2, 2, 16, 24))
+    assert silent.isfinite().all() and groups(silent)["density"][0] == pytest.approx(1)
+    busy = torch.cat([eyes(noise(400, density)) for density in (0.01, 0.1, 0.3)])
+    long = eyes(torch.cat([roll([(0, 0, length, 3)], (2, 64, 24)) for length in (8, 12, 16, 40)]))
+    assert (torch.cat([busy, long]).amax(0) > 0).all()
+    assert 0.3 < busy.square().mean() < 1.5, "about one on average"
+
+
+def test_a_tune_is_itself_in_another_octave_but_for_nothing() -> None:
+    eyes = MusicStatistics()
+    here, higher = (
+        eyes(roll([(t, a, b, row + shift) for t, a, b, row in TUNE], (2, 16, 48))) for shift in (0, 24)
+    )
+    torch.testing.assert_close(here, higher)
+
+
+def test_durations_by_hand_on_random_rolls() -> None:
+    sounding, onset = hold(noise(20, 0.4).bool())
+    found = durations(sounding, onset)
+    for place in onset.nonzero()[::7].tolist():
+        sample, track, step, row = place
+        length = 1
+        while (
+            step + length < 16
+            and sounding[sample, track, step + length, row]
+            and not (onset[sample, track, step + length, row])
+        ):
+            length += 1
+        assert found[sample, track, step, row] == length
+    assert (found > 0).equal(onset)
+
+
+def test_intervals_by_hand_on_random_rolls() -> None:
+    sounding, onset = hold(noise(30, 0.05).bool())
+    expected = torch.zeros(30, 2 * LEAP + 1)
+    for sample in range(30):
+        for track in range(2):
+            before = None
+            for step in range(16):
+                rows = sounding[sample, track, step].nonzero().flatten().tolist()
+                if rows and onset[sample, track, step, rows[-1]]:
+                    if before is not None:
+                        leap = max(-LEAP, min(LEAP, rows[-1] - before))
+                        expected[sample, leap + LEAP] += 1
+                    before = rows[-1]
+    assert torch.equal(intervals(sounding, onset), expected) and expected.sum() > 100
+
+
+def test_the_best_scale_is_found_in_any_key() -> None:
+    major = [(0, 2 * k, 2 * k + 2, row) for k, row in enumerate((0, 2, 4, 5, 7, 9, 11, 12))]
+    minor = [(0, 2 * k, 2 * k + 2, row) for k, row in enumerate((0, 2, 3, 5, 7, 8, 11, 12))]
+    for scale in (major, minor):
+        for tonic in range(12):
+            moved = [(t, a, b, row + tonic) for t, a, b, row in scale]
+            assert in_scale(roll(moved).bool()) == 1.0
+    chromatic = roll([(0, k, k + 1, k) for k in range(12)])
+    assert in_scale(chromatic.bool()) == pytest.approx(7 / 12)
+    assert in_scale(torch.cat([chromatic, roll(major), 0 * chromatic]).bool()) == pytest.approx(19 / 24)
+    assert in_scale(0 * chromatic.bool()) == 0.0
+
+
+def test_repetition_finds_copies_in_any_key_and_nothing_else() -> None:
+    training = noise(700)
+    training[..., 20:] = 0
+    copies = training[[3, 650]].roll(4, -1)
+    almost = training[[9]].clone()
+    cells = almost.nonzero()
+    almost[tuple(cells[-1])] = 0  # one cell of about forty
+    half = training[[12]].clone()
+    half[:, 1] = 0
+    fake = torch.cat([copies, almost, half, noise(4, name="others")])
+    assert repetition(fake.bool(), training.to(torch.uint8)) == 3 / 8
+
+
+def test_divergence_is_that_of_scipy() -> None:
+    generator = torch_generator("histograms")
+    real, fake = torch.randint(0, 50, (2, 40), generator=generator)
+    expected = jensenshannon(real, fake, base=2) ** 2
+    assert jensen_shannon(real=real, fake=fake).item() == pytest.approx(expected, abs=1e-12)
+    assert jensen_shannon(real=real, fake=3 * real).item() == pytest.approx(0, abs=1e-12)
+    apart = jensen_shannon(real=torch.tensor([1, 0]), fake=torch.tensor([0, 5]))
+    assert apart.item() == pytest.approx(1) and jensen_shannon(real=real, fake=0 * fake) == 1
+
+
+def test_the_table_tells_music_from_noise() -> None:
+    data = Scales(samples=300)
+    right, wrong = data.load("test")[0].float(), noise(300)
+    tables = {}
+    for name, samples in (("right", right), ("wrong", wrong), ("copied", data.load()[0].float())):
+        report = evaluate(lambda first, count: samples[first : first + count], data, "music", count=300)  # noqa: B023
+        tables[name] = {key.removeprefix("metric/"): value for key, value in report.values.items()}
+    good, bad, copied = tables.values()
+    for metric in ("fd_music", "pitch_class_js", "interval_js", "duration_js"):
+        assert 0 <= copied[metric] <= good[metric] + 1e-9 and 5 * good[metric] < bad[metric], metric
+    assert (good["in_scale"], copied["in_scale"]) == (1.0, 1.0) and bad["in_scale"] < 0.85
+    assert copied["repetition"] == 1.0 and good["repetition"] < 0.1 and bad["repetition"] == 0
+    assert 1.6 < good["polyphony"] <= 2 and good["empty_bars"] == 0
+    assert bad["polyphony"] == pytest.approx(2 * 24 * 0.05, rel=0.15)
+    quiet = torch.zeros(300, 2, 16, 24)
+    quiet[:, 0, :8, 3] = 1  # one of two bars, one of two tracks
+    report = evaluate(lambda first, count: quiet[first : first + count], data, "music", count=300)
+    assert report.values["metric/empty_bars"] == 0.75 and report.values["metric/polyphony"] == 0.5
+    assert all(math.isfinite(value) for value in report.values.values())
+
+
+def test_details_go_round() -> None:
+    eyes, rolls = MusicStatistics(), noise(5)
+    details = eyes.details(rolls)
+    assert details.shape == (5, eyes.detail_count) and details.dtype == torch.uint8
+    data = Scales(samples=20)
+    same = eyes.table(real=details, fake=details, data=data)
+    assert same["interval_js"] == 0 and same["pitch_class_js"] == pytest.approx(0, abs=1e-12)
+    expected = hold(rolls.bool())[0].any(1).sum(2).double().mean().item()
+    assert same["polyphony"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (2, 4, 128, 128), (2, 16, 24)])
+def test_other_media_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"'music' looks at piano rolls .* of at most 32,768 cells, not at"):
+        extractor("music")(torch.zeros(shape))

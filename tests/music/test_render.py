@@ -1,0 +1,146 @@
+"""Pictures, MIDI files and sound of piano rolls."""
+
+from __future__ import annotations
+
+import io
+import struct
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from litgan.media import GAP
+from litgan.music import Rolls
+from litgan.music.midi import RATE, hold, midi_bytes, notes_of, synthesise
+from litgan.music.render import BAR, CELL, TRACKS
+
+try:
+    import mido
+except ImportError:
+    mido = None
+needs_mido = pytest.mark.skipif(mido is None, reason="mido is not installed: pip install litgan[music]")
+WIDTH, HEIGHT = CELL
+
+
+def rolls(count: int = 3, tracks: int = 2) -> Rolls:
+    """Sample k: track t holds row 5 + t for the first half, then repeats row 7 + k in quarters."""
+    cells = torch.zeros(count, tracks, 16, 24, dtype=torch.uint8)
+    for sample in range(count):
+        for track in range(tracks):
+            cells[sample, track, :8, 5 + track] = 1
+            cells[sample, track, 8:11, 7 + sample] = cells[sample, track, 12:, 7 + sample] = 1
+    return Rolls(cells, steps_per_bar=16, lowest=48)
+
+
+def test_a_picture_shows_each_note_in_its_tracks_colour() -> None:
+    media = rolls()
+    picture = media.picture(columns=2)
+    assert picture.shape == (2 * 24 * HEIGHT + GAP, 2 * 16 * WIDTH + GAP, 3) and picture.dtype == torch.uint8
+
+    def at(step: int, row: int) -> list[int]:
+        return picture[(23 - row) * HEIGHT + 1, step * WIDTH + 2].tolist()
+
+    assert at(1, 5) == list(TRACKS[0]) and at(1, 6) == list(TRACKS[1])
+    assert at(9, 7) == list(TRACKS[0]), "the first track lies on top"
+    assert at(11, 7) not in map(list, TRACKS), "the gap between repeated notes is seen"
+    assert picture[0, 0].tolist() == list(BAR)
+    onset = picture[(23 - 5) * HEIGHT + 1, 0].tolist()
+    assert all(dark < bright for dark, bright in zip(onset, TRACKS[0], strict=True)), "a note begins darker"
+    assert (picture[24 * HEIGHT + GAP :, 16 * WIDTH + GAP :] == 255).all(), "the place of the fourth is white"
+
+
+def test_feedback_stands_below_its_samples() -> None:
+    media = rolls()
+    feedback = torch.zeros(3, 2, 16, 24)
+    feedback[:, 0, 4, 20], feedback[:, 1, 9, 3] = 1.0, -1.0
+    picture = media.criticised(feedback, columns=3)
+    assert picture.shape[0] == 2 * 24 * HEIGHT + GAP
+    assert torch.equal(picture[: 24 * HEIGHT], media.picture(columns=3))
+    below = picture[24 * HEIGHT + GAP :]
+    assert below[(23 - 20) * HEIGHT, 4 * WIDTH].tolist() == [255, 0, 0]
+    assert below[(23 - 3) * HEIGHT, 9 * WIDTH].tolist() == [0, 0, 255]
+
+
+def test_a_gap_of_one_step_parts_two_notes_and_a_longer_one_is_a_rest() -> None:
+    roll = torch.zeros(1, 8, 2, dtype=torch.bool)
+    roll[0, [0, 1, 3, 6], 0] = True
+    sounding, onset = hold(roll)
+    assert sounding[0, :, 0].tolist() == [True, True, True, True, False, False, True, False]
+    assert onset[0, :, 0].nonzero().flatten().tolist() == [0, 3, 6]
+    assert notes_of(roll) == [(0, 0, 3, 0), (0, 3, 4, 0), (0, 6, 7, 0)]
+    edges = torch.zeros(1, 3, 1, dtype=torch.bool)
+    edges[0, [0, 2], 0] = True
+    assert hold(edges)[0].all(), "but nothing wraps around"
+    assert not hold(edges[:, 1:])[0][0, 0].any()
+
+
+@needs_mido
+def test_the_midi_file_has_the_right_tempo_length_and_notes(tmp_path: Path) -> None:
+    media = rolls(count=3)
+    png, path = media.save(tmp_path / "new" / "some.samples")
+    assert png.name == "some.samples.png" and path.name == "some.samples.mid"
+    assert list(path.parent.iterdir()) in ([png, path], [path, png]), "no unfinished file stays"
+    file = mido.MidiFile(path)
+    assert file.type == 1 and file.ticks_per_beat == 480 and len(file.tracks) == 3
+    kinds = {message.type: message for message in file.tracks[0]}
+    assert round(mido.tempo2bpm(kinds["set_tempo"].tempo)) == 90
+    assert (kinds["time_signature"].numerator, kinds["time_signature"].denominator) == (4, 4)
+    assert file.length == pytest.approx((3 + 2) * 4 * 60 / 90, abs=1e-3), "three bars, and silence between"
+    for number, track in enumerate(file.tracks[1:]):
+        tick, onsets = 0, []
+        for message in track:
+            tick += message.time
+            if message.type == "note_on":
+                onsets.append((tick / 120, message.note - 48, message.channel))
+        assert onsets == [
+            (32 * sample + step, row, number)
+            for sample in range(3)
+            for step, row in ((0, 5 + number), (8, 7 + sample), (12, 7 + sample))
+        ]
+
+
+def test_midi_is_written_byte_by_byte_as_the_standard_says() -> None:
+    written = midi_bytes(
+        [(0, 0, 400, 24)], tracks=1, lowest=36, steps_per_quarter=4, quarters_per_bar=3, tempo=120
+    )
+    assert written[:14] == b"MThd" + struct.pack(">IHHH", 6, 1, 2, 480)
+    assert b"\xff\x51\x03\x07\xa1\x20" in written  # 500,000 microseconds a quarter
+    assert b"\xff\x58\x04\x03\x02\x18\x08" in written
+    body = b"\x00\x90\x3c\x50" + b"\x82\xf7\x00" + b"\x80\x3c\x00" + b"\x00\xff\x2f\x00"  # 48,000 ticks
+    assert written.endswith(b"MTrk" + struct.pack(">I", len(body)) + body)
+
+
+@needs_mido
+def test_silence_is_a_file_too(tmp_path: Path) -> None:
+    media = Rolls(torch.zeros(2, 2, 16, 24, dtype=torch.uint8), steps_per_bar=16, lowest=48)
+    assert mido.MidiFile(file=io.BytesIO(media.midi())).length == 0
+    assert media.save(tmp_path / "silence")[1].is_file()
+
+
+def test_the_sound_has_the_pitch_of_its_note() -> None:
+    sound = synthesise([(0, 4, 20, 33)], lowest=36, steps_per_quarter=4, tempo=60)  # a': 440 Hz
+    assert sound.dtype == np.int16 and len(sound) == 5.5 * RATE
+    assert not sound[:RATE].any() and np.abs(sound[RATE:]).max() == 30_000
+    spectrum = np.abs(np.fft.rfft(sound[RATE : 3 * RATE].astype(float)))
+    assert spectrum.argmax() / 2 == pytest.approx(440, abs=1)
+    assert synthesise([], lowest=36, steps_per_quarter=4, tempo=60).any() == 0
+
+
+def test_the_player_holds_the_first_samples() -> None:
+    wandb = pytest.importorskip("wandb")
+    player = rolls(6).players()["audio"]
+    assert isinstance(player, wandb.Audio)
+    with wave.open(player._path) as file:
+        assert file.getframerate() == RATE
+        assert file.getnframes() / RATE == pytest.approx((4 + 3) * 4 * 60 / 90 + 0.5, abs=1e-3)
+    path = Path(player._path)
+    del player
+    assert not path.exists(), "nothing stays behind"
+
+
+@pytest.mark.parametrize("wrong", [torch.zeros(2, 2, 16, 24), torch.zeros(2, 16, 24, dtype=torch.uint8)])
+def test_what_is_no_roll_is_refused(wrong: torch.Tensor) -> None:
+    with pytest.raises(ValueError, match=r"Rolls are uint8 of shape .*: decode the samples first"):
+        Rolls(wrong, steps_per_bar=16, lowest=48)

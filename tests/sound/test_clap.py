@@ -1,0 +1,115 @@
+"""CLAP, with weights made here: the network and its ears are those of transformers."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from litgan.metrics import evaluate
+from litgan.sound import Clap, Tones
+
+RATE = 48_000  # Hz, of the network
+
+
+def published(folder: Path, *, fused: bool = False) -> Path:
+    """A folder as on the hub, with a smaller network whose weights are random."""
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    audio = {
+        "depths": [1, 1, 1, 1], "num_attention_heads": [2, 2, 2, 2], "patch_embeds_hidden_size": 16,
+        "hidden_size": 128, "projection_dim": 32, "enable_fusion": fused,
+    }  # fmt: skip
+    text = {
+        "vocab_size": 64, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+        "intermediate_size": 16, "projection_dim": 32,
+    }  # fmt: skip
+    config = transformers.ClapConfig(audio_config=audio, text_config=text, projection_dim=32)
+    transformers.ClapModel(config).save_pretrained(folder)
+    transformers.ClapFeatureExtractor(truncation="rand_trunc").save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(published(tmp_path_factory.mktemp("clap")))
+
+
+@pytest.mark.parametrize("length", [4_800, 100_000, 480_000])
+def test_features_are_those_of_transformers(weights: str, length: int) -> None:
+    """From the whole published model, through the ears in numpy that come with it."""
+    from transformers import ClapFeatureExtractor, ClapModel
+
+    waves = torch.randn(2, 1, length, generator=torch.Generator().manual_seed(0)).clamp(-1, 1) / 4
+    ears, model = ClapFeatureExtractor.from_pretrained(weights), ClapModel.from_pretrained(weights).eval()
+    heard = ears(list(waves.squeeze(1).numpy()), sampling_rate=RATE, return_tensors="pt")
+    eyes = Clap(weights=weights)
+    levels = heard["input_features"].squeeze(1)
+    torch.testing.assert_close(
+        eyes.levels(torch.stack([repeated(wave) for wave in waves.squeeze(1)])), levels, rtol=0, atol=1e-2
+    )
+    with torch.no_grad():
+        embeds = model.audio_projection(model.audio_model(**heard).pooler_output)
+    torch.testing.assert_close(eyes(waves), embeds, rtol=1e-3, atol=1e-4)
+
+
+def repeated(wave: torch.Tensor) -> torch.Tensor:
+    whole = wave.repeat(10 * RATE // len(wave))
+    return torch.nn.functional.pad(whole, (0, 10 * RATE - len(whole)))
+
+
+def test_what_is_longer_than_ten_seconds_is_not_heard(weights: str) -> None:
+    eyes, wave = Clap(weights=weights), torch.randn(1, 1, 11 * RATE).clamp(-1, 1)
+    assert torch.equal(eyes(wave), eyes(wave[..., : 10 * RATE]))
+
+
+def test_gradients_flow_to_the_sound(weights: str) -> None:
+    wave = (torch.randn(1, 1, 4_096) / 4).requires_grad_()
+    features = Clap(8_000, weights=weights)(wave)
+    assert features.shape == (1, 32) and features.dtype == torch.float32
+    features.sum().backward()
+    assert wave.grad is not None and wave.grad.isfinite().all() and wave.grad.any()
+
+
+def test_it_measures_a_data_set_at_its_rate(weights: str, tmp_path: Path) -> None:
+    data = Tones(samples=32, batch_size=8)
+    eyes = Clap(weights=weights)
+    reals = torch.cat([samples for samples, _ in data.real_batches(32)])
+
+    def measured(fakes: torch.Tensor) -> float:
+        report = evaluate(
+            lambda first, count: fakes[first : first + count], data, eyes, count=32, cache_dir=tmp_path
+        )
+        assert report.protocol["sample_rate"] == data.sample_rate
+        return report.values["metric/fd_clap"]
+
+    assert measured(reals) < 1e-6 < measured(torch.rand_like(reals) * 2 - 1)
+    told = Clap(data.sample_rate, weights=weights)
+    assert torch.equal(eyes(reals), told(reals)), "the rate is that of the data"
+    assert not torch.equal(eyes(reals), Clap(weights=weights)(reals)), "and it matters"
+    companded = Tones(samples=32, batch_size=8, companding=255)
+    told.settle(companded)
+    samples = torch.cat([samples for samples, _ in companded.real_batches(32)])
+    torch.testing.assert_close(told(samples), eyes(reals), rtol=1e-3, atol=1e-3)
+
+
+def test_a_data_set_at_another_rate_is_refused(weights: str) -> None:
+    data = Tones(samples=32, batch_size=8)
+    eyes = Clap(RATE, weights=weights)
+    with pytest.raises(ValueError, match=r"made for 48000 Hz, but the data set has \d+ Hz: leave out"):
+        evaluate(lambda first, count: torch.zeros(count), data, eyes, count=32)
+
+
+def test_what_it_cannot_use_is_named(weights: str, tmp_path: Path, monkeypatch: Any) -> None:
+    with pytest.raises(ValueError, match=r"listens to sounds \[N, 1, T\], not to \[2, 1, 8, 8\]"):
+        Clap(weights=weights)(torch.zeros(2, 1, 8, 8))
+    with pytest.raises(RuntimeError, match=r"No CLAP weights at .*nowhere.*: give `weights` the folder"):
+        Clap(weights=str(tmp_path / "nowhere"))
+    with pytest.raises(ValueError, match="fuse crops of long sounds"):
+        Clap(weights=str(published(tmp_path / "fused", fused=True)))
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(ImportError, match=r"pip install litgan\[clap\]"):
+        Clap(weights=weights)

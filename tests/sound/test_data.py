@@ -1,0 +1,242 @@
+"""Sounds from files of every kind, and tones whose frequencies are known."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from litgan.noise import Noise, torch_generator
+from litgan.sound import Sound, Tones
+from litgan.sound.data import DRUMKITS
+from litgan.sound.tones import tone_errors
+
+try:
+    import soundfile
+except ImportError:
+    soundfile = None
+needs_soundfile = pytest.mark.skipif(soundfile is None, reason="soundfile is not installed: litgan[sound]")
+
+
+def write(path: Path, wave: torch.Tensor, rate: int = 8_000) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, wave.numpy(), rate)
+
+
+def sine(frequency: float, rate: int, samples: int) -> torch.Tensor:
+    return 0.5 * torch.sin(2 * math.pi * frequency * torch.arange(samples) / rate)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Twenty sounds of three formats, two rates, one and two channels, in two subfolders."""
+    for index in range(20):
+        rate = (8_000, 44_100)[index % 2]
+        wave = sine(200 + 50 * index, rate, rate // 4)
+        wave = torch.stack([wave, wave], 1) if index % 3 else wave
+        write(tmp_path / "ab"[index // 10] / f"{index:02d}{('.wav', '.flac', '.ogg')[index % 3]}", wave, rate)
+    (tmp_path / "a" / ".hidden.wav").write_text("no sound")
+    (tmp_path / "a" / "readme.txt").write_text("no sound")
+    return tmp_path
+
+
+@needs_soundfile
+def test_files_of_every_kind_become_windows_of_one_shape(folder: Path) -> None:
+    data = Sound(str(folder), sample_rate=8_000, length=1_024)
+    stored, labels = data.load()
+    assert stored.shape == (18, 1, 1_024) and stored.dtype == torch.int16 and labels is None
+    assert (stored.abs().amax((1, 2)) == 32_767).all(), "each peak at full scale"
+    assert data.size("test") == 2
+    kept = [index for index in range(20) if index % 10 != 9]
+    error, which = tone_errors(data.encode(stored)[:, 0], tuple(200.0 + 50 * index for index in kept), 8_000)
+    assert which.tolist() == list(range(18)) and error.max() < 0.01, "in sorted order, at the right pitch"
+
+
+@needs_soundfile
+def test_the_held_out_tenth_stays_the_same_and_apart(folder: Path) -> None:
+    def rows(split: str) -> set[bytes]:
+        stored, _ = Sound(str(folder), sample_rate=8_000, length=1_024).load(split)
+        return {row.numpy().tobytes() for row in stored}
+
+    assert rows("test") == rows("test") and not rows("train") & rows("test")
+
+
+@needs_soundfile
+def test_labels_are_subfolders(folder: Path) -> None:
+    data = Sound(str(folder), sample_rate=8_000, length=1_024, num_classes=2)
+    assert data.load()[1].tolist() == [0] * 9 + [1] * 9 and data.class_names == ["a", "b"]
+    with pytest.raises(ValueError, match=r"has 2 subfolders with sounds where num_classes is 3: give num_"):
+        Sound(str(folder), num_classes=3).load()
+    shutil.copy(folder / "a" / "00.wav", folder / "loose.wav")
+    with pytest.raises(ValueError, match=r"loose.wav lies in no subfolder and so has no class: move it"):
+        Sound(str(folder), num_classes=2).load()
+
+
+@needs_soundfile
+def test_a_window_begins_at_the_onset_and_ends_in_silence(tmp_path: Path) -> None:
+    wave = torch.cat([torch.full((500,), 1e-3), torch.ones(100)])
+    write(tmp_path / "late.wav", 0.25 * wave)
+    (stored, _) = Sound(str(tmp_path), sample_rate=8_000, length=256).load()
+    assert stored[0, 0, :99].min() > 32_000 and stored[0, 0, 101:].abs().max() == 0
+
+
+@needs_soundfile
+def test_several_windows_a_file_leave_out_the_silent_ones(tmp_path: Path) -> None:
+    wave = torch.cat([torch.ones(256), torch.zeros(256), torch.full((256,), -0.5), torch.ones(100)])
+    write(tmp_path / "long.wav", 0.5 * wave)
+    (stored, _) = Sound(str(tmp_path), sample_rate=8_000, length=256, windows=9).load()
+    assert stored[:, 0].tolist() == [[32_767] * 256, [-32_767] * 256]
+    assert len(Sound(str(tmp_path), sample_rate=8_000, length=256).load()[0]) == 1
+
+
+def shown(data: Sound, stored: torch.Tensor) -> torch.Tensor:
+    return data.vary(stored, Noise(0, 0, 0, len(stored)))
+
+
+def test_variations_stay_within_their_ranges_and_reach_their_ends() -> None:
+    stored = torch.zeros(500, 1, 16, dtype=torch.int16)
+    stored[..., 0] = 32_767
+    assert torch.equal(shown(Sound(length=16), stored), stored)
+    later = shown(Sound(length=16, shift=3), stored)
+    assert later.dtype == torch.int16 and (later.sum(2) == 32_767).all()
+    assert later[:, 0].argmax(1).bincount().tolist() == pytest.approx([125] * 4, abs=40)
+    softer = shown(Sound(length=16, gain=(-20, -6)), stored)[:, 0, 0].double() / 32_767
+    assert softer.dtype == torch.float64 and softer.max() <= 10 ** (-6 / 20) + 1e-4
+    levels = 20 * softer.log10()
+    assert levels.min() == pytest.approx(-20, abs=0.2) and levels.mean() == pytest.approx(-13, abs=0.6)
+
+
+def test_variations_are_each_sample_s_own() -> None:
+    data = Sound(length=4_096, shift=8, gain=(-6, 0))
+    stored = torch.randint(-32_767, 32_768, (100, 1, 4_096), generator=torch_generator(0)).to(torch.int16)
+    for seed in range(20):
+        whole = data.vary(stored, Noise(seed, 0, 0, 100))
+        part = data.vary(stored[70:81], Noise(seed, 0, 70, 11))
+        assert torch.equal(part, whole[70:81]), "to the bit, whatever rank shows it"
+
+
+@pytest.mark.parametrize("companding", [0.0, 255.0])
+def test_decoding_is_the_inverse_of_encoding(companding: float) -> None:
+    data = Sound(length=65_535, companding=companding)
+    stored = torch.arange(-32_767, 32_768).to(torch.int16).expand(1, 1, -1)
+    assert torch.equal(data.decode(data.encode(stored)).waves, stored[:, 0])
+    assert data.decode(torch.full((1, 1, 65_535), 1.5)).waves.max() == 32_767
+
+
+def test_companding_lets_the_networks_see_what_is_quiet() -> None:
+    quiet = torch.tensor([[[33]]], dtype=torch.int16)  # 60 dB below full scale
+    assert Sound(length=1).encode(quiet).item() == pytest.approx(0.001, abs=1e-5)
+    assert Tones(length=1, companding=255).encode(quiet).item() == pytest.approx(0.041, abs=1e-3)
+
+
+def test_companded_sounds_are_other_data_to_whoever_keeps_their_statistics() -> None:
+    prints = [Tones(samples=8, companding=mu).fingerprint for mu in (0.0, 8.0, 255.0)]
+    assert len(set(prints)) == 3 and prints[0] == Tones(samples=8).fingerprint
+
+
+@needs_soundfile
+def test_what_is_no_sound_is_named_in_one_sentence(tmp_path: Path) -> None:
+    good = sine(200, 8_000, 500)
+    root = tmp_path / "sounds"
+    with pytest.raises(FileNotFoundError, match=r"There is no folder .*sounds: give data.root one that"):
+        Sound(str(root)).load()
+    root.mkdir()
+    with pytest.raises(FileNotFoundError, match=r"holds no sound: put files of type .wav, .flac, .ogg into"):
+        Sound(str(root)).load()
+    write(root / "a.wav", good)
+    with pytest.raises(FileNotFoundError, match=r"holds no sound for the split 'test': put more files"):
+        Sound(str(root)).load("test")
+    (root / "b.wav").write_bytes(b"RIFF, but no sound")
+    with pytest.raises(
+        ValueError, match=r"b.wav cannot be decoded \(.*\): replace or remove it\."
+    ) as refused:
+        Sound(str(root)).load()
+    assert "\n" not in str(refused.value)
+    for nothing in (math.nan, math.inf):
+        wave = torch.where(torch.arange(500) == 7, nothing, good)
+        soundfile.write(root / "b.wav", wave.numpy(), 8_000, subtype="FLOAT")
+        with pytest.raises(ValueError, match=r"b.wav holds samples that are no numbers: replace or remove"):
+            Sound(str(root)).load()
+    for silence in (torch.zeros(500), torch.zeros(0)):
+        write(root / "b.wav", silence)
+        with pytest.raises(ValueError, match=r"b.wav is silent: remove it or give --data.skip_silence true"):
+            Sound(str(root)).load()
+    assert len(Sound(str(root), skip_silence=True).load()[0]) == 1
+    (root / "b.wav").unlink()
+    with pytest.raises(
+        ValueError, match=r"a.wav has 8000 samples a second and data.sample_rate is 16000: gi"
+    ):
+        Sound(str(root), resample=False).load()
+    assert len(Sound(str(root), resample=False, sample_rate=8_000).load()[0]) == 1
+
+
+@pytest.mark.parametrize(
+    ("build", "sentence"),
+    [
+        (lambda: Sound(length=0), "0 samples at 16000 Hz"),
+        (lambda: Sound(length=10, shift=10), "up to 10 later"),
+        (lambda: Sound(gain=(0, 3)), "gain from 0 to 3 dB is out of order or above 0"),
+        (lambda: Sound(gain=(0, -3)), "gain from 0 to -3 dB is out of order"),
+        (lambda: Sound(companding=math.nan), "A companding of nan does not exist"),
+        (lambda: Sound(companding=-1), "A companding of -1 does not exist: give 255, or 0 for none"),
+        (lambda: Sound(windows=0), "0 windows a file are none"),
+        (lambda: Tones(frequencies=(100.0, 2_000.0)), r"\[100.0, 2000.0\] Hz cannot be told at 4000 samples"),
+        (lambda: Tones(num_classes=3), "Tones has 4 classes: give num_classes 4"),
+    ],
+)
+def test_options_out_of_range(build, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        build()
+
+
+def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    real = importlib.import_module
+
+    def absent(name: str, *rest: object):
+        if name == "soundfile":
+            raise ImportError(name)
+        return real(name, *rest)
+
+    monkeypatch.setattr(importlib, "import_module", absent)
+    with pytest.raises(ImportError, match=r"soundfile is not installed: pip install litgan\[sound\] brings"):
+        Sound(str(tmp_path)).load()
+
+
+def test_missing_drum_kits_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("litgan.sound.data.DRUMKITS", tmp_path / "nowhere")
+    monkeypatch.setattr("litgan.sound.data.require", lambda *_: None)
+    with pytest.raises(FileNotFoundError, match=r"apt-get install hydrogen-drumkits` brings them, or give"):
+        Sound().load()
+
+
+@pytest.mark.slow
+@needs_soundfile
+@pytest.mark.skipif(not DRUMKITS.is_dir(), reason="Debian's hydrogen-drumkits is not installed")
+def test_the_drum_kits() -> None:
+    data = Sound(length=8_192, skip_silence=True)
+    assert (data.size(), data.size("test")) == (600, 66), "668 files, two of them silent"
+
+
+def test_tones_have_the_frequencies_that_are_promised() -> None:
+    data = Tones(samples=200)
+    stored, labels = data.load()
+    assert stored.shape == (200, 1, 1_024) and labels.bincount().tolist() == [50] * 4
+    error, which = tone_errors(stored[:, 0], data.frequencies, data.sample_rate)
+    assert torch.equal(which, labels) and error.max() < 0.002
+    assert torch.equal(stored, Tones(samples=200, seed=1).load()[0]), "whatever the run's seed"
+    assert not torch.equal(stored, data.load("test")[0])
+    late, early = stored[..., -256:].int().abs().amax((1, 2)), stored[..., :256].int().abs().amax((1, 2))
+    assert (early > 30_000).all() and (late < early / 8).all() and len(late.unique()) > 50, "they decay"
+
+
+def test_the_truth_tells_wrong_tones_from_right_ones() -> None:
+    time = torch.arange(1_024) / 4_000
+    waves = torch.stack([torch.sin(2 * math.pi * f * time) for f in (440.0, 440.0 * 1.05, 660.0 * 0.99)])
+    error, which = tone_errors(waves, (440.0, 660.0), 4_000)
+    assert error.tolist() == pytest.approx([0, 0.05, 0.01], abs=2e-3) and which.tolist() == [0, 0, 1]
+    noise = torch.randn(1_000, 1_024, generator=torch.Generator().manual_seed(0))
+    assert (tone_errors(noise, Tones().frequencies, 4_000)[0] < 0.02).float().mean() < 0.1

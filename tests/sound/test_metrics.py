@@ -1,0 +1,154 @@
+"""What the sound extractor tells apart, and what it does not."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from litgan.metrics import evaluate, extractor
+from litgan.noise import Noise
+from litgan.sound import Sound, SoundStatistics, Tones
+from litgan.sound.metrics import BANDS, SEGMENTS, divergence, envelope
+from litgan.sound.signals import mel
+
+
+@pytest.fixture(scope="module")
+def eyes() -> SoundStatistics:
+    return SoundStatistics()
+
+
+def sine(frequency: float, length: int = 8_192, rate: int = 16_000) -> torch.Tensor:
+    return torch.sin(2 * math.pi * frequency * torch.arange(length) / rate).view(1, 1, -1)
+
+
+def test_it_goes_by_its_name_and_is_the_same_each_time(eyes: SoundStatistics) -> None:
+    found = extractor("sound")
+    assert isinstance(found, SoundStatistics) and found.digest == eyes.digest and found.protocol()
+    waves = torch.randn(3, 1, 4_096) / 4
+    assert torch.equal(found(waves), eyes(waves))
+
+
+@pytest.mark.parametrize("length", [16, 500, 4_096, 16_384])
+def test_the_dimension_is_the_same_at_any_length(eyes: SoundStatistics, length: int) -> None:
+    waves = (torch.randn(3, 1, length) / 4).requires_grad_()
+    features = eyes(waves)
+    assert (
+        features.shape == (3, eyes.dimension)
+        and features.dtype == torch.float32
+        and features.isfinite().all()
+    )
+    assert eyes.details(waves).shape == (3, eyes.detail_count)
+    features.sum().backward()
+    assert waves.grad.any(), "gradients flow to the samples"
+
+
+def test_samples_do_not_see_each_other(eyes: SoundStatistics) -> None:
+    waves = torch.randn(4, 1, 2_048) / 4
+    torch.testing.assert_close(eyes(waves), torch.cat([eyes(one[None]) for one in waves]))
+
+
+def test_a_tone_is_loudest_in_its_own_band(eyes: SoundStatistics) -> None:
+    places = torch.linspace(*mel(torch.tensor([30.0, 8_000.0])).tolist(), BANDS + 2)[1:-1]
+    for frequency in (300.0, 1_000.0, 5_000.0):
+        means = eyes(sine(frequency))[0, :BANDS]
+        assert abs(means.argmax() - (places - mel(torch.tensor(frequency))).abs().argmin()) <= 1
+
+
+def test_levels_are_decades(eyes: SoundStatistics) -> None:
+    full, tenth = eyes(sine(1_000.0))[0], eyes(0.1 * sine(1_000.0))[0]
+    loudest = full[:BANDS].argmax()
+    assert (full - tenth)[loudest].item() == pytest.approx(1, abs=0.02)
+    torch.testing.assert_close((full - tenth)[2 * BANDS :], torch.ones(SEGMENTS))
+    silent = eyes(torch.zeros(1, 1, 4_096))[0]
+    assert silent.unique().tolist() == [-4, 0], "80 dB below full scale, without variation"
+
+
+def test_the_spread_over_time_is_that_of_a_sound_that_comes_and_goes(eyes: SoundStatistics) -> None:
+    steady = sine(1_000.0, 16_384)
+    halted = steady.clone()
+    halted[..., 8_192:] = 0
+    spread = slice(BANDS, 2 * BANDS)
+    band = eyes(steady)[0, :BANDS].argmax()
+    assert eyes(steady)[0, spread][band] < 0.1
+    assert eyes(halted)[0, spread][band] > 1
+
+
+def test_the_envelope_is_the_root_mean_square_of_each_part() -> None:
+    waves = torch.ones(1, 160)
+    waves[:, 80:] = 0.01
+    expected = torch.tensor([[0.0] * 8 + [-2.0] * 8])
+    torch.testing.assert_close(envelope(waves), expected, rtol=0, atol=1e-5)
+
+
+def test_centroid_and_flatness_of_what_is_known(eyes: SoundStatistics) -> None:
+    noise = torch.randn(1, 1, 16_384, generator=torch.Generator().manual_seed(0)) / 4
+    tone, white = eyes.details(sine(2_000.0))[0], eyes.details(noise)[0]
+    assert tone[0].item() == pytest.approx(0.25, abs=0.01), "of the Nyquist frequency"
+    assert white[0].item() == pytest.approx(0.5, abs=0.02)
+    assert white[1] > -0.5 > -35 > tone[1], "dB: noise is flat, a tone is not"
+
+
+def test_the_divergence_has_its_closed_forms() -> None:
+    values = torch.rand(1_000)
+    assert divergence(real=values, fake=values.flip(0), low=0.0, high=1.0) == pytest.approx(0, abs=1e-12)
+    zeros, ones = torch.zeros(10), torch.ones(30)
+    assert divergence(real=zeros, fake=ones, low=0.0, high=1.0) == pytest.approx(1)
+    half = divergence(real=zeros, fake=torch.cat([zeros, ones[:10]]), low=0.0, high=1.0)
+    expected = 0.5 * math.log2(4 / 3) + 0.25 * math.log2(2 / 3) + 0.25 * math.log2(2)
+    assert half == pytest.approx(expected)
+    outside = torch.tensor([-9.0, 9.0])
+    assert divergence(real=outside, fake=outside.clamp(0, 1), low=0.0, high=1.0) == pytest.approx(
+        0, abs=1e-12
+    )
+
+
+def test_the_table_tells_what_differs_and_only_that(eyes: SoundStatistics) -> None:
+    data = Sound(length=8_192)
+    time = torch.arange(8_192) / 1_000
+    fall = time * torch.exp(1 - time)  # without a click, also backwards
+    tones = torch.cat([fall * sine(frequency) for frequency in torch.linspace(200, 3_000, 40).tolist()])
+    noise = fall * torch.randn(40, 1, 8_192, generator=torch.Generator().manual_seed(0)) / 4
+    noise = noise * tones.square().mean().sqrt() / noise.square().mean().sqrt()
+    table = lambda fake: eyes.table(real=eyes.details(tones), fake=eyes.details(fake), data=data)  # noqa: E731
+    assert table(tones.flip(0)) == {"centroid_js": 0.0, "envelope_js": 0.0, "flatness_js": 0.0}
+    told = table(noise)
+    assert told["flatness_js"] > 0.9 and told["centroid_js"] > 0.3 and told["envelope_js"] < 0.1
+    told = table(tones.flip(2))
+    assert told["envelope_js"] > 0.5 and told["centroid_js"] < 0.05 and told["flatness_js"] < 0.05
+
+
+def test_other_media_are_refused(eyes: SoundStatistics) -> None:
+    for shape in ((2, 1, 8, 8), (2, 2, 64), (2, 1, 8), (2, 2)):
+        with pytest.raises(ValueError, match=r"looks at sounds \[N, 1, T\] of at least 16 samples, not at"):
+            eyes(torch.zeros(shape))
+
+
+def test_all_metrics_come_from_one_evaluation() -> None:
+    data = Tones(samples=64)
+    real, _ = data.load("test")
+    values = evaluate(
+        lambda first, count: data.encode(real[first : first + count]), data, "sound", count=64, batch_size=24
+    ).values
+    assert values["metric/fd_sound"] < 0.05 and values["metric/coverage"] > 0.8
+    assert max(values[f"metric/{name}_js"] for name in ("centroid", "envelope", "flatness")) < 0.15
+    noise = lambda first, count: Noise(0, 0, first, count).normal(1, 1_024) / 4  # noqa: E731
+    worse = evaluate(noise, data, "sound", count=64, batch_size=24).values
+    assert (
+        worse["metric/fd_sound"] > 10 and worse["metric/flatness_js"] > 0.9 and worse["metric/precision"] == 0
+    )
+
+
+def test_companded_sounds_are_measured_as_they_sound(tmp_path: Path) -> None:
+    plain, companded = Tones(samples=64), Tones(samples=64, companding=255)
+    made = plain.decode(Noise(0, 0, 0, 64).normal(1, 1_024) / 4).waves[:, None]
+    found = [
+        evaluate(
+            lambda first, count: data.encode(made[first : first + count]), data, "sound",  # noqa: B023
+            count=64, cache_dir=tmp_path / str(data.companding),
+        ).values
+        for data in (plain, companded)
+    ]  # fmt: skip
+    assert found[0] == pytest.approx(found[1], rel=1e-3)

@@ -1,0 +1,86 @@
+"""Resampling, spectra and mel bands against closed forms."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from litgan.sound.signals import compress, expand, hertz, mel, mel_bands, resample, spectra
+
+
+def sine(frequency: float, rate: int, seconds: float = 0.25) -> torch.Tensor:
+    time = torch.arange(round(seconds * rate), dtype=torch.float64) / rate
+    return torch.sin(2 * math.pi * frequency * time).float()
+
+
+@pytest.mark.parametrize(
+    ("source", "target"), [(44_100, 16_000), (48_000, 16_000), (8_000, 16_000), (16_000, 44_100)]
+)
+def test_a_resampled_sine_is_the_sine_at_the_other_rate(source: int, target: int) -> None:
+    for share in (0.01, 0.2, 0.8):  # of the lower Nyquist frequency
+        frequency = share * min(source, target) / 2
+        found = resample(sine(frequency, source), source, target)
+        expected = sine(frequency, target)
+        assert found.shape == expected.shape
+        torch.testing.assert_close(found[300:-300], expected[300:-300], rtol=0, atol=1e-4)
+
+
+def test_what_the_new_rate_cannot_hold_is_filtered_away() -> None:
+    kept = resample(sine(9_000, 44_100), 44_100, 16_000)
+    assert kept[300:-300].abs().max() < 2e-3, "54 dB; taking every third sample would leave an alias at 0 dB"
+
+
+def test_the_same_rate_changes_nothing_and_lengths_are_rounded_up() -> None:
+    wave = torch.randn(1_001)
+    assert resample(wave, 8_000, 8_000) is wave
+    assert len(resample(wave, 3, 2)) == 668 and len(resample(wave[:1], 44_100, 8_000)) == 1
+
+
+def test_companding_is_the_mu_law_and_can_be_undone() -> None:
+    waves = torch.arange(-1000, 1001) / 1000
+    for mu in (8.0, 255.0):
+        compressed = compress(waves, mu)
+        assert compressed[[0, 1000, 2000]].tolist() == [-1.0, 0.0, 1.0]
+        assert compressed[1500].item() == pytest.approx(math.log(1 + mu / 2) / math.log(1 + mu))
+        torch.testing.assert_close(compressed, -compressed.flip(0))
+        torch.testing.assert_close(expand(compressed, mu), waves)
+    assert compress(waves, 0) is waves and expand(waves, 0) is waves
+
+
+def test_mel_is_the_scale_of_its_formula() -> None:
+    assert mel(torch.tensor(1000.0)).item() == pytest.approx(1000, abs=0.1)
+    frequencies = torch.tensor([0.0, 440.0, 8000.0])
+    torch.testing.assert_close(hertz(mel(frequencies)), frequencies, rtol=1e-4, atol=1e-3)
+
+
+def test_bands_are_triangles_between_evenly_spaced_corners_of_the_mel_scale() -> None:
+    bands = mel_bands(10, 4097, 16_000)
+    assert bands.shape == (10, 4097)
+    torch.testing.assert_close(bands.sum(1), torch.ones(10))
+    ends = mel(torch.tensor([30.0, 8000.0]))
+    corners = hertz(torch.linspace(*ends.tolist(), 12)) / 8000 * 4096
+    for index, band in enumerate(bands):
+        heard = band.nonzero().flatten()
+        assert heard[0] >= corners[index] and heard[-1] <= corners[index + 2]
+        assert abs(band.argmax() - corners[index + 1]) <= 1
+        rising = band[math.ceil(corners[index]) : math.floor(corners[index + 1])]
+        assert rising.diff().std() < 1e-3 * rising.diff().mean(), "straight"
+
+
+def test_bands_narrower_than_a_bin_still_hear_something() -> None:
+    bands = mel_bands(64, 65, 8_000)
+    torch.testing.assert_close(bands.sum(1), torch.ones(64))
+
+
+def test_the_spectrum_of_a_sine_is_the_window_s() -> None:
+    found = spectra(sine(2_000, 16_000)[None], window=512, hop=128).abs()
+    assert found.shape == (1, 257, math.ceil(4_000 / 128))
+    expected = torch.zeros(257)
+    expected[63:66] = torch.tensor([0.5, 1.0, 0.5])  # a Hann window is three bins wide
+    torch.testing.assert_close(found[0, :, 15], expected, rtol=0, atol=1e-4)
+
+
+def test_a_wave_shorter_than_a_window_has_a_spectrum() -> None:
+    assert spectra(torch.ones(2, 20), window=64, hop=32).shape == (2, 33, 1)

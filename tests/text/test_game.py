@@ -1,0 +1,165 @@
+"""The game over text, with the toy grammar: it learns, resumes and obeys every command."""
+
+from __future__ import annotations
+
+import json
+from contextlib import redirect_stdout
+from functools import partial
+from io import StringIO
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from litgan import GAN, cli
+from litgan.callbacks import Samples
+from litgan.checkpoints import build_data, read
+from litgan.loggers import read_metrics
+from litgan.losses import NonSaturating, Wasserstein
+from litgan.penalties import R1, WGANGP
+from litgan.schedules import Linear
+from litgan.text import Grammar, Text, TextDiscriminator, TextGenerator
+from litgan.zoo import OneStageGAN
+
+RECIPE = Path(__file__).parents[1] / "configs" / "grammar.yaml"
+ADAM = partial(torch.optim.Adam, lr=1e-3, betas=(0.0, 0.99))
+
+
+def small(data, kind=GAN, **options):
+    """A GAN of two small networks for the windows of `data`."""
+    defaults = {
+        "generator": partial(
+            TextGenerator, latent_dim=8, widths=(16, 12), output="gumbel", temperature=Linear(2.0, 0.5, 100)
+        ),
+        "discriminator": partial(TextDiscriminator, widths=(12, 16)),
+        "loss": NonSaturating(), "generator_optimizer": ADAM, "discriminator_optimizer": ADAM,
+        "sample_shape": data.sample_shape,
+    }  # fmt: skip
+    return kind(**(defaults | options))
+
+
+@pytest.mark.slow
+def test_the_recipe_learns_to_write_valid_sentences(tmp_path, single_thread):
+    from litgan.recipe import Recipe
+
+    recipe = Recipe(["--config", str(RECIPE), "--trainer.default_root_dir", str(tmp_path),
+                     "--realism.every", "0", "--trainer.logger", "false",
+                     "--trainer.enable_progress_bar", "false"])  # fmt: skip
+
+    def judged() -> tuple[float, int]:
+        lines = recipe.datamodule.decode(recipe.model.sample(2000)).lines
+        return Grammar.valid(lines), len({line for line in lines if Grammar.valid([line])})
+
+    assert judged() == (0.0, 0)
+    recipe.trainer.fit(recipe.model, datamodule=recipe.datamodule)
+    valid, distinct = judged()
+    print(f"{valid:.1%} valid, {distinct} different ones of 400")
+    assert valid >= 0.8, "a Markov chain of order 3 writes 2 %"
+    assert distinct >= 350
+    assert recipe.model.images_seen == 38_400, "within this budget"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"penalties": [R1(0.1, interval=2)]},
+        {"loss": Wasserstein(), "penalties": [WGANGP(interval=4)], "discriminator_steps": 2},
+        {"penalties": [R1(0.1, interval=3)], "kind": OneStageGAN},
+    ],
+    ids=["lazy R1", "WGAN-GP, two steps", "one stage"],
+)
+def test_a_resumed_run_is_the_straight_one_bit_for_bit(options, make_trainer, tmp_path):
+    def train(iterations, ckpt_path=None):
+        data = Grammar(samples=40, batch_size=8)
+        gan, trainer = small(data, **options), make_trainer(iterations)
+        trainer.fit(gan, datamodule=data, ckpt_path=ckpt_path)
+        trainer.save_checkpoint(tmp_path / f"{iterations}.ckpt")
+        return gan
+
+    straight = train(6).state_dict()
+    train(3)
+    torch.manual_seed(17)
+    resumed = train(6, tmp_path / "3.ckpt").state_dict()
+    assert [name for name in straight if not torch.equal(straight[name], resumed[name])] == []
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The folder of a run of the recipe: four iterations of 16."""
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(StringIO()):
+        patch.setenv("LITGAN_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("WANDB_MODE", "offline")
+        patch.setenv("LITGAN_RUN_ID", "")
+        root = tmp_path_factory.mktemp("runs")
+        cli.main([
+            "fit", "--config", str(RECIPE), "--trainer.max_steps=4", "--trainer.log_every_n_steps=2",
+            "--data.batch_size=16", "--data.samples=300", "--realism.count=200", "--samples.count=4",
+            "--gradients.every=32", "--gradients.count=3", "--trainer.enable_progress_bar=false",
+            f"--trainer.default_root_dir={root}",
+        ])  # fmt: skip
+        (folder,) = root.glob("grammar/*")
+        yield folder
+
+
+def test_fit_shows_text(run):
+    reals = (run / "samples" / "reals.txt").read_text(encoding="utf-8").splitlines()
+    assert len(reals) == 4 and Grammar.valid(reals) == 1.0
+    fakes = (run / "samples" / "000000064.txt").read_text(encoding="utf-8").splitlines()
+    assert len(fakes) == 4 and all(len(line) == Grammar.LENGTH for line in fakes)
+    for name in ("reals.png", "000000064.png", "000000064_feedback.png"):
+        assert Image.open(run / "samples" / name).size[0] > 24 * 5
+    assert {"metric/fd_text", "metric/js4", "metric/real_words", "metric/longest_copy"} <= set(
+        (run / "metrics.csv").read_text().splitlines()[0].split(",")
+    )
+
+
+def test_sample_writes_utf_8_of_the_right_length(run, tmp_path, capsys):
+    checkpoint = str(run / "checkpoints" / "last.ckpt")
+    cli.main(["sample", checkpoint, "--count", "12", "--out", str(tmp_path)])
+    picture, text = capsys.readouterr().out.split()
+    with open(text, encoding="utf-8", newline="") as file:
+        lines = file.read().split("\n")
+    assert lines.pop() == "" and len(lines) == 12 and {len(line) for line in lines} == {Grammar.LENGTH}
+    samples = torch.load(tmp_path / "samples_seed0.pt", weights_only=True)
+    assert lines == Grammar().decode(samples).lines
+    assert Image.open(picture).size[1] % 12 == 0
+
+
+def test_evaluate_measures_against_held_out_text(run, capsys):
+    checkpoint = str(run / "checkpoints" / "last.ckpt")
+    cli.main(["evaluate", checkpoint, "--count", "200", "--split", "test"])
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert found["protocol"]["extractor"] == "text" and found["protocol"]["split"] == "test"
+    assert 0 < found["metric/js1"] < 1 and found["metric/fd_text"] > 0
+
+
+def test_validate_measures_what_fit_measured_last(run: Path, capsys, monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("LITGAN_CACHE", str(tmp_path))
+    checkpoint = str(run / "checkpoints" / "last.ckpt")
+    cli.main(["validate", "--config", str(run / "config.yaml"), "--ckpt_path", checkpoint])
+    line = next(line for line in capsys.readouterr().out.splitlines() if "metric/fd_text" in line)
+    wanted = read_metrics(run / "metrics.csv")[-1]["metric/fd_text"]
+    assert float(line.replace("│", " ").split()[-1]) == pytest.approx(wanted, rel=1e-4)
+
+
+def test_interpolate_walks_through_lines(run, tmp_path):
+    out = tmp_path / "loop.gif"
+    checkpoint = str(run / "checkpoints" / "last.ckpt")
+    cli.main(["interpolate", checkpoint, "--out", str(out), "--points", "2", "--steps", "3"])
+    with Image.open(out) as animation:
+        assert animation.size[0] > 24 * 5 and animation.n_frames >= 2
+
+
+def test_a_checkpoint_alone_writes_the_text_of_a_file_that_is_gone(make_trainer, tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_text("a bad cab ate a fade " * 60)
+    data = Text(str(path), length=8, alphabet_size=12, batch_size=8)
+    gan, trainer = small(data), make_trainer(1, callbacks=[Samples(every=8, count=2)])
+    gan.recipe = {"data": {"class_path": "litgan.text.Text",
+                           "init_args": {"path": str(path), "length": 8, "alphabet_size": 12}}}  # fmt: skip
+    trainer.fit(gan, datamodule=data)
+    trainer.save_checkpoint(tmp_path / "text.ckpt")
+    path.unlink()
+    samples = gan.sample(5)
+    assert build_data(read(tmp_path / "text.ckpt")).decode(samples).lines == data.decode(samples).lines

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import wandb
+from PIL import Image
+
+from litgan.media import stack
+from litgan.text import Texts
+
+ALPHABET = " abcé"
+
+
+def texts(*rows):
+    return Texts(torch.tensor(rows), ALPHABET)
+
+
+def test_lines_are_what_the_symbols_say():
+    media = texts([1, 2, 0], [4, 3, 0])
+    assert len(media) == 2 and media.lines == ["ab ", "éc "]
+
+
+def test_a_symbol_outside_the_alphabet_is_refused():
+    with pytest.raises(ValueError, match=r"^Symbol 5 is outside the alphabet of 5 characters:") as refused:
+        texts([1, 5])
+    assert "\n" not in str(refused.value)
+
+
+def test_the_picture_has_a_cell_of_one_size_for_each_character():
+    picture = texts([1, 2, 0, 1], [0, 0, 0, 0]).picture()
+    height, width = picture.shape[0] // 2, picture.shape[1] // 4
+    cells = picture.unflatten(0, (2, height)).unflatten(2, (4, width)).permute(0, 2, 1, 3, 4)
+    assert picture.dtype == torch.uint8 and picture.shape == (2 * height, 4 * width, 3)
+    assert (cells[1] == 255).all() and (cells[0, 2] == 255).all(), "spaces are white"
+    assert torch.equal(cells[0, 0], cells[0, 3]) and not torch.equal(cells[0, 0], cells[0, 1])
+    assert stack([picture, picture]).shape[1] == picture.shape[1]
+
+
+def test_feedback_tints_the_character_that_is_pushed_away():
+    media = texts([1, 2, 3, 0])
+    feedback = torch.zeros(1, 5, 4)
+    feedback[0, 1, 0] = 2.0  # the chosen one rises the loss
+    feedback[0, 2, 1] = -2.0  # the chosen one lowers it
+    feedback[0, :, 2] = 5.0  # all alike: nothing to choose
+    feedback[0, 4, 3] = -1.0  # another lowers it
+    picture = media.criticised(feedback)
+    assert picture.shape == media.picture().shape
+    width = picture.shape[1] // 4
+    corners = [picture[0, place * width].tolist() for place in range(4)]
+    assert corners[0] == [255, 0, 0] and corners[1] == [0, 0, 255] and corners[2] == [255, 255, 255]
+    assert corners[3][0] == 255 and 150 < corners[3][1] < 255, "a quarter of a half as red"
+
+
+def test_the_text_is_written_beside_the_picture_whole(tmp_path, monkeypatch):
+    media = texts([1, 2, 0], [4, 3, 0])
+    picture, text = media.save(tmp_path / "new.folder" / "samples_seed0")
+    assert (picture.name, text.name) == ("samples_seed0.png", "samples_seed0.txt")
+    assert text.read_bytes() == "ab \néc \n".encode()
+    assert torch.equal(torch.from_numpy(np.array(Image.open(picture))), media.picture())
+    assert sorted(path.name for path in text.parent.iterdir()) == [picture.name, text.name]
+
+
+def test_the_player_is_a_table():
+    (table,) = texts([1, 2, 0], [4, 3, 0]).players().values()
+    assert isinstance(table, wandb.Table) and table.data == [["ab "], ["éc "]]
