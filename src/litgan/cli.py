@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import inspect
 import logging
 import os
@@ -19,10 +21,9 @@ USAGE = """litgan: adversarial training with PyTorch Lightning
   litgan evaluate  CKPT --count 10000             distances to the data, as JSON
   litgan interpolate CKPT --out loop.gif          a walk through the latents
   litgan export    CKPT --format onnx --out PATH  the generator alone, also as safetensors
-  litgan lab       [--short] --out DIR            experiments on the feedback itself
   litgan report    RUN_DIR                        a run as one web page: curves, grids over time, verdicts
-
-`litgan VERB --help` tells all options of a verb."""
+{lab}`litgan VERB --help` tells all options of a verb."""
+LAB = "  litgan lab       [--short] --out DIR            experiments on the feedback itself\n\n"
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -33,7 +34,7 @@ def main(arguments: list[str] | None = None) -> None:
     """
     verb, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if verb in ("-h", "--help"):
-        print(USAGE)
+        print(USAGE.format(lab=LAB if "lab" in VERBS else "\n"))
         return
     if verb not in VERBS:
         print(f"litgan: error: there is no verb {verb}: use one of {', '.join(VERBS)}.", file=sys.stderr)
@@ -120,16 +121,15 @@ def validate(arguments: list[str]) -> None:
         recipe.trainer.validate(recipe.model, datamodule=recipe.datamodule, ckpt_path=recipe.ckpt_path)
 
 
-def command(name: str) -> Callable[[list[str]], None]:
-    """The verb that is a typed function of `litgan.commands`: its signature is the command line."""
+def command(name: str, module: str = "commands") -> Callable[[list[str]], None]:
+    """The verb that is a typed function of a module: its signature is the command line."""
 
     def run(arguments: list[str]) -> None:
         import jsonargparse
 
-        from litgan import commands
         from litgan.messages import explain
 
-        function: Any = getattr(commands, name)
+        function: Any = getattr(importlib.import_module(f"{__package__}.{module}"), name)
         flags = {n for n, p in inspect.signature(function).parameters.items() if p.default is False}
         purpose = str(function.__doc__).split("\n")[0]
         parser = jsonargparse.ArgumentParser(prog=f"litgan {name}", description=purpose, exit_on_error=False)
@@ -174,6 +174,7 @@ VERBS: dict[str, Callable[[list[str]], None]] = {
     "evaluate": command("evaluate"),
     "interpolate": command("interpolate"),
     "export": command("export"),
-    "lab": command("lab"),
     "report": command("report"),
 }
+if importlib.util.find_spec(f"{__package__}.lab"):
+    VERBS["lab"] = command("lab", "lab")

@@ -201,18 +201,6 @@ def report(run_dir: str, out: str | None = None) -> None:
     print(write_report(run_dir, out))
 
 
-def lab(short: bool = False, out: str = "lab") -> None:
-    """Plays controlled experiments on the feedback between the adversaries: a table, a figure, verdicts.
-
-    Args:
-        short: only the smallest game, in about a minute instead of a quarter of an hour.
-        out: folder to write to.
-    """
-    from litgan.lab import run
-
-    run(Path(out), short=short)
-
-
 def choose_ema(raw_weights: bool, half_life: int | None) -> bool | int:
     """The argument `ema` of `GAN.sample`: the last step's weights, the run's own average, or another."""
     return False if raw_weights else half_life or True

@@ -23,17 +23,23 @@ from litgan.callbacks.interruption import STOPPED, Interrupted, Interruption
 from litgan.callbacks.throughput import untimed
 from litgan.checkpoints import AtomicCheckpointIO
 from litgan.data import GANDataModule
-from litgan.diagnosis.health import Health
+from litgan.extras import wing
 from litgan.files import whole
 from litgan.gan import GAN
 from litgan.hardware import best_precision
 from litgan.loggers import CSVLogger, wandb_logger
 from litgan.messages import explain
 
-WATCHERS = {
-    "realism": Realism, "samples": Samples, "gradients": Gradients, "health": Health,
-    "checkpoint": Checkpoint,
+CALLBACKS: dict[str, type[Callback]] = {
+    "realism": Realism, "samples": Samples, "gradients": Gradients, "checkpoint": Checkpoint,
 }  # fmt: skip
+
+
+def default_callbacks() -> dict[str, type[Callback]]:
+    """The callbacks of every run, by their section in a recipe; the diagnosis where its wing is there."""
+    diagnosis = wing("diagnosis")
+    *others, last = CALLBACKS.items()  # the checkpoint comes last: it saves what the others know
+    return dict([*others, *([("health", diagnosis.Health)] if diagnosis else []), last])
 
 
 class Recipe(LightningCLI):
@@ -88,7 +94,7 @@ class Recipe(LightningCLI):
             raise
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        for name, callback in WATCHERS.items():
+        for name, callback in default_callbacks().items():
             parser.add_lightning_class_args(callback, name)
         parser.add_argument("--project", type=str, default="litgan", help="Project in Weights & Biases.")
         parser.add_argument(

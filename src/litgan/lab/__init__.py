@@ -19,10 +19,20 @@ from litgan.lab.figure import draw
 from litgan.lab.games import DIGITS, FASHION, RING
 from litgan.lab.verdicts import Verdict, ends, judge, mean_and_error
 
-__all__ = ["Plan", "Verdict", "run", "table"]
+__all__ = ["Plan", "Verdict", "lab", "run", "table"]
 
 SHORT = Plan(((RING, 2),), levels=(4.0, 64.0), delays=(2, 8), blocks=(1,), iterations=250)
 WHOLE = Plan(((RING, 5), (DIGITS, 1), (FASHION, 1)))
+
+
+def lab(short: bool = False, out: str = "lab") -> None:
+    """Plays controlled experiments on the feedback between the adversaries: a table, a figure, verdicts.
+
+    Args:
+        short: only the smallest game, in about a minute instead of a quarter of an hour.
+        out: folder to write to.
+    """
+    run(Path(out), short=short)
 
 
 def run(out: Path, *, short: bool = False, say: Callable[[str], None] = print) -> list[Verdict]:
