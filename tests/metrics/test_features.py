@@ -17,7 +17,7 @@ from litgan.data.images import DEBIAN_FASHION_MNIST
 from litgan.metrics import features
 from litgan.metrics.distances import frechet_distance
 from litgan.metrics.features import WEIGHTS, Classifier, Inception, extractor
-from litgan.metrics.train_extractors import RECIPES, accuracy, labelled, shifted, train
+from train_extractors import RECIPES, accuracy, labelled, shifted, train
 
 SHIPPED = ["digits", "fashion"]
 

@@ -150,7 +150,7 @@ class Classifier(FeatureExtractor):
 
     @classmethod
     def from_file(cls, path: str | Path) -> Classifier:
-        """The classifier that `litgan.metrics.train_extractors` wrote: the file says how it is built.
+        """The classifier that `benchmarks/train_extractors.py` wrote: the file says how it is built.
 
         Raises:
             ValueError: not such a file.
@@ -162,7 +162,7 @@ class Classifier(FeatureExtractor):
         except (SafetensorError, OSError, KeyError, TypeError, RuntimeError) as error:
             raise ValueError(
                 f"{path} holds no classifier ({type(error).__name__}): "
-                "write it with `python -m litgan.metrics.train_extractors`."
+                "write it with `python benchmarks/train_extractors.py`."
             ) from error
         classifier.freeze()
         return classifier

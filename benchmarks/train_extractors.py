@@ -1,7 +1,7 @@
 """Trains the classifiers whose weights ship in `litgan/metrics/weights`.
 
-python -m litgan.metrics.train_extractors --extractor digits     # 99.4 %, 15 s on one CPU core
-python -m litgan.metrics.train_extractors --extractor fashion    # 92.9 %, 5 min on one CPU core
+python benchmarks/train_extractors.py --extractor digits     # 99.4 %, 15 s on one CPU core
+python benchmarks/train_extractors.py --extractor fashion    # 92.9 %, 5 min on one CPU core
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ def main() -> None:
         "recipe": json.dumps(asdict(recipe)),
         "seed": str(arguments.seed),
         "torch": torch.__version__,
-        "script": "python -m litgan.metrics.train_extractors",
+        "script": "python benchmarks/train_extractors.py",
         "data": data.fingerprint,
     }
     path = arguments.out / f"{recipe.name}.safetensors"

@@ -1,0 +1,90 @@
+"""Cuts off one wing at a time, then all of them, and checks that the rest stays green.
+
+python .ci/wings.py            every wing, in a copy of the tracked files
+python .ci/wings.py sound      this one
+
+A wing owns src/litgan/WING, the folders WING in configs, tests, notebooks and benchmarks, docs/WING.md, lines
+between `<!-- wing: WING -->` and `<!-- end: WING -->` in Markdown, and lines that end with `# wing: WING` elsewhere.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = next(path.parent.name for path in (ROOT / "src").glob("*/__init__.py"))
+WINGS = ("zoo", "text", "sound", "music", "lab", "diagnosis")
+GUARDS = ("architecture", "recipes", "readme", "cli", "losses", "ema", "gan")  # tests/test_<name>.py
+
+
+def delete(tree: Path, wing: str) -> None:
+    """Deletes a wing and what it owns from a tree of the project."""
+    for folder in (f"src/{PACKAGE}", "configs", "tests", "notebooks", "benchmarks"):
+        shutil.rmtree(tree / folder / wing, ignore_errors=True)
+    (tree / "docs" / f"{wing}.md").unlink(missing_ok=True)
+    block = re.compile(rf"<!-- wing: {wing} -->\n.*?<!-- end: {wing} -->\n", re.DOTALL)
+    line = re.compile(rf".*# wing: {wing}\n")
+    for path in [tree / "README.md", *(tree / "docs").glob("*.md")]:
+        path.write_text(block.sub("", path.read_text()))
+    for name in ("pyproject.toml", "Makefile", "constraints.txt"):
+        path = tree / name
+        path.write_text(line.sub("", path.read_text()))
+
+
+def run(tree: Path, what: str, *command: str) -> None:
+    """Runs a tool of the project's environment in a tree; what it prints is shown if it fails."""
+    started = time.monotonic()
+    environment = os.environ | {"PYTHONPATH": str(tree / "src"), "OMP_NUM_THREADS": "1"}
+    result = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True)
+    print(f"  {what}: {'green' if result.returncode == 0 else 'RED'}, {time.monotonic() - started:.0f} s", flush=True)
+    if result.returncode:
+        print(result.stdout[-8000:], result.stderr[-4000:])
+        sys.exit(f"without {tree.name}: {what} failed")
+
+
+def check(tree: Path, *, whole: bool) -> None:
+    """Linter, types and tests of a tree: all quick tests, or the guards and the collection of all."""
+    python = sys.executable
+    run(tree, "lint", python, "-m", "ruff", "check", ".")
+    run(tree, "types", python, "-m", "mypy")
+    pytest = (python, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider")
+    quick = ("-m", "not train and not spawn and not heavy and not slow", "-n", "2")
+    if whole:
+        run(tree, "quick tests", *pytest, *quick)
+    else:
+        run(tree, "collection", *pytest, "--collect-only")
+        run(tree, "guards", *pytest, *quick, *(f"tests/test_{name}.py" for name in GUARDS))
+
+
+def main(chosen: list[str]) -> None:
+    files = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    with tempfile.TemporaryDirectory() as folder:
+        tree = Path(folder) / "project"  # always the same place: mypy's cache serves all
+
+        def copy() -> None:
+            for name in filter(None, files.split("\0")):
+                (tree / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(ROOT / name, tree / name)
+
+        for wing in chosen or WINGS:
+            copy()
+            print(f"without {wing}", flush=True)
+            delete(tree, wing)
+            check(tree, whole=False)
+        if not chosen:
+            copy()
+            print("without any wing", flush=True)
+            for wing in WINGS:
+                delete(tree, wing)
+            check(tree, whole=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
