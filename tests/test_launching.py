@@ -120,7 +120,6 @@ def test_two_machines_make_one_run_continue_it_and_end_when_one_rank_dies(start,
     (rank,) = ranks_of(nodes[1])
     os.kill(rank, signal.SIGKILL)
     assert [node.process.wait(60) for node in nodes] == [1, 1]
-    assert any("litgan: error: Rank " in node.said and " died: " in node.said for node in nodes)
     wait_until(lambda: not remaining(family), 20)
 
 
@@ -128,7 +127,7 @@ def test_two_machines_make_one_run_continue_it_and_end_when_one_rank_dies(start,
 def test_lightnings_launcher_leaves_nobody_behind_when_a_rank_dies_or_hangs(start, tmp_path):
     """Rank zero, which launched the other, is killed; and rank one is stopped, which SIGKILL alone ends."""
     strategy = ["--trainer.strategy=litgan.strategies.AdversarialDDPStrategy"]
-    strategy += ["--trainer.strategy.beat_every=1", "--trainer.strategy.patience=6"]
+    strategy += ["--trainer.strategy.timeout_minutes=1"]
     runs = []
     for lost in (0, 1):
         options = ["--trainer.devices=2", f"--trainer.default_root_dir={tmp_path}/{lost}", *strategy]
@@ -138,9 +137,8 @@ def test_lightnings_launcher_leaves_nobody_behind_when_a_rank_dies_or_hangs(star
         family, ranks = run.family(), ranks_of(run)
         assert len(ranks) == 2
         os.kill(ranks[lost], signum)
-        assert run.process.wait(60) == (1 if lost else -signal.SIGKILL), run.said
+        assert run.process.wait(120) == (1 if lost else -signal.SIGKILL), run.said
         wait_until(lambda family=family: not remaining(family), 30)
-        assert f"litgan: error: Rank {lost} {'was not heard for 6 s' if lost else 'died'}: " in run.said
 
 
 COMMANDS = """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import timedelta
 from typing import Any
 
 import torch.distributed as dist
@@ -15,7 +16,6 @@ from lightning.pytorch.strategies import DDPStrategy, StrategyRegistry
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from litgan.heartbeat import Heartbeat, check_seconds
 
 
 class AdversarialDDPStrategy(DDPStrategy):
@@ -30,59 +30,47 @@ class AdversarialDDPStrategy(DDPStrategy):
     their own and passes that are not reduced (`block_backward_sync`) need nothing special. Names of
     weights do not change, and buffers are left to each rank once training has begun.
 
-    A rank that dies or hangs does not leave the others waiting: see `litgan.heartbeat`.
+    A rank that dies ends the others: torchrun's agent or Lightning's launcher kills them, or their next
+    reduction fails. One that hangs ends them after `timeout_minutes`.
 
     As `trainer.strategy: adversarial_ddp` in recipes. On one device it reduces nothing.
 
     Args:
-        beat_every: seconds between two signs of life of a rank.
-        patience: seconds without one after which the other ranks end with an error.
+        timeout_minutes: that ranks wait for one another before they fail; longer than what one rank does
+            alone, such as reading a data set for the first time.
         ddp_comm_hook: communication hook for every reducer, e.g. torch's `bf16_compress_hook`.
         ddp_comm_state: makes the hook's state, once for each reducer, since PowerSGD's belongs to one.
         options: those of Lightning's DDPStrategy, and of `DistributedDataParallel` (`bucket_cap_mb`, ...).
 
     Raises:
-        ValueError: for `static_graph`, which turns are not, a `ddp_comm_state` that is no function, or a
-            `patience` of less than two beats.
+        ValueError: for `static_graph`, a `ddp_comm_state` that is no function, or a timeout that is not
+            positive.
     """
 
     def __init__(
         self,
         *,
-        beat_every: float = 5.0,
-        patience: float = 30.0,
+        timeout_minutes: float = 10.0,
         ddp_comm_hook: Callable[..., Any] | None = None,
         ddp_comm_state: Callable[[], Any] | None = None,
         **options: Any,
     ) -> None:
         if options.get("static_graph"):
             raise ValueError(
-                "The graphs of a GAN's turns differ, since penalties may be lazy: leave out static_graph."
+                "The graphs of a GAN's updates differ, since penalties may be lazy: leave out static_graph."
             )
         if ddp_comm_state is not None and not callable(ddp_comm_state):
             raise ValueError(
                 f"ddp_comm_state is a {type(ddp_comm_state).__name__} that all adversaries would share: "
                 "give a function that makes one."
             )
-        check_seconds(beat_every, patience)
-        super().__init__(ddp_comm_hook=ddp_comm_hook, ddp_comm_state=ddp_comm_state, **options)
-        self.beat_every, self.patience = beat_every, patience
-        self.heartbeat: Heartbeat | None = None
+        if not timeout_minutes > 0:
+            raise ValueError(f"timeout_minutes is {timeout_minutes}: give a positive number, such as 10.")
+        super().__init__(
+            ddp_comm_hook=ddp_comm_hook, ddp_comm_state=ddp_comm_state,
+            timeout=timedelta(minutes=timeout_minutes), **options,
+        )  # fmt: skip
         self.reducers: dict[str, DistributedDataParallel] = {}
-
-    def setup_distributed(self) -> None:
-        super().setup_distributed()
-        if self.world_size > 1:
-            assert self.cluster_environment is not None
-            self.heartbeat = Heartbeat(
-                self.global_rank, self.world_size, self.cluster_environment.main_address, self.broadcast,
-                every=self.beat_every, patience=self.patience, last_act=self._kill_launched,
-            )  # fmt: skip
-
-    def _kill_launched(self) -> None:
-        """Ends the ranks that this process launched, one of which may be stopped and hear nothing else."""
-        if self.launcher is not None:
-            self.launcher.kill(getattr(signal, "SIGKILL", signal.SIGTERM))
 
     def configure_ddp(self) -> None:
         if self.world_size == 1:
@@ -146,14 +134,12 @@ class AdversarialDDPStrategy(DDPStrategy):
             yield
 
     def on_exception(self, exception: BaseException) -> None:
-        """An error is told to the other ranks; whoever asks to exit does so in order."""
-        if self.heartbeat is not None:
-            self.heartbeat.leave(failed=not isinstance(exception, SystemExit))
+        """Ends the ranks that this process launched: one of them may hang, and nobody else would."""
         super().on_exception(exception)
+        if isinstance(exception, Exception) and self.launcher is not None:
+            self.launcher.kill(getattr(signal, "SIGKILL", signal.SIGTERM))
 
     def teardown(self) -> None:
-        if self.heartbeat is not None:
-            self.heartbeat.leave()
         self.reducers.clear()
         super().teardown()
 
