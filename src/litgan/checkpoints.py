@@ -7,7 +7,7 @@ import zipfile
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -15,16 +15,11 @@ from lightning.fabric.plugins.io import TorchCheckpointIO
 from torch import Tensor, nn
 
 from litgan import archive
-from litgan.files import whole
-from litgan.messages import warn
+from litgan.files import warn, whole
 from litgan.rebuild import LARGEST, STRICT, Builder, check_plain
 
-if TYPE_CHECKING:
-    from litgan.data import GANDataModule
-    from litgan.gan import GAN
-    from litgan.metrics import FeatureExtractor
-
 Network = TypeVar("Network", bound=nn.Module)
+Part = TypeVar("Part")  # a GAN or its data
 RUN = ("last.ckpt", "best.ckpt", "healthy.ckpt")  # the checkpoints of a run, those to turn to first in front
 
 
@@ -222,21 +217,19 @@ def clock(checkpoint: dict[str, Any]) -> tuple[int, int]:
     return said["images_seen"], said["discriminator_updates"]
 
 
-def build_gan(checkpoint: dict[str, Any], cls: type[GAN], builder: Builder = STRICT) -> GAN:
+def build_gan(checkpoint: dict[str, Any], cls: type[Part], builder: Builder = STRICT) -> Part:
     """The GAN that the checkpoint's recipe describes, with fresh weights.
 
     Raises:
         ValueError: if the checkpoint carries no recipe, one that does not fit, or one that asks for classes
             that are not allowed.
     """
-    return builder.build_subclass(cls, _recipe(checkpoint, "model"), "model")
+    return builder.build_subclass(cls, recipe_of(checkpoint, "model"), "model")
 
 
-def build_data(checkpoint: dict[str, Any], builder: Builder = STRICT) -> GANDataModule:
-    """The data module that the checkpoint's recipe describes, with what it keeps there; reads no data."""
-    from litgan.data import GANDataModule
-
-    data = builder.build_subclass(GANDataModule, _recipe(checkpoint, "data"), "data")
+def build_data(checkpoint: dict[str, Any], cls: type[Part], builder: Builder = STRICT) -> Part:
+    """The data module, a `cls`, that the checkpoint's recipe describes, with its state; reads no data."""
+    data: Any = builder.build_subclass(cls, recipe_of(checkpoint, "data"), "data")
     state = checkpoint.get(type(data).__qualname__, {})  # Lightning's key for `state_dict()`
     if not isinstance(state, dict):
         raise ValueError(f"The checkpoint holds no state of {type(data).__qualname__}: take another one.")
@@ -244,17 +237,8 @@ def build_data(checkpoint: dict[str, Any], builder: Builder = STRICT) -> GANData
     return data
 
 
-def build_extractor(checkpoint: dict[str, Any], builder: Builder = STRICT) -> FeatureExtractor:
-    """The feature extractor with which the checkpoint's run measured itself."""
-    from litgan.metrics import FeatureExtractor, extractor
-
-    chosen = _recipe(checkpoint, "realism").get("extractor")
-    if isinstance(chosen, str):
-        return extractor(chosen, download=builder.download)
-    return builder.build_subclass(FeatureExtractor, chosen, "realism.extractor")
-
-
-def _recipe(checkpoint: dict[str, Any], part: str) -> dict[str, Any]:
+def recipe_of(checkpoint: dict[str, Any], part: str) -> dict[str, Any]:
+    """What the checkpoint's recipe says of a part: its model, data or realism."""
     recipe = checkpoint["litgan"].get("recipe") or {}
     check_plain(recipe)
     described = recipe.get(part) if isinstance(recipe, dict) else recipe

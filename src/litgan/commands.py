@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
 from litgan import checkpoints, sampling
+from litgan.data import GANDataModule
 from litgan.export import save_generator, save_onnx
 from litgan.files import whole
 from litgan.gan import GAN
@@ -64,7 +65,9 @@ def sample(
         chunks = in_turn(share)
     if rank == 0:
         samples, path = torch.cat(chunks), Path(out) / f"samples_seed{seed}"
-        written = checkpoints.build_data(checkpoint, Builder(trust, ckpt)).decode(samples).save(path)
+        written = (
+            checkpoints.build_data(checkpoint, GANDataModule, Builder(trust, ckpt)).decode(samples).save(path)
+        )
         torch.save(samples, path.with_suffix(".pt"))
         print("\n".join(str(path) for path in written))
 
@@ -101,11 +104,11 @@ def evaluate(
     checkpoint, builder = checkpoints.read(ckpt), Builder(trust, ckpt, download)
     with ranks() as (rank, world_size, device):
         gan = GAN.load_from_checkpoint(ckpt, map_location=device, trust=trust)
-        data = checkpoints.build_data(checkpoint, builder)
+        data = checkpoints.build_data(checkpoint, GANDataModule, builder)
         with first_on_its_machine():
             data.load(split)
             chosen = find_extractor(extractor) if extractor else None  # what the user names may be fetched
-            network = chosen or checkpoints.build_extractor(checkpoint, builder)
+            network = chosen or build_extractor(checkpoint, builder)
         reports: dict[str, Report] = {}
         for half_life in half_lives(gan, ema):
             weights = choose_ema(raw_weights, half_life)
@@ -150,7 +153,7 @@ def interpolate(
         raise ValueError(f"A walk of {points} points and {steps} steps goes nowhere: give at least 2 and 1.")
     checkpoint = checkpoints.read(ckpt)
     gan = GAN.load_from_checkpoint(ckpt, map_location=best_device(), trust=trust)
-    data = checkpoints.build_data(checkpoint, Builder(trust, ckpt))
+    data = checkpoints.build_data(checkpoint, GANDataModule, Builder(trust, ckpt))
     network = gan.generator if raw_weights else gan.ema.average
     corners = Noise(seed, 0, 0, points, "sample", gan.device).normal(network.latent_dim)  # type: ignore[arg-type]
     arcs = [
@@ -242,3 +245,11 @@ def parse_labels(labels: str | None) -> list[int] | None:
         return [int(label) for label in str(labels).split(",")]
     except ValueError:
         raise ValueError(f'The labels "{labels}" are no classes: write them as 0,1,2.') from None
+
+
+def build_extractor(checkpoint: dict[str, Any], builder: Builder) -> FeatureExtractor:
+    """The feature extractor with which the checkpoint's run measured itself."""
+    chosen = checkpoints.recipe_of(checkpoint, "realism").get("extractor")
+    if isinstance(chosen, str):
+        return find_extractor(chosen, download=builder.download)
+    return builder.build_subclass(FeatureExtractor, chosen, "realism.extractor")

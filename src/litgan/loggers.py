@@ -16,8 +16,7 @@ from lightning.pytorch.loggers import WandbLogger as LightningWandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
-from litgan import runs
-from litgan.files import whole
+from litgan.files import dispensable, set_aside, whole
 from litgan.media import Media
 
 CLOCK = "images_seen"
@@ -125,7 +124,7 @@ class CSVLogger(Logger):
         scalars = {key: value for key, value in metrics.items() if isinstance(value, (int, float))}
         if CLOCK not in scalars or len(scalars) == 1:
             return
-        with runs.dispensable(f"A row of {self.path}"):
+        with dispensable(f"A row of {self.path}"):
             self._write(scalars)
 
     def _write(self, scalars: dict[str, float]) -> None:
@@ -160,7 +159,7 @@ class CSVLogger(Logger):
             return []
         rows, damaged = parse_metrics(self.path.read_bytes()) if self.path.is_file() else ([], 1)
         if damaged or not self._size():
-            runs.set_aside(self.path)
+            set_aside(self.path)
         return rows
 
     def _older(self, rows: list[dict[str, float]]) -> list[dict[str, float]]:

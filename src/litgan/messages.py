@@ -7,11 +7,7 @@ import importlib
 import inspect
 import operator
 import re
-import sys
 from collections.abc import Iterable
-from contextlib import suppress
-
-from lightning.pytorch.utilities import rank_zero_only
 
 ROOMS = (  # where the classes that recipes name live
     "litgan", "litgan.networks", "litgan.losses", "litgan.penalties", "litgan.schedules", "litgan.data",
@@ -39,13 +35,6 @@ VALUE = re.compile(
 )
 NAME = operator.attrgetter("__name__")
 TYPE = re.compile(r"Expected an? (?P<type>.+?)(?=\. Got value: |$)", re.MULTILINE)
-
-
-@rank_zero_only
-def warn(sentence: str) -> None:
-    """Says on stderr what is no reason to stop; nor is it one that stderr goes to a full disk, too."""
-    with suppress(OSError):
-        print(f"litgan: {sentence}", file=sys.stderr, flush=True)
 
 
 def explain(message: str, known: Iterable[str] = ()) -> str:

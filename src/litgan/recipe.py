@@ -24,7 +24,7 @@ from litgan.callbacks.throughput import untimed
 from litgan.checkpoints import AtomicCheckpointIO
 from litgan.data import GANDataModule
 from litgan.extras import wing
-from litgan.files import whole
+from litgan.files import dispensable, whole
 from litgan.gan import GAN
 from litgan.hardware import best_precision
 from litgan.loggers import CSVLogger, wandb_logger
@@ -191,7 +191,7 @@ class Recipe(LightningCLI):
     def record(self) -> None:
         """Writes the recipe into the run's folder, and tells it to the loggers."""
         path = self.folder.path / "config.yaml"
-        with runs.dispensable("The file config.yaml"), whole(path) as partial:
+        with dispensable("The file config.yaml"), whole(path) as partial:
             partial.write_text(self.written)
         for logger in self.trainer.loggers:
             logger.log_hyperparams(self.resolved)

@@ -17,10 +17,9 @@ from typing import Any
 import yaml
 from PIL import Image
 
-from litgan import runs
-from litgan.files import whole
+from litgan.files import warn, whole
 from litgan.loggers import CLOCK, parse_metrics
-from litgan.summary import distance_keys, draw_curves
+from litgan.media.curves import distance_keys, draw_curves
 
 MOST_PICTURES = 40  # of a series
 MOST_BYTES = 3_000_000  # of a series of pictures, or of any other file
@@ -85,7 +84,7 @@ def write_report(run_dir: str | Path, out: str | Path | None = None) -> Path:
     if run.lost:
         lost = [f"{name} ({cause})" for name, cause in run.lost.items()]
         lost[5:] = [f"{len(lost) - 5} more"] if len(lost) > 5 else []
-        runs.warn(f"The report lacks what cannot be read in {run.folder}: {', '.join(lost)}.")
+        warn(f"The report lacks what cannot be read in {run.folder}: {', '.join(lost)}.")
     return path
 
 

@@ -8,17 +8,14 @@ import secrets
 import shutil
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 
 from lightning.pytorch.utilities import rank_zero_only
 
 from litgan import checkpoints
-from litgan.files import PARTIAL
-from litgan.messages import warn
+from litgan.files import PARTIAL, warn
 
 if sys.platform != "win32":
     import fcntl
@@ -238,26 +235,3 @@ def run_of(checkpoint: Path) -> RunFolder | None:
     """The run folder that a checkpoint lies in, if it does."""
     folder = checkpoint.resolve().parent
     return RunFolder(folder.parent) if folder.name == "checkpoints" else None
-
-
-def set_aside(path: Path) -> None:
-    """Renames what is damaged, `NAME.SUFFIX`, to `NAME.damaged-1.SUFFIX` or the next number that is free."""
-    names = (path.with_name(f"{path.stem}.damaged-{number}{path.suffix}") for number in count(1))
-    aside = path.rename(next(name for name in names if not os.path.lexists(name)))
-    warn(f"{path} is damaged and kept as {aside.name}: what can be read of it goes on in a new file.")
-
-
-@contextmanager
-def dispensable(what: str) -> Iterator[None]:
-    """What is written in here shows a run, and the run goes on without it where the disk is full."""
-    try:
-        yield
-    except OSError as error:
-        if what not in refused:
-            warn(f"{what} cannot be written ({error.strerror or error}): make room there. Training goes on.")
-        refused.add(what)
-    else:
-        refused.discard(what)
-
-
-refused: set[str] = set()  # what could not be written the last time, and was said

@@ -17,7 +17,6 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 
-
 class AdversarialDDPStrategy(DDPStrategy):
     """Data parallelism in which every adversary has a gradient reducer of its own.
 

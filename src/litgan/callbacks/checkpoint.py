@@ -11,9 +11,9 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Checkpoint as LightningCheckpoint
 
-from litgan import runs
 from litgan.callbacks.realism import Realism
 from litgan.callbacks.throughput import untimed
+from litgan.files import warn
 from litgan.gan import GAN
 
 
@@ -93,7 +93,7 @@ class Checkpoint(LightningCheckpoint):
                 self.save_last(trainer, gan)
             except OSError as error:
                 if str(error) != str(exception):
-                    runs.warn(str(error))
+                    warn(str(error))
 
     def overdue(self, trainer: Trainer) -> bool:
         """Whether the minutes are over: on rank zero's watch, asked where metrics are logged anyway."""
@@ -133,7 +133,7 @@ class Checkpoint(LightningCheckpoint):
         if failure and self.if_unsaved == "stop":
             raise OSError(failure)
         if failure:
-            runs.warn(f"{failure} Training goes on.")
+            warn(f"{failure} Training goes on.")
         return not failure
 
     def path(self, trainer: Trainer, name: str) -> Path:

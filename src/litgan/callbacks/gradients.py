@@ -11,9 +11,10 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from litgan import runs, telescope
+from litgan import telescope
 from litgan.callbacks.heat_map import heat_map
 from litgan.callbacks.throughput import untimed
+from litgan.files import dispensable
 from litgan.gan import GAN, Batch
 from litgan.loggers import log_picture
 from litgan.media import captioned, save_png
@@ -162,7 +163,7 @@ class Gradients(Callback):
         names = {"feedback": f"{gan.images_seen:09d}_feedback.png", "telescope": "telescope.png"}
         pictures = {"feedback": criticised, "telescope": heat_map(self.history)}
         for name, picture in pictures.items():
-            with runs.dispensable(f"The picture of the {name}"):
+            with dispensable(f"The picture of the {name}"):
                 save_png(picture, folder / names[name])
                 log_picture(trainer, name, picture)
 

@@ -11,12 +11,12 @@ from typing import Any, Literal, TypeAlias, get_args
 import torch
 from lightning.pytorch import Callback, Trainer
 
-from litgan import checkpoints, runs
+from litgan import checkpoints
 from litgan.callbacks.gradients import will_pass
 from litgan.callbacks.throughput import untimed
 from litgan.diagnosis.verdicts import VERDICTS, Factors, Finding, Judge, remedy_for
 from litgan.diagnosis.vitals import Examination, sizes
-from litgan.files import whole
+from litgan.files import dispensable, set_aside, warn, whole
 from litgan.gan import GAN, Batch
 from litgan.loggers import WandbLogger
 from litgan.schedules import Schedule, value_at
@@ -124,7 +124,7 @@ class Health(Callback):
 
     def on_train_end(self, trainer: Trainer, gan: GAN) -> None:
         if self.looks or self.told:
-            runs.warn(self.summary())
+            warn(self.summary())
 
     def summary(self) -> str:
         """One sentence on the whole run."""
@@ -147,11 +147,11 @@ class Health(Callback):
         event = {"images_seen": gan.images_seen, "verdict": what, "meaning": meaning, "remedy": remedy}
         numbers = {"value": value, "threshold": threshold}
         event |= {key: one if math.isfinite(one) else None for key, one in numbers.items()}  # JSON has no NaN
-        with runs.dispensable("The verdict"):
+        with dispensable("The verdict"):
             self.path(trainer).parent.mkdir(parents=True, exist_ok=True)  # somebody may have removed it
             with self.path(trainer).open("a") as file:
                 file.write(json.dumps(event) + "\n")
-        runs.warn(f"{what} after {gan.images_seen:,} images: {meaning} {remedy}")
+        warn(f"{what} after {gan.images_seen:,} images: {meaning} {remedy}")
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
                 logger.experiment.alert(
@@ -197,11 +197,11 @@ class Health(Callback):
 
     def begin(self, path: Path, images_seen: int) -> None:
         """Makes health.jsonl, or drops what a lost part of the run wrote; a damaged one is set aside."""
-        with runs.dispensable("The file of verdicts"):
+        with dispensable("The file of verdicts"):
             lines = path.read_bytes().splitlines() if path.is_file() else []
             clocks = [written_at(line) for line in lines]
             if None in clocks or (os.path.lexists(path) and not path.is_file()):
-                runs.set_aside(path)
+                set_aside(path)
             kept = [
                 line for line, at in zip(lines, clocks, strict=True) if at is not None and at <= images_seen
             ]

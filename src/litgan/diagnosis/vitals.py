@@ -8,8 +8,9 @@ import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
 
-from litgan import runs, telescope
+from litgan import telescope
 from litgan.callbacks.realism import Realism
+from litgan.files import warn
 from litgan.gan import GAN, Batch
 from litgan.noise import Noise
 from litgan.sampling import choose_classes
@@ -83,7 +84,7 @@ class Examination:
                 except (OSError, ValueError, RuntimeError) as error:
                     if split == "train":
                         raise
-                    runs.warn(f"The split {split!r} cannot be read ({error}): MEMORISING is not watched for.")
+                    warn(f"The split {split!r} cannot be read ({error}): MEMORISING is not watched for.")
             self.reals[split] = samples, labels
         return self.reals[split]
 
