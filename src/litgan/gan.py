@@ -5,10 +5,10 @@ One flat class. `training_step` and `update` are the order of events of an itera
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -20,23 +20,22 @@ from torch.optim import Optimizer
 
 from litgan import checkpoints
 from litgan.augment import Augmentation
+from litgan.checks import check_clipping, check_networks, check_sample_shape, check_trainer, make_network
 from litgan.compilation import compile_networks, uncompile_networks
 from litgan.ema import EMA
 from litgan.losses import AdversarialLoss
-from litgan.networks.probe import check_networks, make_network
 from litgan.noise import Noise, seed_device
 from litgan.penalties import Context, GeneratorPenalty, Penalty
 from litgan.precision import float32_penalties, loss_scales, per_network_loss_scale
 from litgan.rebuild import Builder
-from litgan.sampling import choose_classes, generate_in_chunks, truncate
+from litgan.sampling import choose_classes, draw
 from litgan.schedules import Schedule, value_at
-from litgan.strategies import refuse_trainer_options
+from litgan.updates import average, check_finite, frozen, micro_batch_size
 
 Batch: TypeAlias = tuple[Tensor, Tensor | None]  # real samples [B, *sample_shape]; classes [B] or None
 Logs: TypeAlias = dict[str, Tensor]  # on the device, of any shape; their means are logged
 LossFunction: TypeAlias = Callable[[Tensor, Tensor | None, Noise], tuple[Tensor, Logs]]
 OptimizerFactory: TypeAlias = Callable[[Iterable[nn.Parameter]], Optimizer]
-ClipLimit: TypeAlias = float | dict[str, float] | None  # one norm for every network, or one for each by name
 
 
 class GAN(LightningModule):
@@ -86,7 +85,7 @@ class GAN(LightningModule):
         discriminator_steps: int = 1,
         micro_batches: int = 1,
         compile: bool | str = False,
-        gradient_clip_val: ClipLimit = None,
+        gradient_clip_val: float | dict[str, float] | None = None,
         lr_schedule: float | Schedule = 1.0,
         ema_halflife: float | Schedule = 10_000,
         ema_rampup: float = 0.05,
@@ -182,19 +181,19 @@ class GAN(LightningModule):
             group["lr"] = group["initial_lr"] * value_at(self.lr_schedule, self.images_seen)
         optimizer.zero_grad()
 
-        with frozen(self.trainer.optimizers, but=optimizer.optimizer), self.eager(bool(self.forward_hooks())):
+        with frozen(self.trainer.optimizers, but=optimizer.optimizer), self.eager(has_hooks(self)):
             parts: list[Logs] = []
-            size = self.micro_batch_size(len(real))
+            size = micro_batch_size(len(real), self.micro_batches)
             for start in range(0, len(real), size):
                 rows, first = slice(start, start + size), self.global_rank * len(real) + start
                 noise = Noise(self.seed, self.discriminator_updates, first, size, name, self.device)
                 part = None if condition is None else condition[rows]
                 loss, logs = loss_function(real[rows], part, noise)
                 if loss.device.type == "cpu":  # reading it from a GPU would wait for the device
-                    self.check_finite(f"loss/{name}", loss.item())
+                    check_finite(f"loss/{name}", loss.item(), self.images_seen)
                 with self.no_sync() if rows.stop < len(real) else nullcontext():
                     self.manual_backward(loss / self.micro_batches)  # the strategy averages over the ranks
-                parts.append({key: self.detached(value) for key, value in logs.items()})
+                parts.append({key: value.detach() for key, value in logs.items()})
 
             # The step calls on_before_optimizer_step, which clips. The generator's alone goes through
             # Lightning's wrapper, which counts it: so `trainer.global_step` and `max_steps` are iterations.
@@ -203,7 +202,7 @@ class GAN(LightningModule):
             else:
                 self.trainer.strategy.optimizer_step(optimizer.optimizer, lambda: None)
 
-        if len(parts) == 1:
+        if len(parts) == 1 and not self.compile_mode:  # CUDA graphs reuse the memory of logits
             return parts[0]
         return {key: torch.stack([part[key].float().mean() for part in parts]) for key in parts[0]}
 
@@ -241,7 +240,6 @@ class GAN(LightningModule):
         loss = self.loss.discriminator(real=real_logits, fake=fake_logits).mean()
         logs = {"loss/discriminator": loss, "logits/real": real_logits, "logits/fake": fake_logits}
 
-        # Lazy penalties are computed in every interval-th update, interval times as strong.
         with float32_penalties(self.device) as in_float32, self.eager(bool(due)):
             if due and in_float32:  # float16 is too narrow for them: they get a pass of their own
                 real, fake = (x.detach().float().requires_grad_(x.requires_grad) for x in (real, fake))
@@ -250,11 +248,7 @@ class GAN(LightningModule):
                 self.generator, self.discriminator, condition, noise, self.augmented,
                 real=real, fake=fake, real_logits=real_logits, fake_logits=fake_logits,
             )  # fmt: skip
-            for penalty in due:
-                value = penalty(context).mean()
-                loss = loss + value_at(penalty.weight, self.images_seen) * penalty.interval * value
-                logs[f"penalty/{penalty.name}"] = value
-        return loss, logs
+            return self.add_penalties(loss, logs, due, context)
 
     def generator_loss(self, real: Tensor, condition: Tensor | None, noise: Noise) -> tuple[Tensor, Logs]:
         """The adversarial loss of fake samples, and the penalties that are due."""
@@ -267,13 +261,19 @@ class GAN(LightningModule):
         logs = {"loss/generator": loss}
 
         generator_updates = self.discriminator_updates // self.discriminator_steps
-        with float32_penalties(self.device), self.eager(bool(self.generator_penalties)):
+        due = [penalty for penalty in self.generator_penalties if generator_updates % penalty.interval == 0]
+        with float32_penalties(self.device), self.eager(bool(due)):
             context = Context(self.generator, self.discriminator, condition, noise, self.augmented)
-            for penalty in self.generator_penalties:
-                if generator_updates % penalty.interval == 0:
-                    value = penalty(context).mean()
-                    loss = loss + value_at(penalty.weight, self.images_seen) * penalty.interval * value
-                    logs[f"penalty/{penalty.name}"] = value
+            return self.add_penalties(loss, logs, due, context)
+
+    def add_penalties(
+        self, loss: Tensor, logs: Logs, due: Sequence[Penalty | GeneratorPenalty], context: Context
+    ) -> tuple[Tensor, Logs]:
+        """Lazy penalties: in every `interval`-th update, `interval` times as strong."""
+        for penalty in due:
+            value = penalty(context).mean()
+            loss = loss + value_at(penalty.weight, self.images_seen) * penalty.interval * value
+            logs[f"penalty/{penalty.name}"] = value
         return loss, logs
 
     def generate(self, condition: Tensor | None, noise: Noise) -> Tensor:
@@ -287,46 +287,28 @@ class GAN(LightningModule):
     # ------------------------------------------------------------------ sampling
 
     def sample(
-        self,
-        count: int,
-        seed: int = 0,
-        condition: Tensor | Sequence[int] | None = None,
-        *,
-        first: int = 0,
-        truncation: float | None = None,
-        ema: bool | int = True,
-    ) -> Tensor:
-        """Samples [count, *sample_shape] in the data's range, of the averaged generator.
-
-        Sample i depends on (seed, first + i) alone: the first 64 of 1,000 are the 64 of 64.
+        self, count: int, seed: int = 0, condition: Tensor | Sequence[int] | None = None, *, first: int = 0,
+        truncation: float | None = None, ema: bool | int = True,
+    ) -> Tensor:  # fmt: skip
+        """Samples [count, *sample_shape] in the data's range; sample i depends on (seed, first + i) alone.
 
         Args:
             count: how many.
             seed: of the latents.
             condition: class of each sample, repeated as needed; None takes all classes in turn.
             first: index of the first sample.
-            truncation: latents are drawn from the normal cut off at +- this value (Brock et al. 2019,
-                BigGAN, section 3.1), or styles pulled to their mean by it (StyleGAN2: psi); None for neither.
+            truncation: threshold of truncated latents, or psi of StyleGAN2 (see `litgan.sampling`).
             ema: False takes the weights of the last step, a number the average with that half-life.
 
         Raises:
             ValueError: if a class does not exist, `truncation` is not positive, or there is no such average.
         """
-        network, options = self.averaged_generator(ema), {}
-        latents = Noise(seed, 0, first, count, "sample", self.device).normal(network.latent_dim)  # type: ignore[arg-type]
-        if truncation is not None and getattr(network, "truncates", False):
-            options["truncation"] = truncation  # a network that does it by itself: StyleGAN2
-        elif truncation is not None:
-            latents = truncate(latents, truncation)
+        noise = Noise(seed, 0, first, count, "sample", self.device)
         classes = choose_classes(condition, first, count, self.num_classes)
-        return generate_in_chunks(network, latents, classes, **options)
+        return draw(self.averaged_generator(ema), noise, classes, truncation)
 
     def averaged_generator(self, ema: bool | int = True) -> nn.Module:
-        """The generator of averaged weights: with the run's half-life, or one of `extra_ema_halflives`.
-
-        Raises:
-            ValueError: if the run kept no such average.
-        """
+        """The generator with averaged weights: the run's average, or that with a half-life in images."""
         if isinstance(ema, bool):
             return self.ema.average if ema else self.generator
         if str(ema) not in self.extra_emas:
@@ -342,26 +324,18 @@ class GAN(LightningModule):
     # ------------------------------------------------------------------ the run
 
     def configure_callbacks(self) -> list[Callback]:
-        refuse_trainer_options(self.trainer)  # the last hook before Lightning refuses them, without a remedy
+        check_trainer(self.trainer)  # the last hook before Lightning refuses them, without a remedy
         return []
 
     def setup(self, stage: str) -> None:
         per_network_loss_scale(self.trainer)
 
     def on_fit_start(self) -> None:
-        learning = [
-            name for name, part in self.named_children() if any(w.requires_grad for w in part.parameters())
-        ]
-        check_limits(self.gradient_clip_val, learning)
+        check_clipping(self.gradient_clip_val, self)
         data = getattr(self.trainer, "datamodule", None)
+        check_sample_shape(getattr(data, "sample_shape", self.sample_shape), self.sample_shape)
         for penalty in self.penalties:
             penalty.setup(self.sample_shape, getattr(data, "batch_size", 0))
-        data_shape = getattr(data, "sample_shape", self.sample_shape)
-        if tuple(data_shape) != self.sample_shape:
-            raise ValueError(
-                f"The data's samples have shape {tuple(data_shape)}, this GAN makes {self.sample_shape}: "
-                "build the GAN with the data's sample_shape, or change the data's resolution or channels."
-            )
         self.initial_rates = [
             [group["lr"] for group in optimizer.param_groups] for optimizer in self.trainer.optimizers
         ]
@@ -383,9 +357,7 @@ class GAN(LightningModule):
     def on_train_batch_end(self, outputs: Logs, batch: Batch, batch_idx: int) -> None:
         if self.iteration_is_complete and self.trainer.global_step % self.trainer.log_every_n_steps == 0:
             self.log_scalars({**self.last_logs, **loss_scales(self.trainer)})
-        self.waiting_since = (
-            time.perf_counter() - self.seconds_excluded
-        )  # callbacks' hooks come before this one
+        self.waiting_since = time.perf_counter() - self.seconds_excluded  # after the callbacks' hooks
 
     def teardown(self, stage: str) -> None:
         uncompile_networks(self.generator, self.discriminator)
@@ -413,38 +385,21 @@ class GAN(LightningModule):
         Raises:
             FloatingPointError: if a loss is not finite.
         """
-        numbers = self.averaged(values)
+        numbers = average(self.trainer, values)
         for name, value in numbers.items():
             if name.startswith("loss/"):
-                self.check_finite(name, value)
+                check_finite(name, value, self.images_seen)
         self.logged |= numbers
         for logger in self.trainer.loggers:
             logger.log_metrics({**numbers, "images_seen": self.images_seen}, step=self.images_seen)
-
-    def averaged(self, values: Mapping[str, Tensor | float]) -> dict[str, float]:
-        """The mean of each tensor over its elements and all ranks, in one transfer; numbers as they are."""
-        tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
-        numbers = {name: float(value) for name, value in values.items() if not isinstance(value, Tensor)}
-        if not tensors:
-            return numbers
-        means = self.trainer.strategy.reduce(
-            torch.stack([value.float().mean() for value in tensors.values()]), reduce_op="mean"
-        )
-        return numbers | dict(zip(tensors, means.tolist(), strict=True))  # type: ignore[union-attr]
-
-    def check_finite(self, name: str, value: float) -> None:
-        if not math.isfinite(value):
-            raise FloatingPointError(
-                f"{name} became {value} after {self.images_seen:,} images: the last good checkpoint is kept; "
-                "resume from it with lower learning rates, a larger penalty or --trainer.precision 32."
-            )
 
     # ------------------------------------------------------------------ checkpoints
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["litgan"] = {
-            "format": checkpoints.FORMAT, "images_seen": self.images_seen, "recipe": self.recipe,
-            "discriminator_updates": self.discriminator_updates, "last_logs": self.averaged(self.last_logs),
+            "format": checkpoints.FORMAT, "recipe": self.recipe, "images_seen": self.images_seen,
+            "discriminator_updates": self.discriminator_updates,
+            "last_logs": average(self.trainer, self.last_logs),
         }  # fmt: skip
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -455,17 +410,13 @@ class GAN(LightningModule):
 
     @classmethod
     def load_from_checkpoint(
-        cls,
-        checkpoint_path: str | Path,
-        map_location: Any = None,
-        *,
-        trust: str | Sequence[str] = (),
+        cls, checkpoint_path: str | Path, map_location: Any = None, *, trust: str | Sequence[str] = (),
         **arguments: Any,
-    ) -> GAN:
+    ) -> GAN:  # fmt: skip
         """The GAN of a checkpoint, rebuilt from what the checkpoint says of litgan's and torch's classes.
 
         Args:
-            checkpoint_path: a file that `litgan fit` or a Lightning Trainer saved.
+            checkpoint_path: of a file that `litgan fit` or a Lightning Trainer saved.
             map_location: device to put it on; None for the CPU.
             trust: modules whose classes it may name besides; they are imported, which runs their code.
             **arguments: the constructor's, where the run was not started from a recipe.
@@ -474,13 +425,8 @@ class GAN(LightningModule):
             ValueError: if the file cannot be read, holds another architecture, or names another class.
         """
         checkpoint = checkpoints.read(checkpoint_path, map_location, together=True)
-        builder = Builder(trust, checkpoint_path)
-        if arguments:
-            gan = cls(**arguments)
-        else:
-            gan = checkpoints.build_fitting(
-                checkpoint, lambda: checkpoints.build_gan(checkpoint, cls, builder)
-            )
+        build = partial(checkpoints.build_gan, checkpoint, cls, Builder(trust, checkpoint_path))
+        gan = cls(**arguments) if arguments else checkpoints.build_fitting(checkpoint, build)
         gan.on_load_checkpoint(checkpoint)
         gan.load_state_dict(checkpoint["state_dict"])
         gan.recipe = checkpoint["litgan"].get("recipe", {})
@@ -497,50 +443,7 @@ class GAN(LightningModule):
         needed = needed and bool(self.compile_mode)
         return torch.compiler.set_stance("force_eager") if needed else nullcontext()
 
-    def forward_hooks(self) -> list[Any]:
-        return [*self.generator._forward_hooks.values(), *self.discriminator._forward_hooks.values()]
 
-    def detached(self, value: Tensor) -> Tensor:
-        """A value until it is logged; its mean at once where a CUDA graph reuses its memory."""
-        return value.detach().float().mean() if self.compile_mode else value.detach()
-
-    def micro_batch_size(self, count: int) -> int:
-        if count % self.micro_batches:
-            raise ValueError(
-                f"micro_batches is {self.micro_batches}, which does not divide the {count} samples of a "
-                "batch that each process gets: give a divisor of that number, or another batch_size."
-            )
-        return count // self.micro_batches
-
-
-@contextmanager
-def frozen(optimizers: Sequence[Optimizer], *, but: Optimizer) -> Iterator[None]:
-    """No parameter of the optimizers requires a gradient in here, except those of one of them."""
-    parameters = {
-        optimizer: [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        for optimizer in optimizers
-    }
-    learning = {id(parameter) for parameter in parameters[but]}
-    others = [p for each in parameters.values() for p in each if p.requires_grad and id(p) not in learning]
-    for parameter in others:
-        parameter.requires_grad = False
-    try:
-        yield
-    finally:
-        for parameter in others:
-            parameter.requires_grad = True
-
-
-def check_limits(limits: ClipLimit, names: list[str]) -> None:
-    """Compares `gradient_clip_val` with the names of the networks.
-
-    Raises:
-        ValueError: if a limit is not positive, or is for none of `names`.
-    """
-    for name, limit in limits.items() if isinstance(limits, dict) else [(names[0], limits)]:
-        if limit is not None and not limit > 0:
-            raise ValueError(
-                f"gradient_clip_val is {limit}: give a positive norm, or leave it out for no limit."
-            )
-        if name not in names:
-            raise ValueError(f"gradient_clip_val names {name}: give limits for {' and '.join(names)}.")
+def has_hooks(module: nn.Module) -> bool:
+    """Whether a network of the module has forward hooks, which compiled code does not call."""
+    return any(network._forward_hooks for network in module.children())

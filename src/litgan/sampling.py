@@ -8,7 +8,25 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from litgan.noise import Noise
+
 CHUNK = 250  # samples a forward pass
+
+
+def draw(
+    generator: nn.Module, noise: Noise, condition: Tensor | None = None, truncation: float | None = None
+) -> Tensor:
+    """Samples [noise.count, *sample_shape] of a generator in evaluation mode.
+
+    With a `truncation` latents are drawn from the normal cut off at +- this value (Brock et al. 2019, BigGAN,
+    section 3.1); a generator that `truncates` by itself pulls its styles to their mean (StyleGAN2: psi).
+    """
+    latents = noise.normal(generator.latent_dim)  # type: ignore[arg-type]
+    if truncation is not None and getattr(generator, "truncates", False):
+        return generate_in_chunks(generator, latents, condition, truncation=truncation)
+    if truncation is not None:
+        latents = truncate(latents, truncation)
+    return generate_in_chunks(generator, latents, condition)
 
 
 @torch.no_grad()

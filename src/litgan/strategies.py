@@ -10,7 +10,6 @@ from typing import Any
 
 import torch.distributed as dist
 from lightning.fabric.strategies import _StrategyRegistry
-from lightning.pytorch import Trainer
 from lightning.pytorch.overrides.distributed import _register_ddp_comm_hook, prepare_for_backward
 from lightning.pytorch.strategies import DDPStrategy, StrategyRegistry
 from torch import Tensor
@@ -151,32 +150,3 @@ class AdversarialDDPStrategy(DDPStrategy):
 def register() -> None:
     """Lets `Trainer(strategy="adversarial_ddp")` find the strategy; recipes do this by themselves."""
     AdversarialDDPStrategy.register_strategies(StrategyRegistry)
-
-
-def refuse_trainer_options(trainer: Trainer) -> None:
-    """Refuses options with which Lightning trains one network, and which cannot work for several.
-
-    Raises:
-        ValueError: one sentence that names what does the same here.
-    """
-    if trainer.accumulate_grad_batches != 1:
-        raise ValueError(
-            f"trainer.accumulate_grad_batches is {trainer.accumulate_grad_batches}, but a GAN's "
-            "networks are updated one after the other: leave it out and give model.micro_batches."
-        )
-    if trainer.gradient_clip_val:
-        raise ValueError(
-            f"trainer.gradient_clip_val is {trainer.gradient_clip_val}, but each network has its own "
-            "gradient: leave it out and give model.gradient_clip_val."
-        )
-    strategy = trainer.strategy
-    if (
-        trainer.world_size > 1
-        and isinstance(strategy, DDPStrategy)
-        and not isinstance(strategy, AdversarialDDPStrategy)
-        and not strategy._ddp_kwargs.get("find_unused_parameters")
-    ):
-        raise ValueError(
-            "Lightning's ddp waits for gradients of all networks, of which only one is updated at a time: "
-            "give trainer.strategy adversarial_ddp."
-        )

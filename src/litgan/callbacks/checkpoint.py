@@ -15,6 +15,7 @@ from litgan.callbacks.realism import Realism
 from litgan.callbacks.throughput import untimed
 from litgan.files import warn
 from litgan.gan import GAN
+from litgan.updates import check_finite
 
 
 class Checkpoint(LightningCheckpoint):
@@ -121,7 +122,7 @@ class Checkpoint(LightningCheckpoint):
     def save(self, trainer: Trainer, gan: GAN, name: str) -> bool:
         """Whether it was saved; the same answer on all ranks, though one alone writes."""
         if not is_finite(gan):
-            gan.check_finite("A weight", math.nan)
+            check_finite("A weight", math.nan, gan.images_seen)
         failure = None
         with untimed(gan):
             try:

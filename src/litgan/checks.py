@@ -1,10 +1,12 @@
-"""Builds networks and passes one sample through them: what does not fit is named in one sentence."""
+"""What does not fit is named in one sentence before training: networks, data, options of the Trainer."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 
 
@@ -67,3 +69,63 @@ def _forward(network: nn.Module, first: Tensor, labels: Tensor | None, wanted: s
         raise ValueError(f"{type(network).__name__} does not fit {wanted}: {reason}.") from error
     finally:
         network.train(training)
+
+
+def check_sample_shape(of_data: tuple[int, ...], of_gan: tuple[int, ...]) -> None:
+    """Compares the shape of the data's samples with that of the GAN's.
+
+    Raises:
+        ValueError: if they differ.
+    """
+    if tuple(of_data) != of_gan:
+        raise ValueError(
+            f"The data's samples have shape {tuple(of_data)}, this GAN makes {of_gan}: "
+            "build the GAN with the data's sample_shape, or change the data's resolution or channels."
+        )
+
+
+def check_clipping(limits: float | dict[str, float] | None, module: nn.Module) -> None:
+    """Compares `gradient_clip_val` with the networks of a GAN that learn.
+
+    Raises:
+        ValueError: if a limit is not positive, or is for no such network.
+    """
+    names = [
+        name for name, part in module.named_children() if any(w.requires_grad for w in part.parameters())
+    ]
+    for name, limit in limits.items() if isinstance(limits, dict) else [(names[0], limits)]:
+        if limit is not None and not limit > 0:
+            raise ValueError(
+                f"gradient_clip_val is {limit}: give a positive norm, or leave it out for no limit."
+            )
+        if name not in names:
+            raise ValueError(f"gradient_clip_val names {name}: give limits for {' and '.join(names)}.")
+
+
+def check_trainer(trainer: Trainer) -> None:
+    """Refuses options with which Lightning trains one network, and which cannot work for several.
+
+    Raises:
+        ValueError: one sentence that names what does the same here.
+    """
+    if trainer.accumulate_grad_batches != 1:
+        raise ValueError(
+            f"trainer.accumulate_grad_batches is {trainer.accumulate_grad_batches}, but a GAN's "
+            "networks are updated one after the other: leave it out and give model.micro_batches."
+        )
+    if trainer.gradient_clip_val:
+        raise ValueError(
+            f"trainer.gradient_clip_val is {trainer.gradient_clip_val}, but each network has its own "
+            "gradient: leave it out and give model.gradient_clip_val."
+        )
+    strategy = trainer.strategy
+    if (
+        trainer.world_size > 1
+        and isinstance(strategy, DDPStrategy)
+        and not hasattr(strategy, "reducers")  # AdversarialDDPStrategy has one for each network
+        and not strategy._ddp_kwargs.get("find_unused_parameters")
+    ):
+        raise ValueError(
+            "Lightning's ddp waits for gradients of all networks, of which only one is updated at a time: "
+            "give trainer.strategy adversarial_ddp."
+        )

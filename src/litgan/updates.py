@@ -1,0 +1,68 @@
+"""What an update of a network needs around its loss: the others frozen, parts of a batch, means to log."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import torch
+from lightning.pytorch import Trainer
+from torch import Tensor
+from torch.optim import Optimizer
+
+
+@contextmanager
+def frozen(optimizers: Sequence[Optimizer], *, but: Optimizer) -> Iterator[None]:
+    """No parameter of the optimizers requires a gradient in here, except those of one of them."""
+    parameters = {
+        optimizer: [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        for optimizer in optimizers
+    }
+    learning = {id(parameter) for parameter in parameters[but]}
+    others = [p for each in parameters.values() for p in each if p.requires_grad and id(p) not in learning]
+    for parameter in others:
+        parameter.requires_grad = False
+    try:
+        yield
+    finally:
+        for parameter in others:
+            parameter.requires_grad = True
+
+
+def micro_batch_size(count: int, micro_batches: int) -> int:
+    """Samples in each of so many equal parts of a batch of `count` samples.
+
+    Raises:
+        ValueError: if the batch cannot be divided so.
+    """
+    if count % micro_batches:
+        raise ValueError(
+            f"micro_batches is {micro_batches}, which does not divide the {count} samples of a batch that "
+            "each process gets: give a divisor of that number, or another batch_size."
+        )
+    return count // micro_batches
+
+
+def average(trainer: Trainer, values: Mapping[str, Tensor | float]) -> dict[str, float]:
+    """The mean of each tensor over its elements and all ranks, in one transfer; numbers as they are."""
+    tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
+    numbers = {name: float(value) for name, value in values.items() if not isinstance(value, Tensor)}
+    if not tensors:
+        return numbers
+    means = torch.stack([value.float().mean() for value in tensors.values()])
+    means = trainer.strategy.reduce(means, reduce_op="mean")
+    return numbers | dict(zip(tensors, means.tolist(), strict=True))
+
+
+def check_finite(name: str, value: float, images_seen: int) -> None:
+    """Ends a run whose losses or weights are lost.
+
+    Raises:
+        FloatingPointError: one sentence, if `value` is not finite.
+    """
+    if not math.isfinite(value):
+        raise FloatingPointError(
+            f"{name} became {value} after {images_seen:,} images: the last good checkpoint is kept; "
+            "resume from it with lower learning rates, a larger penalty or --trainer.precision 32."
+        )
