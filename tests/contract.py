@@ -114,7 +114,7 @@ def growth(maps: list[Tensor]) -> list[tuple[float, float]]:
     return [(rms(b) / rms(a), (b.grad.norm() / a.grad.norm()).item()) for a, b in pairwise(maps)]
 
 
-def compiles(network: nn.Module, given: Tensor, labels: Tensor | None) -> None:
+def compiles(network: nn.Module, given: Tensor, labels: Tensor | None = None) -> None:
     """One compiled graph makes the network's outputs, and moves its buffers as it does."""
     torch.compiler.reset()
     twin, outputs = copy.deepcopy(network), []
@@ -224,11 +224,6 @@ class Contract:
     def test_it_compiles_to_one_graph(self, network: Case) -> None:
         compiles(*network.make(CLASSES))
 
-    @pytest.mark.slow
-    def test_it_compiles_to_one_graph_in_evaluation(self, generator: Case) -> None:
-        made, latents, labels = generator.make(CLASSES)
-        compiles(made.eval(), latents, labels)
-
     def test_spectral_norm_bounds_its_layers(self, network: Case) -> None:
         made, given, labels = network.make(CLASSES)
         normalised = [
@@ -238,7 +233,7 @@ class Contract:
         ]
         assert len(normalised) == network.spectral
         for _ in range(50 if normalised else 0):  # the power iteration moves with each pass
-            made(given, labels)
+            made(given[:2], labels[:2])
         for layer in normalised:
             assert torch.linalg.matrix_norm(layer.weight.flatten(1), 2).item() == pytest.approx(1, abs=0.05)
 

@@ -28,7 +28,7 @@ def test_only_the_judges_learn_and_the_gradient_reaches_the_picture():
 
 
 def test_the_backbone_keeps_the_statistics_it_came_with():
-    """Neither the picture that measures its maps moves them, nor samples before the first call of `train`."""
+    """Neither construction nor a pass before the first call of `train` moves them."""
     network = ProjectedDiscriminator((3, 64, 64), backbone="torchvision:mobilenet_v3_small", pretrained=False)
     network(torch.randn(2, 3, 64, 64))
     counts = [value for name, value in network.backbone.named_buffers() if name.endswith("tracked")]

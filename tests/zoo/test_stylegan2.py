@@ -3,7 +3,7 @@ import math
 
 import pytest
 import torch
-from contract import RESOLUTIONS, count, growth, record, rms
+from contract import RESOLUTIONS, compiles, count, growth, record, rms
 from torch.nn import functional as F
 
 from litgan.ema import EMA
@@ -319,3 +319,11 @@ def test_shortcuts_can_be_left_out():
     other.load_state_dict(block.state_dict(), strict=False)
     shortcut = F.conv2d(block.filter.halved(maps), block.shortcut.weight / 2)  # 1 / sqrt(fan-in of 4)
     torch.testing.assert_close(block(maps), (other(maps) + shortcut) / 2**0.5)
+
+
+@pytest.mark.slow
+def test_evaluation_compiles_to_one_graph():
+    generator, discriminator = pair(3, style_mixing=0.9)
+    latents, labels = inputs(generator, 4, 3)
+    compiles(generator.eval(), latents, labels)
+    compiles(discriminator.eval(), torch.randn(4, 3, 16, 16), labels)
