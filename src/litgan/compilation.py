@@ -40,7 +40,7 @@ def compile_networks(*networks: nn.Module, mode: bool | str, backend: str = "ind
             stacklevel=2,
         )
         return
-    options = {} if mode is True else {"mode": mode}
+    options: dict[str, Any] = {} if mode is True else {"mode": mode}
     for network in networks:
         network._compiled_call_impl = torch.compile(  # as nn.Module.compile does
             _own_call(network), dynamic=False, backend=backend, **options

@@ -142,7 +142,7 @@ class GAN(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Logs:
         real, condition = batch
-        generator_optimizer, discriminator_optimizer = self.optimizers()[:2]  # type: ignore[index, misc]
+        generator_optimizer, discriminator_optimizer = self.optimizers()[:2]  # type: ignore[index]
         # Of dropout and the like, inside the networks.
         seed_device(self.device, "networks", self.seed, self.discriminator_updates, self.global_rank)
 
@@ -366,7 +366,7 @@ class GAN(LightningModule):
         """Tells `images_seen` to parts of networks that change with it (a temperature, a ramp)."""
         for part in self.modules():
             if hasattr(part, "step_schedule"):
-                part.step_schedule(self.images_seen)
+                part.step_schedule(self.images_seen)  # type: ignore[operator]
 
     @property
     def iteration_is_complete(self) -> bool:

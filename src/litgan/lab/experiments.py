@@ -110,7 +110,8 @@ def starvation(arena: Arena = DIGITS, turns: Sequence[int] = (0, 5, 10, 25, 50, 
         noise = Noise(0, 0, 0, 256, "lab", gan.device)
         real = next(iter(gan.trainer.datamodule.real_batches(256, batch_size=256)))[0]
         with torch.enable_grad():
-            fake = gan.generator(noise.normal(gan.generator.latent_dim)).detach().requires_grad_()
+            latents = noise.normal(gan.generator.latent_dim)  # type: ignore[arg-type]
+            fake = gan.generator(latents).detach().requires_grad_()
             logits, real_logits = gan.discriminator(fake), gan.discriminator(real).detach()
             (slope,) = torch.autograd.grad(logits.sum(), fake, retain_graph=True)
             slopes = slope.flatten(1).norm(dim=1).mean().item()
