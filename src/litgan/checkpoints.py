@@ -19,7 +19,6 @@ from litgan.files import warn, whole
 from litgan.rebuild import LARGEST, STRICT, Builder, check_plain
 
 Network = TypeVar("Network", bound=nn.Module)
-Part = TypeVar("Part")  # a GAN or its data
 RUN = ("last.ckpt", "best.ckpt", "healthy.ckpt")  # the checkpoints of a run, those to turn to first in front
 
 
@@ -217,7 +216,7 @@ def clock(checkpoint: dict[str, Any]) -> tuple[int, int]:
     return said["images_seen"], said["discriminator_updates"]
 
 
-def build_gan(checkpoint: dict[str, Any], cls: type[Part], builder: Builder = STRICT) -> Part:
+def build_gan(checkpoint: dict[str, Any], cls: type[Network], builder: Builder = STRICT) -> Network:
     """The GAN that the checkpoint's recipe describes, with fresh weights.
 
     Raises:
@@ -227,7 +226,7 @@ def build_gan(checkpoint: dict[str, Any], cls: type[Part], builder: Builder = ST
     return builder.build_subclass(cls, recipe_of(checkpoint, "model"), "model")
 
 
-def build_data(checkpoint: dict[str, Any], cls: type[Part], builder: Builder = STRICT) -> Part:
+def build_data(checkpoint: dict[str, Any], cls: type, builder: Builder = STRICT) -> Any:
     """The data module, a `cls`, that the checkpoint's recipe describes, with its state; reads no data."""
     data: Any = builder.build_subclass(cls, recipe_of(checkpoint, "data"), "data")
     state = checkpoint.get(type(data).__qualname__, {})  # Lightning's key for `state_dict()`
