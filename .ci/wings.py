@@ -4,7 +4,8 @@ python .ci/wings.py            every wing, in a copy of the tracked files
 python .ci/wings.py sound      this one
 
 A wing owns src/litgan/WING, the folders WING in configs, tests, notebooks and benchmarks, docs/WING.md, lines
-between `<!-- wing: WING -->` and `<!-- end: WING -->` in Markdown, and lines that end with `# wing: WING` elsewhere.
+between `<!-- wing: WING -->` and `<!-- end: WING -->` in Markdown or with the former at their end, and lines that end with
+`# wing: WING` elsewhere.
 """
 
 from __future__ import annotations
@@ -30,9 +31,9 @@ def delete(tree: Path, wing: str) -> None:
         shutil.rmtree(tree / folder / wing, ignore_errors=True)
     (tree / "docs" / f"{wing}.md").unlink(missing_ok=True)
     block = re.compile(rf"<!-- wing: {wing} -->\n.*?<!-- end: {wing} -->\n", re.DOTALL)
-    line = re.compile(rf".*# wing: {wing}\n")
+    row, line = re.compile(rf".+<!-- wing: {wing} -->\n"), re.compile(rf".*# wing: {wing}\n")
     for path in [tree / "README.md", *(tree / "docs").glob("*.md")]:
-        path.write_text(block.sub("", path.read_text()))
+        path.write_text(row.sub("", block.sub("", path.read_text())))
     for name in ("pyproject.toml", "Makefile", "constraints.txt"):
         path = tree / name
         path.write_text(line.sub("", path.read_text()))
