@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,13 +19,21 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from litgan import checkpoints, runs, strategies
-from litgan.callbacks import Checkpoint, Gradients, Progress, Realism, Samples, Throughput
+from litgan.callbacks import (
+    Checkpoint,
+    Gradients,
+    Progress,
+    ProgressLines,
+    Realism,
+    Samples,
+    Throughput,
+)
 from litgan.callbacks.interruption import STOPPED, Interrupted, Interruption
 from litgan.callbacks.throughput import untimed
 from litgan.checkpoints import AtomicCheckpointIO
 from litgan.data import GANDataModule
 from litgan.extras import wing
-from litgan.files import dispensable, whole
+from litgan.files import dispensable, warn, whole
 from litgan.gan import GAN
 from litgan.hardware import best_precision
 from litgan.loggers import CSVLogger, wandb_logger
@@ -165,8 +174,12 @@ class Recipe(LightningCLI):
         callbacks = config["callbacks"] or []
         self.first = FirstIteration(self.record)
         own: list[Callback] = [self.first, Throughput()] if self.verb == "fit" else []
-        if config["enable_progress_bar"] is not False:
+        if config["enable_progress_bar"] is None:  # a bar would fill a log file with one endless line
+            kwargs["enable_progress_bar"] = sys.stdout.isatty()
+        if config["enable_progress_bar"] or kwargs.get("enable_progress_bar"):
             own.append(Progress())
+        elif self.verb == "fit":
+            own.append(ProgressLines())
         kwargs["callbacks"] = [*own, *(callbacks if isinstance(callbacks, list) else [callbacks])]
         try:
             if self.verb == "fit":  # behind all other callbacks, for it leaves, and before the Checkpoint
@@ -185,6 +198,13 @@ class Recipe(LightningCLI):
             "data": resolved["data"], "realism": resolved["realism"],
             "precision": resolved["trainer"]["precision"],
         }  # fmt: skip
+        if (
+            isinstance(self.trainer.strategy, strategies.AdversarialDDPStrategy)
+            and self.trainer.world_size == 1
+        ):
+            warn(
+                "trainer.strategy is adversarial_ddp, but there is one device: give --trainer.devices for more."
+            )
         if torch.cuda.is_available():
             torch.set_float32_matmul_precision("high")  # TF32 where float32 is asked for
 

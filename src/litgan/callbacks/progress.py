@@ -1,18 +1,40 @@
-"""The progress bar: one bar over the whole run, with the clock, the losses and the distance."""
+"""Progress of a run: a bar on a terminal, a line for each measurement where the output goes into a file."""
 
 from __future__ import annotations
 
 import time
 from typing import Any
 
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar
 
 SHOWN = {"loss/generator": "G", "loss/discriminator": "D", "gradient/feedback": "feedback"}
 
 
+def distances(logged: dict[str, float]) -> dict[str, str]:
+    """The Fréchet distances among logged values, as text."""
+    keys = (key for key in logged if key == "metric/fid" or key.startswith("metric/fd_"))
+    return {key.removeprefix("metric/"): f"{logged[key]:.4g}" for key in keys}
+
+
+class ProgressLines(Callback):
+    """Prints one line each time that the distance was measured."""
+
+    def __init__(self) -> None:
+        self.shown: dict[str, str] = {}
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        found = distances(pl_module.logged)  # type: ignore[arg-type]
+        if trainer.is_global_zero and found != self.shown:
+            self.shown = found
+            values = ", ".join(f"{name} {value}" for name, value in found.items())
+            print(f"{pl_module.images_seen:>13,} images  {values}", flush=True)
+
+
 class Progress(TQDMProgressBar):
-    """Counts iterations and shows what was last recorded: reading it never waits for the device.
+    """One bar over the whole run: iterations, the distance, images seen and losses as they were last logged.
+
+    Reading what was logged never waits for the device. The distance comes first: 100 columns show it.
 
     Args:
         seconds: between two refreshes.
@@ -36,7 +58,7 @@ class Progress(TQDMProgressBar):
             self.show(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The bar goes on: it counts the run, not the epoch."""
+        """Leaves the bar as it is: it counts the run, not the epoch."""
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not self.is_disabled:
@@ -54,8 +76,6 @@ class Progress(TQDMProgressBar):
         bar.set_postfix(self.get_metrics(trainer, pl_module))
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-        latest: dict[str, float] = pl_module.logged  # type: ignore[assignment]
-        shown = {"images": f"{pl_module.images_seen:,}"}
-        shown |= {short: f"{latest[key]:.3g}" for key, short in SHOWN.items() if key in latest}
-        distances = (key for key in latest if key == "metric/fid" or key.startswith("metric/fd_"))
-        return shown | {key.removeprefix("metric/"): f"{latest[key]:.4g}" for key in distances}
+        logged: dict[str, float] = pl_module.logged  # type: ignore[assignment]
+        values = {short: f"{logged[key]:.3g}" for key, short in SHOWN.items() if key in logged}
+        return {**distances(logged), "images": f"{pl_module.images_seen:,}", **values}
