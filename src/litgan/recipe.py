@@ -198,12 +198,10 @@ class Recipe(LightningCLI):
             "data": resolved["data"], "realism": resolved["realism"],
             "precision": resolved["trainer"]["precision"],
         }  # fmt: skip
-        if (
-            isinstance(self.trainer.strategy, strategies.AdversarialDDPStrategy)
-            and self.trainer.world_size == 1
-        ):
+        parallel = isinstance(self.trainer.strategy, strategies.AdversarialDDPStrategy)
+        if parallel and self.trainer.world_size == 1:
             warn(
-                "trainer.strategy is adversarial_ddp, but there is one device: give --trainer.devices for more."
+                "trainer.strategy is adversarial_ddp for one device: give --trainer.devices for more of them."
             )
         if torch.cuda.is_available():
             torch.set_float32_matmul_precision("high")  # TF32 where float32 is asked for

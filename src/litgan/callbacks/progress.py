@@ -21,12 +21,12 @@ class ProgressLines(Callback):
     """Prints one line each time that the distance was measured."""
 
     def __init__(self) -> None:
-        self.shown: dict[str, str] = {}
+        self.shown: dict[str, str] | None = None  # None before the first iteration of this process
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         found = distances(pl_module.logged)  # type: ignore[arg-type]
-        if trainer.is_global_zero and found != self.shown:
-            self.shown = found
+        new, self.shown = self.shown not in (None, found), found
+        if new and trainer.is_global_zero:
             values = ", ".join(f"{name} {value}" for name, value in found.items())
             print(f"{pl_module.images_seen:>13,} images  {values}", flush=True)
 
