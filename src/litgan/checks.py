@@ -129,3 +129,10 @@ def check_trainer(trainer: Trainer) -> None:
             "Lightning's ddp waits for gradients of all networks, of which only one is updated at a time: "
             "give trainer.strategy adversarial_ddp."
         )
+
+
+def check_counts(**counts: int) -> None:
+    """Raises a ValueError if one of these numbers is below 1."""
+    for name, count in counts.items():
+        if count < 1:
+            raise ValueError(f"{name} is {count}: give at least 1.")

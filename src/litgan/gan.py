@@ -20,7 +20,14 @@ from torch.optim import Optimizer
 
 from litgan import checkpoints
 from litgan.augment import Augmentation
-from litgan.checks import check_clipping, check_networks, check_sample_shape, check_trainer, make_network
+from litgan.checks import (
+    check_clipping,
+    check_counts,
+    check_networks,
+    check_sample_shape,
+    check_trainer,
+    make_network,
+)
 from litgan.compilation import compile_networks, uncompile_networks
 from litgan.ema import EMA
 from litgan.losses import AdversarialLoss
@@ -30,7 +37,7 @@ from litgan.precision import float32_penalties, loss_scales, per_network_loss_sc
 from litgan.rebuild import Builder
 from litgan.sampling import choose_classes, draw
 from litgan.schedules import Schedule, value_at
-from litgan.updates import average, check_finite, frozen, micro_batch_size
+from litgan.updates import average, check_finite, clip, frozen, has_hooks, micro_batch_size
 
 Batch: TypeAlias = tuple[Tensor, Tensor | None]  # real samples [B, *sample_shape]; classes [B] or None
 Logs: TypeAlias = dict[str, Tensor]  # on the device, of any shape; their means are logged
@@ -55,11 +62,9 @@ class GAN(LightningModule):
         generator_penalties: regularizers in the generator's loss.
         augment: differentiable augmentation of all that the discriminator gets, real and fake.
         discriminator_steps: updates of the discriminator, each on a fresh batch, per update of the generator.
-        micro_batches: equal parts in which an update takes its batch, to save memory; networks without batch
-            norm learn the same.
+        micro_batches: equal parts in which an update takes its batch, to save memory.
         compile: the networks with torch.compile; a text is its mode, "reduce-overhead" for CUDA graphs.
-        gradient_clip_val: largest norm of a network's gradient, the same for each or
-            {generator: ..., discriminator: ...}; None for no limit.
+        gradient_clip_val: largest norm of a network's gradient, for each or {generator: ..., ...}.
         lr_schedule: factor on every learning rate, e.g. a `litgan.schedules.WarmUp`.
         ema_halflife: of the averaged generator, in images.
         ema_rampup: share of `images_seen` that bounds that half-life early on; 0 for none.
@@ -96,9 +101,7 @@ class GAN(LightningModule):
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
-        for name, number in (("discriminator_steps", discriminator_steps), ("micro_batches", micro_batches)):
-            if number < 1:
-                raise ValueError(f"{name} is {number}: give at least 1.")
+        check_counts(discriminator_steps=discriminator_steps, micro_batches=micro_batches)
         self.sample_shape, self.num_classes, self.seed = tuple(sample_shape), num_classes, seed
         with torch.random.fork_rng(devices=[]):  # equal seeds give equal weights, whatever ran before
             torch.manual_seed(seed)
@@ -207,12 +210,7 @@ class GAN(LightningModule):
         return {key: torch.stack([part[key].float().mean() for part in parts]) for key in parts[0]}
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        limit = self.gradient_clip_val
-        if isinstance(limit, dict):
-            limit = limit.get(self.updating)
-        if limit is not None:
-            parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-            nn.utils.clip_grad_norm_(parameters, limit)
+        clip(optimizer, self.gradient_clip_val, self.updating)
 
     # ------------------------------------------------------------------ the two losses
 
@@ -336,9 +334,7 @@ class GAN(LightningModule):
         check_sample_shape(getattr(data, "sample_shape", self.sample_shape), self.sample_shape)
         for penalty in self.penalties:
             penalty.setup(self.sample_shape, getattr(data, "batch_size", 0))
-        self.initial_rates = [
-            [group["lr"] for group in optimizer.param_groups] for optimizer in self.trainer.optimizers
-        ]
+        self.initial_rates = [[group["lr"] for group in o.param_groups] for o in self.trainer.optimizers]
 
     def on_train_start(self) -> None:
         # A resumed run takes the learning rates of its recipe, which may be new, not of its checkpoint.
@@ -406,6 +402,7 @@ class GAN(LightningModule):
         checkpoints.check_architecture(checkpoint, self)
         self.images_seen, self.discriminator_updates = checkpoints.clock(checkpoint)
         self.last_logs = dict(checkpoint["litgan"].get("last_logs", {}))
+        self.recipe = self.recipe or checkpoint["litgan"].get("recipe", {})
         self.step_schedules()
 
     @classmethod
@@ -429,7 +426,6 @@ class GAN(LightningModule):
         gan = cls(**arguments) if arguments else checkpoints.build_fitting(checkpoint, build)
         gan.on_load_checkpoint(checkpoint)
         gan.load_state_dict(checkpoint["state_dict"])
-        gan.recipe = checkpoint["litgan"].get("recipe", {})
         return gan.to(map_location or "cpu").eval()
 
     # ------------------------------------------------------------------ small parts of the step
@@ -442,8 +438,3 @@ class GAN(LightningModule):
         """Compiled networks run uncompiled in here, if needed: for second derivatives and forward hooks."""
         needed = needed and bool(self.compile_mode)
         return torch.compiler.set_stance("force_eager") if needed else nullcontext()
-
-
-def has_hooks(module: nn.Module) -> bool:
-    """Whether a network of the module has forward hooks, which compiled code does not call."""
-    return any(network._forward_hooks for network in module.children())

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import torch
 from lightning.pytorch import Trainer
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 
@@ -42,6 +42,19 @@ def micro_batch_size(count: int, micro_batches: int) -> int:
             "each process gets: give a divisor of that number, or another batch_size."
         )
     return count // micro_batches
+
+
+def clip(optimizer: Optimizer, limits: float | dict[str, float] | None, name: str) -> None:
+    """Scales the gradient of the network `name` down to its limit, by the norm over all its parameters."""
+    limit = limits.get(name) if isinstance(limits, dict) else limits
+    if limit is not None:
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        nn.utils.clip_grad_norm_(parameters, limit)
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Whether a network of the module has forward hooks, which compiled code does not call."""
+    return any(network._forward_hooks for network in module.children())
 
 
 def average(trainer: Trainer, values: Mapping[str, Tensor | float]) -> dict[str, float]:
