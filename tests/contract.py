@@ -23,6 +23,8 @@ COUNT, CLASSES = 9, 3
 RESOLUTIONS = pytest.mark.parametrize(
     "resolution", [32, 64, *(pytest.param(side, marks=pytest.mark.heavy) for side in (128, 256))]
 )
+# An exemption of variants: to compile takes longer than all other tests of a network together.
+COMPILED = {"test_it_compiles_to_one_graph": "differs from a compiled case by layers of PyTorch alone"}
 Refusal = tuple[Callable[[], Any], str]  # what must raise ValueError, and a pattern of its sentence
 
 

@@ -3,7 +3,7 @@
 from functools import partial
 
 import torch
-from contract import Case, Contract
+from contract import COMPILED, Case, Contract
 
 from litgan.text import CausalTextDiscriminator, RecurrentTextGenerator, TextDiscriminator, TextGenerator
 
@@ -16,21 +16,30 @@ def letters(count, symbols, length):
     return torch.nn.functional.one_hot(drawn, symbols).transpose(1, 2).float()
 
 
-def convolutional(**options):
-    return Case(partial(TextGenerator, latent_dim=8, widths=(16, 12, 8), **options), SHAPE, LENGTHS)
+def convolutional(exempt=None, **options):
+    return Case(
+        partial(TextGenerator, latent_dim=8, widths=(16, 12, 8), **options),
+        SHAPE,
+        LENGTHS,
+        exempt=exempt or {},
+    )
 
 
 class TestContract(Contract):
     generators = {
         "convolutional": convolutional(),
-        "convolutional-flat": convolutional(resample=False),
+        "convolutional-flat": convolutional(COMPILED, resample=False),
         "convolutional-gumbel": convolutional(output="gumbel"),
         "recurrent": Case(partial(RecurrentTextGenerator, latent_dim=3, width=16), SHAPE, LENGTHS),
     }
     discriminators = {
         "convolutional": Case(partial(TextDiscriminator, widths=(8, 12, 16)), SHAPE, LENGTHS, letters),
         "convolutional-flat": Case(
-            partial(TextDiscriminator, widths=(8, 12, 16), resample=False), SHAPE, LENGTHS, letters
+            partial(TextDiscriminator, widths=(8, 12, 16), resample=False),
+            SHAPE,
+            LENGTHS,
+            letters,
+            exempt=COMPILED,
         ),
         "causal": Case(
             partial(CausalTextDiscriminator, width=12, kernel=3, dilations=(1, 2)), SHAPE, LENGTHS, letters

@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from contract import Case, Contract
+from contract import COMPILED, Case, Contract
 
 from litgan.zoo import (
     ProjectedDiscriminator,
@@ -28,7 +28,6 @@ BIGGAN = {
 }  # fmt: skip
 SPEAK = {"silent": ("gamma", "strength")}
 STYLES = {"latent_dim": 24, "style_dim": 24, "mapping_layers": 2, "widths": (16, 16, 16)}
-COMPILED = {"test_it_compiles_to_one_graph": "differs from a compiled case by layers of PyTorch alone"}
 PENALTIES = "test_gradient_penalties_reach_every_sample_and_weight"
 LINEAR = {"test_samples_are_bounded": "the paper's generator ends linearly"}
 
