@@ -8,19 +8,24 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
 from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import Logger
+from PIL import Image
 
-from litgan import GAN
+from litgan import GAN, cli
 from litgan.callbacks import Checkpoint
 from litgan.checkpoints import AtomicCheckpointIO
-from litgan.data import Ring
+from litgan.data import Digits, Ring
 from litgan.losses import NonSaturating
-from litgan.networks import MLPDiscriminator, MLPGenerator
+from litgan.networks import DCGANDiscriminator, DCGANGenerator, MLPDiscriminator, MLPGenerator
 
-pytest.register_assert_rewrite("contract")  # its asserts tell what they compared, as those of test files do
+pytest.register_assert_rewrite(
+    "contract", "shared"
+)  # its asserts tell what they compared, as those of test files do
 
 LAUNCHED = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
@@ -29,6 +34,27 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with slow tests come first: no worker starts a long one when the others have nothing left."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+
+
+class Memory(Logger):
+    """Keeps what it is given: `rows` of scalars, `hyperparameters` all in one."""
+
+    name, version = "memory", "0"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: list[dict[str, Any]] = []
+        self.hyperparameters: dict[str, Any] = {}
+
+    def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
+        self.rows.append(dict(metrics))
+
+    def log_hyperparams(self, params: dict[str, Any], *args: Any, **kwargs: Any) -> None:
+        self.hyperparameters |= params
+
+    def values(self, key: str) -> dict[int, float]:
+        """{images_seen: value} of a key."""
+        return {row["images_seen"]: row[key] for row in self.rows if key in row}
 
 
 @pytest.fixture(autouse=True)
@@ -100,6 +126,17 @@ def make_trainer(tmp_path: Path) -> Callable[..., Trainer]:
     return make
 
 
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 12 synthetic colour images, of ten classes where somebody asks for classes."""
+    folder, noise = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
+    for index in range(12):
+        file = folder / str(index % 10) / f"{index}.png"
+        file.parent.mkdir(exist_ok=True)
+        Image.fromarray(noise.integers(0, 256, (40, 36, 3), dtype=np.uint8)).save(file)
+    return folder
+
+
 @pytest.fixture
 def single_thread() -> Iterator[None]:
     """One core, as on the smallest machine that litgan is meant for."""
@@ -107,3 +144,53 @@ def single_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def memory() -> Memory:
+    return Memory()
+
+
+@pytest.fixture
+def digits_gan(tiny_gan: Callable[..., GAN]) -> Callable[..., GAN]:
+    """Makes a small convolutional GAN for digits, with batch and spectral normalisation: both keep state."""
+
+    def make(**options: Any) -> GAN:
+        networks = {
+            "generator": partial(DCGANGenerator, latent_dim=8, widths=[8, 8]),
+            "discriminator": partial(DCGANDiscriminator, widths=[8, 8], spectral_norm=True),
+            "sample_shape": (1, 8, 8),
+        }
+        return tiny_gan(**(networks | options))
+
+    return make
+
+
+@pytest.fixture
+def digits() -> Digits:
+    return Digits(batch_size=8)
+
+
+@pytest.fixture
+def complaint(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., str]:
+    """Runs a command that must fail; returns its sentence, checked for form."""
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    monkeypatch.chdir(tmp_path)
+
+    def run(verb: str, *arguments: object) -> str:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            cli.main([verb, *map(str, arguments)])
+        said = capsys.readouterr().err
+        assert end.value.code in (1, 2)
+        assert "Traceback" not in said
+        *_, last = said.splitlines()
+        assert said.count("litgan: error: ") == 1
+        assert last.startswith("litgan: error: ")
+        sentence = last.removeprefix("litgan: error: ")
+        assert len(sentence) < 400
+        return sentence
+
+    return run

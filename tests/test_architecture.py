@@ -57,7 +57,9 @@ def test_there_is_no_circle_and_there_are_at_most_six_floors():
         return 1 + max((floor(other, (*above, room)) for other in edges.get(room, ())), default=0)
 
     floors = {room: floor(room) for room in edges}
-    assert max(floors.values()) <= FLOORS, {room: number for room, number in floors.items() if number > FLOORS}
+    assert max(floors.values()) <= FLOORS, {
+        room: number for room, number in floors.items() if number > FLOORS
+    }
 
 
 def test_files_of_one_room_do_not_import_in_a_circle():

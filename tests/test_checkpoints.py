@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from litgan import GAN, checkpoints
+from litgan import GAN, checkpoints, commands
 from litgan.checkpoints import AtomicCheckpointIO
-from litgan.data import Ring
+from litgan.data import GANDataModule, Ring
 from litgan.networks import MLPGenerator
+from litgan.rebuild import Builder
 
 NETWORKS = "litgan.networks."
 ARGUMENTS = {
@@ -66,7 +67,7 @@ def test_a_checkpoint_alone_gives_the_same_samples(saved):
     assert (
         again.recipe == checkpoints.read(path)["litgan"]["recipe"]
     )  # plain data still: it can be saved anew
-    data = checkpoints.build_data(checkpoints.read(path))
+    data = checkpoints.build_data(checkpoints.read(path), GANDataModule)
     assert isinstance(data, Ring) and (data.samples, data.batch_size, data.num_classes) == (40, 8, 8)
 
 
@@ -241,9 +242,7 @@ def test_the_name_appears_only_with_the_whole_content(tmp_path, monkeypatch):
 def test_an_extractor_of_ones_own_comes_back_from_the_recipe():
     recipe = {"extractor": {"class_path": "litgan.metrics.features.Classifier", "init_args": {
         "name": "mine", "size": 8, "widths": [8], "num_classes": 3}}}  # fmt: skip
-    network = checkpoints.build_extractor({"litgan": {"recipe": {"realism": recipe}}, "state_dict": {}})
-    assert network.name == "mine" and network.size == 8
-    assert (
-        checkpoints.build_extractor({"litgan": {"recipe": {"realism": {"extractor": "digits"}}}}).name
-        == "digits"
-    )
+    for said, name in ((recipe, "mine"), ({"extractor": "digits"}, "digits")):
+        checkpoint = {"litgan": {"recipe": {"realism": said}}, "state_dict": {}}
+        found = commands.build_extractor(checkpoint, Builder())
+        assert found.name == name and found.size == 8

@@ -25,31 +25,6 @@ Complain: TypeAlias = Callable[..., str]  # makes something fail; returns its se
 
 
 @pytest.fixture
-def complaint(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Complain:
-    """Runs a command that must fail; returns its sentence, checked for form."""
-    monkeypatch.setenv("WANDB_MODE", "disabled")
-    monkeypatch.chdir(tmp_path)
-
-    def run(verb: str, *arguments: object) -> str:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as end:
-            cli.main([verb, *map(str, arguments)])
-        said = capsys.readouterr().err
-        assert end.value.code in (1, 2)
-        assert "Traceback" not in said
-        *_, last = said.splitlines()
-        assert said.count("litgan: error: ") == 1
-        assert last.startswith("litgan: error: ")
-        sentence = last.removeprefix("litgan: error: ")
-        assert len(sentence) < 400
-        return sentence
-
-    return run
-
-
-@pytest.fixture
 def fit(complaint: Complain) -> Complain:
     """The complaint of a short `litgan fit` with the given options."""
     return lambda *options: complaint("fit", "--config", CONFIG, *QUICK, *options)
@@ -69,8 +44,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 LINES = [  # an option, and parts of its sentence
     ("--model.discriminator_stepz=2", "model (GAN) has no option", "mean discriminator_steps?"),
     ("--model.widhts=3", "model (GAN) has no option widhts"),
-    ("--model=litgan.zoo.OneStageGa", "litgan.zoo.OneStageGa, which does not exist", "mean OneStageGAN?"),
-    ("--model=litgan.losses.Hinge", "litgan.losses.Hinge, which is no GAN", "litgan.zoo.OneStageGAN"),
+    ("--model=litgan.losses.Hinge", "litgan.losses.Hinge, which is no GAN"),
     ("--samples.evry=3", "no option --samples.evry", "mean --samples.every?"),
     ("--trainer.max_stps=3", "no option --trainer.max_stps", "mean --trainer.max_steps?"),
     ("--model.generator.width=[3]", "model.generator (DCGANGenerator)", "width", "mean widths?"),
@@ -107,8 +81,8 @@ def test_command_line(line: tuple[str, ...], fit: Complain) -> None:
 FILES = {
     "misspelt key": (
         "ema_halflife",
-        "ema_halflife",
-        "model (GAN) has no option ema_halflife",
+        "ema_halflive",
+        "model (GAN) has no option ema_halflive",
         "mean ema_halflife?",
     ),
     "misspelt section": ("trainer:", "trainr:", "trainr", "mean trainer"),
@@ -160,10 +134,6 @@ def test_verbs(arguments: list[str], parts: list[str], complaint: Complain) -> N
         (["--data.batch_size=5000"], ["batch_size 5000", "give at most 1797"]),
         (["--realism.every=64", "--realism.count=3"], ["3 is too small for count", "at least 6"]),
         (["--realism.every=64", "--realism.extractor=foo"], ["foo", "digits, fashion"]),
-        (
-            ["--realism.extractor=litgan.sound.Clap", "--realism.extractor.weights=/no/where"],
-            ["/no/where", "give `weights`"],
-        ),
         (["--model.generator_optimizer.lr=1e38"], ["became", "images", "lower learning rates"]),
         (["--ckpt_path=last"], ["has a checkpoint to resume from", "without --ckpt_path"]),
         (["--ckpt_path=absent.ckpt"], ["no checkpoint at absent.ckpt", "give the path"]),

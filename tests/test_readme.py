@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import re
 import shlex
 import textwrap
@@ -10,12 +9,9 @@ from pathlib import Path
 
 import pytest
 from jsonargparse import ArgumentError
-
-from litgan import cli, commands
-from litgan.recipe import Recipe
+from shared import commands
 
 ROOT = Path(__file__).parents[1]
-RECIPES = sorted((ROOT / "configs").rglob("*.yaml"))
 COMMAND = re.compile(r"^(?:\$ |srun )?(litgan .*)")
 FENCE = re.compile(r"^```\w*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
@@ -26,37 +22,14 @@ def shown(text: str) -> list[str]:
     return [match[1] for line in blocks.splitlines() if (match := COMMAND.search(line))]
 
 
-def check(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Parses a command without running it.
-
-    Raises:
-        ArgumentError, ValueError: if it would end in the complaint that its user would read.
-    """
-    _, verb, *arguments = shlex.split(line, comments=True)
-    if verb not in cli.VERBS:
-        raise ValueError(f"there is no verb {verb}")
-    arguments = [part for part in arguments if part != "..."]
-    if verb in ("fit", "validate"):
-        for stage in ("before_instantiate_classes", "instantiate_classes", "after_instantiate_classes"):
-            monkeypatch.setattr(Recipe, stage, lambda self: None)
-        Recipe(arguments, verb)
-    else:
-        signature = functools.wraps(getattr(commands, verb))
-        monkeypatch.setattr(commands, verb, signature(lambda **options: None))
-        cli.VERBS[verb](arguments)
-
-
 DOCUMENTS = [path for path in (ROOT / "README.md", *ROOT.glob("docs/*.md")) if path.exists()]
 COMMANDS = [line for path in DOCUMENTS for line in shown(path.read_text())]
-FIRST_LINES = [
-    line[line.index("litgan") :] for line in (path.read_text().splitlines()[0] for path in RECIPES)
-]
 
 
-@pytest.mark.parametrize("line", dict.fromkeys([*COMMANDS, *FIRST_LINES]))
+@pytest.mark.parametrize("line", dict.fromkeys(COMMANDS))
 def test_command_parses(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    check(line, monkeypatch)
+    commands.check(line, monkeypatch)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +45,7 @@ def test_command_parses(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_check_itself_finds_faults(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     with pytest.raises((ArgumentError, ValueError)):
-        check(line, monkeypatch)
+        commands.check(line, monkeypatch)
 
 
 def test_commands_are_found_in_fenced_blocks() -> None:

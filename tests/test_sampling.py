@@ -8,8 +8,8 @@ import torch
 from scipy.stats import truncnorm
 from torch import nn
 
+from litgan.checks import check_networks
 from litgan.networks import DCGANGenerator, MLPDiscriminator, MLPGenerator
-from litgan.networks.probe import check_networks
 from litgan.noise import Noise
 from litgan.sampling import CHUNK, choose_classes, generate_in_chunks, interpolate, truncate
 

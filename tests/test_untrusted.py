@@ -20,11 +20,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from litgan import GAN, checkpoints, cli, commands
+from litgan.data import GANDataModule
 from litgan.export import load_generator
-from litgan.metrics import extractor
 from litgan.rebuild import Builder
 from litgan.runs import new_run
-from litgan.text import Text
 
 CONFIG = Path(__file__).parents[1] / "configs" / "digits.yaml"
 FIT = [
@@ -179,8 +178,8 @@ ROWS: dict[str, Callable[[dict[str, Any]], object]] = {  # they change a model's
     "a class on the path": lambda it: it.update(loss={"class_path": "evilmod.Evil"}),
     "a function": lambda it: it.update(generator={"class_path": "torchvision.models.resnet18"}),
     "a name without a module": lambda it: it.update(loss={"class_path": "Hinge"}),
-    "a module inside litgan's": lambda it: it.update(loss={"class_path": "litgan.text.data.re.Scanner"}),
-    "a foreign class inside litgan's": lambda it: it.update(loss={"class_path": "litgan.text.data.Path"}),
+    "a module inside litgan's": lambda it: it.update(loss={"class_path": "litgan.runs.re.Scanner"}),
+    "a foreign class inside litgan's": lambda it: it.update(loss={"class_path": "litgan.runs.Path"}),
     "another kind of class": lambda it: it.update(loss={"class_path": "litgan.data.Digits"}),
     "arguments as a text": lambda it: it["generator"].update(init_args="{widths: [8, 8]}"),
     "other keys": lambda it: it["generator"].update(dict_kwargs={"widths": POPEN}),
@@ -304,8 +303,8 @@ def test_mutations_of_a_good_recipe_are_refused(good: Path, workplace: Path) -> 
 
         def build(changed: dict[str, Any] = changed) -> None:
             checkpoints.build_gan(changed, GAN)
-            checkpoints.build_data(changed)
-            checkpoints.build_extractor(changed)
+            checkpoints.build_data(changed, GANDataModule)
+            commands.build_extractor(changed, Builder())
 
         match = "extractor|checkpoint's recipe" if place[0] == "realism" else ""
         assert_refused(build, workplace, match)
@@ -422,11 +421,11 @@ def test_data_are_downloaded_once_the_user_allows_it(
     recipe = {"class_path": f"litgan.data.{data_set}", "init_args": arguments}
     checkpoint = {"litgan": {"recipe": {"data": recipe}}}
     with pytest.raises(RuntimeError, match=rf"^{data_set} cannot be read .* --download.*\.$"):
-        checkpoints.build_data(checkpoint).load()
+        checkpoints.build_data(checkpoint, GANDataModule).load()
     assert not asked and not (workplace / "downloads").exists()
     if data_set != "CelebA":  # which lies on another's drive
         with pytest.raises(RuntimeError, match=f"{data_set} can neither be read"):
-            checkpoints.build_data(checkpoint, Builder(download=True)).load()
+            checkpoints.build_data(checkpoint, GANDataModule, Builder(download=True)).load()
         assert asked
 
 
@@ -439,37 +438,16 @@ def test_published_weights_are_downloaded_once_the_user_allows_it(
     for chosen in ("inception", "inception-bf16", {"class_path": "litgan.metrics.Inception"}):
         checkpoint = {"litgan": {"recipe": {"realism": {"extractor": chosen}}}}
         with pytest.raises(FileNotFoundError, match=r"^No Inception weights .* --download\)\.$"):
-            checkpoints.build_extractor(checkpoint)
+            commands.build_extractor(checkpoint, Builder())
     assert not (workplace / "hub").exists()
 
 
-def test_clap_is_taken_from_the_cache_alone(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("transformers")
-    with pytest.raises(FileNotFoundError, match=r"^No CLAP weights .* --download\)\.$"):
-        extractor("clap", download=False)
-
-
-@pytest.mark.parametrize("name", ["Inception", "Clap"])
-def test_no_weights_are_read_that_a_checkpoint_names(name: str, workplace: Path) -> None:
-    chosen = {"class_path": f"litgan.metrics.{name}", "init_args": {"weights": "./theirs"}}
+def test_no_weights_are_read_that_a_checkpoint_names(workplace: Path) -> None:
+    chosen = {"class_path": "litgan.metrics.Inception", "init_args": {"weights": "./theirs"}}
     checkpoint = {"litgan": {"recipe": {"realism": {"extractor": chosen}}}}
     for builder in (Builder(), Builder(download=True)):
-        sentence = assert_refused(lambda: checkpoints.build_extractor(checkpoint, builder), workplace)  # noqa: B023
+        sentence = assert_refused(lambda: commands.build_extractor(checkpoint, builder), workplace)  # noqa: B023
         assert "theirs" in sentence and "--extractor" in sentence
-
-
-def test_a_backbone_comes_with_the_checkpoint() -> None:
-    """Of a network of torchvision or timm nothing is fetched but its architecture."""
-    arguments = {"backbone": "torchvision:mobilenet_v3_small", "pretrained": True, "size": 32}
-    node = {"class_path": "litgan.zoo.ProjectedDiscriminator", "init_args": arguments}
-    from collections.abc import Callable as Factory
-
-    factory = Builder().value(Factory[[tuple, int], torch.nn.Module], node, "discriminator")
-    assert factory.keywords["pretrained"] is False
-    arguments["backbone"] = "torchvision:deeplabv3_resnet50"  # which would fetch a backbone of its own
-    factory = Builder().value(Factory[[tuple, int], torch.nn.Module], node, "discriminator")
-    with pytest.raises(ValueError, match="deeplabv3_resnet50"):
-        factory((3, 32, 32), 0)
 
 
 def test_a_name_of_an_extractor_leads_out_of_no_folder(
@@ -552,12 +530,6 @@ def test_an_entry_of_another_type_is_named(entry: str, good: Path, workplace: Pa
     torch.save(checkpoint, workplace / "stranger.ckpt")
     action = lambda: commands.sample(str(workplace / "stranger.ckpt"), count=2, out="out")  # noqa: E731
     assert_refused(action, workplace, entry.strip())
-
-
-@pytest.mark.parametrize("alphabet", [7, None, ["a"], "x" * 65])
-def test_an_alphabet_is_a_short_text(alphabet: Any) -> None:
-    with pytest.raises(ValueError, match=r"alphabet .*\.$"):
-        Text().load_state_dict({"alphabet": alphabet})
 
 
 @pytest.mark.parametrize(

@@ -11,13 +11,13 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from train_extractors import RECIPES, accuracy, labelled, shifted, train
 
 from litgan.data import Digits, FashionMNIST
 from litgan.data.images import DEBIAN_FASHION_MNIST
 from litgan.metrics import features
 from litgan.metrics.distances import frechet_distance
 from litgan.metrics.features import WEIGHTS, Classifier, Inception, extractor
-from train_extractors import RECIPES, accuracy, labelled, shifted, train
 
 SHIPPED = ["digits", "fashion"]
 

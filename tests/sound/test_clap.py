@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 import torch
 
+from litgan import commands
 from litgan.metrics import evaluate
+from litgan.rebuild import Builder
 from litgan.sound import Clap, Tones
 
 RATE = 48_000  # Hz, of the network
@@ -113,3 +115,25 @@ def test_what_it_cannot_use_is_named(weights: str, tmp_path: Path, monkeypatch: 
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(ImportError, match=r"pip install litgan\[clap\]"):
         Clap(weights=weights)
+
+
+def test_weights_are_taken_from_the_cache_alone_unless_a_download_is_allowed() -> None:
+    pytest.importorskip("transformers")
+    with pytest.raises(FileNotFoundError, match=r"^No CLAP weights .* --download\)\.$"):
+        Clap(download=False)
+
+
+def test_no_weights_are_read_that_a_checkpoint_names() -> None:
+    chosen = {"class_path": "litgan.sound.Clap", "init_args": {"weights": "./theirs"}}
+    checkpoint = {"litgan": {"recipe": {"realism": {"extractor": chosen}}}}
+    for builder in (Builder(), Builder(download=True)):
+        with pytest.raises(ValueError, match=r"checkpoint's recipe.*theirs.*--extractor.*\.$"):
+            commands.build_extractor(checkpoint, builder)
+
+
+def test_weights_that_are_not_there_are_named_by_the_command(complaint: Any) -> None:
+    pytest.importorskip("transformers")
+    recipe = Path(__file__).parents[2] / "configs" / "sound" / "tones.yaml"
+    options = ["--realism.extractor=litgan.sound.Clap", "--realism.extractor.weights=/no/where"]
+    sentence = complaint("fit", "--config", recipe, "--trainer.max_steps=1", *options)
+    assert "/no/where" in sentence and "give `weights`" in sentence

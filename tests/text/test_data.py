@@ -3,11 +3,13 @@ from __future__ import annotations
 import random
 import shutil
 from collections import Counter
+from typing import Any
 
 import pytest
 import torch
 
 from litgan.checkpoints import build_data
+from litgan.data import GANDataModule
 from litgan.text import Grammar, Text, Texts
 from litgan.text.data import OTHER, scripture
 
@@ -97,9 +99,9 @@ def test_a_checkpoint_writes_without_the_text(novel, tmp_path):
     recipe = {"class_path": "litgan.text.Text", "init_args": {"path": str(novel), "length": 8}}
     checkpoint = {"litgan": {"recipe": {"data": recipe}}, "Text": data.state_dict()}
     novel.unlink()
-    assert build_data(checkpoint).decode(samples).lines == data.decode(samples).lines
+    assert build_data(checkpoint, GANDataModule).decode(samples).lines == data.decode(samples).lines
     with pytest.raises(FileNotFoundError, match=r"^There is no text at .*: give the path of a UTF-8 file\.$"):
-        build_data({"litgan": checkpoint["litgan"]}).decode(samples)
+        build_data({"litgan": checkpoint["litgan"]}, GANDataModule).decode(samples)
 
 
 def test_a_resumed_run_needs_the_text_it_was_trained_on(novel, tmp_path):
@@ -178,3 +180,9 @@ def test_sentences_of_the_grammar_are_valid_and_agree():
     ]
     assert Grammar.valid([*wrong, "one cat sees one dog   "]) == pytest.approx(1 / 7)
     assert Grammar(seed=1).fingerprint == Grammar(seed=2).fingerprint
+
+
+@pytest.mark.parametrize("alphabet", [7, None, ["a"], "x" * 65])
+def test_the_alphabet_of_a_stranger_is_a_short_text(alphabet: Any) -> None:
+    with pytest.raises(ValueError, match=r"alphabet .*\.$"):
+        Text().load_state_dict({"alphabet": alphabet})

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import urllib.error
+from collections.abc import Callable
 
 import pytest
 import torch
 
 from litgan.data import FashionMNIST
+from litgan.rebuild import Builder
 from litgan.zoo import ProjectedDiscriminator
 from litgan.zoo.projected import Stages, find_backbone
 
@@ -82,3 +84,15 @@ def test_a_backbone_that_cannot_be_had_offline_names_those_that_can(monkeypatch)
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", unreachable)
     with pytest.raises(RuntimeError, match="take the backbone fashion or digits, which come with litgan"):
         find_backbone("torchvision:mobilenet_v3_small")
+
+
+def test_a_backbone_comes_with_the_checkpoint():
+    """Of a network of torchvision or timm nothing is fetched but its architecture."""
+    arguments = {"backbone": "torchvision:mobilenet_v3_small", "pretrained": True, "size": 32}
+    node = {"class_path": "litgan.zoo.ProjectedDiscriminator", "init_args": arguments}
+    factory = Builder().value(Callable[[tuple, int], torch.nn.Module], node, "discriminator")
+    assert factory.keywords["pretrained"] is False
+    arguments["backbone"] = "torchvision:deeplabv3_resnet50"  # which would fetch a backbone of its own
+    factory = Builder().value(Callable[[tuple, int], torch.nn.Module], node, "discriminator")
+    with pytest.raises(ValueError, match="deeplabv3_resnet50"):
+        factory((3, 32, 32), 0)

@@ -1,0 +1,185 @@
+"""What recipes and overlays owe: they run, come back from a checkpoint, and say how to start them.
+
+A test file subclasses `Recipes` and `Overlays` and says which folder of configs/ it is about.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from types import ModuleType
+from typing import Any, ClassVar
+
+import pytest
+import torch
+import yaml
+from shared import commands
+from torch import Tensor, nn
+
+from litgan import GAN, checkpoints, cli
+from litgan.data import GANDataModule
+from litgan.loggers import read_metrics
+from litgan.rebuild import parameters
+from litgan.recipe import Recipe
+
+ROOT = Path(__file__).parents[2]
+CONFIGS = ROOT / "configs"
+LARGE = ("cifar10", "ffhq")  # for GPUs: built without memory, and not run
+BRIEF = {
+    "trainer.max_steps": 2, "trainer.log_every_n_steps": 1, "trainer.accelerator": "cpu",
+    "trainer.devices": 1, "realism.every": 0, "samples.count": 4, "gradients.count": 4,
+    "trainer.enable_progress_bar": "false", "trainer.precision": "32-true", "data.batch_size": 8,
+}  # fmt: skip
+
+
+def run(files: list[Path], options: list[str], root: Path) -> list[dict[str, float]]:
+    """Trains for two iterations; the rows of metrics.csv."""
+    shortest = [f"--{key}={value}" for key, value in BRIEF.items()]
+    chosen = [part for file in files for part in ("--config", str(file))]
+    cli.main(["fit", *chosen, *options, *shortest, f"--trainer.default_root_dir={root}"])
+    (metrics,) = root.glob(f"{files[0].stem}/*/metrics.csv")
+    return read_metrics(metrics)
+
+
+def leaves(tree: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys and their values."""
+    for key, value in tree.items():
+        yield from leaves(value, f"{above}{key}.") if isinstance(value, dict) else [(above + key, value)]
+
+
+def assert_same(one: Any, other: Any, place: str) -> None:
+    """Compares types and values, attribute by attribute; of networks the names and shapes of the weights."""
+    assert type(one) is type(other), place
+    if isinstance(one, nn.Module):
+        shapes = [{name: value.shape for name, value in part.state_dict().items()} for part in (one, other)]
+        assert shapes[0] == shapes[1] and repr(one) == repr(other), place
+    if isinstance(one, Tensor):
+        assert one.shape == other.shape and one.dtype == other.dtype, place
+    elif isinstance(one, dict):
+        assert list(one) == list(other), place
+        for key, value in one.items():
+            assert_same(value, other[key], f"{place}.{key}")
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other), place
+        for index, pair in enumerate(zip(one, other, strict=True)):
+            assert_same(*pair, f"{place}.{index}")
+    elif type(one).__module__.startswith("litgan."):
+        for name, value in vars(one).items():
+            if not name.startswith("_") and name != "optimizer_factories":
+                assert_same(value, vars(other)[name], f"{place}.{name}")
+    elif isinstance(one, int | float | str | None):
+        assert one == other, place
+
+
+def texts(room: ModuleType) -> Iterator[str]:
+    """Where a class that a checkpoint may name takes a text of any kind, as class.parameter."""
+    for cls in vars(room).values():
+        if inspect.isclass(cls) and cls.__module__.startswith(room.__name__):
+            hints = {name: str(one.hint) for name, one in parameters(cls).items()}
+            yield from (f"{cls.__name__}.{name}" for name, hint in hints.items() if "str" in hint)
+
+
+def check_first_line(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    first = path.read_text().splitlines()[0]
+    assert re.match(r"# (srun )?litgan fit --config configs/", first)
+    assert str(path.relative_to(ROOT)) in first.split()
+    commands.check(first[first.index("litgan") :], monkeypatch)
+
+
+class Recipes:
+    """Subclasses say which recipes; what their data need where they cannot be had offline; their rooms."""
+
+    folder: ClassVar[str] = ""  # in configs/
+    stand_ins: ClassVar[Mapping[str, list[str]]] = {}  # class of data to options in its place
+    rooms: ClassVar[tuple[ModuleType, ...]] = ()  # whose classes a checkpoint may name
+    texts: ClassVar[set[str]] = set()  # as class.parameter, those that these classes take
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        recipes = sorted((CONFIGS / self.folder).glob("*.yaml"))
+        small = [path for path in recipes if not path.stem.startswith(LARGE)]
+        for name, cases in {"recipe": recipes, "small": small}.items():
+            if name in metafunc.fixturenames:
+                metafunc.parametrize(name, cases, ids=lambda path: path.stem)
+
+    @pytest.fixture(autouse=True)
+    def _without_wandb(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("WANDB_MODE", "disabled")
+
+    def test_it_runs(self, small: Path, pictures: Path, tmp_path: Path) -> None:
+        recipe = yaml.safe_load(small.read_text())
+        folder = ["--data", "litgan.data.ImageFolder", "--data.root", str(pictures)]
+        images = BRIEF["data.batch_size"] * recipe["model"].get("discriminator_steps", 1)
+        rows = run([small], self.stand_ins.get(recipe["data"]["class_path"], folder), tmp_path)
+        assert [row["images_seen"] for row in rows] == [images, 2 * images]
+        assert all(
+            {"loss/generator", "loss/discriminator", "gradient/feedback"} <= row.keys() for row in rows
+        )
+
+    def test_it_comes_back_from_its_checkpoint(self, recipe: Path, tmp_path: Path) -> None:
+        options = [
+            f"--trainer.default_root_dir={tmp_path}", "--trainer.accelerator=cpu", "--trainer.devices=1",
+            "--trainer.precision=32-true",
+        ]  # fmt: skip
+        with torch.device("meta") if recipe.stem.startswith(LARGE) else nullcontext():
+            before = Recipe(["--config", str(recipe), *options], "validate")
+            checkpoint = {"litgan": {"recipe": before.model.recipe}}
+            gan = checkpoints.build_gan(checkpoint, GAN)
+            module = checkpoints.build_data(checkpoint, GANDataModule)
+        if hasattr(before.datamodule, "download"):
+            assert before.datamodule.download and not module.download  # unless the user allows it
+            module.download = True
+        gan.recipe = before.model.recipe
+        assert_same(before.datamodule, module, "data")
+        assert_same(before.model, gan, "model")
+        assert {"loss", "penalties", "generator_penalties", "lr_schedule", "seed"} <= vars(gan).keys()
+        for name in ("ema", "augment"):
+            assert_same(getattr(before.model, name), getattr(gan, name), name)
+        for theirs, ours in zip(before.model.configure_optimizers(), gan.configure_optimizers(), strict=True):
+            assert_same(theirs.defaults, ours.defaults, "optimizer")
+            assert type(theirs) is type(ours)
+
+    def test_its_first_line_is_the_command(self, recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        check_first_line(recipe, monkeypatch)
+
+    def test_each_text_that_a_class_takes_is_known(self) -> None:
+        """A new one may be a path, a URL or a name of weights: what becomes of it needs a test."""
+        assert {text for room in self.rooms for text in texts(room)} == self.texts
+
+
+class Overlays:
+    """Subclasses say whose."""
+
+    folder: ClassVar[str] = ""
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        overlays = sorted((CONFIGS / self.folder / "overlays").glob("*.yaml"))
+        if "overlay" in metafunc.fixturenames:
+            metafunc.parametrize("overlay", overlays, ids=lambda path: path.stem)
+
+    def test_it_runs_over_digits(
+        self, overlay: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("WANDB_MODE", "disabled")
+        rows = run([CONFIGS / "digits.yaml", overlay], [], tmp_path)
+        assert [row["images_seen"] for row in rows] == [8, 16]
+
+    def test_it_is_short_and_changes_what_it_says(
+        self, overlay: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        text = overlay.read_text()
+        assert len([line for line in text.splitlines() if not line.startswith("#")]) < 10
+        for stage in ("instantiate_classes", "after_instantiate_classes"):  # its machine may be another
+            monkeypatch.setattr(Recipe, stage, lambda self: None)
+        files = ["--config", str(CONFIGS / "digits.yaml"), "--config", str(overlay)]
+        config = Recipe([*files, f"--trainer.default_root_dir={tmp_path}"], "validate").config
+        for key, value in leaves(yaml.safe_load(text)):
+            if key.startswith("model.") and not key.startswith(("model.class_path", "model.init_args")):
+                key = key.replace("model.", "model.init_args.", 1)  # keys of litgan.GAN
+            assert config[key] == value, key
+
+    def test_its_first_line_is_the_command(self, overlay: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        check_first_line(overlay, monkeypatch)

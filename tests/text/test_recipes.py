@@ -1,0 +1,14 @@
+"""The recipes of text."""
+
+from __future__ import annotations
+
+from shared.recipes import Recipes
+
+from litgan import text
+
+
+class TestRecipes(Recipes):
+    folder = "text"
+    stand_ins = {"litgan.text.Text": ["--data.path", __file__], "litgan.text.Grammar": []}
+    rooms = (text,)
+    texts = {"Text.path", "Texts.alphabet"}
