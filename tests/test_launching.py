@@ -181,7 +181,7 @@ def test_ranks_evaluate_and_sample_together_what_one_process_does(start, tmp_pat
     keys = [key for key in one if key.startswith("metric/")]
     assert [both[key] for key in keys] == pytest.approx([one[key] for key in keys], rel=1e-6)
     assert json.loads((together / "metrics.json").read_text()) == both
-    expected = GAN.load_from_checkpoint(checkpoint).sample(600, seed=3, labels=[1, 7])
+    expected = GAN.load_from_checkpoint(checkpoint).sample(600, seed=3, condition=[1, 7])
     for folder in (together, tmp_path / "alone"):
         assert torch.equal(torch.load(folder / "samples_seed3.pt"), expected)
     picture = "samples_seed3.png"

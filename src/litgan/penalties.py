@@ -267,7 +267,7 @@ class FiniteDifferenceR1(ZeroCentered):
     """R1 without a second derivative (Lin et al. 2025, "Diffusion adversarial post-training", eq. 5).
 
     ((D(x + sigma * epsilon) - D(x)) / sigma)^2 with epsilon ~ N(0, I), whose mean tends to ||grad D(x)||^2 as
-    sigma falls: `weight` means what R1's does. One more pass, of first order: it compiles, and runs where a
+    sigma falls: `weight` means what R1's does. One more pass, of first order: it runs where a
     network has no double backward. In bf16 the difference of two logits is coarse: give sigma of 0.1.
 
     Args:
