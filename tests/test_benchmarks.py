@@ -259,7 +259,7 @@ def test_lazy_penalties_have_their_share_of_the_flops(script: Any) -> None:
     ]  # fmt: skip
     none, lazy, eager = (
         script("gpu").flops([*options, *chosen], device="cpu")
-        for chosen in (["--model.penalties=[]"], ["--model.penalties.every=8"], [])
+        for chosen in (["--model.penalties=[]"], ["--model.penalties.interval=8"], [])
     )
     assert lazy - none == pytest.approx((eager - none) / 8)
     assert eager > 1.1 * none

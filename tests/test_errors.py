@@ -43,7 +43,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 LINES = [  # an option, and parts of its sentence
     ("--model.discriminator_stepz=2", "model (GAN) has no option", "mean discriminator_steps?"),
-    ("--model.widhts=3", "model (GAN) has no option widhts"),
+    ("--model.widhts=3", "model (GAN) has no option widhts", "see --model.help litgan.GAN"),
     ("--model=litgan.losses.Hinge", "litgan.losses.Hinge, which is no GAN"),
     ("--samples.evry=3", "no option --samples.evry", "mean --samples.every?"),
     ("--trainer.max_stps=3", "no option --trainer.max_stps", "mean --trainer.max_steps?"),

@@ -88,7 +88,8 @@ def _unknown_key(classes: list[str], group: str, name: str, known: Iterable[str]
         options = jsonargparse.ArgumentParser().add_class_arguments(
             getattr(importlib.import_module(module), cls), fail_untyped=False
         )
-        return f"{group} ({cls}) has no option {name}{_meant(name, options)}"
+        shown = "--help" if "." in group else f"--{group}.help {classes[-1]}"
+        return f"{group} ({cls}) has no option {name}{_meant(name, options, shown=shown)}"
     inside = [one.removeprefix(f"{group}.") for one in known if one.startswith(f"{group}.")]
     return f"{group or 'the recipe'} has no option {name}{_meant(name, inside or known)}"
 
@@ -118,13 +119,13 @@ def _wrong_value(key: str, value: str, types: list[str]) -> str:
     return f"{key} is {value!r}, which is no class that litgan knows: {remedy}"
 
 
-def _meant(name: str, known: Iterable[str], prefix: str = "") -> str:
+def _meant(name: str, known: Iterable[str], prefix: str = "", shown: str = "--help") -> str:
     known = [one for one in known if not one.endswith("help")]
     if close := difflib.get_close_matches(name, known, n=1, cutoff=0.5):
         return f": did you mean {prefix}{close[0]}?"
     if 0 < len(known) <= 12:
         return f": give {_either(sorted(known))}."
-    return ": see --help for those there are."
+    return f": see {shown} for those there are."
 
 
 def _either(choices: Iterable[str]) -> str:
