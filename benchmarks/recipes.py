@@ -6,12 +6,14 @@
 Each recipe runs in a process of its own and is measured as it measures itself, before its first step and
 after so many minutes; only training counts as time. Where the data have a held-out split, "floor" is the
 training split measured against it as if it were generated, and "opponent" a model without a network
-(benchmarks/opponents.py). last/best is the last distance over the best one. Other options go to the recipe.
+(benchmarks/<medium>/opponent.py). last/best is the last distance over the best one. Other options go to the
+recipe.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import resource
 import subprocess
@@ -22,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 import measure
-import opponents
 import torch
 from lightning.pytorch import Callback, Trainer
 from torch import Tensor
@@ -35,11 +36,6 @@ from litgan.recipe import Recipe
 from litgan.sampling import choose_classes
 
 Row = dict[str, Any]
-OPPONENTS = {
-    "sound": opponents.filtered_noise,
-    "music": opponents.independent_steps,
-    "text": opponents.markov_chain,
-}
 
 
 class Watch(Callback):
@@ -91,8 +87,9 @@ def bounds(data: GANDataModule, eyes: Any, count: int) -> list[Row]:
         return reals[0][first : first + size]
 
     rows = [{"when": "floor"} | short(evaluate(floor, data, eyes, count=count, split="test").values)]
-    opponent = OPPONENTS.get(eyes.name)
-    if opponent is not None:
+    medium = type(data).__module__.split(".")[1]
+    if (Path(__file__).parent / medium / "opponent.py").exists():
+        opponent = importlib.import_module(f"{medium}.opponent").OPPONENT
         made = opponent(data, count, 0)
         values = evaluate(lambda first, size: made[first : first + size], data, eyes, count=count).values
         rows.append({"when": f"opponent: {opponent.__name__}"} | short(values))

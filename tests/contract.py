@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import _SpectralNorm
 
+from litgan import checkpoints
 from litgan.penalties import R1
 
 COUNT, CLASSES = 9, 3
@@ -221,6 +222,22 @@ class Contract:
         assert (outputs - exact).abs().mean() < 0.03 * exact.abs().mean()
         (outputs * torch.randn_like(exact)).sum().backward()
         assert network.deaf(made) == []
+
+    @pytest.mark.filterwarnings("error")
+    def test_it_can_be_sketched(self, network: Case) -> None:
+        """What is built for real after a sketch without memory is what is built without one."""
+        devices = []
+
+        def build() -> nn.Module:
+            torch.manual_seed(0)
+            made = network.build(network.shape, CLASSES)
+            devices.append({value.device.type for value in made.state_dict().values()})
+            return made
+
+        weights = build().state_dict()
+        built = checkpoints.build_fitting({"state_dict": weights}, build).state_dict()
+        assert devices == [{"cpu"}, {"meta"}, {"cpu"}]
+        assert all(torch.equal(built[name], weights[name]) for name in weights)
 
     @pytest.mark.slow
     def test_it_compiles_to_one_graph(self, network: Case) -> None:

@@ -1,120 +1,16 @@
-"""Augmentation: closed forms, invariances, and a probability that follows the discriminator."""
+"""Augmentation: gradients, and what is published."""
 
 from __future__ import annotations
 
-import math
-from functools import partial
-from typing import Any
-
 import pytest
 import torch
-import torch.nn.functional as F
+from shared.augmentation import Augments, draws, smooth
 
-from litgan.augment import Augmentation, DiffAugment
-from litgan.data import GANDataModule
-from litgan.losses import NonSaturating, Relativistic
-from litgan.networks import DCGANDiscriminator, DCGANGenerator
-from litgan.noise import Noise
-from litgan.penalties import R1
-from litgan.schedules import Linear
-from litgan.zoo import ADA, warps
-
-ALL = [DiffAugment(), ADA(1.0, target=None)]
+from litgan.augment import DiffAugment
 
 
-def smooth(count: int = 8, channels: int = 3, side: int = 32) -> torch.Tensor:
-    torch.manual_seed(0)
-    blurred = torch.randn(count, channels, side + 16, side + 16)
-    for _ in range(4):
-        blurred = F.avg_pool2d(blurred, 5, 1)
-    return (blurred / blurred.abs().amax()).contiguous()
-
-
-def draws(augment: Augmentation, count: int, first: int = 0) -> torch.Tensor:
-    return Noise(0, 0, first, count, "test").uniform(augment.draws)
-
-
-# -- warps ---------------------------------------------------------------------------------------
-
-
-def test_halving_undoes_doubling_away_from_the_borders():
-    images = torch.randn(2, 3, 32, 40)
-    doubled = warps.resampled(images, up=True)
-    assert doubled.shape == (2, 3, 64, 80)
-    back = warps.resampled(doubled, up=False)
-    torch.testing.assert_close(back[..., 8:-8, 8:-8], images[..., 8:-8, 8:-8], atol=1e-5, rtol=1e-5)
-    flat = warps.resampled(torch.full((1, 1, 16, 16), 0.5), up=True)
-    torch.testing.assert_close(flat, torch.full((1, 1, 32, 32), 0.5))
-
-
-def inner(images: torch.Tensor) -> torch.Tensor:
-    return images[..., 8:-8, 8:-8]
-
-
-def test_a_shift_by_whole_pixels_is_a_roll():
-    images, three = smooth(), torch.full((8,), 3.0)
-    moved = warps.warp(images, warps.shift(three, -2 * three / 3))
-    torch.testing.assert_close(inner(moved), inner(images.roll((3, -2), (3, 2))), atol=1e-5, rtol=1e-5)
-
-
-def test_turns_and_mirrors():
-    images, one = smooth(), torch.ones(8)
-    close = {"atol": 0.01, "rtol": 0.0}
-    mirrored = warps.warp(images, warps.scale(-one, one))
-    torch.testing.assert_close(inner(mirrored), inner(images.flip(3)), **close)
-    turned = warps.warp(images, warps.rotate(one * math.pi / 2))
-    torch.testing.assert_close(inner(turned), inner(images.rot90(1, (2, 3))), **close)
-    twice = warps.warp(images, warps.rotate(one * 1.0) @ warps.rotate(-one * 1.0))
-    torch.testing.assert_close(inner(twice), inner(images), atol=1e-5, rtol=1e-5)
-
-
-def test_enlarging_by_two_shows_the_middle():
-    images, two = smooth(side=32), torch.full((8,), 2.0)
-    shown = warps.warp(images, warps.scale(two, two))
-    middle = F.interpolate(images[..., 8:24, 8:24], scale_factor=2, mode="bilinear")
-    torch.testing.assert_close(inner(shown), inner(middle), atol=0.06, rtol=0.0)
-
-
-def test_colours():
-    images = smooth()
-    half = torch.full((8,), 0.5)
-    torch.testing.assert_close(warps.recolour(images, warps.brightness(half)), images + 0.5)
-    torch.testing.assert_close(warps.recolour(images, warps.contrast(half)), images * 0.5)
-    grey = images.mean(1, keepdim=True).expand_as(images)
-    torch.testing.assert_close(warps.recolour(images, warps.saturation(0 * half)), grey)
-    torch.testing.assert_close(warps.recolour(images, warps.flip_luma(2 * half)), images - 2 * grey)
-    third = torch.full((8,), 2 * math.pi / 3)
-    torch.testing.assert_close(warps.recolour(images, warps.turn_hue(third)), images[:, [2, 0, 1]])
-    one = smooth(channels=1)
-    torch.testing.assert_close(warps.recolour(one, warps.saturation(0 * half)), one)
-    torch.testing.assert_close(warps.recolour(one, warps.flip_luma(2 * half)), -one)
-
-
-def test_colours_of_other_than_pictures_are_refused():
-    with pytest.raises(ValueError, match="images of 2 channels"):
-        warps.recolour(torch.zeros(1, 2, 8, 8), warps.contrast(torch.ones(1)))
-
-
-# -- both augmentations --------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("augment", ALL, ids=lambda one: type(one).__name__)
-@pytest.mark.parametrize("channels", [1, 3])
-def test_each_sample_changes_by_its_own_draws_alone(augment, channels):
-    images = smooth(channels=channels)
-    whole = augment(images, draws(augment, 8))
-    halves = [augment(images[k : k + 4], draws(augment, 4, first=k)) for k in (0, 4)]
-    torch.testing.assert_close(torch.cat(halves), whole, atol=1e-5, rtol=1e-5)
-    assert whole.shape == images.shape and whole.isfinite().all()
-    assert ((whole - images).abs().flatten(1).amax(1) > 0.01).all()
-    assert not torch.equal(whole, augment(images, draws(augment, 8, first=64)))
-
-
-@pytest.mark.parametrize("augment", ALL, ids=lambda one: type(one).__name__)
-def test_the_gradient_comes_back_to_every_sample(augment):
-    images = smooth().requires_grad_()
-    augment(images, draws(augment, 8)).square().sum().backward()
-    assert (images.grad.flatten(1).abs().amax(1) > 0).all() and images.grad.isfinite().all()
+class TestDiffAugment(Augments):
+    augment = DiffAugment()
 
 
 @pytest.mark.parametrize("policy", ["colour", "translation", "cutout"])
@@ -123,12 +19,6 @@ def test_the_gradient_of_each_policy_is_that_of_finite_differences(policy):
     images = smooth(2, side=8).double().requires_grad_()
     chances = draws(augment, 2).double()
     assert torch.autograd.gradcheck(lambda x: augment(x, chances), images)
-
-
-@pytest.mark.parametrize("augment", ALL, ids=lambda one: type(one).__name__)
-def test_other_media_are_refused(augment):
-    with pytest.raises(ValueError, match=r"leave model\.augment out"):
-        augment(torch.zeros(2, 5), draws(augment, 2))
 
 
 def test_diffaugment_translates_and_cuts_as_published():
@@ -141,112 +31,3 @@ def test_diffaugment_translates_and_cuts_as_published():
     assert black.max() == 16 * 16 and black.min() >= 8 * 8
     with pytest.raises(ValueError, match="no policy 'zoom': give any of colour, translation, cutout"):
         DiffAugment(["zoom"])
-
-
-# -- ADA -----------------------------------------------------------------------------------------
-
-
-def test_ada_at_zero_is_the_identity_bit_for_bit():
-    images, ada = smooth(), ADA()
-    assert torch.equal(ada(images, draws(ada, 8)), images)
-
-
-def test_ada_at_a_half_leaves_some_alone():
-    ada = ADA(0.1, target=None, colour=False)
-    images = smooth(64)
-    same = (ada(images, draws(ada, 64)) == images).flatten(1).all(1).float().mean()
-    assert 0.3 < same < 0.75  # 0.9 ** 6 * (1 - 0.05) ** 2 = 0.48
-
-
-def test_ada_at_one_keeps_the_statistics_of_a_batch():
-    images = smooth(512, side=16)
-    ada = ADA(1.0, target=None, colour=False)
-    changed = ada(images, draws(ada, 512))
-    assert abs(changed.mean() - images.mean()) < 0.01
-    assert 0.85 < changed.std() / images.std() < 1.1
-    coloured = ADA(1.0, target=None)(images, draws(ada, 512))
-    assert abs(coloured.mean() - images.mean()) < 0.03  # brightness is as often less as more
-    assert 1.0 < coloured.std() / images.std() < 2.2  # contrast of 2^(N(0, 1/2)), saturation of 2^N(0, 1)
-
-
-@pytest.mark.parametrize(("logits", "sign"), [(torch.ones(8, 1), 1), (torch.tensor([[1.0], [-1.0]] * 4), -1)])
-def test_p_rises_while_the_discriminator_overfits_and_falls_while_it_is_fooled(logits, sign):
-    ada = ADA(0.5, every=4, images=1000)
-    for turn in range(1, 9):
-        ada.watch(logits)
-        ada.adapt(turn, 10)
-    assert ada.p.item() == pytest.approx(0.5 + sign * 2 * 40 / 1000)
-    for turn in range(9, 400):
-        ada.watch(logits)
-        ada.adapt(turn, 10)
-    assert ada.p.item() == (1.0 if sign > 0 else 0.0)
-
-
-def test_p_follows_a_schedule_or_stays():
-    ada = ADA(Linear(0.0, 0.4, images=100), target=None)
-    ada.step_schedule(50)
-    assert ada.p.item() == pytest.approx(0.2)
-    with pytest.raises(ValueError, match="a schedule for p and a target"):
-        ADA(Linear(0.0, 0.4, images=100))
-    with pytest.raises(ValueError, match="which is no probability: give 0 to 1"):
-        ADA(1.5)
-
-
-# -- in the game ---------------------------------------------------------------------------------
-
-
-class Pictures(GANDataModule):
-    """40 small pictures."""
-
-    def __init__(self, **common: Any) -> None:
-        super().__init__((1, 16, 16), batch_size=8, **common)
-
-    def read(self, split):
-        return torch.randn(40, 1, 16, 16, generator=torch.Generator().manual_seed(0)), None
-
-    def decode(self, samples):
-        raise NotImplementedError
-
-
-@pytest.fixture
-def images_gan(tiny_gan):
-    def make(**options):
-        return tiny_gan(
-            generator=partial(DCGANGenerator, latent_dim=4, widths=[8, 8], norm="none"),
-            discriminator=partial(DCGANDiscriminator, widths=[8, 8]),
-            sample_shape=(1, 16, 16),
-            **options,
-        )
-
-    return make
-
-
-@pytest.mark.parametrize("loss", [NonSaturating(), Relativistic()], ids=["unpaired", "pairs"])
-def test_the_discriminator_sees_no_sample_unchanged(loss, images_gan, make_trainer):
-    torch.manual_seed(0)
-    gan = images_gan(loss=loss, augment=ADA(1.0, target=None), penalties=[R1(1.0)])
-    seen = []
-    gan.discriminator.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].detach()))
-    data = Pictures()
-    stored = data.load("train")[0]
-    make_trainer(2).fit(gan, datamodule=data)
-    assert len(seen) == 2 * (4 if loss.relativistic else 3)
-    for samples in seen:
-        distance = (samples[:, None] - stored[None]).flatten(2).abs().amax(2)
-        assert (distance > 1e-3).all()
-
-
-def test_p_is_logged_kept_and_resumed_bit_for_bit(images_gan, make_trainer, tmp_path):
-    def run(iterations, ckpt_path=None):
-        gan = images_gan(augment=ADA(0.3, every=2, images=200))
-        trainer = make_trainer(iterations)
-        trainer.fit(gan, datamodule=Pictures(), ckpt_path=ckpt_path)
-        return gan, trainer
-
-    straight, _ = run(6)
-    assert straight.augment.p != 0.3 and "augmentation/p" in straight.last_logs
-    _, trainer = run(3)
-    trainer.save_checkpoint(tmp_path / "cut.ckpt")
-    resumed, _ = run(6, tmp_path / "cut.ckpt")
-    mine, theirs = resumed.state_dict(), straight.state_dict()
-    assert all(torch.equal(mine[name], value) for name, value in theirs.items())

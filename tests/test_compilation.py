@@ -14,7 +14,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.plugins import MixedPrecision
-from torch._dynamo.utils import counters
+from shared.compiling import Graphs, assert_equal_weights, check_few_graphs, pairs, without_inductor
 
 import litgan.gan
 from litgan import GAN
@@ -26,12 +26,10 @@ from litgan.networks import DCGANDiscriminator, DCGANGenerator, MLPDiscriminator
 from litgan.penalties import R1, R2, WGANGP
 from litgan.precision import PerNetworkLossScale
 from litgan.recipe import Recipe
-from litgan.zoo import LatentConsistency, OneStageGAN, PathLength
 
 pytestmark = pytest.mark.filterwarnings("error:.*training goes on uncompiled")
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-STEADY = partial(torch.optim.SGD, lr=0.02)  # Adam would blow differences in rounding up to whole steps
 PICTURES = {
     "generator": partial(DCGANGenerator, latent_dim=4, widths=(8,)),
     "discriminator": partial(DCGANDiscriminator, widths=(8,), spectral_norm=True),
@@ -44,47 +42,13 @@ PICTURES = {
 def _without_inductor(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     """Graphs are traced and differentiated as ever, and run as they are."""
     if "inductor" not in request.node.name:
-        monkeypatch.setattr(litgan.gan, "compile_networks", partial(compile_networks, backend="aot_eager"))
-
-
-class Graphs(Callback):
-    """Counts the graphs that there are after each discriminator step, since the first began."""
-
-    def __init__(self):
-        self.count: list[int] = []
-
-    def on_train_batch_start(self, *_):
-        if not self.count:
-            self.before = counters["stats"]["unique_graphs"]
-
-    def on_train_batch_end(self, *_):
-        self.count.append(counters["stats"]["unique_graphs"] - self.before)
+        without_inductor(monkeypatch)
 
 
 @pytest.fixture
 def both(tiny_gan, tiny_data, make_trainer):
     """Trains a GAN uncompiled and compiled: both, and how many graphs there were after each step."""
-
-    def train(kind=GAN, *, iterations=8, data=None, trainer=None, prepare=lambda trainer: None, **options):
-        gans, graphs = [], Graphs()
-        steady = {"generator_optimizer": STEADY, "discriminator_optimizer": STEADY}
-        for compiled in (False, True):
-            each = copy.deepcopy(options)  # a penalty may have a state
-            gans.append(tiny_gan(kind, compile=compiled, **(steady | each)))
-            callbacks = [graphs] if compiled else []
-            chosen = make_trainer(iterations, callbacks=callbacks, **(trainer or {}))
-            prepare(chosen)
-            chosen.fit(gans[-1], datamodule=data or tiny_data())
-        return *gans, graphs.count
-
-    return train
-
-
-def assert_equal_weights(compiled: GAN, plain: GAN, tolerance: float = 1e-6) -> None:
-    assert list(compiled.state_dict()) == list(plain.state_dict())
-    for name, value in plain.state_dict().items():
-        difference = (compiled.state_dict()[name] - value).float().norm()  # counters are integers
-        assert difference <= tolerance * value.float().norm() + 1e-7, name
+    return pairs(tiny_gan, tiny_data, make_trainer)
 
 
 GAMES = {
@@ -95,26 +59,12 @@ GAMES = {
     "a penalty's own pass": {"loss": Wasserstein(), "penalties": [WGANGP()]},
     "pairs": {"loss": Relativistic(), "penalties": [R1(0.1, interval=2)]},
     "micro-batches": {"micro_batches": 2, "gradient_clip_val": 0.1, "penalties": [R1(0.1, interval=2)]},
-    "one stage": {"kind": OneStageGAN, "penalties": [R1(0.5, interval=2)]},
-    "one stage, WGAN-GP": {"kind": OneStageGAN, "penalties": [WGANGP(interval=2)]},
-    "one stage, R2": {"kind": OneStageGAN, "penalties": [R2(0.1, interval=2)], "micro_batches": 2},
-    "one stage, 2 discriminator steps": {
-        "kind": OneStageGAN, "discriminator_steps": 2, "penalties": [R1(0.5, interval=3)]
-    },
-    "penalties of the generator": {
-        "penalties": [LatentConsistency(0.1, interval=2)],
-        "generator_penalties": [PathLength(0.1, interval=2)],
-    },
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("game", GAMES)
 def test_compiled_networks_learn_the_same_in_few_graphs(game, both, tiny_gan):
-    plain, compiled, count = both(**GAMES[game])
-    assert_equal_weights(compiled, plain)
-    assert not torch.allclose(plain.state_dict()["generator.head.weight"], tiny_gan().generator.head.weight)
-    warm = 4 * plain.discriminator_steps  # in which every interval comes round
-    assert 0 < count[warm - 1] == count[-1] <= 5
+    check_few_graphs(both, GAMES[game], tiny_gan)
 
 
 def test_the_same_with_labels_and_state_in_the_layers(both):

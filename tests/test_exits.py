@@ -24,7 +24,6 @@ from litgan import GAN, checkpoints, cli
 from litgan.callbacks import Checkpoint, Interrupted, Interruption, Samples
 from litgan.checkpoints import AtomicCheckpointIO
 from litgan.data import Ring
-from litgan.diagnosis import Health
 from litgan.networks import MLPGenerator
 from litgan.runs import RunFolder, find_checkpoint
 
@@ -194,34 +193,6 @@ def test_a_trainer_that_is_used_again_saves_nothing_of_the_fit_before(
     assert last.read_bytes() == before
 
 
-@pytest.mark.parametrize("damage", ["another architecture", "cannot be read"])
-def test_a_roll_back_that_fails_leaves_the_state_whole(
-    damage: str, tiny_gan: Make, tiny_data: Make, make_trainer: Make, tmp_path: Path
-) -> None:
-    """What is saved then is the state before, at the end of the third iteration."""
-    healthy, last = (tmp_path / "checkpoints" / f"{name}.ckpt" for name in ("healthy", "last"))
-
-    class RollBack(Health):
-        def on_train_batch_end(self, trainer: Trainer, gan: GAN, *_: Any) -> None:
-            if trainer.global_step == 3:
-                self.roll_back(trainer, gan, ["COLLAPSED"])
-
-    health, keeper = RollBack(policy="rollback"), Checkpoint(every=0, minutes=0)
-    make_trainer(2, callbacks=[health, keeper]).fit(tiny_gan(), datamodule=tiny_data())
-    if damage == "cannot be read":
-        healthy.write_bytes(b"nothing")
-    else:  # of whose weights some fit
-        other = tiny_gan(generator=partial(MLPGenerator, latent_dim=4, widths=(12,)), seed=1)
-        torch.save(checkpoints.read(healthy) | {"state_dict": other.state_dict()}, healthy)
-    with pytest.raises(ValueError, match=damage):
-        make_trainer(4, callbacks=[health, keeper]).fit(tiny_gan(), datamodule=tiny_data(), ckpt_path=last)
-    saved = checkpoints.read(last)
-    assert saved["litgan"]["images_seen"] == 24
-    gan = tiny_gan()
-    make_trainer(3).fit(gan, datamodule=tiny_data())
-    assert all(torch.equal(value, saved["state_dict"][key]) for key, value in gan.state_dict().items())
-
-
 def test_an_orderly_stop_saves_once(
     tiny_gan: Make, tiny_data: Make, make_trainer: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -253,7 +224,7 @@ def test_what_cannot_be_saved_does_not_hide_why_the_run_broke(
 QUICK = [
     "fit", "--config", str(CONFIG), f"--model.discriminator_steps={TURNS}", f"--data.batch_size={BATCH}",
     "--model.generator.widths=[8]", "--model.discriminator.widths=[8]", "--realism.every=0",
-    "--gradients.every=0", "--health.every=0", "--trainer.accelerator=cpu", "--trainer.precision=32-true",
+    "--gradients.every=0", "--trainer.accelerator=cpu", "--trainer.precision=32-true",
     "--trainer.enable_progress_bar=false",
 ]  # fmt: skip
 STARTS = {
@@ -364,7 +335,7 @@ def test_a_data_folder_that_is_gone_costs_nothing(tmp_path: Path) -> None:
     options = [
         "--config", str(CONFIG.with_name("digits.yaml")), "--data=litgan.data.ImageFolder",
         f"--data.root={data}", "--data.resolution=8", "--data.batch_size=8", "--realism.every=0",
-        "--gradients.every=0", "--health.every=0", "--model.generator.widths=[8,8]", "--samples.every=0",
+        "--gradients.every=0", "--model.generator.widths=[8,8]", "--samples.every=0",
         "--model.discriminator.widths=[8,8]", "--trainer.accelerator=cpu", "--trainer.precision=32-true",
         f"--trainer.default_root_dir={tmp_path / 'runs'}",
     ]  # fmt: skip

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 import torch
-from torch import nn
+from shared.penalties import Slope, call
 
-from litgan.augment import Augmentation
-from litgan.losses import NonSaturating
 from litgan.networks import DCGANDiscriminator
-from litgan.noise import Noise
 from litgan.penalties import (
     DRAGAN,
     R1,
@@ -22,46 +17,6 @@ from litgan.penalties import (
     LeCam,
     automatic_gamma,
 )
-from litgan.zoo import BalancedConsistency, LatentConsistency, LatentDiversity, PathLength, StyleGAN2Generator
-
-
-class Slope(nn.Module):
-    """D(x) = <w, x> in two logits whose mean it is."""
-
-    def __init__(self, *shape: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.linspace(-1, 1, math.prod(shape)).view(shape).double())
-
-    def forward(self, samples, labels=None):
-        logits = (self.weight * samples).flatten(1).sum(1)
-        return torch.stack([3 * logits, -logits], 1)
-
-
-class LinearGenerator(nn.Module):
-    """G(z) = A z."""
-
-    def __init__(self, inputs: int, *shape: int) -> None:
-        super().__init__()
-        self.shape, self.latent_dim = shape, inputs
-        self.matrix = nn.Parameter(torch.randn(math.prod(shape), inputs, dtype=torch.float64))
-
-    def forward(self, latents, labels=None):
-        return (latents.double() @ self.matrix.T).view(-1, *self.shape)
-
-
-def noise(count: int, name: str = "test") -> Noise:
-    return Noise(0, 0, 0, count, name)
-
-
-def call(penalty, discriminator, *, real, fake, generator=None, **more):
-    logits = {"real_logits": discriminator(real), "fake_logits": discriminator(fake)}
-    more = {"noise": noise(len(real))} | more
-    return penalty(Context(generator, discriminator, real=real, fake=fake, **logits, **more))
-
-
-def of_generator(generator, noise: Noise) -> Context:
-    """What a generator's penalty is called with: no samples."""
-    return Context(generator, None, noise=noise)
 
 
 @pytest.fixture
@@ -160,106 +115,11 @@ def test_lecam_pulls_the_sides_together(sides):
     assert critic.weight.grad.abs().sum() > 0
 
 
-class Shifted(Augmentation):
-    """Adds what is drawn."""
-
-    draws = 1
-
-    def __init__(self, by: float) -> None:
-        super().__init__()
-        self.by = by
-
-    def forward(self, samples, draws):
-        return samples + self.by * (draws[:, :, None] + 1)
-
-
-class Jittered(Augmentation):
-    """Adds what is drawn for each value."""
-
-    draws = 2
-
-    def forward(self, samples, draws):
-        return samples + draws
-
-
-def test_consistency_is_the_squared_gap_of_both_sides(sides):
-    critic = Slope(3, 4)
-    with torch.no_grad():
-        critic.weight += 0.5
-    assert call(BalancedConsistency(Shifted(0.0)), critic, **sides).abs().max() < 1e-20
-    draws = [noise(64).stream(f"bcr/{side}").uniform(1).double() for side in ("real", "fake")]
-    gap = sum(((draw[:, 0] + 1) * critic.weight.sum()).square() for draw in draws)
-    # logits 3 d and -d move by 3 and -1 times the gap: mean square 5
-    torch.testing.assert_close(
-        call(BalancedConsistency(Shifted(1.0)), critic, **sides), 5 * gap, rtol=1e-6, atol=0
-    )
-
-
-def test_latent_consistency_judges_neighbours():
-    critic, generator, update = Slope(3, 4), LinearGenerator(5, 3, 4), noise(64)
-    fake = generator(update.normal(5)).detach()
-    value = call(LatentConsistency(sigma=0.1), critic, real=fake, fake=fake, generator=generator)
-    step = generator(0.1 * update.stream("near").normal(5)).flatten(1) @ critic.weight.flatten()
-    # logits 3 d and -d move by 3 and -1 times the step: mean square 5
-    torch.testing.assert_close(value, 5 * step.square(), rtol=1e-4, atol=1e-7)
-    value.mean().backward()
-    assert critic.weight.grad.abs().sum() > 0 and generator.matrix.grad is None
-
-
-def test_latent_consistency_augments_neighbours_as_their_fakes(tiny_gan):
-    """Without a step in the latents a neighbour is its fake, which is judged as it was augmented."""
-    gan = tiny_gan(loss=NonSaturating(), penalties=[LatentConsistency(sigma=0.0)], augment=Jittered())
-    update = Noise(0, 0, 0, 8, "discriminator")
-    _, logs = gan.discriminator_loss(torch.randn(8, 2), None, update)
-    assert logs["penalty/zcr"].item() == 0
-    gan.penalties = (LatentConsistency(sigma=0.1),)
-    _, logs = gan.discriminator_loss(torch.randn(8, 2), None, update)
-    assert logs["penalty/zcr"].item() > 0
-
-
-def test_latent_diversity_of_a_linear_generator():
-    generator = LinearGenerator(5, 2, 3)
-    value = LatentDiversity(sigma=0.1)(of_generator(generator, noise(8)))
-    step = 0.1 * noise(8).stream("zcr_generator").normal(5).double() @ generator.matrix.T
-    torch.testing.assert_close(value, -step.square().mean(1), rtol=1e-4, atol=1e-7)
-
-
-def test_path_length_of_a_linear_generator_is_its_closed_form():
-    """||A^T y|| with y ~ N(0, I) / sqrt(pixels), the same wherever one stands."""
-    generator, penalty = LinearGenerator(5, 2, 4, 4), PathLength(share=1.0)
-    probe = noise(8).stream("path_length").normal(2, 4, 4).double().flatten(1) / 4.0
-    lengths = (probe @ generator.matrix).norm(dim=1)
-    measured = penalty.lengths(of_generator(generator, noise(8)))
-    torch.testing.assert_close(measured.double(), lengths, rtol=1e-5, atol=0)
-    value = penalty(of_generator(generator, noise(8)))
-    torch.testing.assert_close(penalty.mean.double(), 0.01 * lengths.mean())
-    torch.testing.assert_close(value.double(), (lengths - 0.01 * lengths.mean()).square(), rtol=1e-5, atol=0)
-
-
-def test_path_length_settles_at_the_mean_and_looks_at_a_share():
-    generator, penalty = LinearGenerator(5, 2, 4, 4), PathLength(share=0.5, decay=0.5)
-    context = of_generator(generator, noise(9))
-    for update in range(30):
-        assert len(penalty(context)) == 5, update
-    lengths = penalty.lengths(context)
-    torch.testing.assert_close(penalty.mean, lengths.mean())
-
-
-def test_path_length_runs_through_the_styles_of_stylegan2():
-    torch.manual_seed(0)
-    generator = StyleGAN2Generator((1, 8, 8), latent_dim=8, style_dim=8, mapping_layers=2, widths=[8, 8])
-    penalty = PathLength(share=1.0)
-    penalty(of_generator(generator, noise(4))).mean().backward()
-    trained = [name for name, weight in generator.named_parameters() if weight.grad is not None]
-    assert any(name.startswith("synthesis") for name in trained)
-
-
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (lambda: PathLength(share=0.0), "give a part of the batch"),
-        (lambda: PathLength(weight=-1.0), "give a finite number of at least 0"),
-        (lambda: PathLength(interval=0), "at least 1"),
+        (lambda: DRAGAN(weight=-1.0), "give a finite number of at least 0"),
+        (lambda: DRAGAN(interval=0), "at least 1"),
         (lambda: FiniteDifferenceR1(sigma=0.0), "give a positive step"),
     ],
 )

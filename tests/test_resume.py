@@ -10,15 +10,14 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Callback
+from shared.resuming import assert_same, check_six_are_three_and_three, player, same, state_of
 from torch import nn
 
 from litgan.callbacks import Checkpoint
 from litgan.losses import Relativistic, Wasserstein
 from litgan.networks import DCGANDiscriminator, DCGANGenerator
-from litgan.noise import Noise
 from litgan.penalties import DRAGAN, R1, R2, WGANGP, FiniteDifferenceR1, LeCam
 from litgan.schedules import Cosine, Linear, WarmUp
-from litgan.zoo import LatentConsistency, LatentDiversity, PathLength
 
 
 class Forgetful(nn.Module):
@@ -50,11 +49,10 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # options of the GA
         },
         {},
     ),
-    "penalties that remember": ({"penalties": [LeCam(0.1)], "generator_penalties": [PathLength(0.1, 2)]}, {}),
+    "penalties that remember": ({"penalties": [LeCam(0.1)]}, {}),
     "penalties with neighbours": (
         {
-            "penalties": [DRAGAN(0.1), FiniteDifferenceR1(0.1), LatentConsistency(0.1)],
-            "generator_penalties": [LatentDiversity(0.1)],
+            "penalties": [DRAGAN(0.1), FiniteDifferenceR1(0.1)],
         },
         {},
     ),
@@ -65,69 +63,16 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # options of the GA
 }
 
 
-class Recorder(Callback):
-    """Keeps the real samples of every discriminator step, and the first batch of what comes next."""
-
-    def __init__(self) -> None:
-        self.batches: list[torch.Tensor] = []
-
-    def on_train_batch_start(self, trainer, gan, batch, batch_idx):
-        self.batches.append(batch[0].clone())
-
-
-def state_of(trainer, gan) -> dict[str, Any]:
-    """All that a run's future depends on, with the next batch and the next latents themselves."""
-    return {
-        "weights": gan.state_dict(),
-        "optimizers": [optimizer.state_dict() for optimizer in trainer.optimizers],
-        "clock": (gan.images_seen, gan.discriminator_updates, trainer.global_step),
-        "next row": gan.averaged(gan.last_logs),
-        "next latents": Noise(gan.seed, gan.discriminator_updates, 0, 8, "generator").normal(4),
-        "next batch": next(iter(trainer.datamodule.train_dataloader())),
-    }
-
-
-def same(left: Any, right: Any) -> bool:
-    """Equality bit for bit of nested containers."""
-    if isinstance(left, torch.Tensor):
-        return torch.equal(left, right)
-    if isinstance(left, dict):
-        return left.keys() == right.keys() and all(same(left[key], right[key]) for key in left)
-    if isinstance(left, (list, tuple)):
-        return len(left) == len(right) and all(map(same, left, right))
-    return left == right
-
-
 @pytest.fixture
 def run(tiny_gan, tiny_data, make_trainer):
-    """Trains to so many iterations, from the start or a checkpoint: (state, batches seen, trainer)."""
-
-    def train(case, iterations, *, ckpt_path=None, callbacks=()):
-        torch.manual_seed(len(callbacks) + iterations)  # what the process drew before is of no account
-        gan, data, recorder = (
-            tiny_gan(**copy.deepcopy(CASES[case][0])),
-            tiny_data(**CASES[case][1]),
-            Recorder(),
-        )
-        trainer = make_trainer(iterations, callbacks=[recorder, *callbacks])
-        trainer.fit(gan, datamodule=data, ckpt_path=ckpt_path)
-        return state_of(trainer, gan), recorder.batches, trainer
-
-    return train
-
-
-def assert_same(resumed: dict[str, Any], straight: dict[str, Any]) -> None:
-    assert [key for key in straight if not same(straight[key], resumed[key])] == []
+    """Trains a case to so many iterations, from the start or a checkpoint: (state, batches seen, trainer)."""
+    train = player(tiny_gan, tiny_data, make_trainer)
+    return lambda case, iterations, **options: train(*CASES[case], iterations, **options)
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_six_iterations_are_three_and_three(case, run, tmp_path):
-    straight, batches, _ = run(case, 6)
-    _, before, trainer = run(case, 3)
-    trainer.save_checkpoint(tmp_path / "cut.ckpt")
-    resumed, after, _ = run(case, 6, ckpt_path=tmp_path / "cut.ckpt")
-    assert same(before + after, batches)
-    assert_same(resumed, straight)
+def test_six_iterations_are_three_and_three(case, tiny_gan, tiny_data, make_trainer, tmp_path):
+    check_six_are_three_and_three(player(tiny_gan, tiny_data, make_trainer), *CASES[case], tmp_path)
 
 
 def test_what_was_logged_before_the_cut_is_on_no_device(run, tmp_path, tiny_gan):

@@ -99,6 +99,8 @@ def test_a_folder_belongs_to_one_process_at_a_time(fit: Fit, tmp_path: Path) -> 
 def test_a_start_that_fails_gives_the_folder_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LITGAN_RUN_ID", "shared")
     for _ in range(2):
-        with pytest.raises(ValueError, match=r"health\.count"):
-            Recipe([*RING, "--health.count=1", f"--trainer.default_root_dir={tmp_path / 'runs'}"])
+        with pytest.raises(ValueError, match="discriminator_steps"):
+            Recipe(
+                [*RING, "--model.discriminator_steps=0", f"--trainer.default_root_dir={tmp_path / 'runs'}"]
+            )
         assert list(tmp_path.iterdir()) == [], "nothing was made for it"

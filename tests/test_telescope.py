@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from copy import deepcopy
 from functools import partial
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from shared.telescope import WayBack
+from torch import nn
 
 from litgan import telescope
 from litgan.losses import Hinge, LeastSquares, Minimax, NonSaturating, Relativistic, Wasserstein
@@ -21,8 +21,6 @@ from litgan.networks import (
     R3GANDiscriminator,
     R3GANGenerator,
 )
-from litgan.text import RecurrentTextGenerator, TextDiscriminator
-from litgan.zoo import ResNetDiscriminator, ResNetGenerator, StyleGAN2Discriminator, StyleGAN2Generator
 
 NETWORKS: dict[str, Any] = {
     "mlp": (partial(MLPGenerator, (2,)), partial(MLPDiscriminator, (2,))),
@@ -30,83 +28,15 @@ NETWORKS: dict[str, Any] = {
         partial(DCGANGenerator, (1, 16, 16), widths=[8, 8]),
         partial(DCGANDiscriminator, (1, 16, 16), widths=[8, 8], spectral_norm=True),
     ),
-    "resnet": (
-        partial(ResNetGenerator, (3, 16, 16), widths=[8, 8]),
-        partial(ResNetDiscriminator, (3, 16, 16), widths=[8, 8]),
-    ),
     "r3gan": (
         partial(R3GANGenerator, (3, 16, 16), widths=[8, 8, 8], cardinalities=[2] * 3, blocks=[1] * 3),
         partial(R3GANDiscriminator, (3, 16, 16), widths=[8, 8, 8], cardinalities=[2] * 3, blocks=[1] * 3),
     ),
-    "stylegan2": (
-        partial(StyleGAN2Generator, (3, 16, 16), widths=[8, 8, 8], noise=False),  # one sample at a time
-        partial(StyleGAN2Discriminator, (3, 16, 16), widths=[8, 8, 8], group_size=1),
-    ),
 }
 
 
-@pytest.fixture(params=NETWORKS)
-def networks(request: pytest.FixtureRequest) -> tuple[nn.Module, nn.Module]:
-    torch.manual_seed(0)
-    generator, discriminator = (make(3) for make in NETWORKS[request.param])
-    return generator.double().train(), discriminator.double().train()
-
-
-def by_hand(network: nn.Module, names: list[str], run: Any) -> tuple[Any, dict[str, Tensor]]:
-    """What a pass gives, and the outputs of these blocks, with a graph of the weights too."""
-    kept: dict[str, Tensor] = {}
-    modules = dict(network.named_modules())
-    for name in names:
-        modules[name].register_forward_hook(lambda _m, _i, out, name=name: kept.__setitem__(name, out))
-    return run(), kept
-
-
-@pytest.mark.parametrize("loss", [NonSaturating(), Relativistic()], ids=repr)
-def test_every_norm_is_that_of_plain_autograd(networks: Any, loss: Any) -> None:
-    """One sample at a time, on frozen copies, in the networks' own way."""
-    generator, discriminator = networks
-    latents, labels = torch.randn(3, generator.latent_dim).double(), torch.arange(3)
-    real_logits = torch.randn(3, 1).double() if loss.relativistic else None
-    before = deepcopy([generator.state_dict(), discriminator.state_dict()])
-    seen = telescope.look(generator, discriminator, loss, latents, labels, real_logits=real_logits)
-    found = seen.way_back()
-
-    assert all(part.training for network in networks for part in network.modules())
-    assert all(weight.grad is None and weight.requires_grad for weight in generator.parameters())
-    for network, state in zip(networks, before, strict=True):
-        assert all(torch.equal(value, state[key]) for key, value in network.state_dict().items())
-        assert not any(part._forward_hooks for part in network.modules())
-
-    total = dict.fromkeys(found, 0.0)
-    for index in range(3):
-        made, judge = deepcopy(generator).eval(), deepcopy(discriminator).eval()
-        z = latents[index : index + 1].clone().requires_grad_()
-        label = labels[index : index + 1]
-        fake, of_made = by_hand(made, list(telescope.blocks(made)), lambda: made(z, label))  # noqa: B023
-        logit, of_judge = by_hand(judge, list(telescope.blocks(judge)), lambda: judge(fake, label))  # noqa: B023
-        real = None if real_logits is None else real_logits[index : index + 1]
-        objective = loss.generator(real=real, fake=logit).squeeze()
-        points = {"samples": fake, "generator/latents": z}
-        points |= {f"generator/{name}": out for name, out in of_made.items()}
-        points |= {f"discriminator/{name}": out for name, out in of_judge.items()}
-        torch.testing.assert_close(seen.samples[index], fake[0], rtol=1e-6, atol=1e-6)
-        for name in found:
-            (gradient,) = torch.autograd.grad(objective, points[name], retain_graph=True)
-            total[name] += gradient.double().norm().item() / 3
-            if name == "samples":
-                torch.testing.assert_close(seen.feedback[index], gradient[0], rtol=1e-6, atol=1e-9)
-    assert {name: norm.item() for name, norm in found.items()} == {
-        name: pytest.approx(norm, rel=1e-6, abs=0) for name, norm in total.items()
-    }
-
-
-def test_rows_lead_from_the_discriminators_head_to_the_latents(networks: Any) -> None:
-    latents = torch.randn(2, networks[0].latent_dim).double()
-    rows = list(telescope.look(*networks, NonSaturating(), latents, torch.arange(2)).way_back())
-    sides = [row.partition("/")[0] for row in rows]
-    assert sides == sorted(sides, key=["discriminator", "samples", "generator"].index)
-    assert rows[-1] == "generator/latents" and sides.count("samples") == 1
-    assert sides.count("discriminator") >= 3 and sides.count("generator") >= 3
+class TestWayBack(WayBack):
+    pairs = NETWORKS
 
 
 def test_the_head_of_a_discriminator_gets_the_slope_of_the_loss() -> None:
@@ -114,22 +44,6 @@ def test_the_head_of_a_discriminator_gets_the_slope_of_the_loss() -> None:
     seen = telescope.look(generator, discriminator, NonSaturating(), torch.randn(4, generator.latent_dim))
     *_, head = seen.discriminator.values()
     assert head.item() == pytest.approx(torch.sigmoid(-seen.logits).mean().item(), rel=1e-5)
-
-
-def test_a_block_that_is_called_again_and_again_counts_as_a_whole() -> None:
-    torch.manual_seed(0)
-    generator = RecurrentTextGenerator((5, 4), latent_dim=3, width=6)
-    discriminator = TextDiscriminator((5, 4), widths=(4, 4))
-    latents = torch.randn(7, generator.latent_dim)
-    norms = telescope.look(generator, discriminator, NonSaturating(), latents).generator
-    assert list(norms) == ["latents", "begin", "cell", "head"]
-    norm = norms["cell"]
-    states: list[torch.Tensor] = []
-    generator.cell.register_forward_hook(lambda _m, _i, state: states.append(state))
-    objective = NonSaturating().generator(fake=discriminator(generator(latents))).sum()
-    gradients = torch.stack(torch.autograd.grad(objective, states))
-    assert len(states) == 4 and all(gradient.any() for gradient in gradients)
-    assert norm.item() == pytest.approx(gradients.square().sum((0, 2)).sqrt().mean().item(), rel=1e-5)
 
 
 def test_blocks_leave_out_what_does_not_learn() -> None:

@@ -31,7 +31,6 @@ from litgan.networks import DCGANDiscriminator, DCGANGenerator, MLPDiscriminator
 from litgan.noise import Noise, torch_generator
 from litgan.penalties import R1, R2, WGANGP
 from litgan.strategies import AdversarialDDPStrategy, register
-from litgan.zoo import OneStageGAN
 
 WORLD, RANK = 1, 0  # of this process; forked ranks differ
 ITERATIONS = 20
@@ -78,10 +77,6 @@ class Witnessed(GAN):
         latents = noise.normal(self.generator.latent_dim)
         self.drawn.setdefault((self.discriminator_updates, self.updating), []).append(latents)
         return super().generate(condition, noise)
-
-
-class WitnessedOneStage(Witnessed, OneStageGAN):
-    """The same, with one-stage updates."""
 
 
 class Encoding(Witnessed):

@@ -16,16 +16,18 @@ import pytest
 import torch
 import wandb
 from lightning.pytorch import Callback, Trainer
+from shared import bystanders
 from torch import Tensor, nn
 
 from litgan import GAN, checkpoints
+from litgan.callbacks import Checkpoint
 from litgan.data import Digits, Ring
 from litgan.diagnosis import Health
 from litgan.diagnosis.verdicts import VERDICTS
 from litgan.diagnosis.vitals import mean_distance, overfitting
-from litgan.lab.games import between_features, energy_distance
 from litgan.loggers import wandb_logger
 from litgan.losses import Minimax, Relativistic, Wasserstein
+from litgan.metrics import evaluate
 from litgan.networks import DCGANDiscriminator, DCGANGenerator, MLPDiscriminator, MLPGenerator
 from litgan.noise import Noise
 from litgan.penalties import R1
@@ -621,7 +623,52 @@ def test_no_false_alarm_in_a_healthy_recipe(name: str, every: int, iterations: i
     assert health.looks >= 15 and health.told == []
 
 
+@pytest.mark.parametrize("damage", ["another architecture", "cannot be read"])
+def test_a_roll_back_that_fails_leaves_the_state_whole(
+    damage: str, tiny_gan: Make, tiny_data: Make, make_trainer: Make, tmp_path: Path
+) -> None:
+    """What is saved then is the state before, at the end of the third iteration."""
+    healthy, last = (tmp_path / "checkpoints" / f"{name}.ckpt" for name in ("healthy", "last"))
+
+    class RollBack(Health):
+        def on_train_batch_end(self, trainer: Trainer, gan: GAN, *_: Any) -> None:
+            if trainer.global_step == 3:
+                self.roll_back(trainer, gan, ["COLLAPSED"])
+
+    health, keeper = RollBack(policy="rollback"), Checkpoint(every=0, minutes=0)
+    make_trainer(2, callbacks=[health, keeper]).fit(tiny_gan(), datamodule=tiny_data())
+    if damage == "cannot be read":
+        healthy.write_bytes(b"nothing")
+    else:  # of whose weights some fit
+        other = tiny_gan(generator=partial(MLPGenerator, latent_dim=4, widths=(12,)), seed=1)
+        torch.save(checkpoints.read(healthy) | {"state_dict": other.state_dict()}, healthy)
+    with pytest.raises(ValueError, match=damage):
+        make_trainer(4, callbacks=[health, keeper]).fit(tiny_gan(), datamodule=tiny_data(), ckpt_path=last)
+    saved = checkpoints.read(last)
+    assert saved["litgan"]["images_seen"] == 24
+    gan = tiny_gan()
+    make_trainer(3).fit(gan, datamodule=tiny_data())
+    assert all(torch.equal(value, saved["state_dict"][key]) for key, value in gan.state_dict().items())
+
+
+def test_it_changes_nothing(digits_gan: Make, make_trainer: Make, memory: Any) -> None:
+    """Unless a policy acts."""
+    bystanders.check([Health(every=16, count=12)], ["health/collapsed"], digits_gan, make_trainer, memory)
+
+
 # -- roll-back rescues
+
+
+def fd_digits(gan: GAN) -> float:
+    """Fréchet distance of 1,500 samples to digits."""
+    report = evaluate(
+        lambda first, count: gan.sample(count, first=first),
+        digits32(),
+        "digits",
+        count=1500,
+        neighbours_count=6,
+    )
+    return report.values["metric/fd_digits"]
 
 
 @pytest.mark.slow
@@ -632,7 +679,7 @@ def test_a_roll_back_rescues_digits_from_a_rate_far_too_large(play: Make) -> Non
         "lost": play(CONVOLUTIONS, 600, digits32(), generator=100),
         "saved": play(CONVOLUTIONS, 600, digits32(), generator=100, health=saving),
     }
-    distances = {name: between_features(gan, digits32(), "digits") for name, (gan, _) in runs.items()}
+    distances = {name: fd_digits(gan) for name, (gan, _) in runs.items()}
     print(distances, saving.told, saving.factors)
     assert 1 <= saving.rollbacks <= 3
     assert distances["saved"] < 1.5 * distances["healthy"] < distances["lost"]
@@ -645,7 +692,9 @@ def test_a_roll_back_rescues_the_ring_from_a_rate_far_too_large(play: Make) -> N
 
     def distance(**options: Any) -> float:
         gan, _ = play(MLPS, 800, ring(), **options)
-        return energy_distance(real=real, fake=gan.sample(4000)).item()
+        fake = gan.sample(4000)
+        within = [torch.cdist(side, side).mean() for side in (real, fake)]
+        return (2 * torch.cdist(real, fake).mean() - sum(within)).clamp_min(0).item()  # the energy distance
 
     ratios = []
     for seed in range(3):
@@ -668,7 +717,7 @@ def test_a_roll_back_helps_against_an_overpowered_discriminator(play: Make) -> N
         "lost": play(CONVOLUTIONS, 300, digits32(), **spoilt),
         "saved": play(CONVOLUTIONS, 300, digits32(), **spoilt, health=saving),
     }
-    distances = {name: between_features(gan, digits32(), "digits") for name, (gan, _) in runs.items()}
+    distances = {name: fd_digits(gan) for name, (gan, _) in runs.items()}
     print(distances, saving.told, saving.factors)
     assert 1 <= saving.rollbacks <= 3
     assert distances["saved"] < 1.2 * distances["healthy"] < distances["lost"]

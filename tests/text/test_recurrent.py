@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import math
 
+import pytest
 import torch
 from torch import nn
 
-from litgan.text import RecurrentTextGenerator
+from litgan import telescope
+from litgan.losses import NonSaturating
+from litgan.text import RecurrentTextGenerator, TextDiscriminator
 
 SHAPE = (5, 8)
 
@@ -51,3 +54,19 @@ def test_the_feedback_of_a_letter_reaches_those_before_it() -> None:
     (gradient,) = torch.autograd.grad((fake[:, :, -1] * torch.randn(50, 5)).sum(), latents)
     of_noise = gradient[:, 3:].view(50, *SHAPE).abs().sum((0, 1))
     assert (of_noise > 0).all() and gradient[:, :3].abs().min() > 0
+
+
+def test_a_block_that_is_called_again_and_again_counts_as_a_whole() -> None:
+    torch.manual_seed(0)
+    generator = RecurrentTextGenerator((5, 4), latent_dim=3, width=6)
+    discriminator = TextDiscriminator((5, 4), widths=(4, 4))
+    latents = torch.randn(7, generator.latent_dim)
+    norms = telescope.look(generator, discriminator, NonSaturating(), latents).generator
+    assert list(norms) == ["latents", "begin", "cell", "head"]
+    norm = norms["cell"]
+    states: list[torch.Tensor] = []
+    generator.cell.register_forward_hook(lambda _m, _i, state: states.append(state))
+    objective = NonSaturating().generator(fake=discriminator(generator(latents))).sum()
+    gradients = torch.stack(torch.autograd.grad(objective, states))
+    assert len(states) == 4 and all(gradient.any() for gradient in gradients)
+    assert norm.item() == pytest.approx(gradients.square().sum((0, 2)).sqrt().mean().item(), rel=1e-5)

@@ -1,0 +1,43 @@
+"""The model that a GAN has to beat has the statistics that it claims, and lacks what it cannot have."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+import torch
+from text.opponent import markov_chain
+
+from litgan.text import Grammar
+
+
+def following(lines: list[str], order: int) -> dict[str, Counter[str]]:
+    """How often each character comes after each `order` others."""
+    found: dict[str, Counter[str]] = {}
+    for line in lines:
+        for place in range(order, len(line)):
+            found.setdefault(line[place - order : place], Counter())[line[place]] += 1
+    return found
+
+
+@pytest.mark.parametrize("order", [1, 3])
+def test_a_markov_chain_follows_the_last_characters_as_the_text_does(order: int) -> None:
+    data = Grammar(samples=2_000)
+    known = following(data.decode(data.encode(data.load()[0])).lines, order)
+    lines = data.decode(markov_chain(data, 2_000, 0, order)).lines
+    made = following(lines, order)
+    often = [state for state, counts in made.items() if counts.total() > 500]
+    assert len(often) > 10
+    for state in often:
+        for character in known[state] | made[state]:
+            share = known[state][character] / known[state].total()
+            spread = (share * (1 - share) / made[state].total()) ** 0.5
+            assert abs(made[state][character] / made[state].total() - share) <= 5 * spread + 1e-9, state
+    assert Grammar.valid(lines) < 0.1, "but sentences it does not know"
+
+
+def test_a_markov_chain_can_be_drawn_again() -> None:
+    data = Grammar(samples=100)
+    chain = markov_chain
+    assert torch.equal(chain(data, 9, 0), chain(data, 9, 0)) and chain(data, 9, 0).shape == (9, 18, 24)
+    assert not torch.equal(chain(data, 9, 0), chain(data, 9, 1))
