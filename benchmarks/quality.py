@@ -1,7 +1,7 @@
 """Distance against training time: a recipe, and the plain DCGAN loop that everybody copies, measured alike.
 
     python benchmarks/quality.py --minutes 2 5 10
-    python benchmarks/quality.py --minutes 3 --only litgan --name one-stage --model litgan.zoo.OneStageGAN
+    python benchmarks/quality.py --minutes 3 --only litgan --name flat --model.penalties=[]
 
 Both see Fashion-MNIST at 32 x 32 with batches of 64. Only training counts as time: measuring, pictures and
 start-up do not. Further options go to the recipe. The plain loop follows PyTorch's DCGAN example: float32,

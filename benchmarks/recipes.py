@@ -1,7 +1,6 @@
 """What recipes reach in so many minutes of training: distance, precision, recall, speed, memory, stability.
 
     python benchmarks/recipes.py configs/fashion_mnist*.yaml --minutes 2 5 10
-    python benchmarks/recipes.py configs/text/scripture_text.yaml --minutes 2 5 10
 
 Each recipe runs in a process of its own and is measured as it measures itself, before its first step and
 after so many minutes; only training counts as time. Where the data have a held-out split, "floor" is the

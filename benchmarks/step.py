@@ -28,13 +28,12 @@ from lightning.pytorch import Callback, Trainer
 from litgan.gan import GAN
 from litgan.recipe import Recipe
 
-FASHION, RING, SNGAN = "configs/fashion_mnist.yaml", "configs/ring.yaml", "configs/zoo/cifar10_sngan.yaml"
+FASHION, RING = "configs/fashion_mnist.yaml", "configs/ring.yaml"
 REFERENCE = (  # 1.07 M + 0.66 M parameters
     "--model.generator.init_args.latent_dim=100", "--model.generator.init_args.widths=[256,128,64]",
     "--model.discriminator.init_args.widths=[64,128,256]",
 )  # fmt: skip
 PLAIN = ("--model.penalties=[]",)
-ONE_STAGE = "--model=litgan.zoo.OneStageGAN"
 
 
 @dataclass(frozen=True)
@@ -54,19 +53,9 @@ CASES = {
     "dcgan-128": Case(FASHION, (*REFERENCE, *PLAIN), batch=128, number=5, rivals=("raw", "usual")),
     "dcgan-64 R1 every 16": Case(FASHION, (*REFERENCE, "--model.penalties.init_args.interval=16"), number=16),
     "dcgan-64 R1 every 1": Case(FASHION, (*REFERENCE, "--model.penalties.init_args.interval=1")),
-    "dcgan-64 one-stage": Case(FASHION, (*REFERENCE, *PLAIN, ONE_STAGE)),
-    "dcgan-64 one-stage or two": Case(
-        FASHION,
-        (*REFERENCE, *PLAIN, ONE_STAGE),
-        number=20,
-        rivals=(),
-        other=("--model=litgan.GAN",),
-    ),
     "dcgan-64 compiled": Case(FASHION, (*REFERENCE, *PLAIN, "--model.compile=true")),
-    "dcgan-64 compiled, one-stage": Case(FASHION, (*REFERENCE, *PLAIN, "--model.compile=true", ONE_STAGE)),
     "recipe fashion_mnist": Case(FASHION, number=16, rivals=("raw", "usual")),
     "ring": Case(RING, number=200, batch=256),
-    "sngan-64": Case(SNGAN, ("--data=synthetic.Synthetic",), number=1),
 }
 
 
@@ -142,16 +131,17 @@ def run_both(case: Case, rounds: int, extra: list[str]) -> dict[str, list[float]
     return seconds
 
 
-def main(arguments: list[str] | None = None) -> None:
-    parser = measure.options(__doc__, __file__)
-    parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES), metavar="CASE")
+def main(cases: dict[str, Case], doc: str = __doc__, script: str = __file__) -> None:
+    """Measures these cases; `doc` and `script` are those of the script."""
+    parser = measure.options(doc, script)
+    parser.add_argument("--only", nargs="+", choices=cases, default=list(cases), metavar="CASE")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--options", nargs="*", default=[], help="further options of every recipe")
-    parsed = measure.parse(parser, arguments)
+    parsed = measure.parse(parser)
     os.environ.setdefault("WANDB_MODE", "offline")
     rows, blocks = [], {}
     for name in parsed.only:
-        case = CASES[name]
+        case = cases[name]
         play = run_both if case.other else run
         seconds = play(case, 2 if parsed.quick else parsed.rounds, parsed.options)
         blocks[name] = seconds
@@ -179,4 +169,4 @@ def row(name: str, seconds: dict[str, list[float]]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main()
+    main(CASES)

@@ -1,11 +1,11 @@
-"""What watching costs: iterations of a recipe with and without the telescope's looks and the health's.
+"""What watching costs: iterations of a recipe with and without looks through the telescope.
 
     python benchmarks/telescope.py [--only digits fashion_mnist] [--rounds 9]
 
-One run of a recipe, with its loggers and average, in blocks that take turns: unwatched, with one look through
-the telescope (`Gradients`, pictures and all), with one of `Health`. What a block takes longer than the
-unwatched one before it is the price of a look; `share` is that price over the time of as many iterations as
-lie between two looks at the default cadence, in percent.
+One run of a recipe, with its loggers and average, in blocks that take turns: unwatched, and with one look
+(`Gradients`, pictures and all). What a block takes longer than the unwatched one before it is the price of a
+look; `share` is that price over the time of as many iterations as lie between two looks at the default
+cadence, in percent.
 """
 
 from __future__ import annotations
@@ -20,12 +20,11 @@ from lightning.pytorch import Callback, Trainer
 from step import synchronise
 
 from litgan.callbacks import Gradients
-from litgan.diagnosis import Health
 from litgan.gan import GAN
 from litgan.recipe import Recipe
 
 BLOCKS = {"digits": 30, "fashion_mnist": 8}  # iterations of a block, by recipe
-CADENCES = {"telescope": Gradients().every, "health": Health().every}  # images between two looks
+KINDS: dict[str, type[Callback]] = {"telescope": Gradients}
 
 
 class Watched(Callback):
@@ -53,13 +52,17 @@ class Watched(Callback):
         self.began = time.perf_counter()
 
 
-def run(name: str, number: int, rounds: int, options: list[str]) -> tuple[dict[str, list[float]], int]:
+def run(
+    kinds: dict[str, Any], name: str, number: int, rounds: int, options: list[str]
+) -> tuple[dict[str, list[float]], int]:
     """Seconds an iteration of each side, one figure a round, and the images of an iteration."""
-    off = [f"--{part}.every=0" for part in ("realism", "samples", "gradients", "health")]
+    off = [
+        f"--{part}.every=0"
+        for part in ("realism", "samples", *({"gradients"} | kinds.keys() - {"telescope"}))
+    ]
     with tempfile.TemporaryDirectory() as folder:
         fixed = ["--trainer.max_steps=1000000", "--trainer.default_root_dir", folder]
         recipe = Recipe(["--config", f"configs/{name}.yaml", *off, *fixed, *options])
-        kinds = {"telescope": Gradients, "health": Health}
         found = {
             side: next(one for one in recipe.trainer.callbacks if isinstance(one, kind))
             for side, kind in kinds.items()
@@ -71,32 +74,42 @@ def run(name: str, number: int, rounds: int, options: list[str]) -> tuple[dict[s
     return watch.seconds, recipe.model.images_per_iteration
 
 
-def row(name: str, seconds: dict[str, list[float]], number: int, images: int) -> dict[str, Any]:
+def row(
+    name: str, seconds: dict[str, list[float]], cadences: dict[str, int], number: int, images: int
+) -> dict[str, Any]:
     """One line of the table."""
     plain = seconds["unwatched"]
     line: dict[str, Any] = {"recipe": name, "iteration ms": measure.show(plain, 1e3)}
-    for side, cadence in CADENCES.items():
+    for side, cadence in cadences.items():
         looks = [(a - b) * number for a, b in zip(seconds[side], plain, strict=True)]
         shares = [look / (b * cadence / images) for look, b in zip(looks, plain, strict=True)]
         line |= {f"{side} look ms": measure.show(looks, 1e3), f"{side} share %": measure.show(shares, 100)}
     return line
 
 
-def main(arguments: list[str] | None = None) -> None:
-    parser = measure.options(__doc__, __file__)
+def main(kinds: dict[str, Any], doc: str = __doc__, script: str = __file__) -> None:
+    """Measures the callbacks of these kinds, which have an `every`.
+
+    Args:
+        kinds: name to class of a default callback.
+        doc: of the script.
+        script: its path.
+    """
+    parser = measure.options(doc, script)
     parser.add_argument("--only", nargs="+", choices=BLOCKS, default=list(BLOCKS), metavar="RECIPE")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--options", nargs="*", default=[], help="further options of every recipe")
-    parsed = measure.parse(parser, arguments)
+    parsed = measure.parse(parser)
+    cadences = {side: kind().every for side, kind in kinds.items()}  # images between two looks
     os.environ.setdefault("WANDB_MODE", "offline")
     rows, blocks = [], {}
     for name in parsed.only:
         rounds = 2 if parsed.quick else parsed.rounds
-        blocks[name], images = run(name, BLOCKS[name], rounds, parsed.options)
-        rows.append(row(name, blocks[name], BLOCKS[name], images))
+        blocks[name], images = run(kinds, name, BLOCKS[name], rounds, parsed.options)
+        rows.append(row(name, blocks[name], cadences, BLOCKS[name], images))
     print("\nMedian (quartiles) of blocks in turns.\n" + measure.table(rows))
-    measure.write(parsed, {"rows": rows, "seconds": blocks, "cadences": CADENCES})
+    measure.write(parsed, {"rows": rows, "seconds": blocks, "cadences": cadences})
 
 
 if __name__ == "__main__":
-    main()
+    main(KINDS)
