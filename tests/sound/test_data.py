@@ -193,17 +193,30 @@ def test_options_out_of_range(build, sentence: str) -> None:
         build()
 
 
-def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def hide(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     real = importlib.import_module
 
     def absent(name: str, *rest: object):
-        if name == "soundfile":
+        if name == package:
             raise ImportError(name)
         return real(name, *rest)
 
     monkeypatch.setattr(importlib, "import_module", absent)
+
+
+def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    hide("soundfile", monkeypatch)
     with pytest.raises(ImportError, match=r"soundfile is not installed: pip install litgan\[sound\] brings"):
         Sound(str(tmp_path)).load()
+
+
+@needs_soundfile
+def test_only_resampling_needs_torchaudio(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    hide("torchaudio", monkeypatch)
+    write(tmp_path / "a.wav", sine(200, 8_000, 500))
+    assert len(Sound(str(tmp_path), sample_rate=8_000).load()[0]) == 1
+    with pytest.raises(ImportError, match=r"torchaudio is not installed: pip install litgan\[sound\] brings"):
+        Sound(str(tmp_path), sample_rate=4_000).load()
 
 
 def test_missing_drum_kits_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

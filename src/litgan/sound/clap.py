@@ -84,8 +84,7 @@ class Clap(FeatureExtractor):
 
     def features(self, samples: Tensor) -> Tensor:
         waves = expand(samples.squeeze(1), self.companding)
-        waves = torch.stack([resample(wave, self.sample_rate or self.rate, self.rate) for wave in waves])
-        waves = waves[:, : self.longest]
+        waves = resample(waves, self.sample_rate or self.rate, self.rate)[:, : self.longest]
         waves = waves.repeat(1, self.longest // waves.shape[1])
         waves = F.pad(waves, (0, self.longest - waves.shape[1]))
         return self.network(self.levels(waves)[:, None]).audio_embeds

@@ -102,7 +102,7 @@ class Sound(Waveforms):
 
     Channels are averaged, other sample rates resampled, and the first window begins where the sound first
     reaches 2 % of its peak. What is shorter than a window is followed by silence, what is longer is cut.
-    The package soundfile reads the files: `pip install litgan[sound]`.
+    The package soundfile reads the files, torchaudio resamples them: `pip install litgan[sound]`.
 
     Args:
         root: the folder; null takes the drum kits of Debian's package hydrogen-drumkits.

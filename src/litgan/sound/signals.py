@@ -1,45 +1,38 @@
-"""Sound as a signal: resampling, spectrograms and mel bands, each from its formula."""
+"""Resampling, mu-law, mel bands and spectra.
+
+Why torchaudio does not do more of it: its mu-law quantizes, and ours has to be differentiable; its mel bands
+(`melscale_fbanks`) are the same numbers as ours, once each adds up to 1, but leave a band narrower than a
+bin with whatever bins it happens to touch, or with none. Spectrograms at 4 and 8 kHz have such bands.
+"""
 
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-ZEROS = 24  # zero crossings of the interpolating sinc on either side
-ROLLOFF = 0.95  # of the lower Nyquist frequency: what lies above leaks by no more than its transition band
-BETA = 9.0  # of the Kaiser window: 90 dB down in the stopband
+from litgan.extras import require
+
+# The transition band is centered on 95 % of the lower Nyquist frequency; the stopband lies 90 dB down.
+RESAMPLING: dict[str, Any] = {
+    "lowpass_filter_width": 24,
+    "rolloff": 0.95,
+    "resampling_method": "sinc_interp_kaiser",
+    "beta": 9.0,
+}
 
 
-@lru_cache(maxsize=8)
-def _interpolator(up: int, down: int) -> tuple[Tensor, int]:
-    """Kernel [up, 1, taps] of a polyphase filter, one row for each place between two samples; its reach."""
-    cutoff = ROLLOFF * min(1.0, up / down)  # of the incoming Nyquist frequency
-    reach = math.ceil(ZEROS / cutoff)
-    places = torch.arange(up, dtype=torch.float64)[:, None] * down / up
-    distance = places - torch.arange(-reach, reach + down, dtype=torch.float64)
-    inside = (1 - (distance / reach).square()).clamp_min(0)
-    window = torch.special.i0(BETA * inside.sqrt()) / torch.special.i0(torch.tensor(BETA)) * (inside > 0)
-    kernel = cutoff * torch.sinc(cutoff * distance) * window
-    return kernel[:, None].float(), reach
+def resample(waves: Tensor, source: int, target: int) -> Tensor:
+    """Waves [..., T] at `source` Hz as [..., ceil(T target / source)] at `target` Hz; silence around them.
 
-
-def resample(wave: Tensor, source: int, target: int) -> Tensor:
-    """A wave [T] at `source` Hz as [ceil(T target / source)] at `target` Hz, silence assumed around it.
-
-    Ideal interpolation (Shannon 1949), the sinc cut off by a Kaiser window; when the rate falls the sinc
-    is as wide as the new Nyquist frequency asks for, so that what lies above it is filtered away.
+    Raises:
+        ImportError: the rates differ and torchaudio is not installed.
     """
     if source == target:
-        return wave
-    up, down = target // math.gcd(source, target), source // math.gcd(source, target)
-    kernel, reach = _interpolator(up, down)
-    length = -(-len(wave) * up // down)
-    padded = F.pad(wave.float(), (reach, reach + 2 * down))
-    return F.conv1d(padded[None, None], kernel.to(wave.device), stride=down)[0].T.flatten()[:length]
+        return waves
+    return require("torchaudio", "sound").functional.resample(waves, source, target, **RESAMPLING)
 
 
 def compress(waves: Tensor, mu: float) -> Tensor:
@@ -92,7 +85,8 @@ def spectra(waves: Tensor, window: int, hop: int) -> Tensor:
     Hann windows, centred on every `hop`-th sample, silence around the wave. A sine of amplitude 1 in the
     middle of a bin has magnitude 1.
     """
-    frames = -(-waves.shape[-1] // hop)
-    padded = F.pad(waves, (window // 2, (frames - 1) * hop + window // 2 - waves.shape[-1]))
     hann = torch.hann_window(window, device=waves.device, dtype=waves.dtype)
-    return torch.fft.rfft(padded.unfold(-1, window, hop) * (hann * 2 / hann.sum())).transpose(1, 2)
+    found = torch.stft(
+        waves, window, hop, window=hann * 2 / hann.sum(), pad_mode="constant", return_complex=True
+    )
+    return found[..., : -(-waves.shape[-1] // hop)]
