@@ -23,7 +23,7 @@ from litgan.sound import HiFiGANDiscriminator, SoundStatistics, Tones, WaveGANDi
 from litgan.sound.render import PAUSE
 from litgan.sound.tones import tone_errors
 
-RECIPE = Path(__file__).parents[1] / "configs" / "tones.yaml"
+RECIPE = Path(__file__).parents[2] / "configs" / "sound" / "tones.yaml"
 
 
 @pytest.mark.slow
