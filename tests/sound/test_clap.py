@@ -49,7 +49,7 @@ def test_features_are_those_of_transformers(weights: str, length: int) -> None:
     eyes = Clap(weights=weights)
     levels = heard["input_features"].squeeze(1)
     torch.testing.assert_close(
-        eyes.levels(torch.stack([repeated(wave) for wave in waves.squeeze(1)])), levels, rtol=0, atol=1e-2
+        eyes.log_mel(torch.stack([repeated(wave) for wave in waves.squeeze(1)])), levels, rtol=0, atol=1e-2
     )
     with torch.no_grad():
         embeds = model.audio_projection(model.audio_model(**heard).pooler_output)
@@ -90,7 +90,7 @@ def test_it_measures_a_data_set_at_its_rate(weights: str, tmp_path: Path) -> Non
     told = Clap(data.sample_rate, weights=weights)
     assert torch.equal(eyes(reals), told(reals)), "the rate is that of the data"
     assert not torch.equal(eyes(reals), Clap(weights=weights)(reals)), "and it matters"
-    companded = Tones(samples=32, batch_size=8, companding=255)
+    companded = Tones(samples=32, batch_size=8, mu_law=255)
     told.settle(companded)
     samples = torch.cat([samples for samples, _ in companded.real_batches(32)])
     torch.testing.assert_close(told(samples), eyes(reals), rtol=1e-3, atol=1e-3)

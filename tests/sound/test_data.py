@@ -119,9 +119,9 @@ def test_variations_are_each_sample_s_own() -> None:
         assert torch.equal(part, whole[70:81]), "to the bit, whatever rank shows it"
 
 
-@pytest.mark.parametrize("companding", [0.0, 255.0])
-def test_decoding_is_the_inverse_of_encoding(companding: float) -> None:
-    data = Sound(length=65_535, companding=companding)
+@pytest.mark.parametrize("mu_law", [0.0, 255.0])
+def test_decoding_is_the_inverse_of_encoding(mu_law: float) -> None:
+    data = Sound(length=65_535, mu_law=mu_law)
     stored = torch.arange(-32_767, 32_768).to(torch.int16).expand(1, 1, -1)
     assert torch.equal(data.decode(data.encode(stored)).waves, stored[:, 0])
     assert data.decode(torch.full((1, 1, 65_535), 1.5)).waves.max() == 32_767
@@ -130,11 +130,11 @@ def test_decoding_is_the_inverse_of_encoding(companding: float) -> None:
 def test_companding_lets_the_networks_see_what_is_quiet() -> None:
     quiet = torch.tensor([[[33]]], dtype=torch.int16)  # 60 dB below full scale
     assert Sound(length=1).encode(quiet).item() == pytest.approx(0.001, abs=1e-5)
-    assert Tones(length=1, companding=255).encode(quiet).item() == pytest.approx(0.041, abs=1e-3)
+    assert Tones(length=1, mu_law=255).encode(quiet).item() == pytest.approx(0.041, abs=1e-3)
 
 
 def test_companded_sounds_are_other_data_to_whoever_keeps_their_statistics() -> None:
-    prints = [Tones(samples=8, companding=mu).fingerprint for mu in (0.0, 8.0, 255.0)]
+    prints = [Tones(samples=8, mu_law=mu).fingerprint for mu in (0.0, 8.0, 255.0)]
     assert len(set(prints)) == 3 and prints[0] == Tones(samples=8).fingerprint
 
 
@@ -181,8 +181,8 @@ def test_what_is_no_sound_is_named_in_one_sentence(tmp_path: Path) -> None:
         (lambda: Sound(length=10, shift=10), "up to 10 later"),
         (lambda: Sound(gain=(0, 3)), "gain from 0 to 3 dB is out of order or above 0"),
         (lambda: Sound(gain=(0, -3)), "gain from 0 to -3 dB is out of order"),
-        (lambda: Sound(companding=math.nan), "A companding of nan does not exist"),
-        (lambda: Sound(companding=-1), "A companding of -1 does not exist: give 255, or 0 for none"),
+        (lambda: Sound(mu_law=math.nan), "mu_law nan is out of range"),
+        (lambda: Sound(mu_law=-1), "mu_law -1 is out of range: give 255, or 0 for none"),
         (lambda: Sound(windows=0), "0 windows a file are none"),
         (lambda: Tones(frequencies=(100.0, 2_000.0)), r"\[100.0, 2000.0\] Hz cannot be told at 4000 samples"),
         (lambda: Tones(num_classes=3), "Tones has 4 classes: give num_classes 4"),

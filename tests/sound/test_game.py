@@ -20,7 +20,7 @@ from litgan.losses import NonSaturating
 from litgan.penalties import R1
 from litgan.recipe import Recipe
 from litgan.sound import HiFiGANDiscriminator, SoundStatistics, Tones, WaveGANDiscriminator, WaveGANGenerator
-from litgan.sound.render import PAUSE
+from litgan.sound.render import PAUSE_SECONDS
 from litgan.sound.tones import tone_errors
 
 RECIPE = Path(__file__).parents[2] / "configs" / "sound" / "tones.yaml"
@@ -106,7 +106,7 @@ def heard(path: Path, length: int = 1_024, rate: int = 4_000) -> np.ndarray:
 
         again, found = soundfile.read(path, dtype="int16")
         assert found == rate and (again == frames).all()
-    return frames.reshape(-1, length + round(PAUSE * rate))[:, :length]
+    return frames.reshape(-1, length + round(PAUSE_SECONDS * rate))[:, :length]
 
 
 @pytest.mark.slow

@@ -11,8 +11,8 @@ import torch
 from litgan.metrics import evaluate, extractor
 from litgan.noise import Noise
 from litgan.sound import Sound, SoundStatistics, Tones
-from litgan.sound.metrics import BANDS, SEGMENTS, divergence, envelope
-from litgan.sound.signals import mel
+from litgan.sound.metrics import BANDS, SEGMENTS, envelope, js_divergence
+from litgan.sound.signals import hz_to_mel
 
 
 @pytest.fixture(scope="module")
@@ -51,10 +51,10 @@ def test_samples_do_not_see_each_other(eyes: SoundStatistics) -> None:
 
 
 def test_a_tone_is_loudest_in_its_own_band(eyes: SoundStatistics) -> None:
-    places = torch.linspace(*mel(torch.tensor([30.0, 8_000.0])).tolist(), BANDS + 2)[1:-1]
+    places = torch.linspace(*hz_to_mel(torch.tensor([30.0, 8_000.0])).tolist(), BANDS + 2)[1:-1]
     for frequency in (300.0, 1_000.0, 5_000.0):
         means = eyes(sine(frequency))[0, :BANDS]
-        assert abs(means.argmax() - (places - mel(torch.tensor(frequency))).abs().argmin()) <= 1
+        assert abs(means.argmax() - (places - hz_to_mel(torch.tensor(frequency))).abs().argmin()) <= 1
 
 
 def test_levels_are_decades(eyes: SoundStatistics) -> None:
@@ -93,14 +93,14 @@ def test_centroid_and_flatness_of_what_is_known(eyes: SoundStatistics) -> None:
 
 def test_the_divergence_has_its_closed_forms() -> None:
     values = torch.rand(1_000)
-    assert divergence(real=values, fake=values.flip(0), low=0.0, high=1.0) == pytest.approx(0, abs=1e-12)
+    assert js_divergence(real=values, fake=values.flip(0), low=0.0, high=1.0) == pytest.approx(0, abs=1e-12)
     zeros, ones = torch.zeros(10), torch.ones(30)
-    assert divergence(real=zeros, fake=ones, low=0.0, high=1.0) == pytest.approx(1)
-    half = divergence(real=zeros, fake=torch.cat([zeros, ones[:10]]), low=0.0, high=1.0)
+    assert js_divergence(real=zeros, fake=ones, low=0.0, high=1.0) == pytest.approx(1)
+    half = js_divergence(real=zeros, fake=torch.cat([zeros, ones[:10]]), low=0.0, high=1.0)
     expected = 0.5 * math.log2(4 / 3) + 0.25 * math.log2(2 / 3) + 0.25 * math.log2(2)
     assert half == pytest.approx(expected)
     outside = torch.tensor([-9.0, 9.0])
-    assert divergence(real=outside, fake=outside.clamp(0, 1), low=0.0, high=1.0) == pytest.approx(
+    assert js_divergence(real=outside, fake=outside.clamp(0, 1), low=0.0, high=1.0) == pytest.approx(
         0, abs=1e-12
     )
 
@@ -142,12 +142,12 @@ def test_all_metrics_come_from_one_evaluation() -> None:
 
 
 def test_companded_sounds_are_measured_as_they_sound(tmp_path: Path) -> None:
-    plain, companded = Tones(samples=64), Tones(samples=64, companding=255)
+    plain, companded = Tones(samples=64), Tones(samples=64, mu_law=255)
     made = plain.decode(Noise(0, 0, 0, 64).normal(1, 1_024) / 4).waves[:, None]
     found = [
         evaluate(
             lambda first, count: data.encode(made[first : first + count]), data, "sound",  # noqa: B023
-            count=64, cache_dir=tmp_path / str(data.companding),
+            count=64, cache_dir=tmp_path / str(data.mu_law),
         ).values
         for data in (plain, companded)
     ]  # fmt: skip

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from litgan.extras import require
 from litgan.metrics.features import FeatureExtractor
-from litgan.sound.signals import expand, resample
+from litgan.sound.signals import mu_law_decode, resample
 
 PUBLISHED = "laion/clap-htsat-unfused"  # on the Hugging Face hub, Apache-2.0; 28 M weights of it are used
 
@@ -34,7 +34,7 @@ class Clap(FeatureExtractor):
     """
 
     name = "clap"
-    companding = 0.0  # of the samples, as the data set says
+    mu_law = 0.0  # of the samples, as the data set says
 
     def __init__(
         self, sample_rate: int | None = None, *, weights: str = PUBLISHED, download: bool = True
@@ -43,7 +43,7 @@ class Clap(FeatureExtractor):
         transformers = require("transformers", "clap")
         try:
             options = {"local_files_only": not download}
-            ears = transformers.ClapFeatureExtractor.from_pretrained(weights, **options)
+            preprocessor = transformers.ClapFeatureExtractor.from_pretrained(weights, **options)
             network = transformers.ClapAudioModelWithProjection.from_pretrained(weights, **options)
         except OSError as error:
             if not download:
@@ -57,11 +57,11 @@ class Clap(FeatureExtractor):
             ) from error
         if network.config.enable_fusion:
             raise ValueError(f"The CLAP weights {weights!r} fuse crops of long sounds: give {PUBLISHED!r}.")
-        self.sample_rate, self.rate, self.hop = sample_rate, ears.sampling_rate, ears.hop_length
-        self.longest = ears.nb_max_samples
+        self.sample_rate, self.model_rate = sample_rate, preprocessor.sampling_rate
+        self.hop, self.max_samples = preprocessor.hop_length, preprocessor.nb_max_samples
         self.network, self.dimension = network, network.config.projection_dim
-        self.register_buffer("bands", torch.from_numpy(ears.mel_filters_slaney.T).float())
-        self.register_buffer("window", torch.hann_window(ears.fft_window_size))
+        self.register_buffer("bands", torch.from_numpy(preprocessor.mel_filters_slaney.T).float())
+        self.register_buffer("window", torch.hann_window(preprocessor.fft_window_size))
         self.bands: Tensor
         self.window: Tensor
         self.freeze()
@@ -80,16 +80,16 @@ class Clap(FeatureExtractor):
                 f"The extractor 'clap' was made for {self.sample_rate} Hz, but the data set has {rate} Hz: "
                 "leave out its sample_rate, or make another one."
             )
-        self.sample_rate, self.companding = rate, getattr(data, "companding", 0.0)
+        self.sample_rate, self.mu_law = rate, getattr(data, "mu_law", 0.0)
 
     def features(self, samples: Tensor) -> Tensor:
-        waves = expand(samples.squeeze(1), self.companding)
-        waves = resample(waves, self.sample_rate or self.rate, self.rate)[:, : self.longest]
-        waves = waves.repeat(1, self.longest // waves.shape[1])
-        waves = F.pad(waves, (0, self.longest - waves.shape[1]))
-        return self.network(self.levels(waves)[:, None]).audio_embeds
+        waves = mu_law_decode(samples.squeeze(1), self.mu_law)
+        waves = resample(waves, self.sample_rate or self.model_rate, self.model_rate)[:, : self.max_samples]
+        waves = waves.repeat(1, self.max_samples // waves.shape[1])
+        waves = F.pad(waves, (0, self.max_samples - waves.shape[1]))
+        return self.network(self.log_mel(waves)[:, None]).audio_embeds
 
-    def levels(self, waves: Tensor) -> Tensor:
+    def log_mel(self, waves: Tensor) -> Tensor:
         """Power in mel bands of waves [N, T] at 48 kHz, in dB: [N, frames, bands]."""
         spectra = torch.stft(
             waves, len(self.window), self.hop, window=self.window, center=True, pad_mode="reflect",
@@ -99,4 +99,4 @@ class Clap(FeatureExtractor):
         return 10 * power.clamp_min(1e-10).log10().transpose(1, 2)
 
     def protocol(self) -> dict[str, Any]:
-        return super().protocol() | {"sample_rate": self.sample_rate or self.rate}
+        return super().protocol() | {"sample_rate": self.sample_rate or self.model_rate}

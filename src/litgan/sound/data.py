@@ -14,18 +14,18 @@ from litgan.data.base import GANDataModule
 from litgan.data.loader import threaded
 from litgan.extras import require
 from litgan.noise import Noise
-from litgan.sound.render import Sounds
-from litgan.sound.signals import compress, expand, resample
+from litgan.sound.render import AudioBatch
+from litgan.sound.signals import mu_law_decode, mu_law_encode, resample
 
 SUFFIXES = (".wav", ".flac", ".ogg")
 DRUMKITS = Path("/usr/share/hydrogen/data/drumkits")  # of Debian's package hydrogen-drumkits
-ONSET = 0.02  # of its peak, where a sound is said to begin: 34 dB below
+ONSET_LEVEL = 0.02  # of its peak, where a sound is said to begin: 34 dB below
 SILENCE = 1e-4  # the peak, of full scale, below which there is no sound: 80 dB
-GAINS = 4_096  # that a sound may be given, from the softest to the loudest
-HELD_OUT = 10  # every so-manieth file is of the test split
+GAIN_STEPS = 4_096  # that a sound may be given, from the softest to the loudest
+HOLDOUT_EVERY = 10  # every so-manieth file is of the test split
 
 
-class Waveforms(GANDataModule):
+class AudioDataModule(GANDataModule):
     """Windows of `length` samples of one channel, stored as int16 [N, 1, length], each peak at full scale.
 
     Args:
@@ -34,13 +34,13 @@ class Waveforms(GANDataModule):
         gain: decibels, from and to, by one of which each sound is changed at random when it is shown;
             0 at most, for the peaks are at full scale.
         shift: samples by which each sound comes later at random when it is shown, at most; its end is cut.
-        companding: mu of the mu-law (`signals.compress`; 255 in telephony) by which the networks see
+        mu_law: mu of the mu-law (`signals.mu_law_encode`; 255 in telephony) by which the networks see
             amplitudes, so that what is quiet counts as it does to the ear; 0 for waves as they are. What an
-            exported generator makes is companded, too: `litgan.sound.signals.expand` gives waves.
+            exported generator makes is companded, too: `litgan.sound.signals.mu_law_decode` gives waves.
         common: the options of `GANDataModule`.
 
     Raises:
-        ValueError: a rate, length, shift or companding out of range, or a gain that would clip.
+        ValueError: a rate, length, shift or mu_law out of range, or a gain that would clip.
     """
 
     splits: ClassVar[tuple[str, ...]] = ("train", "test")
@@ -51,7 +51,7 @@ class Waveforms(GANDataModule):
         length: int,
         gain: tuple[float, float] = (0.0, 0.0),
         shift: int = 0,
-        companding: float = 0.0,
+        mu_law: float = 0.0,
         **common: Any,
     ) -> None:
         super().__init__((1, length), **common)
@@ -65,22 +65,22 @@ class Waveforms(GANDataModule):
                 f"The gain from {gain[0]} to {gain[1]} dB is out of order or above 0, where peaks would be "
                 "clipped: give two numbers such as [-6, 0]."
             )
-        if not 0 <= companding < math.inf:
-            raise ValueError(f"A companding of {companding} does not exist: give 255, or 0 for none.")
+        if not 0 <= mu_law < math.inf:
+            raise ValueError(f"mu_law {mu_law} is out of range: give 255, or 0 for none.")
         self.sample_rate, self.length, self.gain, self.shift = sample_rate, length, tuple(gain), shift
-        self.companding = companding
+        self.mu_law = mu_law
 
     @property
     def fingerprint(self) -> str:
         plain = super().fingerprint
-        return f"{plain}-mu{self.companding:g}" if self.companding else plain
+        return f"{plain}-mu{self.mu_law:g}" if self.mu_law else plain
 
     def encode(self, stored: Tensor) -> Tensor:
-        return compress(stored.float() * (1 / 32767), self.companding)
+        return mu_law_encode(stored.float() * (1 / 32767), self.mu_law)
 
-    def decode(self, samples: Tensor) -> Sounds:
-        waves = expand(samples.detach().float().clamp(-1, 1), self.companding).mul(32767).round()
-        return Sounds(waves.to(torch.int16).flatten(1), self.sample_rate, self.companding)
+    def decode(self, samples: Tensor) -> AudioBatch:
+        waves = mu_law_decode(samples.detach().float().clamp(-1, 1), self.mu_law).mul(32767).round()
+        return AudioBatch(waves.to(torch.int16).flatten(1), self.sample_rate, self.mu_law)
 
     def vary(self, stored: Tensor, noise: Noise) -> Tensor:
         """Each sound later by up to `shift` samples and changed by `gain`."""
@@ -91,13 +91,13 @@ class Waveforms(GANDataModule):
         if self.gain != (0.0, 0.0):
             # A power's last bit depends on where in its tensor it is computed: in a table each has its place.
             low, high = self.gain
-            gains = 10 ** (torch.linspace(low, high, GAINS, device=stored.device) / 20)
-            chosen = gains[(noise.stream("gain").uniform(1, 1) * GAINS).long()]
+            gains = 10 ** (torch.linspace(low, high, GAIN_STEPS, device=stored.device) / 20)
+            chosen = gains[(noise.stream("gain").uniform(1, 1) * GAIN_STEPS).long()]
             stored = (stored * chosen).round().to(torch.int16)
         return stored
 
 
-class Sound(Waveforms):
+class Sound(AudioDataModule):
     """WAV, FLAC and OGG files anywhere below a folder; every tenth, in sorted order, is held out.
 
     Channels are averaged, other sample rates resampled, and the first window begins where the sound first
@@ -111,9 +111,9 @@ class Sound(Waveforms):
         windows: the most that are cut from one file, one after the other; silent ones are left out.
         resample: if false, a file of another sample rate is refused.
         skip_silence: leave silent files out instead of refusing them.
-        gain: see `Waveforms`.
-        shift: see `Waveforms`.
-        companding: see `Waveforms`.
+        gain: see `AudioDataModule`.
+        shift: see `AudioDataModule`.
+        mu_law: see `AudioDataModule`.
         common: the options of `GANDataModule`. With `num_classes` 0, subfolders mean nothing; otherwise
             the label is the place of the first-level subfolder in their sorted list, `class_names`.
     """
@@ -128,10 +128,10 @@ class Sound(Waveforms):
         skip_silence: bool = False,
         gain: tuple[float, float] = (0.0, 0.0),
         shift: int = 0,
-        companding: float = 0.0,
+        mu_law: float = 0.0,
         **common: Any,
     ) -> None:
-        super().__init__(sample_rate, length, gain, shift, companding, **common)
+        super().__init__(sample_rate, length, gain, shift, mu_law, **common)
         if windows < 1:
             raise ValueError(f"{windows} windows a file are none: give windows of at least 1.")
         self.root, self.windows, self.resample, self.skip_silence = root, windows, resample, skip_silence
@@ -146,11 +146,11 @@ class Sound(Waveforms):
         """
         require("soundfile", "sound")
         root = self._folder()
-        names = list_sounds(root)
-        classes = self._label(names) if self.num_classes else [0] * len(names)
-        held_out = [index for index in range(len(names)) if (index % HELD_OUT == HELD_OUT - 1)]
+        names = list_audio_files(root)
+        classes = self._class_indices(names) if self.num_classes else [0] * len(names)
+        held_out = [index for index in range(len(names)) if (index % HOLDOUT_EVERY == HOLDOUT_EVERY - 1)]
         chosen = held_out if split == "test" else sorted(set(range(len(names))) - set(held_out))
-        cut = list(threaded(self._cut, [root / names[index] for index in chosen]))
+        cut = list(threaded(self._read_windows, [root / names[index] for index in chosen]))
         if not any(map(len, cut)):
             raise FileNotFoundError(f"{root} holds no sound for the split {split!r}: put more files into it.")
         stored = torch.cat(cut)[:, None]
@@ -170,9 +170,9 @@ class Sound(Waveforms):
             )
         return root
 
-    def _cut(self, path: Path) -> Tensor:
+    def _read_windows(self, path: Path) -> Tensor:
         """The windows of a file, int16 [at most `windows`, length]."""
-        wave, rate = read_wave(path)
+        wave, rate = read_audio(path)
         if rate != self.sample_rate and not self.resample:
             raise ValueError(
                 f"{path} has {rate} samples a second and data.sample_rate is {self.sample_rate}: "
@@ -184,14 +184,14 @@ class Sound(Waveforms):
             if self.skip_silence:
                 return torch.empty(0, self.length, dtype=torch.int16)
             raise ValueError(f"{path} is silent: remove it or give --data.skip_silence true.")
-        start = int((loud >= ONSET * peak).int().argmax())
+        start = int((loud >= ONSET_LEVEL * peak).int().argmax())
         wanted = self.windows * self.length
         seconds = wanted / self.sample_rate
         wave = resample(wave[start : start + math.ceil(seconds * rate) + rate // 100], rate, self.sample_rate)
         count = min(self.windows, max(1, len(wave) // self.length))
-        return quantise(F.pad(wave, (0, wanted))[: count * self.length].view(count, self.length))
+        return to_int16(F.pad(wave, (0, wanted))[: count * self.length].view(count, self.length))
 
-    def _label(self, names: list[str]) -> list[int]:
+    def _class_indices(self, names: list[str]) -> list[int]:
         loose = next((name for name in names if "/" not in name), None)
         if loose is not None:
             raise ValueError(
@@ -209,7 +209,7 @@ class Sound(Waveforms):
         return [place[folder] for folder in folders]
 
 
-def list_sounds(root: Path) -> list[str]:
+def list_audio_files(root: Path) -> list[str]:
     """Names, relative to `root` and sorted, of the sounds anywhere below it that are not hidden.
 
     Raises:
@@ -226,7 +226,7 @@ def list_sounds(root: Path) -> list[str]:
     return sounds
 
 
-def read_wave(path: Path) -> tuple[Tensor, int]:
+def read_audio(path: Path) -> tuple[Tensor, int]:
     """The mean over channels, float32 [T] within [-1, 1], and its sample rate.
 
     Raises:
@@ -244,7 +244,7 @@ def read_wave(path: Path) -> tuple[Tensor, int]:
     return wave, rate
 
 
-def quantise(waves: Tensor) -> Tensor:
+def to_int16(waves: Tensor) -> Tensor:
     """Waves [N, T] as int16, the peak of each at full scale; those that are silent are left out."""
     peaks = waves.abs().amax(1, keepdim=True)
     heard = peaks[:, 0] >= SILENCE

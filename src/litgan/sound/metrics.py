@@ -10,14 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from litgan.metrics.features import FeatureExtractor
-from litgan.sound.signals import expand, mel_bands, spectra
+from litgan.sound.signals import mel_filterbank, mu_law_decode, stft
 
 RATE = 16_000  # Hz, whose mel bands are taken: at another rate they stretch or shrink with it
 WINDOW, HOP = 512, 128  # samples of a spectrum, and from one to the next
 BANDS, SEGMENTS = 40, 16  # mel bands; equal parts of the sound, over which its envelope is taken
-FLOOR = 1e-4  # amplitude that is as good as silence: 80 dB below full scale
+MIN_AMPLITUDE = 1e-4  # amplitude that is as good as silence: 80 dB below full scale
 BINS = 12  # of each histogram
-LOWEST = 40.0  # Hz, where the histogram of centroids begins
+LOWEST_CENTROID = 40.0  # Hz, where the histogram of centroids begins
 
 
 class SoundStatistics(FeatureExtractor):
@@ -37,16 +37,16 @@ class SoundStatistics(FeatureExtractor):
     name = "sound"
     dimension = 2 * BANDS + SEGMENTS
     detail_count = 2 + SEGMENTS
-    companding = 0.0  # of the samples, as the data set says
+    mu_law = 0.0  # of the samples, as the data set says
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("bands", mel_bands(BANDS, WINDOW // 2 + 1, RATE))
+        self.register_buffer("bands", mel_filterbank(BANDS, WINDOW // 2 + 1, RATE))
         self.bands: Tensor
         self.freeze()
 
     def settle(self, data: Any) -> None:
-        self.companding = getattr(data, "companding", 0.0)
+        self.mu_law = getattr(data, "mu_law", 0.0)
 
     def check(self, samples: Tensor) -> None:
         if samples.ndim != 3 or samples.shape[1] != 1 or samples.shape[2] < SEGMENTS:
@@ -56,14 +56,14 @@ class SoundStatistics(FeatureExtractor):
             )
 
     def features(self, samples: Tensor) -> Tensor:
-        waves = expand(samples.squeeze(1), self.companding)
-        levels = (self.bands @ spectra(waves, WINDOW, HOP).abs()).clamp_min(FLOOR).log10()
+        waves = mu_law_decode(samples.squeeze(1), self.mu_law)
+        levels = (self.bands @ stft(waves, WINDOW, HOP).abs()).clamp_min(MIN_AMPLITUDE).log10()
         return torch.cat([levels.mean(2), levels.std(2, correction=0), envelope(waves)], dim=1)
 
     def details(self, samples: Tensor) -> Tensor:
         """Of each sound the centroid (in halves of the sample rate), the flatness (dB) and the envelope."""
-        waves = expand(samples.squeeze(1).float(), self.companding)
-        power = spectra(waves, WINDOW, HOP).abs().square().mean(2) + 1e-12
+        waves = mu_law_decode(samples.squeeze(1).float(), self.mu_law)
+        power = stft(waves, WINDOW, HOP).abs().square().mean(2) + 1e-12
         places = torch.linspace(0, 1, power.shape[1], device=power.device)
         centroid = (power * places).sum(1) / power.sum(1)
         flatness = 10 * (power.log10().mean(1) - power.mean(1).log10())
@@ -71,26 +71,25 @@ class SoundStatistics(FeatureExtractor):
 
     def table(self, *, real: Tensor, fake: Tensor, data: Any) -> dict[str, float]:
         nyquist = data.sample_rate / 2
-        octaves = torch.tensor([LOWEST / nyquist, 1.0]).log2().tolist()
-        levels = [
-            divergence(real=real[:, 2 + k], fake=fake[:, 2 + k], low=-4.0, high=0.0) for k in range(SEGMENTS)
-        ]
+        octaves = torch.tensor([LOWEST_CENTROID / nyquist, 1.0]).log2().tolist()
+        columns = range(2, 2 + SEGMENTS)
+        levels = [js_divergence(real=real[:, k], fake=fake[:, k], low=-4.0, high=0.0) for k in columns]
         return {
-            "centroid_js": divergence(
+            "centroid_js": js_divergence(
                 real=real[:, 0].log2(), fake=fake[:, 0].log2(), low=octaves[0], high=0.0
             ),
             "envelope_js": sum(levels) / SEGMENTS,
-            "flatness_js": divergence(real=real[:, 1], fake=fake[:, 1], low=-60.0, high=0.0),
+            "flatness_js": js_divergence(real=real[:, 1], fake=fake[:, 1], low=-60.0, high=0.0),
         }
 
 
 def envelope(waves: Tensor) -> Tensor:
     """Level (root mean square, in decades of full scale) of each sixteenth of waves [N, T], [N, 16]."""
     power = F.adaptive_avg_pool1d(waves.square()[:, None], SEGMENTS)[:, 0]
-    return power.clamp_min(FLOOR**2).log10() / 2
+    return power.clamp_min(MIN_AMPLITUDE**2).log10() / 2
 
 
-def divergence(*, real: Tensor, fake: Tensor, low: float, high: float) -> float:
+def js_divergence(*, real: Tensor, fake: Tensor, low: float, high: float) -> float:
     """Jensen-Shannon divergence (Lin 1991, eq. 4.1) in bits of the histograms of two sets of numbers.
 
     `BINS` equal bins from `low` to `high`; what lies outside falls into the nearest.

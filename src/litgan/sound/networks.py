@@ -96,22 +96,22 @@ class WaveGANGenerator(nn.Module):
 
 
 class PhaseShuffle(nn.Module):
-    """Shifts each sample's maps [B, C, T] by up to `reach` places, either way, in training mode alone.
+    """Shifts each sample's maps [B, C, T] by up to `max_shift` places, either way, in training mode alone.
 
     Donahue et al. 2019, section 3.3: what a transposed convolution leaves at every fourth place cannot
     give a sound away. Places that fall free are filled by reflection; shifts come from torch's own
     generator, which litgan seeds before each turn.
     """
 
-    def __init__(self, reach: int) -> None:
+    def __init__(self, max_shift: int) -> None:
         super().__init__()
-        self.reach = reach
+        self.max_shift = max_shift
 
     def forward(self, maps: Tensor) -> Tensor:
-        if not self.training or not self.reach:
+        if not self.training or not self.max_shift:
             return maps
         batch, channels, length = maps.shape
-        shifts = torch.randint(-self.reach, self.reach + 1, (batch, 1, 1), device=maps.device)
+        shifts = torch.randint(-self.max_shift, self.max_shift + 1, (batch, 1, 1), device=maps.device)
         source = torch.arange(length, device=maps.device) + shifts
         source = (length - 1) - (source.abs() - (length - 1)).abs()
         return maps.gather(2, source.expand(-1, channels, -1))
@@ -159,14 +159,14 @@ class WaveGANDiscriminator(nn.Module):
         layers: list[nn.Module] = []
         for inputs, outputs in pairwise((channels, *widths)):
             layers += [nn.Conv1d(inputs, outputs, **FILTER), nn.LeakyReLU(SLOPE), PhaseShuffle(phase_shuffle)]
-        self.trunk = nn.Sequential(*layers[:-1])
+        self.backbone = nn.Sequential(*layers[:-1])
         self.head = Projection(widths[-1] * base, num_classes)
         initialise(self, initialisation)
 
     def forward(self, samples: Tensor, labels: Tensor | None = None) -> Tensor:
         check_input(samples, self.sample_shape, self)
         labels = check_labels(labels, self.num_classes, len(samples), self)
-        return self.head(self.trunk(samples).flatten(1), labels)
+        return self.head(self.backbone(samples).flatten(1), labels)
 
 
 class HiFiGANDiscriminator(nn.Module):
@@ -215,26 +215,29 @@ class HiFiGANDiscriminator(nn.Module):
             )
         self.sample_shape, self.num_classes = tuple(sample_shape), num_classes
         self.periods = tuple(periods)
-        of_periods = [Judge(num_classes, widths, kernel=5, stride=3) for _ in periods]
-        of_scales = [Judge(num_classes, widths, kernel=15, stride=4) for _ in range(scales)]
-        for place, judge in enumerate((*of_scales, *of_periods)):
-            judge.normalise(spectrally=place == 0 and scales > 0)
-        self.of_periods, self.of_scales = nn.ModuleList(of_periods), nn.ModuleList(of_scales)
+        self.period_discriminators = nn.ModuleList(
+            SubDiscriminator(num_classes, widths, kernel=5, stride=3) for _ in periods
+        )
+        self.scale_discriminators = nn.ModuleList(
+            SubDiscriminator(num_classes, widths, kernel=15, stride=4) for _ in range(scales)
+        )
+        for index, discriminator in enumerate((*self.scale_discriminators, *self.period_discriminators)):
+            discriminator.normalize_weights(spectral=index == 0 and scales > 0)
 
     def forward(self, samples: Tensor, labels: Tensor | None = None) -> Tensor:
         check_input(samples, self.sample_shape, self)
         labels = check_labels(labels, self.num_classes, len(samples), self)
         logits = []
-        for period, judge in zip(self.periods, self.of_periods, strict=True):
+        for period, discriminator in zip(self.periods, self.period_discriminators, strict=True):
             whole = F.pad(samples, (0, -samples.shape[-1] % period), mode="reflect")
-            logits.append(judge(whole.unflatten(2, (-1, period)), labels))
-        for judge in self.of_scales:
-            logits.append(judge(samples[..., None], labels))
+            logits.append(discriminator(whole.unflatten(2, (-1, period)), labels))
+        for discriminator in self.scale_discriminators:
+            logits.append(discriminator(samples[..., None], labels))
             samples = F.avg_pool1d(samples, 4, stride=2, padding=2)
         return torch.cat(logits, dim=1)
 
 
-class Judge(nn.Module):
+class SubDiscriminator(nn.Module):
     """Maps [B, 1, H, W] to logits [B, K]: convolutions along H alone, so that the W columns never mix."""
 
     def __init__(self, num_classes: int, widths: Sequence[int], kernel: int, stride: int) -> None:
@@ -245,22 +248,22 @@ class Judge(nn.Module):
                 nn.Conv2d(inputs, outputs, (kernel, 1), (stride, 1), (kernel // 2, 0)),
                 nn.LeakyReLU(SLOPE),
             ]
-        self.trunk = nn.Sequential(*layers)
+        self.backbone = nn.Sequential(*layers)
         self.head = nn.Conv2d(widths[-1], 1, (3, 1), padding=(1, 0))
         self.embed = nn.Embedding(num_classes, widths[-1]) if num_classes else None
         initialise(self, "he")
         if self.embed is not None:
             nn.init.normal_(self.embed.weight, 0.0, widths[-1] ** -0.5)
 
-    def normalise(self, *, spectrally: bool) -> None:
-        """Divides the weights of each convolution by their norms, and learns a gain unless spectrally."""
-        norm = parametrizations.spectral_norm if spectrally else parametrizations.weight_norm
+    def normalize_weights(self, *, spectral: bool) -> None:
+        """Divides the weights of each convolution by their norms, and learns a gain unless `spectral`."""
+        norm = parametrizations.spectral_norm if spectral else parametrizations.weight_norm
         for layer in list(self.modules()):
             if isinstance(layer, nn.Conv2d):
                 norm(layer)
 
     def forward(self, maps: Tensor, labels: Tensor | None) -> Tensor:
-        features = self.trunk(maps)
+        features = self.backbone(maps)
         logits = self.head(features)
         if self.embed is not None:
             logits = logits + (self.embed(labels)[:, :, None, None] * features).sum(1, keepdim=True)

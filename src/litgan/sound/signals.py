@@ -35,7 +35,7 @@ def resample(waves: Tensor, source: int, target: int) -> Tensor:
     return require("torchaudio", "sound").functional.resample(waves, source, target, **RESAMPLING)
 
 
-def compress(waves: Tensor, mu: float) -> Tensor:
+def mu_law_encode(waves: Tensor, mu: float) -> Tensor:
     """Waves in [-1, 1] by the mu-law of ITU-T G.711, sign(x) ln(1 + mu |x|) / ln(1 + mu): in [-1, 1], too.
 
     Loudness to the ear goes by ratios: with mu 255 an amplitude of 1/1000 becomes 1/25. Unchanged for mu 0.
@@ -43,35 +43,35 @@ def compress(waves: Tensor, mu: float) -> Tensor:
     return waves.sign() * (mu * waves.abs()).log1p() / math.log1p(mu) if mu else waves
 
 
-def expand(compressed: Tensor, mu: float) -> Tensor:
-    """Inverse of `compress`."""
+def mu_law_decode(compressed: Tensor, mu: float) -> Tensor:
+    """Inverse of `mu_law_encode`."""
     return compressed.sign() * (math.log1p(mu) * compressed.abs()).expm1() / mu if mu else compressed
 
 
-def slope(waves: Tensor, mu: float) -> Tensor:
-    """Derivative of `compress`: times the gradient by compressed waves it is that by the waves themselves."""
+def mu_law_gradient(waves: Tensor, mu: float) -> Tensor:
+    """Derivative of `mu_law_encode`: the factor from the gradient by encoded waves to that by the waves."""
     return mu / math.log1p(mu) / (1 + mu * waves.abs()) if mu else torch.ones_like(waves)
 
 
-def mel(hertz: Tensor) -> Tensor:
+def hz_to_mel(hertz: Tensor) -> Tensor:
     """The mel scale of O'Shaughnessy 1987: 2595 log10(1 + f / 700)."""
     return 2595.0 * torch.log10(1.0 + hertz / 700.0)
 
 
-def hertz(mel: Tensor) -> Tensor:
-    """Inverse of `mel`."""
+def mel_to_hz(mel: Tensor) -> Tensor:
+    """Inverse of `hz_to_mel`."""
     return 700.0 * (10.0 ** (mel / 2595.0) - 1.0)
 
 
-def mel_bands(bands: int, bins: int, sample_rate: int, lowest: float = 30.0) -> Tensor:
+def mel_filterbank(bands: int, bins: int, sample_rate: int, lowest: float = 30.0) -> Tensor:
     """Triangular bands over the bins of a spectrum, [bands, bins], each with weights that add up to 1.
 
     Corners are evenly spaced on the mel scale from `lowest` to the Nyquist frequency, and a band spans two
     spaces. A band narrower than a bin takes what linear interpolation finds at its centre.
     """
-    low, high = mel(torch.tensor([lowest, sample_rate / 2], dtype=torch.float64))
+    low, high = hz_to_mel(torch.tensor([lowest, sample_rate / 2], dtype=torch.float64))
     corners = (
-        hertz(torch.linspace(low, high, bands + 2, dtype=torch.float64)) / (sample_rate / 2) * (bins - 1)
+        mel_to_hz(torch.linspace(low, high, bands + 2, dtype=torch.float64)) / (sample_rate / 2) * (bins - 1)
     )
     width = corners.diff().clamp_min(1.0)[:, None]
     offset = torch.arange(bins) - corners[1:-1, None]
@@ -79,7 +79,7 @@ def mel_bands(bands: int, bins: int, sample_rate: int, lowest: float = 30.0) -> 
     return (weights / weights.sum(1, keepdim=True)).float()
 
 
-def spectra(waves: Tensor, window: int, hop: int) -> Tensor:
+def stft(waves: Tensor, window: int, hop: int) -> Tensor:
     """Short-time Fourier transform of waves [N, T]: complex [N, window / 2 + 1, ceil(T / hop)].
 
     Hann windows, centred on every `hop`-th sample, silence around the wave. A sine of amplitude 1 in the

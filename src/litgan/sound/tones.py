@@ -10,10 +10,10 @@ from torch import Tensor
 
 from litgan.data.base import check_num_classes
 from litgan.noise import torch_generator
-from litgan.sound.data import Waveforms, quantise
+from litgan.sound.data import AudioDataModule, to_int16
 
 
-class Tones(Waveforms):
+class Tones(AudioDataModule):
     """Decaying sines of known frequencies: the same sounds whatever the run's seed, as if they lay on disk.
 
     Each starts at its loudest and falls by 60 dB in a time drawn evenly from `decay`; label = frequency.
@@ -24,9 +24,9 @@ class Tones(Waveforms):
         samples: size of each split; frequencies take turns.
         sample_rate: in Hz.
         length: of a tone, in samples.
-        gain: see `Waveforms`.
-        shift: see `Waveforms`.
-        companding: see `Waveforms`.
+        gain: see `AudioDataModule`.
+        shift: see `AudioDataModule`.
+        mu_law: see `AudioDataModule`.
         common: the options of `GANDataModule`; `num_classes` is 0 or the number of frequencies.
     """
 
@@ -39,10 +39,10 @@ class Tones(Waveforms):
         length: int = 1_024,
         gain: tuple[float, float] = (0.0, 0.0),
         shift: int = 0,
-        companding: float = 0.0,
+        mu_law: float = 0.0,
         **common: Any,
     ) -> None:
-        super().__init__(sample_rate, length, gain, shift, companding, **common)
+        super().__init__(sample_rate, length, gain, shift, mu_law, **common)
         check_num_classes(type(self).__name__, self.num_classes, len(frequencies))
         if not all(0 < frequency < sample_rate / 2 for frequency in frequencies):
             raise ValueError(
@@ -59,7 +59,7 @@ class Tones(Waveforms):
         drawn = torch.rand(self.samples, 1, generator=torch_generator("tones", split))
         fall = 10 ** (-3 * time / (low + (high - low) * drawn))
         frequency = torch.tensor(self.frequencies)[labels, None]
-        return quantise(fall * torch.sin(2 * math.pi * frequency * time))[:, None], labels
+        return to_int16(fall * torch.sin(2 * math.pi * frequency * time))[:, None], labels
 
 
 def tone_errors(waves: Tensor, frequencies: tuple[float, ...], sample_rate: int) -> tuple[Tensor, Tensor]:
