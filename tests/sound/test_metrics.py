@@ -1,4 +1,4 @@
-"""What the sound extractor tells apart, and what it does not."""
+"""Which differences the sound extractor measures, and which not."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_the_dimension_is_the_same_at_any_length(eyes: SoundStatistics, length: 
     assert waves.grad.any(), "gradients flow to the samples"
 
 
-def test_samples_do_not_see_each_other(eyes: SoundStatistics) -> None:
+def test_samples_are_independent(eyes: SoundStatistics) -> None:
     waves = torch.randn(4, 1, 2_048) / 4
     torch.testing.assert_close(eyes(waves), torch.cat([eyes(one[None]) for one in waves]))
 
@@ -105,7 +105,7 @@ def test_the_divergence_has_its_closed_forms() -> None:
     )
 
 
-def test_the_table_tells_what_differs_and_only_that(eyes: SoundStatistics) -> None:
+def test_the_table_shows_what_differs_and_only_that(eyes: SoundStatistics) -> None:
     data = Sound(length=8_192)
     time = torch.arange(8_192) / 1_000
     fall = time * torch.exp(1 - time)  # without a click, also backwards
@@ -114,15 +114,15 @@ def test_the_table_tells_what_differs_and_only_that(eyes: SoundStatistics) -> No
     noise = noise * tones.square().mean().sqrt() / noise.square().mean().sqrt()
     table = lambda fake: eyes.table(real=eyes.details(tones), fake=eyes.details(fake), data=data)  # noqa: E731
     assert table(tones.flip(0)) == {"centroid_js": 0.0, "envelope_js": 0.0, "flatness_js": 0.0}
-    told = table(noise)
-    assert told["flatness_js"] > 0.9 and told["centroid_js"] > 0.3 and told["envelope_js"] < 0.1
-    told = table(tones.flip(2))
-    assert told["envelope_js"] > 0.5 and told["centroid_js"] < 0.05 and told["flatness_js"] < 0.05
+    values = table(noise)
+    assert values["flatness_js"] > 0.9 and values["centroid_js"] > 0.3 and values["envelope_js"] < 0.1
+    values = table(tones.flip(2))
+    assert values["envelope_js"] > 0.5 and values["centroid_js"] < 0.05 and values["flatness_js"] < 0.05
 
 
 def test_other_media_are_refused(eyes: SoundStatistics) -> None:
     for shape in ((2, 1, 8, 8), (2, 2, 64), (2, 1, 8), (2, 2)):
-        with pytest.raises(ValueError, match=r"looks at sounds \[N, 1, T\] of at least 16 samples, not at"):
+        with pytest.raises(ValueError, match=r"needs sounds \[N, 1, T\] of at least 16 samples, not"):
             eyes(torch.zeros(shape))
 
 

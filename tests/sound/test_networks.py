@@ -39,14 +39,14 @@ def test_the_logits_of_hifigan_are_those_of_each_period_and_scale() -> None:
     assert HiFiGANDiscriminator(SHAPE, periods=(), scales=1)(torch.randn(1, *SHAPE)).shape == (1, 1)
 
 
-def test_a_period_sees_every_so_manieth_sample() -> None:
-    """A change of one sample moves only the logits of its own column."""
+def test_the_columns_of_a_period_are_independent() -> None:
+    """A change of one sample changes only the logits of its own column."""
     discriminator = HiFiGANDiscriminator(SHAPE, widths=(4,), periods=(3,), scales=0).eval()
     samples = torch.randn(1, *SHAPE)
     changed = samples.clone()
     changed[..., 100] += 1
-    moved = (discriminator(samples) != discriminator(changed)).view(-1, 3).any(0)
-    assert moved.tolist() == [False, True, False], "100 = 1 modulo 3"
+    changes = (discriminator(samples) != discriminator(changed)).view(-1, 3).any(0)
+    assert changes.tolist() == [False, True, False], "100 = 1 modulo 3"
 
 
 def test_all_but_the_first_scale_learn_the_norms_of_their_weights() -> None:

@@ -1,4 +1,4 @@
-"""Pictures of sounds and .wav files."""
+"""Pictures of sounds and WAV files."""
 
 from __future__ import annotations
 
@@ -69,15 +69,15 @@ def test_feedback_is_red_where_a_sound_is_to_be_quieter_and_blue_where_louder() 
     assert (red - blue).abs()[: row - 6].max() < 60, "and white elsewhere"
 
 
-def test_feedback_to_companded_samples_is_shown_as_that_to_the_waves() -> None:
+def test_feedback_to_mu_law_samples_is_shown_as_that_to_the_waves() -> None:
     noise = Noise(0, 0, 0, 2).normal(4_096)
     sounds = (noise[:1] * torch.linspace(8_000, 1, 4_096)).clamp(-32_000, 32_000).to(torch.int16)
     waves, direction = sounds / 32_768, noise[1:]
     samples = mu_law_encode(waves, 255).requires_grad_()
     (feedback,) = torch.autograd.grad((mu_law_decode(samples, 255) * direction).square().sum(), samples)
     plain = AudioBatch(sounds, 8_000).criticised((2 * waves * direction.square())[:, None])
-    companded = AudioBatch(sounds, 8_000, mu_law=255).criticised(feedback[:, None])
-    assert (plain.int() - companded.int()).abs().max() <= 1
+    encoded = AudioBatch(sounds, 8_000, mu_law=255).criticised(feedback[:, None])
+    assert (plain.int() - encoded.int()).abs().max() <= 1
     assert (plain.int() - AudioBatch(sounds, 8_000).criticised(feedback[:, None]).int()).abs().max() > 30
 
 
@@ -87,9 +87,9 @@ def test_the_file_holds_all_sounds_one_after_the_other(tmp_path: Path) -> None:
     assert (png.name, wav.name) == ("grid.png", "grid.wav")
     with wave.open(str(wav)) as file:
         assert (file.getnchannels(), file.getsampwidth(), file.getframerate()) == (1, 2, 8_000)
-        heard = np.frombuffer(file.readframes(file.getnframes()), "<i2").reshape(3, -1)
-    assert heard.shape[1] == 1_000 + PAUSE_SECONDS * 8_000 and not heard[:, 1_000:].any()
-    assert (heard[:, :1_000] == waves.numpy()).all()
+        samples = np.frombuffer(file.readframes(file.getnframes()), "<i2").reshape(3, -1)
+    assert samples.shape[1] == 1_000 + PAUSE_SECONDS * 8_000 and not samples[:, 1_000:].any()
+    assert (samples[:, :1_000] == waves.numpy()).all()
     assert sorted(path.name for path in wav.parent.iterdir()) == ["grid.png", "grid.wav"]
 
 

@@ -46,14 +46,14 @@ def test_the_same_rate_changes_nothing_and_lengths_are_rounded_up() -> None:
     assert len(resample(wave, 3, 2)) == 668 and len(resample(wave[:1], 44_100, 8_000)) == 1
 
 
-def test_companding_is_the_mu_law_and_can_be_undone() -> None:
+def test_the_mu_law_is_its_formula_and_can_be_undone() -> None:
     waves = torch.arange(-1000, 1001) / 1000
     for mu in (8.0, 255.0):
-        compressed = mu_law_encode(waves, mu)
-        assert compressed[[0, 1000, 2000]].tolist() == [-1.0, 0.0, 1.0]
-        assert compressed[1500].item() == pytest.approx(math.log(1 + mu / 2) / math.log(1 + mu))
-        torch.testing.assert_close(compressed, -compressed.flip(0))
-        torch.testing.assert_close(mu_law_decode(compressed, mu), waves)
+        encoded = mu_law_encode(waves, mu)
+        assert encoded[[0, 1000, 2000]].tolist() == [-1.0, 0.0, 1.0]
+        assert encoded[1500].item() == pytest.approx(math.log(1 + mu / 2) / math.log(1 + mu))
+        torch.testing.assert_close(encoded, -encoded.flip(0))
+        torch.testing.assert_close(mu_law_decode(encoded, mu), waves)
     assert mu_law_encode(waves, 0) is waves and mu_law_decode(waves, 0) is waves
 
 
@@ -70,14 +70,14 @@ def test_bands_are_triangles_between_evenly_spaced_corners_of_the_mel_scale() ->
     ends = hz_to_mel(torch.tensor([30.0, 8000.0]))
     corners = mel_to_hz(torch.linspace(*ends.tolist(), 12)) / 8000 * 4096
     for index, band in enumerate(bands):
-        heard = band.nonzero().flatten()
-        assert heard[0] >= corners[index] and heard[-1] <= corners[index + 2]
+        inside = band.nonzero().flatten()
+        assert inside[0] >= corners[index] and inside[-1] <= corners[index + 2]
         assert abs(band.argmax() - corners[index + 1]) <= 1
         rising = band[math.ceil(corners[index]) : math.floor(corners[index + 1])]
         assert rising.diff().std() < 1e-3 * rising.diff().mean(), "straight"
 
 
-def test_bands_narrower_than_a_bin_still_hear_something() -> None:
+def test_bands_narrower_than_a_bin_are_not_empty() -> None:
     bands = mel_filterbank(64, 65, 8_000)
     torch.testing.assert_close(bands.sum(1), torch.ones(64))
 

@@ -1,4 +1,4 @@
-"""Sound: data, networks, metrics and rendering. A wing: the core does not import it."""
+"""Sound: data, networks, metrics and rendering. The core does not import this package."""
 
 from litgan.sound.clap import Clap
 from litgan.sound.data import Sound

@@ -1,4 +1,4 @@
-"""What a trained network hears in a sound: CLAP, of which Fréchet audio distances are taken."""
+"""CLAP, the pretrained audio network whose embeddings give the Fréchet audio distance."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from litgan.extras import require
 from litgan.metrics.features import FeatureExtractor
 from litgan.sound.signals import mu_law_decode, resample
 
-PUBLISHED = "laion/clap-htsat-unfused"  # on the Hugging Face hub, Apache-2.0; 28 M weights of it are used
+PUBLISHED = "laion/clap-htsat-unfused"  # Hugging Face hub, Apache-2.0; its audio half has 28 M weights
 
 
 class Clap(FeatureExtractor):
     """Audio embeddings [N, 512] of CLAP (Wu et al. 2023), for the Fréchet distance of Gui et al. 2024.
 
-    Sounds [N, 1, T] are resampled to 48 kHz, of which the network hears the first ten seconds; shorter ones
-    are repeated as in its training.
+    Sounds [N, 1, T] are resampled to 48 kHz. The network takes ten seconds: longer sounds are cut, shorter
+    ones are repeated and padded with zeros, as in its training.
 
     Args:
-        sample_rate: Hz of the samples; None for that of the data set (`settle`), 48 kHz until there is one.
+        sample_rate: of the samples, in Hz; None takes the data set's, and 48 kHz without a data set.
         weights: a name on the Hugging Face hub, downloaded once (614 MB), or a folder of the same files.
-        download: whether weights that are missing may be downloaded.
+        download: whether missing weights may be downloaded.
 
     Raises:
-        ImportError: transformers is not installed.
-        FileNotFoundError: the weights are not there, and no download was allowed.
-        RuntimeError: the weights are neither there nor to be had.
-        ValueError: the weights are of the kind that fuses several crops of long sounds.
+        ImportError: transformers is not installed, or torchaudio where sounds are resampled.
+        FileNotFoundError: the weights are not on this machine, and `download` is false.
+        RuntimeError: the weights are not on this machine and cannot be downloaded.
+        ValueError: the weights are those of the CLAP variant that fuses several crops of long sounds.
     """
 
     name = "clap"
-    mu_law = 0.0  # of the samples, as the data set says
+    mu_law = 0.0  # mu with which the samples are encoded; `settle` takes the data set's
 
     def __init__(
         self, sample_rate: int | None = None, *, weights: str = PUBLISHED, download: bool = True
@@ -69,16 +69,16 @@ class Clap(FeatureExtractor):
     def check(self, samples: Tensor) -> None:
         if samples.ndim != 3 or samples.shape[1] != 1:
             raise ValueError(
-                f"The extractor 'clap' listens to sounds [N, 1, T], not to {list(samples.shape)}: choose one "
-                "that fits this data set."
+                f"The extractor 'clap' needs sounds [N, 1, T], not {list(samples.shape)}: choose an "
+                "extractor for this data set."
             )
 
     def settle(self, data: Any) -> None:
         rate = getattr(data, "sample_rate", self.sample_rate)
         if self.sample_rate not in (None, rate):
             raise ValueError(
-                f"The extractor 'clap' was made for {self.sample_rate} Hz, but the data set has {rate} Hz: "
-                "leave out its sample_rate, or make another one."
+                f"The extractor 'clap' has sample_rate {self.sample_rate}, but the data set has {rate} Hz: "
+                "leave out the extractor's sample_rate."
             )
         self.sample_rate, self.mu_law = rate, getattr(data, "mu_law", 0.0)
 
@@ -90,7 +90,7 @@ class Clap(FeatureExtractor):
         return self.network(self.log_mel(waves)[:, None]).audio_embeds
 
     def log_mel(self, waves: Tensor) -> Tensor:
-        """Power in mel bands of waves [N, T] at 48 kHz, in dB: [N, frames, bands]."""
+        """Log-mel spectrogram of waves [N, T] at 48 kHz, power in dB: [N, frames, bands]."""
         spectra = torch.stft(
             waves, len(self.window), self.hop, window=self.window, center=True, pad_mode="reflect",
             return_complex=True,

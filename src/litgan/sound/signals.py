@@ -36,16 +36,16 @@ def resample(waves: Tensor, source: int, target: int) -> Tensor:
 
 
 def mu_law_encode(waves: Tensor, mu: float) -> Tensor:
-    """Waves in [-1, 1] by the mu-law of ITU-T G.711, sign(x) ln(1 + mu |x|) / ln(1 + mu): in [-1, 1], too.
+    """Mu-law of ITU-T G.711, sign(x) ln(1 + mu |x|) / ln(1 + mu), from [-1, 1] to [-1, 1]; identity for mu 0.
 
-    Loudness to the ear goes by ratios: with mu 255 an amplitude of 1/1000 becomes 1/25. Unchanged for mu 0.
+    It amplifies what is quiet, because loudness is perceived by ratios: mu 255 takes 1/1000 to 1/25.
     """
     return waves.sign() * (mu * waves.abs()).log1p() / math.log1p(mu) if mu else waves
 
 
-def mu_law_decode(compressed: Tensor, mu: float) -> Tensor:
+def mu_law_decode(encoded: Tensor, mu: float) -> Tensor:
     """Inverse of `mu_law_encode`."""
-    return compressed.sign() * (math.log1p(mu) * compressed.abs()).expm1() / mu if mu else compressed
+    return encoded.sign() * (math.log1p(mu) * encoded.abs()).expm1() / mu if mu else encoded
 
 
 def mu_law_gradient(waves: Tensor, mu: float) -> Tensor:
@@ -54,7 +54,7 @@ def mu_law_gradient(waves: Tensor, mu: float) -> Tensor:
 
 
 def hz_to_mel(hertz: Tensor) -> Tensor:
-    """The mel scale of O'Shaughnessy 1987: 2595 log10(1 + f / 700)."""
+    """The mel scale of O'Shaughnessy 1987 (HTK's): 2595 log10(1 + f / 700)."""
     return 2595.0 * torch.log10(1.0 + hertz / 700.0)
 
 
@@ -64,10 +64,10 @@ def mel_to_hz(mel: Tensor) -> Tensor:
 
 
 def mel_filterbank(bands: int, bins: int, sample_rate: int, lowest: float = 30.0) -> Tensor:
-    """Triangular bands over the bins of a spectrum, [bands, bins], each with weights that add up to 1.
+    """Weights [bands, bins] of triangular mel bands over the bins of a spectrum; those of a band sum to 1.
 
-    Corners are evenly spaced on the mel scale from `lowest` to the Nyquist frequency, and a band spans two
-    spaces. A band narrower than a bin takes what linear interpolation finds at its centre.
+    Corners are evenly spaced on the mel scale from `lowest` Hz to the Nyquist frequency; a band spans two
+    intervals. A band narrower than a bin interpolates the spectrum linearly at its center.
     """
     low, high = hz_to_mel(torch.tensor([lowest, sample_rate / 2], dtype=torch.float64))
     corners = (
@@ -82,11 +82,11 @@ def mel_filterbank(bands: int, bins: int, sample_rate: int, lowest: float = 30.0
 def stft(waves: Tensor, window: int, hop: int) -> Tensor:
     """Short-time Fourier transform of waves [N, T]: complex [N, window / 2 + 1, ceil(T / hop)].
 
-    Hann windows, centred on every `hop`-th sample, silence around the wave. A sine of amplitude 1 in the
-    middle of a bin has magnitude 1.
+    Hann windows are centered on every `hop`-th sample, with silence around the wave. A sine of amplitude 1 at
+    the center of a bin has magnitude 1.
     """
     hann = torch.hann_window(window, device=waves.device, dtype=waves.dtype)
-    found = torch.stft(
+    spectra = torch.stft(
         waves, window, hop, window=hann * 2 / hann.sum(), pad_mode="constant", return_complex=True
     )
-    return found[..., : -(-waves.shape[-1] // hop)]
+    return spectra[..., : -(-waves.shape[-1] // hop)]
