@@ -11,17 +11,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from litgan.noise import torch_generator
-from litgan.sound.data import Waveforms
-from litgan.sound.signals import compress, expand
+from litgan.sound.data import AudioDataModule
+from litgan.sound.signals import mu_law_decode, mu_law_encode
 
 
-def filtered_noise(data: Waveforms, count: int, seed: int) -> Tensor:
+def filtered_noise(data: AudioDataModule, count: int, seed: int) -> Tensor:
     """White noise with the mean power spectrum of the training sounds and the envelope of one of them.
 
     The envelope, the root mean square over 128 samples at a time, is that of a sound chosen at random.
     """
     stored, _ = data.load("train")
-    waves = expand(data.encode(stored), data.companding)[:, 0]
+    waves = mu_law_decode(data.encode(stored), data.mu_law)[:, 0]
     length = waves.shape[1]
     generator = torch_generator("filtered noise", seed)
     colour = torch.fft.rfft(waves).abs().square().mean(0).sqrt()
@@ -29,7 +29,7 @@ def filtered_noise(data: Waveforms, count: int, seed: int) -> Tensor:
     chosen = waves[torch.randint(len(waves), (count,), generator=generator)]
     envelope = F.avg_pool1d(chosen.square()[:, None], 128, ceil_mode=True).sqrt()
     shaped = noise * F.interpolate(envelope, length, mode="linear")[:, 0]
-    return compress((shaped / shaped.abs().amax(1, keepdim=True))[:, None], data.companding)
+    return mu_law_encode((shaped / shaped.abs().amax(1, keepdim=True))[:, None], data.mu_law)
 
 
 OPPONENT = filtered_noise

@@ -1,4 +1,4 @@
-"""CLAP, with weights made here: the network and its ears are those of transformers."""
+"""CLAP with random weights, against the network and the preprocessor of transformers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RATE = 48_000  # Hz, of the network
 
 
 def published(folder: Path, *, fused: bool = False) -> Path:
-    """A folder as on the hub, with a smaller network whose weights are random."""
+    """A folder as on the hub, of a smaller network with random weights."""
     transformers = pytest.importorskip("transformers")
     torch.manual_seed(0)
     audio = {
@@ -42,19 +42,20 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.mark.parametrize("length", [4_800, 100_000, 480_000])
 def test_features_are_those_of_transformers(weights: str, length: int) -> None:
-    """From the whole published model, through the ears in numpy that come with it."""
+    """The whole model of transformers, fed by its own preprocessor in numpy."""
     from transformers import ClapFeatureExtractor, ClapModel
 
     waves = torch.randn(2, 1, length, generator=torch.Generator().manual_seed(0)).clamp(-1, 1) / 4
-    ears, model = ClapFeatureExtractor.from_pretrained(weights), ClapModel.from_pretrained(weights).eval()
-    heard = ears(list(waves.squeeze(1).numpy()), sampling_rate=RATE, return_tensors="pt")
+    preprocessor = ClapFeatureExtractor.from_pretrained(weights)
+    model = ClapModel.from_pretrained(weights).eval()
+    inputs = preprocessor(list(waves.squeeze(1).numpy()), sampling_rate=RATE, return_tensors="pt")
     eyes = Clap(weights=weights)
-    levels = heard["input_features"].squeeze(1)
+    levels = inputs["input_features"].squeeze(1)
     torch.testing.assert_close(
-        eyes.levels(torch.stack([repeated(wave) for wave in waves.squeeze(1)])), levels, rtol=0, atol=1e-2
+        eyes.log_mel(torch.stack([repeated(wave) for wave in waves.squeeze(1)])), levels, rtol=0, atol=1e-2
     )
     with torch.no_grad():
-        embeds = model.audio_projection(model.audio_model(**heard).pooler_output)
+        embeds = model.audio_projection(model.audio_model(**inputs).pooler_output)
     torch.testing.assert_close(eyes(waves), embeds, rtol=1e-3, atol=1e-4)
 
 
@@ -63,7 +64,7 @@ def repeated(wave: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.pad(whole, (0, 10 * RATE - len(whole)))
 
 
-def test_what_is_longer_than_ten_seconds_is_not_heard(weights: str) -> None:
+def test_only_the_first_ten_seconds_count(weights: str) -> None:
     eyes, wave = Clap(weights=weights), torch.randn(1, 1, 11 * RATE).clamp(-1, 1)
     assert torch.equal(eyes(wave), eyes(wave[..., : 10 * RATE]))
 
@@ -89,24 +90,24 @@ def test_it_measures_a_data_set_at_its_rate(weights: str, tmp_path: Path) -> Non
         return report.values["metric/fd_clap"]
 
     assert measured(reals) < 1e-6 < measured(torch.rand_like(reals) * 2 - 1)
-    told = Clap(data.sample_rate, weights=weights)
-    assert torch.equal(eyes(reals), told(reals)), "the rate is that of the data"
+    explicit = Clap(data.sample_rate, weights=weights)
+    assert torch.equal(eyes(reals), explicit(reals)), "the rate is that of the data"
     assert not torch.equal(eyes(reals), Clap(weights=weights)(reals)), "and it matters"
-    companded = Tones(samples=32, batch_size=8, companding=255)
-    told.settle(companded)
+    companded = Tones(samples=32, batch_size=8, mu_law=255)
+    explicit.settle(companded)
     samples = torch.cat([samples for samples, _ in companded.real_batches(32)])
-    torch.testing.assert_close(told(samples), eyes(reals), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(explicit(samples), eyes(reals), rtol=1e-3, atol=1e-3)
 
 
 def test_a_data_set_at_another_rate_is_refused(weights: str) -> None:
     data = Tones(samples=32, batch_size=8)
     eyes = Clap(RATE, weights=weights)
-    with pytest.raises(ValueError, match=r"made for 48000 Hz, but the data set has \d+ Hz: leave out"):
+    with pytest.raises(ValueError, match=r"sample_rate 48000, but the data set has \d+ Hz: leave out"):
         evaluate(lambda first, count: torch.zeros(count), data, eyes, count=32)
 
 
 def test_what_it_cannot_use_is_named(weights: str, tmp_path: Path, monkeypatch: Any) -> None:
-    with pytest.raises(ValueError, match=r"listens to sounds \[N, 1, T\], not to \[2, 1, 8, 8\]"):
+    with pytest.raises(ValueError, match=r"needs sounds \[N, 1, T\], not \[2, 1, 8, 8\]"):
         Clap(weights=weights)(torch.zeros(2, 1, 8, 8))
     with pytest.raises(RuntimeError, match=r"No CLAP weights at .*nowhere.*: give `weights` the folder"):
         Clap(weights=str(tmp_path / "nowhere"))

@@ -1,4 +1,4 @@
-"""Sounds from files of every kind, and tones whose frequencies are known."""
+"""Data sets of sounds from files of every kind, and tones of known frequencies."""
 
 from __future__ import annotations
 
@@ -93,18 +93,18 @@ def test_several_windows_a_file_leave_out_the_silent_ones(tmp_path: Path) -> Non
     assert len(Sound(str(tmp_path), sample_rate=8_000, length=256).load()[0]) == 1
 
 
-def shown(data: Sound, stored: torch.Tensor) -> torch.Tensor:
+def augmented(data: Sound, stored: torch.Tensor) -> torch.Tensor:
     return data.vary(stored, Noise(0, 0, 0, len(stored)))
 
 
 def test_variations_stay_within_their_ranges_and_reach_their_ends() -> None:
     stored = torch.zeros(500, 1, 16, dtype=torch.int16)
     stored[..., 0] = 32_767
-    assert torch.equal(shown(Sound(length=16), stored), stored)
-    later = shown(Sound(length=16, shift=3), stored)
-    assert later.dtype == torch.int16 and (later.sum(2) == 32_767).all()
-    assert later[:, 0].argmax(1).bincount().tolist() == pytest.approx([125] * 4, abs=40)
-    softer = shown(Sound(length=16, gain=(-20, -6)), stored)[:, 0, 0].double() / 32_767
+    assert torch.equal(augmented(Sound(length=16), stored), stored)
+    delayed = augmented(Sound(length=16, shift=3), stored)
+    assert delayed.dtype == torch.int16 and (delayed.sum(2) == 32_767).all()
+    assert delayed[:, 0].argmax(1).bincount().tolist() == pytest.approx([125] * 4, abs=40)
+    softer = augmented(Sound(length=16, gain=(-20, -6)), stored)[:, 0, 0].double() / 32_767
     assert softer.dtype == torch.float64 and softer.max() <= 10 ** (-6 / 20) + 1e-4
     levels = 20 * softer.log10()
     assert levels.min() == pytest.approx(-20, abs=0.2) and levels.mean() == pytest.approx(-13, abs=0.6)
@@ -116,30 +116,30 @@ def test_variations_are_each_sample_s_own() -> None:
     for seed in range(20):
         whole = data.vary(stored, Noise(seed, 0, 0, 100))
         part = data.vary(stored[70:81], Noise(seed, 0, 70, 11))
-        assert torch.equal(part, whole[70:81]), "to the bit, whatever rank shows it"
+        assert torch.equal(part, whole[70:81]), "to the bit, whatever the rank"
 
 
-@pytest.mark.parametrize("companding", [0.0, 255.0])
-def test_decoding_is_the_inverse_of_encoding(companding: float) -> None:
-    data = Sound(length=65_535, companding=companding)
+@pytest.mark.parametrize("mu_law", [0.0, 255.0])
+def test_decoding_is_the_inverse_of_encoding(mu_law: float) -> None:
+    data = Sound(length=65_535, mu_law=mu_law)
     stored = torch.arange(-32_767, 32_768).to(torch.int16).expand(1, 1, -1)
     assert torch.equal(data.decode(data.encode(stored)).waves, stored[:, 0])
     assert data.decode(torch.full((1, 1, 65_535), 1.5)).waves.max() == 32_767
 
 
-def test_companding_lets_the_networks_see_what_is_quiet() -> None:
+def test_the_mu_law_amplifies_what_is_quiet() -> None:
     quiet = torch.tensor([[[33]]], dtype=torch.int16)  # 60 dB below full scale
     assert Sound(length=1).encode(quiet).item() == pytest.approx(0.001, abs=1e-5)
-    assert Tones(length=1, companding=255).encode(quiet).item() == pytest.approx(0.041, abs=1e-3)
+    assert Tones(length=1, mu_law=255).encode(quiet).item() == pytest.approx(0.041, abs=1e-3)
 
 
-def test_companded_sounds_are_other_data_to_whoever_keeps_their_statistics() -> None:
-    prints = [Tones(samples=8, companding=mu).fingerprint for mu in (0.0, 8.0, 255.0)]
+def test_the_mu_law_is_part_of_the_fingerprint() -> None:
+    prints = [Tones(samples=8, mu_law=mu).fingerprint for mu in (0.0, 8.0, 255.0)]
     assert len(set(prints)) == 3 and prints[0] == Tones(samples=8).fingerprint
 
 
 @needs_soundfile
-def test_what_is_no_sound_is_named_in_one_sentence(tmp_path: Path) -> None:
+def test_unusable_files_and_folders_are_named_in_one_sentence(tmp_path: Path) -> None:
     good = sine(200, 8_000, 500)
     root = tmp_path / "sounds"
     with pytest.raises(FileNotFoundError, match=r"There is no folder .*sounds: give data.root one that"):
@@ -159,7 +159,7 @@ def test_what_is_no_sound_is_named_in_one_sentence(tmp_path: Path) -> None:
     for nothing in (math.nan, math.inf):
         wave = torch.where(torch.arange(500) == 7, nothing, good)
         soundfile.write(root / "b.wav", wave.numpy(), 8_000, subtype="FLOAT")
-        with pytest.raises(ValueError, match=r"b.wav holds samples that are no numbers: replace or remove"):
+        with pytest.raises(ValueError, match=r"b.wav holds samples that are not finite: replace or remove"):
             Sound(str(root)).load()
     for silence in (torch.zeros(500), torch.zeros(0)):
         write(root / "b.wav", silence)
@@ -177,14 +177,17 @@ def test_what_is_no_sound_is_named_in_one_sentence(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("build", "sentence"),
     [
-        (lambda: Sound(length=0), "0 samples at 16000 Hz"),
-        (lambda: Sound(length=10, shift=10), "up to 10 later"),
+        (lambda: Sound(length=0), "length 0, sample_rate 16000"),
+        (lambda: Sound(length=10, shift=10), "shift 10 is out of range"),
         (lambda: Sound(gain=(0, 3)), "gain from 0 to 3 dB is out of order or above 0"),
         (lambda: Sound(gain=(0, -3)), "gain from 0 to -3 dB is out of order"),
-        (lambda: Sound(companding=math.nan), "A companding of nan does not exist"),
-        (lambda: Sound(companding=-1), "A companding of -1 does not exist: give 255, or 0 for none"),
-        (lambda: Sound(windows=0), "0 windows a file are none"),
-        (lambda: Tones(frequencies=(100.0, 2_000.0)), r"\[100.0, 2000.0\] Hz cannot be told at 4000 samples"),
+        (lambda: Sound(mu_law=math.nan), "mu_law nan is out of range"),
+        (lambda: Sound(mu_law=-1), "mu_law -1 is out of range: give 255, or 0 for none"),
+        (lambda: Sound(windows=0), "windows is 0: give at least 1"),
+        (
+            lambda: Tones(frequencies=(100.0, 2_000.0)),
+            r"\[100.0, 2000.0\] Hz do not fit the sample_rate 4000",
+        ),
         (lambda: Tones(num_classes=3), "Tones has 4 classes: give num_classes 4"),
     ],
 )
@@ -193,17 +196,30 @@ def test_options_out_of_range(build, sentence: str) -> None:
         build()
 
 
-def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def hide(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     real = importlib.import_module
 
     def absent(name: str, *rest: object):
-        if name == "soundfile":
+        if name == package:
             raise ImportError(name)
         return real(name, *rest)
 
     monkeypatch.setattr(importlib, "import_module", absent)
+
+
+def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    hide("soundfile", monkeypatch)
     with pytest.raises(ImportError, match=r"soundfile is not installed: pip install litgan\[sound\] brings"):
         Sound(str(tmp_path)).load()
+
+
+@needs_soundfile
+def test_only_resampling_needs_torchaudio(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    hide("torchaudio", monkeypatch)
+    write(tmp_path / "a.wav", sine(200, 8_000, 500))
+    assert len(Sound(str(tmp_path), sample_rate=8_000).load()[0]) == 1
+    with pytest.raises(ImportError, match=r"torchaudio is not installed: pip install litgan\[sound\] brings"):
+        Sound(str(tmp_path), sample_rate=4_000).load()
 
 
 def test_missing_drum_kits_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -233,7 +249,7 @@ def test_tones_have_the_frequencies_that_are_promised() -> None:
     assert (early > 30_000).all() and (late < early / 8).all() and len(late.unique()) > 50, "they decay"
 
 
-def test_the_truth_tells_wrong_tones_from_right_ones() -> None:
+def test_wrong_tones_have_large_errors() -> None:
     time = torch.arange(1_024) / 4_000
     waves = torch.stack([torch.sin(2 * math.pi * f * time) for f in (440.0, 440.0 * 1.05, 660.0 * 0.99)])
     error, which = tone_errors(waves, (440.0, 660.0), 4_000)

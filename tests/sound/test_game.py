@@ -1,4 +1,4 @@
-"""Sounds from end to end: four tones learned, resumed to the bit, and what the commands write."""
+"""Sounds from end to end: training on four tones, resuming to the bit, and what the commands write."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from litgan.losses import NonSaturating
 from litgan.penalties import R1
 from litgan.recipe import Recipe
 from litgan.sound import HiFiGANDiscriminator, SoundStatistics, Tones, WaveGANDiscriminator, WaveGANGenerator
-from litgan.sound.render import PAUSE
+from litgan.sound.render import PAUSE_SECONDS
 from litgan.sound.tones import tone_errors
 
 RECIPE = Path(__file__).parents[2] / "configs" / "sound" / "tones.yaml"
@@ -48,20 +48,20 @@ def test_the_recipe_finds_all_tones(tmp_path: Path, single_thread: None) -> None
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "critic",
+    "discriminator",
     [
         partial(WaveGANDiscriminator, widths=(4, 8)),
         partial(HiFiGANDiscriminator, widths=(4, 8), periods=(2, 3), scales=2),
     ],
     ids=["wavegan", "hifigan"],
 )
-def test_a_resumed_run_is_the_straight_run(critic, make_trainer, tmp_path: Path) -> None:
-    """With shuffled phases, random variations and a penalty that is due in every other turn."""
+def test_a_resumed_run_is_the_straight_run(discriminator, make_trainer, tmp_path: Path) -> None:
+    """With shuffled phases, random variations and a penalty that is due in every other step."""
 
     def train(iterations: int, ckpt_path: Path | None = None) -> dict[str, torch.Tensor]:
         adam = partial(torch.optim.Adam, lr=1e-3, betas=(0.0, 0.99))
         gan = GAN(
-            generator=partial(WaveGANGenerator, latent_dim=4, widths=(8, 4)), discriminator=critic,
+            generator=partial(WaveGANGenerator, latent_dim=4, widths=(8, 4)), discriminator=discriminator,
             generator_optimizer=adam, discriminator_optimizer=adam, sample_shape=(1, 256),
             loss=NonSaturating(), penalties=[R1(0.5, interval=2)],
         )  # fmt: skip
@@ -96,7 +96,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def heard(path: Path, length: int = 1_024, rate: int = 4_000) -> np.ndarray:
+def read_wav(path: Path, length: int = 1_024, rate: int = 4_000) -> np.ndarray:
     """int16 [N, length] of a file, read by the standard library and, where it is installed, by soundfile."""
     with wave.open(str(path)) as file:
         assert (file.getframerate(), file.getnchannels(), file.getsampwidth()) == (rate, 1, 2)
@@ -106,7 +106,7 @@ def heard(path: Path, length: int = 1_024, rate: int = 4_000) -> np.ndarray:
 
         again, found = soundfile.read(path, dtype="int16")
         assert found == rate and (again == frames).all()
-    return frames.reshape(-1, length + round(PAUSE * rate))[:, :length]
+    return frames.reshape(-1, length + round(PAUSE_SECONDS * rate))[:, :length]
 
 
 @pytest.mark.slow
@@ -116,7 +116,7 @@ def test_fit_leaves_sounds_pictures_and_metrics(run: Path) -> None:
         "reals.png", "reals.wav", "000000000.png", "000000000.wav", "000000064.png", "000000064.wav",
         "000000064_feedback.png", "000000128.png", "000000128.wav", "000000128_feedback.png", "telescope.png",
     }  # fmt: skip
-    reals = torch.tensor(heard(run / "samples" / "reals.wav").astype(np.float32))
+    reals = torch.tensor(read_wav(run / "samples" / "reals.wav").astype(np.float32))
     assert len(reals) == 8 and tone_errors(reals, Tones().frequencies, 4_000)[0].max() < 0.002
     header, *_ = (run / "metrics.csv").read_text().splitlines()
     assert {"metric/fd_sound", "metric/centroid_js", "metric/envelope_js"} <= set(header.split(","))
@@ -128,11 +128,11 @@ def test_the_commands_write_what_others_can_read(
 ) -> None:
     checkpoint = str(run / "checkpoints" / "last.ckpt")
     cli.main(["sample", checkpoint, "--count=5", f"--out={tmp_path}"])
-    told = capsys.readouterr().out.splitlines()[-2:]
-    assert [Path(line).suffix for line in told] == [".png", ".wav"]
-    drawn = torch.load(Path(told[1]).with_suffix(".pt"), weights_only=True)
+    paths = capsys.readouterr().out.splitlines()[-2:]
+    assert [Path(line).suffix for line in paths] == [".png", ".wav"]
+    drawn = torch.load(Path(paths[1]).with_suffix(".pt"), weights_only=True)
     assert drawn.shape == (5, 1, 1_024)
-    assert np.abs(heard(Path(told[1])) / 32_767 - drawn[:, 0].numpy()).max() < 1e-4
+    assert np.abs(read_wav(Path(paths[1])) / 32_767 - drawn[:, 0].numpy()).max() < 1e-4
 
     cli.main(["evaluate", checkpoint, "--count=60", "--split=test"])
     report = json.loads(capsys.readouterr().out.splitlines()[-1])

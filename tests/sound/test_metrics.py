@@ -1,4 +1,4 @@
-"""What the sound extractor tells apart, and what it does not."""
+"""Which differences the sound extractor measures, and which not."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import torch
 from litgan.metrics import evaluate
 from litgan.noise import Noise
 from litgan.sound import Sound, SoundStatistics, Tones
-from litgan.sound.metrics import BANDS, SEGMENTS, divergence, envelope
-from litgan.sound.signals import mel
+from litgan.sound.metrics import BANDS, SEGMENTS, envelope, js_divergence
+from litgan.sound.signals import hz_to_mel
 
 
 @pytest.fixture(scope="module")
@@ -45,16 +45,16 @@ def test_the_dimension_is_the_same_at_any_length(eyes: SoundStatistics, length: 
     assert waves.grad.any(), "gradients flow to the samples"
 
 
-def test_samples_do_not_see_each_other(eyes: SoundStatistics) -> None:
+def test_samples_are_independent(eyes: SoundStatistics) -> None:
     waves = torch.randn(4, 1, 2_048) / 4
     torch.testing.assert_close(eyes(waves), torch.cat([eyes(one[None]) for one in waves]))
 
 
 def test_a_tone_is_loudest_in_its_own_band(eyes: SoundStatistics) -> None:
-    places = torch.linspace(*mel(torch.tensor([30.0, 8_000.0])).tolist(), BANDS + 2)[1:-1]
+    places = torch.linspace(*hz_to_mel(torch.tensor([30.0, 8_000.0])).tolist(), BANDS + 2)[1:-1]
     for frequency in (300.0, 1_000.0, 5_000.0):
         means = eyes(sine(frequency))[0, :BANDS]
-        assert abs(means.argmax() - (places - mel(torch.tensor(frequency))).abs().argmin()) <= 1
+        assert abs(means.argmax() - (places - hz_to_mel(torch.tensor(frequency))).abs().argmin()) <= 1
 
 
 def test_levels_are_decades(eyes: SoundStatistics) -> None:
@@ -93,19 +93,19 @@ def test_centroid_and_flatness_of_what_is_known(eyes: SoundStatistics) -> None:
 
 def test_the_divergence_has_its_closed_forms() -> None:
     values = torch.rand(1_000)
-    assert divergence(real=values, fake=values.flip(0), low=0.0, high=1.0) == pytest.approx(0, abs=1e-12)
+    assert js_divergence(real=values, fake=values.flip(0), low=0.0, high=1.0) == pytest.approx(0, abs=1e-12)
     zeros, ones = torch.zeros(10), torch.ones(30)
-    assert divergence(real=zeros, fake=ones, low=0.0, high=1.0) == pytest.approx(1)
-    half = divergence(real=zeros, fake=torch.cat([zeros, ones[:10]]), low=0.0, high=1.0)
+    assert js_divergence(real=zeros, fake=ones, low=0.0, high=1.0) == pytest.approx(1)
+    half = js_divergence(real=zeros, fake=torch.cat([zeros, ones[:10]]), low=0.0, high=1.0)
     expected = 0.5 * math.log2(4 / 3) + 0.25 * math.log2(2 / 3) + 0.25 * math.log2(2)
     assert half == pytest.approx(expected)
     outside = torch.tensor([-9.0, 9.0])
-    assert divergence(real=outside, fake=outside.clamp(0, 1), low=0.0, high=1.0) == pytest.approx(
+    assert js_divergence(real=outside, fake=outside.clamp(0, 1), low=0.0, high=1.0) == pytest.approx(
         0, abs=1e-12
     )
 
 
-def test_the_table_tells_what_differs_and_only_that(eyes: SoundStatistics) -> None:
+def test_the_table_shows_what_differs_and_only_that(eyes: SoundStatistics) -> None:
     data = Sound(length=8_192)
     time = torch.arange(8_192) / 1_000
     fall = time * torch.exp(1 - time)  # without a click, also backwards
@@ -114,15 +114,15 @@ def test_the_table_tells_what_differs_and_only_that(eyes: SoundStatistics) -> No
     noise = noise * tones.square().mean().sqrt() / noise.square().mean().sqrt()
     table = lambda fake: eyes.table(real=eyes.details(tones), fake=eyes.details(fake), data=data)  # noqa: E731
     assert table(tones.flip(0)) == {"centroid_js": 0.0, "envelope_js": 0.0, "flatness_js": 0.0}
-    told = table(noise)
-    assert told["flatness_js"] > 0.9 and told["centroid_js"] > 0.3 and told["envelope_js"] < 0.1
-    told = table(tones.flip(2))
-    assert told["envelope_js"] > 0.5 and told["centroid_js"] < 0.05 and told["flatness_js"] < 0.05
+    values = table(noise)
+    assert values["flatness_js"] > 0.9 and values["centroid_js"] > 0.3 and values["envelope_js"] < 0.1
+    values = table(tones.flip(2))
+    assert values["envelope_js"] > 0.5 and values["centroid_js"] < 0.05 and values["flatness_js"] < 0.05
 
 
 def test_other_media_are_refused(eyes: SoundStatistics) -> None:
     for shape in ((2, 1, 8, 8), (2, 2, 64), (2, 1, 8), (2, 2)):
-        with pytest.raises(ValueError, match=r"looks at sounds \[N, 1, T\] of at least 16 samples, not at"):
+        with pytest.raises(ValueError, match=r"needs sounds \[N, 1, T\] of at least 16 samples, not"):
             eyes(torch.zeros(shape))
 
 
@@ -146,12 +146,12 @@ def test_all_metrics_come_from_one_evaluation() -> None:
 
 
 def test_companded_sounds_are_measured_as_they_sound(tmp_path: Path) -> None:
-    plain, companded = Tones(samples=64), Tones(samples=64, companding=255)
+    plain, companded = Tones(samples=64), Tones(samples=64, mu_law=255)
     made = plain.decode(Noise(0, 0, 0, 64).normal(1, 1_024) / 4).waves[:, None]
     found = [
         evaluate(
             lambda first, count: data.encode(made[first : first + count]), data, SoundStatistics(),  # noqa: B023
-            count=64, cache_dir=tmp_path / str(data.companding),
+            count=64, cache_dir=tmp_path / str(data.mu_law),
         ).values
         for data in (plain, companded)
     ]  # fmt: skip

@@ -26,33 +26,33 @@ def test_the_parameters_of_the_paper() -> None:
     stages = [(1024, 512), (512, 256), (256, 128), (128, 64), (64, 1)]
     convolutions = sum(25 * a * b + b for a, b in stages)
     with torch.device("meta"):
-        maker = WaveGANGenerator((1, 16_384), widths=(1024, 512, 256, 128, 64))
-        judge = WaveGANDiscriminator((1, 16_384), widths=(64, 128, 256, 512, 1024))
-    assert count(maker) == 101 * 16_384 + convolutions
-    assert count(judge) == sum(25 * a * b + a for a, b in stages) + 16_385
+        generator = WaveGANGenerator((1, 16_384), widths=(1024, 512, 256, 128, 64))
+        discriminator = WaveGANDiscriminator((1, 16_384), widths=(64, 128, 256, 512, 1024))
+    assert count(generator) == 101 * 16_384 + convolutions
+    assert count(discriminator) == sum(25 * a * b + a for a, b in stages) + 16_385
 
 
 def test_the_logits_of_hifigan_are_those_of_each_period_and_scale() -> None:
-    judge = HiFiGANDiscriminator(SHAPE, widths=(2,), periods=(2, 3, 5), scales=2)
+    discriminator = HiFiGANDiscriminator(SHAPE, widths=(2,), periods=(2, 3, 5), scales=2)
     rows = [math.ceil(math.ceil(256 / p) / 3) * p for p in (2, 3, 5)]  # a stride of 3 in each of p columns
-    assert judge(torch.randn(4, *SHAPE)).shape == (4, sum(rows) + 256 // 4 + math.ceil(129 / 4))
+    assert discriminator(torch.randn(4, *SHAPE)).shape == (4, sum(rows) + 256 // 4 + math.ceil(129 / 4))
     assert HiFiGANDiscriminator(SHAPE, periods=(), scales=1)(torch.randn(1, *SHAPE)).shape == (1, 1)
 
 
-def test_a_period_sees_every_so_manieth_sample() -> None:
-    """A change of one sample moves only the logits of its own column."""
-    judge = HiFiGANDiscriminator(SHAPE, widths=(4,), periods=(3,), scales=0).eval()
+def test_the_columns_of_a_period_are_independent() -> None:
+    """A change of one sample changes only the logits of its own column."""
+    discriminator = HiFiGANDiscriminator(SHAPE, widths=(4,), periods=(3,), scales=0).eval()
     samples = torch.randn(1, *SHAPE)
     changed = samples.clone()
     changed[..., 100] += 1
-    moved = (judge(samples) != judge(changed)).view(-1, 3).any(0)
-    assert moved.tolist() == [False, True, False], "100 = 1 modulo 3"
+    changes = (discriminator(samples) != discriminator(changed)).view(-1, 3).any(0)
+    assert changes.tolist() == [False, True, False], "100 = 1 modulo 3"
 
 
 def test_all_but_the_first_scale_learn_the_norms_of_their_weights() -> None:
-    judge = HiFiGANDiscriminator(SHAPE, widths=(4, 6), periods=(2, 3))
-    for part in (judge.of_scales[1], judge.of_periods[0]):
-        gain, weight = part.trunk[2].parametrizations.weight.original0, part.trunk[2].weight
+    discriminator = HiFiGANDiscriminator(SHAPE, widths=(4, 6), periods=(2, 3))
+    for part in (discriminator.scale_discriminators[1], discriminator.period_discriminators[0]):
+        gain, weight = part.backbone[2].parametrizations.weight.original0, part.backbone[2].weight
         torch.testing.assert_close(weight.flatten(1).norm(dim=1), gain.flatten().abs())
 
 
@@ -70,21 +70,22 @@ def test_shuffled_phases_are_shifts_filled_by_reflection() -> None:
 
 
 def test_phases_are_shuffled_in_training_alone_and_by_torch_s_seed() -> None:
-    judge, samples = wavegan(), torch.randn(8, *SHAPE)
+    discriminator, samples = wavegan(), torch.randn(8, *SHAPE)
     torch.manual_seed(1)
-    first = judge(samples)
-    assert not torch.equal(first, judge(samples))
+    first = discriminator(samples)
+    assert not torch.equal(first, discriminator(samples))
     torch.manual_seed(1)
-    assert torch.equal(first, judge(samples))
-    judge.eval()
-    assert torch.equal(judge(samples), judge(samples))
+    assert torch.equal(first, discriminator(samples))
+    discriminator.eval()
+    assert torch.equal(discriminator(samples), discriminator(samples))
     still = wavegan(phase_shuffle=0)
     assert torch.equal(still(samples), still(samples))
 
 
 def test_the_signal_keeps_its_size() -> None:
     torch.manual_seed(0)
-    features = WaveGANDiscriminator((1, 4_096), widths=(32, 64, 128)).eval().trunk(torch.randn(8, 1, 4_096))
+    discriminator = WaveGANDiscriminator((1, 4_096), widths=(32, 64, 128)).eval()
+    features = discriminator.backbone(torch.randn(8, 1, 4_096))
     assert 0.4 < features.square().mean() < 2.5
     waves = WaveGANGenerator((1, 4_096), widths=(128, 64, 32))(torch.randn(8, 100))
     assert 0.3 < waves.std() < 0.95

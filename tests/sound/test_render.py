@@ -1,4 +1,4 @@
-"""Pictures of sounds and .wav files."""
+"""Pictures of sounds and WAV files."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import torch
 
 from litgan.media import GAP
 from litgan.noise import Noise
-from litgan.sound import Sounds
-from litgan.sound.render import BANDS, INK, PAUSE, WAVE, WIDTH
-from litgan.sound.signals import compress, expand, mel
+from litgan.sound import AudioBatch
+from litgan.sound.render import BANDS, PAUSE_SECONDS, WAVE_COLOR, WAVE_HEIGHT, WIDTH
+from litgan.sound.signals import hz_to_mel, mu_law_decode, mu_law_encode
 
 
 def tone(frequency: float, length: int = 4_096, rate: int = 8_000) -> torch.Tensor:
@@ -25,41 +25,42 @@ def tone(frequency: float, length: int = 4_096, rate: int = 8_000) -> torch.Tens
 
 def test_a_tone_is_a_line_in_its_mel_band_below_its_waveform() -> None:
     for frequency in (250.0, 1_000.0, 3_000.0):
-        picture = Sounds(tone(frequency), 8_000).picture()
-        assert picture.shape == (WAVE + BANDS, WIDTH, 3) and picture.dtype == torch.uint8
-        brightness = picture[WAVE:].float().sum(2)
-        places = torch.linspace(*mel(torch.tensor([30.0, 4_000.0])).tolist(), BANDS + 2)[1:-1]
-        band = (places - mel(torch.tensor(frequency))).abs().argmin().item()
+        picture = AudioBatch(tone(frequency), 8_000).picture()
+        assert picture.shape == (WAVE_HEIGHT + BANDS, WIDTH, 3) and picture.dtype == torch.uint8
+        brightness = picture[WAVE_HEIGHT:].float().sum(2)
+        places = torch.linspace(*hz_to_mel(torch.tensor([30.0, 4_000.0])).tolist(), BANDS + 2)[1:-1]
+        band = (places - hz_to_mel(torch.tensor(frequency))).abs().argmin().item()
         assert abs(BANDS - 1 - brightness[:, 20:-20].mean(1).argmax().item() - band) <= 1, "low bands below"
-        assert (picture[:WAVE] == torch.tensor(INK)).all(2).float().mean() > 0.9, "a tone at full scale"
+        lit = (picture[:WAVE_HEIGHT] == torch.tensor(WAVE_COLOR)).all(2)
+        assert lit.float().mean() > 0.9, "a tone at full scale"
 
 
 def test_silence_is_dark_below_a_line() -> None:
-    picture = Sounds(torch.zeros(1, 4_096, dtype=torch.int16), 8_000).picture()
-    assert picture[WAVE:].max() < 10
-    lit = (picture[:WAVE] == torch.tensor(INK)).all(2)
+    picture = AudioBatch(torch.zeros(1, 4_096, dtype=torch.int16), 8_000).picture()
+    assert picture[WAVE_HEIGHT:].max() < 10
+    lit = (picture[:WAVE_HEIGHT] == torch.tensor(WAVE_COLOR)).all(2)
     assert lit.any(0).all() and lit.sum(0).max() <= 2
 
 
 def test_a_grid_has_a_tile_for_each_sound() -> None:
-    sounds = Sounds(tone(500.0).expand(5, -1), 8_000)
-    height, width = WAVE + BANDS, WIDTH
+    sounds = AudioBatch(tone(500.0).expand(5, -1), 8_000)
+    height, width = WAVE_HEIGHT + BANDS, WIDTH
     assert len(sounds) == 5
     assert sounds.picture(3).shape == (2 * height + GAP, 3 * width + 2 * GAP, 3)
 
 
 @pytest.mark.parametrize(("length", "rate"), [(40, 8_000), (1_000, 4_000), (8_192, 16_000), (65_536, 44_100)])
 def test_any_length_and_rate_has_a_picture(length: int, rate: int) -> None:
-    picture = Sounds(tone(100.0, length, rate), rate).picture()
-    assert picture.shape == (WAVE + BANDS, WIDTH, 3)
+    picture = AudioBatch(tone(100.0, length, rate), rate).picture()
+    assert picture.shape == (WAVE_HEIGHT + BANDS, WIDTH, 3)
 
 
 def test_feedback_is_red_where_a_sound_is_to_be_quieter_and_blue_where_louder() -> None:
     sound = tone(1_000.0) // 2
     feedback = sound.float()[:, None].clone()
     feedback[..., 2_048:] *= -1  # the loss falls as the second half grows
-    picture = Sounds(sound, 8_000).criticised(feedback, columns=1).float()
-    heat = picture[WAVE + BANDS + GAP :]
+    picture = AudioBatch(sound, 8_000).criticised(feedback, columns=1).float()
+    heat = picture[WAVE_HEIGHT + BANDS + GAP :]
     assert heat.shape[:2] == (BANDS, WIDTH)
     red, _, blue = heat.unbind(2)
     assert (red - blue)[:, 5:55].max() > 200 and (red - blue)[:, 5:55].min() >= -60
@@ -68,32 +69,32 @@ def test_feedback_is_red_where_a_sound_is_to_be_quieter_and_blue_where_louder() 
     assert (red - blue).abs()[: row - 6].max() < 60, "and white elsewhere"
 
 
-def test_feedback_to_companded_samples_is_shown_as_that_to_the_waves() -> None:
+def test_feedback_to_mu_law_samples_is_shown_as_that_to_the_waves() -> None:
     noise = Noise(0, 0, 0, 2).normal(4_096)
     sounds = (noise[:1] * torch.linspace(8_000, 1, 4_096)).clamp(-32_000, 32_000).to(torch.int16)
     waves, direction = sounds / 32_768, noise[1:]
-    samples = compress(waves, 255).requires_grad_()
-    (feedback,) = torch.autograd.grad((expand(samples, 255) * direction).square().sum(), samples)
-    plain = Sounds(sounds, 8_000).criticised((2 * waves * direction.square())[:, None])
-    companded = Sounds(sounds, 8_000, companding=255).criticised(feedback[:, None])
-    assert (plain.int() - companded.int()).abs().max() <= 1
-    assert (plain.int() - Sounds(sounds, 8_000).criticised(feedback[:, None]).int()).abs().max() > 30
+    samples = mu_law_encode(waves, 255).requires_grad_()
+    (feedback,) = torch.autograd.grad((mu_law_decode(samples, 255) * direction).square().sum(), samples)
+    plain = AudioBatch(sounds, 8_000).criticised((2 * waves * direction.square())[:, None])
+    encoded = AudioBatch(sounds, 8_000, mu_law=255).criticised(feedback[:, None])
+    assert (plain.int() - encoded.int()).abs().max() <= 1
+    assert (plain.int() - AudioBatch(sounds, 8_000).criticised(feedback[:, None]).int()).abs().max() > 30
 
 
 def test_the_file_holds_all_sounds_one_after_the_other(tmp_path: Path) -> None:
     waves = torch.randint(-32_768, 32_768, (3, 1_000)).to(torch.int16)
-    png, wav = Sounds(waves, 8_000).save(tmp_path / "new" / "grid")
+    png, wav = AudioBatch(waves, 8_000).save(tmp_path / "new" / "grid")
     assert (png.name, wav.name) == ("grid.png", "grid.wav")
     with wave.open(str(wav)) as file:
         assert (file.getnchannels(), file.getsampwidth(), file.getframerate()) == (1, 2, 8_000)
-        heard = np.frombuffer(file.readframes(file.getnframes()), "<i2").reshape(3, -1)
-    assert heard.shape[1] == 1_000 + PAUSE * 8_000 and not heard[:, 1_000:].any()
-    assert (heard[:, :1_000] == waves.numpy()).all()
+        samples = np.frombuffer(file.readframes(file.getnframes()), "<i2").reshape(3, -1)
+    assert samples.shape[1] == 1_000 + PAUSE_SECONDS * 8_000 and not samples[:, 1_000:].any()
+    assert (samples[:, :1_000] == waves.numpy()).all()
     assert sorted(path.name for path in wav.parent.iterdir()) == ["grid.png", "grid.wav"]
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sounds = Sounds(torch.ones(2, 100, dtype=torch.int16), 8_000)
+    sounds = AudioBatch(torch.ones(2, 100, dtype=torch.int16), 8_000)
     _, path = sounds.save(tmp_path / "grid")
     before = path.read_bytes()
 
@@ -102,7 +103,7 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(wave.Wave_write, "writeframes", fail)
     with pytest.raises(OSError, match="No space"):
-        Sounds(torch.zeros(2, 100, dtype=torch.int16), 8_000).save(tmp_path / "grid")
+        AudioBatch(torch.zeros(2, 100, dtype=torch.int16), 8_000).save(tmp_path / "grid")
     assert path.read_bytes() == before
 
 
@@ -111,7 +112,7 @@ def test_independent_readers_and_players(tmp_path: Path) -> None:
     import soundfile
 
     waves = torch.randint(-32_768, 32_768, (12, 1_000)).to(torch.int16)
-    sounds = Sounds(waves, 11_025)
+    sounds = AudioBatch(waves, 11_025)
     read, rate = soundfile.read(sounds.save(tmp_path / "grid")[1], dtype="int16")
     assert rate == 11_025 and (read[:1_000] == waves[0].numpy()).all()
     players = sounds.players()["audio"]
@@ -123,4 +124,4 @@ def test_independent_readers_and_players(tmp_path: Path) -> None:
 @pytest.mark.parametrize("waves", [torch.zeros(2, 8), torch.zeros(2, 1, 8, dtype=torch.int16)])
 def test_what_is_no_sound_is_refused(waves: torch.Tensor) -> None:
     with pytest.raises(ValueError, match=r"Sounds are int16 of shape \[N, T\], not .*: decode the samples"):
-        Sounds(waves, 8_000)
+        AudioBatch(waves, 8_000)

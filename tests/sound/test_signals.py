@@ -7,7 +7,15 @@ import math
 import pytest
 import torch
 
-from litgan.sound.signals import compress, expand, hertz, mel, mel_bands, resample, spectra
+from litgan.sound.signals import (
+    hz_to_mel,
+    mel_filterbank,
+    mel_to_hz,
+    mu_law_decode,
+    mu_law_encode,
+    resample,
+    stft,
+)
 
 
 def sine(frequency: float, rate: int, seconds: float = 0.25) -> torch.Tensor:
@@ -38,44 +46,44 @@ def test_the_same_rate_changes_nothing_and_lengths_are_rounded_up() -> None:
     assert len(resample(wave, 3, 2)) == 668 and len(resample(wave[:1], 44_100, 8_000)) == 1
 
 
-def test_companding_is_the_mu_law_and_can_be_undone() -> None:
+def test_the_mu_law_is_its_formula_and_can_be_undone() -> None:
     waves = torch.arange(-1000, 1001) / 1000
     for mu in (8.0, 255.0):
-        compressed = compress(waves, mu)
-        assert compressed[[0, 1000, 2000]].tolist() == [-1.0, 0.0, 1.0]
-        assert compressed[1500].item() == pytest.approx(math.log(1 + mu / 2) / math.log(1 + mu))
-        torch.testing.assert_close(compressed, -compressed.flip(0))
-        torch.testing.assert_close(expand(compressed, mu), waves)
-    assert compress(waves, 0) is waves and expand(waves, 0) is waves
+        encoded = mu_law_encode(waves, mu)
+        assert encoded[[0, 1000, 2000]].tolist() == [-1.0, 0.0, 1.0]
+        assert encoded[1500].item() == pytest.approx(math.log(1 + mu / 2) / math.log(1 + mu))
+        torch.testing.assert_close(encoded, -encoded.flip(0))
+        torch.testing.assert_close(mu_law_decode(encoded, mu), waves)
+    assert mu_law_encode(waves, 0) is waves and mu_law_decode(waves, 0) is waves
 
 
 def test_mel_is_the_scale_of_its_formula() -> None:
-    assert mel(torch.tensor(1000.0)).item() == pytest.approx(1000, abs=0.1)
+    assert hz_to_mel(torch.tensor(1000.0)).item() == pytest.approx(1000, abs=0.1)
     frequencies = torch.tensor([0.0, 440.0, 8000.0])
-    torch.testing.assert_close(hertz(mel(frequencies)), frequencies, rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(mel_to_hz(hz_to_mel(frequencies)), frequencies, rtol=1e-4, atol=1e-3)
 
 
 def test_bands_are_triangles_between_evenly_spaced_corners_of_the_mel_scale() -> None:
-    bands = mel_bands(10, 4097, 16_000)
+    bands = mel_filterbank(10, 4097, 16_000)
     assert bands.shape == (10, 4097)
     torch.testing.assert_close(bands.sum(1), torch.ones(10))
-    ends = mel(torch.tensor([30.0, 8000.0]))
-    corners = hertz(torch.linspace(*ends.tolist(), 12)) / 8000 * 4096
+    ends = hz_to_mel(torch.tensor([30.0, 8000.0]))
+    corners = mel_to_hz(torch.linspace(*ends.tolist(), 12)) / 8000 * 4096
     for index, band in enumerate(bands):
-        heard = band.nonzero().flatten()
-        assert heard[0] >= corners[index] and heard[-1] <= corners[index + 2]
+        inside = band.nonzero().flatten()
+        assert inside[0] >= corners[index] and inside[-1] <= corners[index + 2]
         assert abs(band.argmax() - corners[index + 1]) <= 1
         rising = band[math.ceil(corners[index]) : math.floor(corners[index + 1])]
         assert rising.diff().std() < 1e-3 * rising.diff().mean(), "straight"
 
 
-def test_bands_narrower_than_a_bin_still_hear_something() -> None:
-    bands = mel_bands(64, 65, 8_000)
+def test_bands_narrower_than_a_bin_are_not_empty() -> None:
+    bands = mel_filterbank(64, 65, 8_000)
     torch.testing.assert_close(bands.sum(1), torch.ones(64))
 
 
 def test_the_spectrum_of_a_sine_is_the_window_s() -> None:
-    found = spectra(sine(2_000, 16_000)[None], window=512, hop=128).abs()
+    found = stft(sine(2_000, 16_000)[None], window=512, hop=128).abs()
     assert found.shape == (1, 257, math.ceil(4_000 / 128))
     expected = torch.zeros(257)
     expected[63:66] = torch.tensor([0.5, 1.0, 0.5])  # a Hann window is three bins wide
@@ -83,4 +91,13 @@ def test_the_spectrum_of_a_sine_is_the_window_s() -> None:
 
 
 def test_a_wave_shorter_than_a_window_has_a_spectrum() -> None:
-    assert spectra(torch.ones(2, 20), window=64, hop=32).shape == (2, 33, 1)
+    assert stft(torch.ones(2, 20), window=64, hop=32).shape == (2, 33, 1)
+
+
+@pytest.mark.parametrize(("bands", "bins", "rate"), [(40, 257, 16_000), (64, 1_025, 44_100)])
+def test_bands_wider_than_a_bin_are_those_of_torchaudio(bands: int, bins: int, rate: int) -> None:
+    functional = pytest.importorskip("torchaudio").functional
+    found = functional.melscale_fbanks(bins, 30.0, rate / 2, bands, rate).T
+    torch.testing.assert_close(
+        mel_filterbank(bands, bins, rate), found / found.sum(1, keepdim=True), rtol=0, atol=2e-6
+    )

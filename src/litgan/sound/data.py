@@ -1,4 +1,4 @@
-"""Sounds: files of any rate anywhere below a folder, as windows of one length."""
+"""Data sets of sounds: audio files below a folder, cut into windows of one length."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ from litgan.data.base import GANDataModule
 from litgan.data.loader import threaded
 from litgan.extras import require
 from litgan.noise import Noise
-from litgan.sound.render import Sounds
-from litgan.sound.signals import compress, expand, resample
+from litgan.sound.render import AudioBatch
+from litgan.sound.signals import mu_law_decode, mu_law_encode, resample
 
 SUFFIXES = (".wav", ".flac", ".ogg")
 DRUMKITS = Path("/usr/share/hydrogen/data/drumkits")  # of Debian's package hydrogen-drumkits
-ONSET = 0.02  # of its peak, where a sound is said to begin: 34 dB below
-SILENCE = 1e-4  # the peak, of full scale, below which there is no sound: 80 dB
-GAINS = 4_096  # that a sound may be given, from the softest to the loudest
-HELD_OUT = 10  # every so-manieth file is of the test split
+ONSET_LEVEL = 0.02  # a sound begins where it first reaches this fraction of its peak (-34 dB)
+SILENCE = 1e-4  # a sound with a lower peak, as a fraction of full scale, is silent (-80 dB)
+GAIN_STEPS = 4_096  # size of the table from which random gains are taken
+HOLDOUT_EVERY = 10  # files; the last of each ten belongs to the test split
 
 
-class Waveforms(GANDataModule):
-    """Windows of `length` samples of one channel, stored as int16 [N, 1, length], each peak at full scale.
+class AudioDataModule(GANDataModule):
+    """Base class: mono windows stored as int16 [N, 1, length], the peak of each at full scale.
 
     Args:
-        sample_rate: samples a second.
+        sample_rate: in Hz.
         length: of a window, in samples.
-        gain: decibels, from and to, by one of which each sound is changed at random when it is shown;
-            0 at most, for the peaks are at full scale.
-        shift: samples by which each sound comes later at random when it is shown, at most; its end is cut.
-        companding: mu of the mu-law (`signals.compress`; 255 in telephony) by which the networks see
-            amplitudes, so that what is quiet counts as it does to the ear; 0 for waves as they are. What an
-            exported generator makes is companded, too: `litgan.sound.signals.expand` gives waves.
+        gain: lowest and highest random gain of a training sample, in dB. At most 0, because peaks are at
+            full scale.
+        shift: largest random delay of a training sample, in samples; what is moved beyond the window is cut.
+        mu_law: mu of the mu-law (`signals.mu_law_encode`; 255 in telephony) that encodes the amplitudes the
+            networks work on, so that quiet sounds count as they do to the ear; 0 for linear amplitudes. An
+            exported generator gives encoded amplitudes: `litgan.sound.signals.mu_law_decode` undoes it.
         common: the options of `GANDataModule`.
 
     Raises:
-        ValueError: a rate, length, shift or companding out of range, or a gain that would clip.
+        ValueError: `sample_rate`, `length`, `shift`, `gain` or `mu_law` is out of range.
     """
 
     splits: ClassVar[tuple[str, ...]] = ("train", "test")
@@ -51,71 +51,72 @@ class Waveforms(GANDataModule):
         length: int,
         gain: tuple[float, float] = (0.0, 0.0),
         shift: int = 0,
-        companding: float = 0.0,
+        mu_law: float = 0.0,
         **common: Any,
     ) -> None:
         super().__init__((1, length), **common)
         if sample_rate < 1 or length < 1 or not 0 <= shift < length:
             raise ValueError(
-                f"Sounds of {length} samples at {sample_rate} Hz, up to {shift} later, do not exist: "
-                "give a length and a rate of at least 1 and a shift from 0 to below the length."
+                f"length {length}, sample_rate {sample_rate} or shift {shift} is out of range: give a length "
+                "and a sample_rate of at least 1 and a shift from 0 to below the length."
             )
         if not gain[0] <= gain[1] <= 0:
             raise ValueError(
-                f"The gain from {gain[0]} to {gain[1]} dB is out of order or above 0, where peaks would be "
-                "clipped: give two numbers such as [-6, 0]."
+                f"The gain from {gain[0]} to {gain[1]} dB is out of order or above 0, which would clip "
+                "peaks: give two numbers such as [-6, 0]."
             )
-        if not 0 <= companding < math.inf:
-            raise ValueError(f"A companding of {companding} does not exist: give 255, or 0 for none.")
+        if not 0 <= mu_law < math.inf:
+            raise ValueError(f"mu_law {mu_law} is out of range: give 255, or 0 for none.")
         self.sample_rate, self.length, self.gain, self.shift = sample_rate, length, tuple(gain), shift
-        self.companding = companding
+        self.mu_law = mu_law
 
     @property
     def fingerprint(self) -> str:
         plain = super().fingerprint
-        return f"{plain}-mu{self.companding:g}" if self.companding else plain
+        return f"{plain}-mu{self.mu_law:g}" if self.mu_law else plain
 
     def encode(self, stored: Tensor) -> Tensor:
-        return compress(stored.float() * (1 / 32767), self.companding)
+        return mu_law_encode(stored.float() * (1 / 32767), self.mu_law)
 
-    def decode(self, samples: Tensor) -> Sounds:
-        waves = expand(samples.detach().float().clamp(-1, 1), self.companding).mul(32767).round()
-        return Sounds(waves.to(torch.int16).flatten(1), self.sample_rate, self.companding)
+    def decode(self, samples: Tensor) -> AudioBatch:
+        waves = mu_law_decode(samples.detach().float().clamp(-1, 1), self.mu_law).mul(32767).round()
+        return AudioBatch(waves.to(torch.int16).flatten(1), self.sample_rate, self.mu_law)
 
     def vary(self, stored: Tensor, noise: Noise) -> Tensor:
-        """Each sound later by up to `shift` samples and changed by `gain`."""
+        """Delays each sound by up to `shift` samples and applies a random `gain`."""
         if self.shift:
-            later = (noise.stream("shift").uniform(1, 1) * (self.shift + 1)).long()
-            source = torch.arange(self.length, device=stored.device) - later
+            delays = (noise.stream("shift").uniform(1, 1) * (self.shift + 1)).long()
+            source = torch.arange(self.length, device=stored.device) - delays
             stored = stored.gather(2, source.clamp_min(0)).where(source >= 0, 0)
         if self.gain != (0.0, 0.0):
-            # A power's last bit depends on where in its tensor it is computed: in a table each has its place.
+            # The last bit of 10 ** x depends on the element's position in its tensor. Taken from a fixed
+            # table, a sample's gain does not depend on its position in the batch.
             low, high = self.gain
-            gains = 10 ** (torch.linspace(low, high, GAINS, device=stored.device) / 20)
-            chosen = gains[(noise.stream("gain").uniform(1, 1) * GAINS).long()]
+            gains = 10 ** (torch.linspace(low, high, GAIN_STEPS, device=stored.device) / 20)
+            chosen = gains[(noise.stream("gain").uniform(1, 1) * GAIN_STEPS).long()]
             stored = (stored * chosen).round().to(torch.int16)
         return stored
 
 
-class Sound(Waveforms):
-    """WAV, FLAC and OGG files anywhere below a folder; every tenth, in sorted order, is held out.
+class Sound(AudioDataModule):
+    """WAV, FLAC and OGG files anywhere below a folder; every tenth, in sorted order, is in the test split.
 
-    Channels are averaged, other sample rates resampled, and the first window begins where the sound first
-    reaches 2 % of its peak. What is shorter than a window is followed by silence, what is longer is cut.
-    The package soundfile reads the files: `pip install litgan[sound]`.
+    Channels are averaged, and files of another sample rate are resampled. The first window begins where the
+    sound first reaches 2 % of its peak. Shorter sounds are padded with silence, longer ones are cut.
+    The package soundfile reads the files, torchaudio resamples them: `pip install litgan[sound]`.
 
     Args:
         root: the folder; null takes the drum kits of Debian's package hydrogen-drumkits.
-        sample_rate: in Hz; files of another are resampled.
-        length: of a window, in samples; WaveGAN wants a multiple of 4^len(widths).
-        windows: the most that are cut from one file, one after the other; silent ones are left out.
-        resample: if false, a file of another sample rate is refused.
-        skip_silence: leave silent files out instead of refusing them.
-        gain: see `Waveforms`.
-        shift: see `Waveforms`.
-        companding: see `Waveforms`.
-        common: the options of `GANDataModule`. With `num_classes` 0, subfolders mean nothing; otherwise
-            the label is the place of the first-level subfolder in their sorted list, `class_names`.
+        sample_rate: in Hz; files of another rate are resampled.
+        length: of a window, in samples; WaveGAN needs a multiple of 4^len(widths).
+        windows: largest number of consecutive windows from one file; silent windows are dropped.
+        resample: if false, a file of another sample rate is an error.
+        skip_silence: drop silent files; if false, a silent file is an error.
+        gain: see `AudioDataModule`.
+        shift: see `AudioDataModule`.
+        mu_law: see `AudioDataModule`.
+        common: the options of `GANDataModule`. With `num_classes` 0, subfolders are ignored; otherwise the
+            label is the index of the first-level subfolder in the sorted list `class_names`.
     """
 
     def __init__(
@@ -128,70 +129,70 @@ class Sound(Waveforms):
         skip_silence: bool = False,
         gain: tuple[float, float] = (0.0, 0.0),
         shift: int = 0,
-        companding: float = 0.0,
+        mu_law: float = 0.0,
         **common: Any,
     ) -> None:
-        super().__init__(sample_rate, length, gain, shift, companding, **common)
+        super().__init__(sample_rate, length, gain, shift, mu_law, **common)
         if windows < 1:
-            raise ValueError(f"{windows} windows a file are none: give windows of at least 1.")
+            raise ValueError(f"windows is {windows}: give at least 1.")
         self.root, self.windows, self.resample, self.skip_silence = root, windows, resample, skip_silence
 
     def read(self, split: str) -> tuple[Tensor, Tensor | None]:
         """
         Raises:
-            FileNotFoundError: no such folder, no sound in it, or no drum kits.
-            ImportError: soundfile is not installed.
+            FileNotFoundError: the folder or the drum kits are absent, or hold no sound for this split.
+            ImportError: soundfile is not installed, or torchaudio where a file is resampled.
             ValueError: a file is unreadable, silent, or of another sample rate where `resample` is false;
-                an unexpected number of subfolders.
+                or the number of subfolders is not `num_classes`.
         """
         require("soundfile", "sound")
         root = self._folder()
-        names = list_sounds(root)
-        classes = self._label(names) if self.num_classes else [0] * len(names)
-        held_out = [index for index in range(len(names)) if (index % HELD_OUT == HELD_OUT - 1)]
+        names = list_audio_files(root)
+        classes = self._class_indices(names) if self.num_classes else [0] * len(names)
+        held_out = [index for index in range(len(names)) if (index % HOLDOUT_EVERY == HOLDOUT_EVERY - 1)]
         chosen = held_out if split == "test" else sorted(set(range(len(names))) - set(held_out))
-        cut = list(threaded(self._cut, [root / names[index] for index in chosen]))
-        if not any(map(len, cut)):
+        windows = list(threaded(self._read_windows, [root / names[index] for index in chosen]))
+        if not any(map(len, windows)):
             raise FileNotFoundError(f"{root} holds no sound for the split {split!r}: put more files into it.")
-        stored = torch.cat(cut)[:, None]
+        stored = torch.cat(windows)[:, None]
         if not self.num_classes:
             return stored, None
-        repeats = torch.tensor([len(windows) for windows in cut])
-        return stored, torch.tensor([classes[index] for index in chosen]).repeat_interleave(repeats)
+        counts = torch.tensor([len(of_one_file) for of_one_file in windows])
+        return stored, torch.tensor([classes[index] for index in chosen]).repeat_interleave(counts)
 
     def _folder(self) -> Path:
         root = DRUMKITS if self.root is None else Path(self.root).expanduser()
         if not root.is_dir():
             raise FileNotFoundError(
-                "The drum kits are not here: `apt-get install hydrogen-drumkits` brings them, or give "
-                "data.root a folder of sounds."
+                "The drum kits are not installed: `apt-get install hydrogen-drumkits` brings them, or "
+                "give data.root a folder of sounds."
                 if self.root is None
                 else f"There is no folder {root}: give data.root one that exists."
             )
         return root
 
-    def _cut(self, path: Path) -> Tensor:
+    def _read_windows(self, path: Path) -> Tensor:
         """The windows of a file, int16 [at most `windows`, length]."""
-        wave, rate = read_wave(path)
+        wave, rate = read_audio(path)
         if rate != self.sample_rate and not self.resample:
             raise ValueError(
                 f"{path} has {rate} samples a second and data.sample_rate is {self.sample_rate}: "
                 f"give --data.resample true or --data.sample_rate {rate}."
             )
-        loud = wave.abs()
-        peak = loud.max() if len(wave) else torch.tensor(0.0)
+        level = wave.abs()
+        peak = level.max() if len(wave) else torch.tensor(0.0)
         if peak < SILENCE:
             if self.skip_silence:
                 return torch.empty(0, self.length, dtype=torch.int16)
             raise ValueError(f"{path} is silent: remove it or give --data.skip_silence true.")
-        start = int((loud >= ONSET * peak).int().argmax())
-        wanted = self.windows * self.length
-        seconds = wanted / self.sample_rate
-        wave = resample(wave[start : start + math.ceil(seconds * rate) + rate // 100], rate, self.sample_rate)
+        start = int((level >= ONSET_LEVEL * peak).int().argmax())
+        needed = self.windows * self.length
+        end = start + math.ceil(needed / self.sample_rate * rate) + rate // 100  # 10 ms for the filter's tail
+        wave = resample(wave[start:end], rate, self.sample_rate)
         count = min(self.windows, max(1, len(wave) // self.length))
-        return quantise(F.pad(wave, (0, wanted))[: count * self.length].view(count, self.length))
+        return to_int16(F.pad(wave, (0, needed))[: count * self.length].view(count, self.length))
 
-    def _label(self, names: list[str]) -> list[int]:
+    def _class_indices(self, names: list[str]) -> list[int]:
         loose = next((name for name in names if "/" not in name), None)
         if loose is not None:
             raise ValueError(
@@ -205,15 +206,15 @@ class Sound(Waveforms):
                 f"{self._folder()} has {len(self.class_names)} subfolders with sounds where num_classes is "
                 f"{self.num_classes}: give num_classes {len(self.class_names)}, or 0 to ignore them."
             )
-        place = {name: index for index, name in enumerate(self.class_names)}
-        return [place[folder] for folder in folders]
+        index_of = {name: index for index, name in enumerate(self.class_names)}
+        return [index_of[folder] for folder in folders]
 
 
-def list_sounds(root: Path) -> list[str]:
-    """Names, relative to `root` and sorted, of the sounds anywhere below it that are not hidden.
+def list_audio_files(root: Path) -> list[str]:
+    """Sorted paths, relative to `root`, of all audio files below it that are not hidden.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: no audio file was found.
     """
     names = sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
     sounds = [
@@ -226,11 +227,11 @@ def list_sounds(root: Path) -> list[str]:
     return sounds
 
 
-def read_wave(path: Path) -> tuple[Tensor, int]:
-    """The mean over channels, float32 [T] within [-1, 1], and its sample rate.
+def read_audio(path: Path) -> tuple[Tensor, int]:
+    """Reads a file: the mean over its channels, float32 [T] within [-1, 1], and the sample rate.
 
     Raises:
-        ValueError: the file cannot be decoded, or holds what is no number.
+        ValueError: the file cannot be decoded, or holds samples that are not finite.
     """
     soundfile = require("soundfile", "sound")
     try:
@@ -240,12 +241,12 @@ def read_wave(path: Path) -> tuple[Tensor, int]:
         raise ValueError(f"{path} cannot be decoded ({reason}): replace or remove it.") from error
     wave = torch.from_numpy(channels).mean(1)
     if not wave.isfinite().all():
-        raise ValueError(f"{path} holds samples that are no numbers: replace or remove it.")
+        raise ValueError(f"{path} holds samples that are not finite: replace or remove it.")
     return wave, rate
 
 
-def quantise(waves: Tensor) -> Tensor:
-    """Waves [N, T] as int16, the peak of each at full scale; those that are silent are left out."""
+def to_int16(waves: Tensor) -> Tensor:
+    """Scales the peak of each wave [N, T] to full scale and rounds to int16; drops silent waves."""
     peaks = waves.abs().amax(1, keepdim=True)
-    heard = peaks[:, 0] >= SILENCE
-    return (waves[heard] / peaks[heard] * 32767).round().to(torch.int16)
+    audible = peaks[:, 0] >= SILENCE
+    return (waves[audible] / peaks[audible] * 32767).round().to(torch.int16)

@@ -1,4 +1,4 @@
-"""What a sound is like, as numbers: log-mel statistics, and histograms of what the ear tells apart."""
+"""Features and metrics of sounds without a network: log-mel statistics and histograms of timbre."""
 
 from __future__ import annotations
 
@@ -10,95 +10,95 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from litgan.metrics.features import FeatureExtractor
-from litgan.sound.signals import expand, mel_bands, spectra
+from litgan.sound.signals import mel_filterbank, mu_law_decode, stft
 
-RATE = 16_000  # Hz, whose mel bands are taken: at another rate they stretch or shrink with it
-WINDOW, HOP = 512, 128  # samples of a spectrum, and from one to the next
-BANDS, SEGMENTS = 40, 16  # mel bands; equal parts of the sound, over which its envelope is taken
-FLOOR = 1e-4  # amplitude that is as good as silence: 80 dB below full scale
+RATE = 16_000  # Hz, for which the mel bands are made; at another rate they scale with it
+WINDOW, HOP = 512, 128  # samples, of the short-time Fourier transform
+BANDS, SEGMENTS = 40, 16  # mel bands; equal parts of a sound, one envelope value for each
+MIN_AMPLITUDE = 1e-4  # floor of all levels: 80 dB below full scale
 BINS = 12  # of each histogram
-LOWEST = 40.0  # Hz, where the histogram of centroids begins
+LOWEST_CENTROID = 40.0  # Hz, lower end of the histogram of centroids
 
 
 class SoundStatistics(FeatureExtractor):
-    """Log-mel statistics of sounds [N, 1, T] of any length: no network, no weights, nothing drawn.
+    """Log-mel statistics of sounds [N, 1, T] of any length: deterministic, without weights.
 
-    Of the amplitudes in 40 mel bands, floored at -80 dB and told in decades (20 dB): the mean over time and
-    the standard deviation over time of each band, then the level of each sixteenth of the sound; 96 features.
-    The bands are those of a rate of 16 kHz. Metrics of its own (`table`), each the Jensen-Shannon divergence
-    of two histograms of 12 bins, in bits, from 0 (alike) to 1 (nothing in common):
+    The 96 features are the mean and the standard deviation over time of the log10 amplitude in each of 40
+    mel bands, floored at -80 dB, and the level of each sixteenth of the sound. The bands are made for a rate
+    of 16 kHz. `table` adds three metrics, each the Jensen-Shannon divergence of two histograms of 12 bins,
+    in bits, from 0 (equal) to 1 (disjoint):
 
-        metric/centroid_js: the spectral centroid in Hz, on a logarithmic axis: dark or bright.
-        metric/envelope_js: the level of each sixteenth of the sound, 80 dB in all; mean over the sixteen.
-        metric/flatness_js: the spectral flatness (geometric by arithmetic mean of the mean power spectrum,
-            Johnston 1988) in dB: tone or noise.
+        metric/centroid_js: of the spectral centroid in Hz on a logarithmic axis; dark or bright.
+        metric/envelope_js: of the level of each sixteenth of the sound, from -80 to 0 dB; mean over the
+            sixteen.
+        metric/flatness_js: of the spectral flatness in dB (ratio of the geometric to the arithmetic mean of
+            the mean power spectrum, Johnston 1988); tone or noise.
     """
 
     name = "sound"
     dimension = 2 * BANDS + SEGMENTS
     detail_count = 2 + SEGMENTS
-    companding = 0.0  # of the samples, as the data set says
+    mu_law = 0.0  # mu with which the samples are encoded; `settle` takes the data set's
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("bands", mel_bands(BANDS, WINDOW // 2 + 1, RATE))
+        self.register_buffer("bands", mel_filterbank(BANDS, WINDOW // 2 + 1, RATE))
         self.bands: Tensor
         self.freeze()
 
     def settle(self, data: Any) -> None:
-        self.companding = getattr(data, "companding", 0.0)
+        self.mu_law = getattr(data, "mu_law", 0.0)
 
     def check(self, samples: Tensor) -> None:
         if samples.ndim != 3 or samples.shape[1] != 1 or samples.shape[2] < SEGMENTS:
             raise ValueError(
-                f"The extractor 'sound' looks at sounds [N, 1, T] of at least {SEGMENTS} samples, not at "
-                f"{list(samples.shape)}: choose one that fits this data set."
+                f"The extractor 'sound' needs sounds [N, 1, T] of at least {SEGMENTS} samples, not "
+                f"{list(samples.shape)}: choose an extractor for this data set."
             )
 
     def features(self, samples: Tensor) -> Tensor:
-        waves = expand(samples.squeeze(1), self.companding)
-        levels = (self.bands @ spectra(waves, WINDOW, HOP).abs()).clamp_min(FLOOR).log10()
+        waves = mu_law_decode(samples.squeeze(1), self.mu_law)
+        levels = (self.bands @ stft(waves, WINDOW, HOP).abs()).clamp_min(MIN_AMPLITUDE).log10()
         return torch.cat([levels.mean(2), levels.std(2, correction=0), envelope(waves)], dim=1)
 
     def details(self, samples: Tensor) -> Tensor:
-        """Of each sound the centroid (in halves of the sample rate), the flatness (dB) and the envelope."""
-        waves = expand(samples.squeeze(1).float(), self.companding)
-        power = spectra(waves, WINDOW, HOP).abs().square().mean(2) + 1e-12
-        places = torch.linspace(0, 1, power.shape[1], device=power.device)
-        centroid = (power * places).sum(1) / power.sum(1)
+        """Centroid (as a fraction of the Nyquist frequency), flatness (dB) and envelope of each sound."""
+        waves = mu_law_decode(samples.squeeze(1).float(), self.mu_law)
+        power = stft(waves, WINDOW, HOP).abs().square().mean(2) + 1e-12
+        frequencies = torch.linspace(0, 1, power.shape[1], device=power.device)
+        centroid = (power * frequencies).sum(1) / power.sum(1)
         flatness = 10 * (power.log10().mean(1) - power.mean(1).log10())
         return torch.cat([centroid[:, None], flatness[:, None], envelope(waves)], dim=1)
 
     def table(self, *, real: Tensor, fake: Tensor, data: Any) -> dict[str, float]:
         nyquist = data.sample_rate / 2
-        octaves = torch.tensor([LOWEST / nyquist, 1.0]).log2().tolist()
-        levels = [
-            divergence(real=real[:, 2 + k], fake=fake[:, 2 + k], low=-4.0, high=0.0) for k in range(SEGMENTS)
-        ]
+        octaves = torch.tensor([LOWEST_CENTROID / nyquist, 1.0]).log2().tolist()
+        columns = range(2, 2 + SEGMENTS)
+        levels = [js_divergence(real=real[:, k], fake=fake[:, k], low=-4.0, high=0.0) for k in columns]
         return {
-            "centroid_js": divergence(
+            "centroid_js": js_divergence(
                 real=real[:, 0].log2(), fake=fake[:, 0].log2(), low=octaves[0], high=0.0
             ),
             "envelope_js": sum(levels) / SEGMENTS,
-            "flatness_js": divergence(real=real[:, 1], fake=fake[:, 1], low=-60.0, high=0.0),
+            "flatness_js": js_divergence(real=real[:, 1], fake=fake[:, 1], low=-60.0, high=0.0),
         }
 
 
 def envelope(waves: Tensor) -> Tensor:
-    """Level (root mean square, in decades of full scale) of each sixteenth of waves [N, T], [N, 16]."""
+    """Level of each sixteenth of waves [N, T]: log10 of the root mean square, [N, 16]."""
     power = F.adaptive_avg_pool1d(waves.square()[:, None], SEGMENTS)[:, 0]
-    return power.clamp_min(FLOOR**2).log10() / 2
+    return power.clamp_min(MIN_AMPLITUDE**2).log10() / 2
 
 
-def divergence(*, real: Tensor, fake: Tensor, low: float, high: float) -> float:
-    """Jensen-Shannon divergence (Lin 1991, eq. 4.1) in bits of the histograms of two sets of numbers.
+def js_divergence(*, real: Tensor, fake: Tensor, low: float, high: float) -> float:
+    """Jensen-Shannon divergence (Lin 1991, eq. 4.1) in bits between the histograms of two sets of numbers.
 
-    `BINS` equal bins from `low` to `high`; what lies outside falls into the nearest.
+    The histograms have `BINS` equal bins from `low` to `high`; values outside fall into the nearest bin.
     """
-    shares = []
+    probabilities = []
     for values in (real, fake):
-        places = ((values.double() - low) / (high - low) * BINS).floor().clamp(0, BINS - 1).long()
-        shares.append(places.bincount(minlength=BINS).double() / len(values))
-    mean = torch.stack(shares).mean(0)
-    terms = [torch.special.xlogy(share, share / mean.clamp_min(1e-300)).sum() for share in shares]
+        indices = ((values.double() - low) / (high - low) * BINS).floor().clamp(0, BINS - 1).long()
+        probabilities.append(indices.bincount(minlength=BINS).double() / len(values))
+    mean = torch.stack(probabilities).mean(0)
+    terms = [torch.special.xlogy(p, p / mean.clamp_min(1e-300)).sum() for p in probabilities]
     return torch.stack(terms).sum().item() / (2 * math.log(2))

@@ -1,7 +1,7 @@
-"""Networks that see a sound as its waveform: WaveGAN, and HiFi-GAN's discriminator.
+"""Networks on waveforms: WaveGAN, and HiFi-GAN's discriminator.
 
-A sample is [channels, length]. One entry of `widths` is one factor of four: five widths take a base of 16
-to 16,384 samples, as in the paper, or one of 8 to 8,192.
+A sample is [channels, length]. Each entry of `widths` is one layer that changes the length by a factor of
+four: with five widths a base length of 16 becomes 16,384 samples, as in the paper.
 """
 
 from __future__ import annotations
@@ -30,15 +30,16 @@ FILTER: dict[str, Any] = {"kernel_size": 25, "stride": STRIDE, "padding": 11}  #
 
 
 def base_length(sample_shape: Sequence[int], widths: Sequence[int], owner: nn.Module) -> tuple[int, int]:
-    """Channels, and the length that is left after a division by four for each width.
+    """Channels C and base length T / 4^len(widths) of the sample shape [C, T].
 
-    Raises ValueError unless `sample_shape` is [C, T] with T a multiple of 4^len(widths).
+    Raises:
+        ValueError: `sample_shape` is not [C, T] with T a multiple of 4^len(widths), or `widths` is empty.
     """
     if len(sample_shape) != 2 or not widths or sample_shape[1] % STRIDE ** len(widths):
         raise ValueError(
-            f"{type(owner).__name__} needs sounds [C, T] whose length can be divided by four once per entry "
-            f"of widths ({len(widths)} of them, at least 1), but the samples' shape is {list(sample_shape)}: "
-            "change widths, or the length in the data's options."
+            f"{type(owner).__name__} needs sounds [C, T] whose length T is a multiple of 4^len(widths) "
+            f"({len(widths)} widths, at least 1), but the samples' shape is {list(sample_shape)}: "
+            "change widths, or data.length."
         )
     return sample_shape[0], sample_shape[1] // STRIDE ** len(widths)
 
@@ -46,20 +47,20 @@ def base_length(sample_shape: Sequence[int], widths: Sequence[int], owner: nn.Mo
 class WaveGANGenerator(nn.Module):
     """WaveGAN of Donahue et al. 2019, table 3: latents [B, latent_dim] to sounds [B, C, T] in (-1, 1).
 
-    A linear layer makes widths[0] channels at the base length T / 4^len(widths); each further width is a
-    transposed convolution over 25 places that makes four samples of one, and a last one makes the wave.
+    A linear layer gives widths[0] channels at the base length T / 4^len(widths). Transposed convolutions of
+    kernel size 25 and stride 4 follow, one for each further width and a last one for the wave.
 
     Args:
         sample_shape: [C, T]; the paper's T are 16,384 and 65,536.
-        num_classes: 0 for an unconditional generator, which ignores labels; else a learned embedding, as
-            long as the latents, is appended to them.
-        latent_dim: Length of the latents.
-        widths: Channels of each stage, from the base upwards; the paper's are 1024, 512, 256, 128, 64.
+        num_classes: 0 for an unconditional generator, which ignores labels; else a learned embedding of
+            size `latent_dim` is concatenated to the latents.
+        latent_dim: Dimension of the latents.
+        widths: Channels of each stage, from the base length upwards; the paper's are 1024, 512, 256, 128, 64.
         initialisation: "he" or another of `layers.initialise`.
 
     Raises:
         ValueError: The length does not fit the widths, or an option is unknown; in `forward`, latents of
-            another length, or labels that are missing from a conditional generator or not integers [B].
+            another dimension, or labels that are missing (where conditional) or not integers [B].
     """
 
     mixes_samples = False
@@ -96,22 +97,22 @@ class WaveGANGenerator(nn.Module):
 
 
 class PhaseShuffle(nn.Module):
-    """Shifts each sample's maps [B, C, T] by up to `reach` places, either way, in training mode alone.
+    """Shifts each sample's maps [B, C, T] in time by -max_shift to max_shift, in training mode only.
 
-    Donahue et al. 2019, section 3.3: what a transposed convolution leaves at every fourth place cannot
-    give a sound away. Places that fall free are filled by reflection; shifts come from torch's own
-    generator, which litgan seeds before each turn.
+    Donahue et al. 2019, section 3.3: it keeps the discriminator from using the phase of the artifacts that
+    transposed convolutions leave at a fixed period. Gaps are filled by reflection. The shifts come from
+    torch's global random generator, which litgan seeds before each step.
     """
 
-    def __init__(self, reach: int) -> None:
+    def __init__(self, max_shift: int) -> None:
         super().__init__()
-        self.reach = reach
+        self.max_shift = max_shift
 
     def forward(self, maps: Tensor) -> Tensor:
-        if not self.training or not self.reach:
+        if not self.training or not self.max_shift:
             return maps
         batch, channels, length = maps.shape
-        shifts = torch.randint(-self.reach, self.reach + 1, (batch, 1, 1), device=maps.device)
+        shifts = torch.randint(-self.max_shift, self.max_shift + 1, (batch, 1, 1), device=maps.device)
         source = torch.arange(length, device=maps.device) + shifts
         source = (length - 1) - (source.abs() - (length - 1)).abs()
         return maps.gather(2, source.expand(-1, channels, -1))
@@ -120,20 +121,19 @@ class PhaseShuffle(nn.Module):
 class WaveGANDiscriminator(nn.Module):
     """WaveGAN's discriminator, Donahue et al. 2019, table 4: sounds [B, C, T] to logits [B, 1].
 
-    A convolution over 25 places with stride 4 per width, then one linear layer over all that is left;
-    conditional by projection (`layers.Projection`). Leaky ReLU follows each convolution, phase shuffle all
-    but the last.
+    One convolution of kernel size 25 and stride 4 for each width, then one linear layer; conditional by
+    projection (`layers.Projection`). Leaky ReLU follows each convolution, phase shuffle each but the last.
 
     Args:
         sample_shape: [C, T].
         num_classes: 0 for an unconditional discriminator, which ignores labels.
-        widths: Channels of each stage, from the wave downwards.
-        phase_shuffle: Places by which phases are shuffled, at most; 0 for none, 2 in the paper.
+        widths: Channels of each stage, from the waveform to the base length.
+        phase_shuffle: Largest shift of phase shuffle; 0 for none, 2 in the paper.
         initialisation: "he" or another of `layers.initialise`.
 
     Raises:
         ValueError: The length does not fit the widths, or an option is unknown; in `forward`, samples of
-            another shape, or labels that are missing from a conditional discriminator or not integers [B].
+            another shape, or labels that are missing (where conditional) or not integers [B].
     """
 
     mixes_samples = False
@@ -159,34 +159,34 @@ class WaveGANDiscriminator(nn.Module):
         layers: list[nn.Module] = []
         for inputs, outputs in pairwise((channels, *widths)):
             layers += [nn.Conv1d(inputs, outputs, **FILTER), nn.LeakyReLU(SLOPE), PhaseShuffle(phase_shuffle)]
-        self.trunk = nn.Sequential(*layers[:-1])
+        self.backbone = nn.Sequential(*layers[:-1])
         self.head = Projection(widths[-1] * base, num_classes)
         initialise(self, initialisation)
 
     def forward(self, samples: Tensor, labels: Tensor | None = None) -> Tensor:
         check_input(samples, self.sample_shape, self)
         labels = check_labels(labels, self.num_classes, len(samples), self)
-        return self.head(self.trunk(samples).flatten(1), labels)
+        return self.head(self.backbone(samples).flatten(1), labels)
 
 
 class HiFiGANDiscriminator(nn.Module):
     """The discriminators of HiFi-GAN, Kong et al. 2020, section 2.3: sounds [B, 1, T] to logits [B, K].
 
-    Each of `periods` has a discriminator that sees every p-th sample apart, as columns of a picture; each
-    of `scales` has one that sees the wave itself, averaged to a half for each scale after the first. Every
-    place of the last maps of each of them is one of the K logits. Weights are normalised (Salimans & Kingma
-    2016), those of the first scale spectrally.
+    For each period p one discriminator gets the wave folded to [T / p, p]. For each scale one gets the wave
+    itself, average-pooled by two for each scale after the first. All positions of the last maps of all of
+    them are the K logits. Weights are normalized by weight normalization (Salimans & Kingma 2016), those of
+    the first scale by spectral normalization.
 
     Args:
         sample_shape: [1, T].
-        num_classes: 0 for an unconditional discriminator; else every place projects onto the class.
+        num_classes: 0 for an unconditional discriminator; else projection at each position.
         periods: Of the multi-period discriminator, without common factors; the paper's are 2, 3, 5, 7, 11.
-        scales: Of the multi-scale discriminator; 3 in the paper.
-        widths: Channels of the stages of each; the paper's are 32 to 1024 for periods, 128 to 1024 for
-            scales, in two more layers and in groups.
+        scales: Number of scales of the multi-scale discriminator; 3 in the paper.
+        widths: Channels of the layers of each; the paper's are 32 to 1024 for periods and 128 to 1024 for
+            scales, the latter with two more layers and grouped convolutions.
 
     Raises:
-        ValueError: The samples are no sounds of one channel, or too short; there is neither period nor scale.
+        ValueError: `sample_shape` is not [1, T] or T is too small, or there is neither a period nor a scale.
     """
 
     mixes_samples = False
@@ -215,27 +215,30 @@ class HiFiGANDiscriminator(nn.Module):
             )
         self.sample_shape, self.num_classes = tuple(sample_shape), num_classes
         self.periods = tuple(periods)
-        of_periods = [Judge(num_classes, widths, kernel=5, stride=3) for _ in periods]
-        of_scales = [Judge(num_classes, widths, kernel=15, stride=4) for _ in range(scales)]
-        for place, judge in enumerate((*of_scales, *of_periods)):
-            judge.normalise(spectrally=place == 0 and scales > 0)
-        self.of_periods, self.of_scales = nn.ModuleList(of_periods), nn.ModuleList(of_scales)
+        self.period_discriminators = nn.ModuleList(
+            SubDiscriminator(num_classes, widths, kernel=5, stride=3) for _ in periods
+        )
+        self.scale_discriminators = nn.ModuleList(
+            SubDiscriminator(num_classes, widths, kernel=15, stride=4) for _ in range(scales)
+        )
+        for index, discriminator in enumerate((*self.scale_discriminators, *self.period_discriminators)):
+            discriminator.normalize_weights(spectral=index == 0 and scales > 0)
 
     def forward(self, samples: Tensor, labels: Tensor | None = None) -> Tensor:
         check_input(samples, self.sample_shape, self)
         labels = check_labels(labels, self.num_classes, len(samples), self)
         logits = []
-        for period, judge in zip(self.periods, self.of_periods, strict=True):
-            whole = F.pad(samples, (0, -samples.shape[-1] % period), mode="reflect")
-            logits.append(judge(whole.unflatten(2, (-1, period)), labels))
-        for judge in self.of_scales:
-            logits.append(judge(samples[..., None], labels))
+        for period, discriminator in zip(self.periods, self.period_discriminators, strict=True):
+            padded = F.pad(samples, (0, -samples.shape[-1] % period), mode="reflect")
+            logits.append(discriminator(padded.unflatten(2, (-1, period)), labels))
+        for discriminator in self.scale_discriminators:
+            logits.append(discriminator(samples[..., None], labels))
             samples = F.avg_pool1d(samples, 4, stride=2, padding=2)
         return torch.cat(logits, dim=1)
 
 
-class Judge(nn.Module):
-    """Maps [B, 1, H, W] to logits [B, K]: convolutions along H alone, so that the W columns never mix."""
+class SubDiscriminator(nn.Module):
+    """Maps [B, 1, H, W] to logits [B, K] by convolutions along H only: columns stay independent."""
 
     def __init__(self, num_classes: int, widths: Sequence[int], kernel: int, stride: int) -> None:
         super().__init__()
@@ -245,22 +248,22 @@ class Judge(nn.Module):
                 nn.Conv2d(inputs, outputs, (kernel, 1), (stride, 1), (kernel // 2, 0)),
                 nn.LeakyReLU(SLOPE),
             ]
-        self.trunk = nn.Sequential(*layers)
+        self.backbone = nn.Sequential(*layers)
         self.head = nn.Conv2d(widths[-1], 1, (3, 1), padding=(1, 0))
         self.embed = nn.Embedding(num_classes, widths[-1]) if num_classes else None
         initialise(self, "he")
         if self.embed is not None:
             nn.init.normal_(self.embed.weight, 0.0, widths[-1] ** -0.5)
 
-    def normalise(self, *, spectrally: bool) -> None:
-        """Divides the weights of each convolution by their norms, and learns a gain unless spectrally."""
-        norm = parametrizations.spectral_norm if spectrally else parametrizations.weight_norm
+    def normalize_weights(self, *, spectral: bool) -> None:
+        """Adds spectral normalization to each convolution, or weight normalization if not `spectral`."""
+        norm = parametrizations.spectral_norm if spectral else parametrizations.weight_norm
         for layer in list(self.modules()):
             if isinstance(layer, nn.Conv2d):
                 norm(layer)
 
     def forward(self, maps: Tensor, labels: Tensor | None) -> Tensor:
-        features = self.trunk(maps)
+        features = self.backbone(maps)
         logits = self.head(features)
         if self.embed is not None:
             logits = logits + (self.embed(labels)[:, :, None, None] * features).sum(1, keepdim=True)

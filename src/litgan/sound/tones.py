@@ -1,4 +1,4 @@
-"""Tones whose frequencies are known: sounds whose truth can be counted."""
+"""A toy data set: tones of known frequencies, so that right and wrong samples can be counted."""
 
 from __future__ import annotations
 
@@ -10,23 +10,24 @@ from torch import Tensor
 
 from litgan.data.base import check_num_classes
 from litgan.noise import torch_generator
-from litgan.sound.data import Waveforms, quantise
+from litgan.sound.data import AudioDataModule, to_int16
 
 
-class Tones(Waveforms):
-    """Decaying sines of known frequencies: the same sounds whatever the run's seed, as if they lay on disk.
+class Tones(AudioDataModule):
+    """Decaying sines of known frequencies. The data do not depend on the run's seed.
 
-    Each starts at its loudest and falls by 60 dB in a time drawn evenly from `decay`; label = frequency.
+    Each tone falls by 60 dB in a time that is uniformly distributed over `decay`; the label is the index of
+    its frequency.
 
     Args:
         frequencies: in Hz, below half the sample rate.
-        decay: seconds, from and to.
-        samples: size of each split; frequencies take turns.
+        decay: shortest and longest decay time, in seconds.
+        samples: size of each split; all frequencies are equally frequent.
         sample_rate: in Hz.
         length: of a tone, in samples.
-        gain: see `Waveforms`.
-        shift: see `Waveforms`.
-        companding: see `Waveforms`.
+        gain: see `AudioDataModule`.
+        shift: see `AudioDataModule`.
+        mu_law: see `AudioDataModule`.
         common: the options of `GANDataModule`; `num_classes` is 0 or the number of frequencies.
     """
 
@@ -39,14 +40,14 @@ class Tones(Waveforms):
         length: int = 1_024,
         gain: tuple[float, float] = (0.0, 0.0),
         shift: int = 0,
-        companding: float = 0.0,
+        mu_law: float = 0.0,
         **common: Any,
     ) -> None:
-        super().__init__(sample_rate, length, gain, shift, companding, **common)
+        super().__init__(sample_rate, length, gain, shift, mu_law, **common)
         check_num_classes(type(self).__name__, self.num_classes, len(frequencies))
         if not all(0 < frequency < sample_rate / 2 for frequency in frequencies):
             raise ValueError(
-                f"Tones of {list(frequencies)} Hz cannot be told at {sample_rate} samples a second: give "
+                f"The frequencies {list(frequencies)} Hz do not fit the sample_rate {sample_rate}: give "
                 "frequencies above 0 and below half of it."
             )
         self.frequencies, self.decay, self.samples = tuple(frequencies), decay, samples
@@ -56,21 +57,21 @@ class Tones(Waveforms):
         labels = torch.arange(self.samples) % len(self.frequencies)
         time = torch.arange(self.length) / self.sample_rate
         low, high = self.decay
-        drawn = torch.rand(self.samples, 1, generator=torch_generator("tones", split))
-        fall = 10 ** (-3 * time / (low + (high - low) * drawn))
+        fraction = torch.rand(self.samples, 1, generator=torch_generator("tones", split))
+        amplitude = 10 ** (-3 * time / (low + (high - low) * fraction))
         frequency = torch.tensor(self.frequencies)[labels, None]
-        return quantise(fall * torch.sin(2 * math.pi * frequency * time))[:, None], labels
+        return to_int16(amplitude * torch.sin(2 * math.pi * frequency * time))[:, None], labels
 
 
 def tone_errors(waves: Tensor, frequencies: tuple[float, ...], sample_rate: int) -> tuple[Tensor, Tensor]:
-    """How far waves [N, T] are from the tones that they should be.
+    """Compares the frequency of each wave [N, T] with the nearest of `frequencies`.
 
-    The frequency of a wave is where its spectrum, interpolated eightfold, has its peak.
+    The frequency of a wave is the peak of its spectrum, computed with eightfold zero padding.
 
     Returns:
-        Of each wave the relative distance to the nearest of `frequencies`, and which that is, both [N].
+        Relative errors of the frequencies, and indices of the nearest of `frequencies`, both [N].
     """
     hann = torch.hann_window(waves.shape[1])
     size = 8 * waves.shape[1]
-    found = torch.fft.rfft(waves.float().cpu() * hann, size).abs().argmax(1) * sample_rate / size
-    return (found[:, None] / torch.tensor(frequencies) - 1).abs().min(1)
+    measured = torch.fft.rfft(waves.float().cpu() * hann, size).abs().argmax(1) * sample_rate / size
+    return (measured[:, None] / torch.tensor(frequencies) - 1).abs().min(1)
