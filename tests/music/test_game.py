@@ -18,7 +18,7 @@ from litgan.music import PianoRollDiscriminator, PianoRollGenerator, Scales
 from litgan.penalties import R1, R2
 from litgan.recipe import Recipe
 
-RECIPE = Path(__file__).parents[1] / "configs" / "scales.yaml"
+RECIPE = Path(__file__).parents[2] / "configs" / "music" / "scales.yaml"
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy.spatial.distance import jensenshannon
 
-from litgan.metrics import evaluate, extractor
+from litgan.metrics import evaluate
 from litgan.music import MusicStatistics, Scales
 from litgan.music.metrics import (
     LEAP,
@@ -43,7 +43,7 @@ def noise(count: int, density: float = 0.05, name: str = "") -> torch.Tensor:
 
 
 def test_features_are_the_counts_of_a_tune() -> None:
-    eyes = extractor("music")
+    eyes = MusicStatistics()
     features = eyes(roll())
     assert features.shape == (1, eyes.dimension) and features.dtype == torch.float32
     found = groups(features)
@@ -161,12 +161,15 @@ def test_divergence_is_that_of_scipy() -> None:
 
 def test_the_table_tells_music_from_noise() -> None:
     data = Scales(samples=300)
-    right, wrong = data.load("test")[0].float(), noise(300)
-    tables = {}
-    for name, samples in (("right", right), ("wrong", wrong), ("copied", data.load()[0].float())):
-        report = evaluate(lambda first, count: samples[first : first + count], data, "music", count=300)  # noqa: B023
-        tables[name] = {key.removeprefix("metric/"): value for key, value in report.values.items()}
-    good, bad, copied = tables.values()
+
+    def table(samples: torch.Tensor) -> dict[str, float]:
+        report = evaluate(
+            lambda first, count: samples[first : first + count], data, MusicStatistics(), count=300
+        )
+        return {key.removeprefix("metric/"): value for key, value in report.values.items()}
+
+    real, copied = data.load("test")[0].float(), data.load()[0].float()
+    good, bad, copied = table(real), table(noise(300)), table(copied)
     for metric in ("fd_music", "pitch_class_js", "interval_js", "duration_js"):
         assert 0 <= copied[metric] <= good[metric] + 1e-9 and 5 * good[metric] < bad[metric], metric
     assert (good["in_scale"], copied["in_scale"]) == (1.0, 1.0) and bad["in_scale"] < 0.85
@@ -175,9 +178,9 @@ def test_the_table_tells_music_from_noise() -> None:
     assert bad["polyphony"] == pytest.approx(2 * 24 * 0.05, rel=0.15)
     quiet = torch.zeros(300, 2, 16, 24)
     quiet[:, 0, :8, 3] = 1  # one of two bars, one of two tracks
-    report = evaluate(lambda first, count: quiet[first : first + count], data, "music", count=300)
-    assert report.values["metric/empty_bars"] == 0.75 and report.values["metric/polyphony"] == 0.5
-    assert all(math.isfinite(value) for value in report.values.values())
+    values = table(quiet)
+    assert values["empty_bars"] == 0.75 and values["polyphony"] == 0.5
+    assert all(math.isfinite(value) for value in values.values())
 
 
 def test_details_go_round() -> None:
@@ -194,4 +197,4 @@ def test_details_go_round() -> None:
 @pytest.mark.parametrize("shape", [(2, 3), (2, 4, 128, 128), (2, 16, 24)])
 def test_other_media_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"'music' looks at piano rolls .* of at most 32,768 cells, not at"):
-        extractor("music")(torch.zeros(shape))
+        MusicStatistics()(torch.zeros(shape))
