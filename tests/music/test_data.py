@@ -12,7 +12,7 @@ import torch
 
 from litgan.music import Music, PianoRolls, Rolls, Scales
 from litgan.music.data import load_packed, save_packed
-from litgan.music.midi import midi_bytes, notes_of
+from litgan.music.midi import notes_of, to_midi_file
 from litgan.music.rolls import draw
 from litgan.music.scores import chorales, read_chorale, read_midi
 from litgan.noise import Noise
@@ -96,7 +96,7 @@ def test_a_roll_and_its_notes_are_the_same_thing() -> None:
 def test_a_file_written_and_read_again_is_the_same(tmp_path: Path) -> None:
     tune = [*TUNE, (0, 2, 7, 30)]  # a chord, and in no order
     options = {"tracks": 2, "lowest": 36, "steps_per_quarter": 4, "quarters_per_bar": 4, "tempo": 90}
-    (tmp_path / "tune.mid").write_bytes(midi_bytes(tune[::-1], **options))
+    to_midi_file(tune[::-1], **options).save(tmp_path / "tune.mid")
     piece = read_midi(tmp_path / "tune.mid")
     assert piece.bars == [(0.0, 4.0)]
     again = [(track, 4 * start, 4 * end, pitch - 36) for track, start, end, pitch in piece.notes]
@@ -246,8 +246,8 @@ def test_files_that_are_no_music_are_named_in_one_sentence(tmp_path: Path) -> No
     (tmp_path / "music").mkdir()
     refused(FileNotFoundError, "holds no MIDI file: put files of type .mid, .midi into it")
     path = tmp_path / "music" / "a.mid"
-    for content in (b"", b"no music", midi_bytes(TUNE, tracks=2, lowest=0, steps_per_quarter=4,
-                                                 quarters_per_bar=4, tempo=90)[:60]):  # fmt: skip
+    write_midi(path, [notes(60, 62)])
+    for content in (b"", b"no music", path.read_bytes()[:-10]):
         path.write_bytes(content)
         refused(ValueError, r"a\.mid is no readable score \(.+\): remove or replace it")
     write_midi(path, [[("time_signature", 0, {"numerator": 4, "denominator": 4})], notes(60)])

@@ -78,6 +78,7 @@ def test_a_resumed_run_is_the_run_that_was_never_cut(tiny_gan, make_trainer, tmp
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
     """The folder of a brief run of the recipe."""
+    pytest.importorskip("mido", reason="mido is not installed: pip install litgan[music]")
     root = tmp_path_factory.mktemp("run")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WANDB_MODE", "disabled")
@@ -104,7 +105,8 @@ def test_a_run_writes_rolls_and_measures_them(run: Path) -> None:
 
 @pytest.mark.slow
 def test_sampled_files_open_elsewhere_with_the_right_tempo_and_length(run: Path, tmp_path: Path) -> None:
-    mido = pytest.importorskip("mido", reason="mido is not installed: pip install litgan[music]")
+    import mido
+
     cli.main(["sample", str(run / "checkpoints" / "last.ckpt"), "--count", "7", "--out", str(tmp_path)])
     samples = torch.load(tmp_path / "samples_seed0.pt")
     assert samples.shape == (7, 2, 16, 24) and set(samples.unique().tolist()) <= {0.0, 1.0}

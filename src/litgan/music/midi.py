@@ -1,13 +1,17 @@
-"""Notes of piano rolls, as MIDI files and as sound; without a package, so that every machine writes them."""
+"""Notes of piano rolls, as MIDI files and as sound."""
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from torch import Tensor
+
+from litgan.extras import require
+
+if TYPE_CHECKING:
+    import mido
 
 Note: TypeAlias = "tuple[int, int, int, int]"  # track, first step, step after the last, row
 
@@ -39,7 +43,7 @@ def notes_of(roll: Tensor) -> list[Note]:
     return sorted(found, key=lambda note: note[1:2] + note[:1])
 
 
-def midi_bytes(
+def to_midi_file(
     notes: Sequence[Note],
     *,
     tracks: int,
@@ -47,49 +51,40 @@ def midi_bytes(
     steps_per_quarter: float,
     quarters_per_bar: int,
     tempo: int,
-) -> bytes:
-    """A standard MIDI file of format 1: a track with tempo and metre, then one track of notes a voice.
+) -> mido.MidiFile:
+    """A MIDI file of format 1: a track with tempo and time signature, then one track of notes per voice.
 
     Args:
         notes: in any order.
-        tracks: voices; each gets a channel of its own, the drums' left out, in turn.
+        tracks: voices; each gets its own channel, except the drum channel, and channels repeat after 15.
         lowest: MIDI number of row 0.
         steps_per_quarter: resolution of the notes.
-        quarters_per_bar: metre.
-        tempo: quarter notes a minute.
+        quarters_per_bar: numerator of the time signature, over 4.
+        tempo: quarter notes per minute.
+
+    Raises:
+        ImportError: mido is missing.
     """
-    conductor = [
-        (0, b"\xff\x51\x03" + round(60e6 / tempo).to_bytes(3, "big")),
-        (0, bytes([0xFF, 0x58, 4, quarters_per_bar, 2, 24, 8])),
-    ]
-    chunks = [_chunk(conductor)]
+    mido = require("mido", "music")
+    file = mido.MidiFile(type=1, ticks_per_beat=TICKS)
+    meter = mido.MetaMessage("time_signature", numerator=quarters_per_bar, denominator=4)
+    file.tracks.append(mido.MidiTrack([mido.MetaMessage("set_tempo", tempo=mido.bpm2tempo(tempo)), meter]))
     channels = [channel for channel in range(16) if channel != DRUMS]
     for track in range(tracks):
-        channel, events = channels[track % len(channels)], []
-        for _, start, end, row in (note for note in notes if note[0] == track):
-            for step, status, velocity in ((start, 0x90, VELOCITY), (end, 0x80, 0)):
-                tick = round(step * TICKS / steps_per_quarter)
-                events.append((tick, bytes([status | channel, lowest + row, velocity])))
-        chunks.append(_chunk(sorted(events)))  # at equal times 0x80, a note's end, comes before a beginning
-    return b"MThd" + struct.pack(">IHHH", 6, 1, len(chunks), TICKS) + b"".join(chunks)
-
-
-def _chunk(events: Sequence[tuple[int, bytes]]) -> bytes:
-    """A track of (tick, message)."""
-    body, now = b"", 0
-    for tick, message in events:
-        body += _variable(tick - now) + message
-        now = tick
-    body += b"\x00\xff\x2f\x00"
-    return b"MTrk" + struct.pack(">I", len(body)) + body
-
-
-def _variable(number: int) -> bytes:
-    """A quantity of variable length: seven bits a byte, the highest bit set in all but the last."""
-    groups = [number & 0x7F]
-    while number := number >> 7:
-        groups.append(number & 0x7F | 0x80)
-    return bytes(reversed(groups))
+        events = sorted(  # at equal times "note_off" comes before "note_on"
+            (round(step * TICKS / steps_per_quarter), kind, lowest + row, velocity)
+            for number, start, end, row in notes
+            if number == track
+            for step, kind, velocity in ((start, "note_on", VELOCITY), (end, "note_off", 0))
+        )
+        messages, last, channel = mido.MidiTrack(), 0, channels[track % len(channels)]
+        for tick, kind, pitch, velocity in events:
+            messages.append(
+                mido.Message(kind, channel=channel, note=pitch, velocity=velocity, time=tick - last)
+            )
+            last = tick
+        file.tracks.append(messages)
+    return file
 
 
 def synthesise(notes: Sequence[Note], *, lowest: int, steps_per_quarter: float, tempo: int) -> np.ndarray:

@@ -6,7 +6,7 @@ import tempfile
 import wave
 import weakref
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -14,7 +14,10 @@ from torch import Tensor
 from litgan.files import whole
 from litgan.media.base import GAP, Media, stack, tile
 from litgan.media.images import signed_heat
-from litgan.music.midi import RATE, Note, midi_bytes, notes_of, synthesise
+from litgan.music.midi import RATE, Note, notes_of, synthesise, to_midi_file
+
+if TYPE_CHECKING:
+    import mido
 
 CELL = (4, 3)  # pixels of a step and of a pitch
 TEMPO = 90  # quarter notes a minute
@@ -70,15 +73,20 @@ class Rolls(Media):
 
     def save(self, stem: Path, picture: Tensor | None = None) -> list[Path]:
         """The picture, and `<stem>.mid`: all samples, one after the other, a bar of silence between two."""
+        file = self.to_midi()  # first: without mido, no file is written at all
         written = super().save(stem, picture)
         path = stem.with_name(stem.name + ".mid")
         with whole(path) as partial:
-            partial.write_bytes(self.midi())
+            file.save(partial)
         return [*written, path]
 
-    def midi(self) -> bytes:
-        """What `save` writes."""
-        return midi_bytes(
+    def to_midi(self) -> mido.MidiFile:
+        """The MIDI file that `save` writes.
+
+        Raises:
+            ImportError: mido is missing.
+        """
+        return to_midi_file(
             self.notes(), tracks=self.rolls.shape[1], lowest=self.lowest, tempo=TEMPO,
             steps_per_quarter=self._steps_per_quarter, quarters_per_bar=self.quarters_per_bar,
         )  # fmt: skip
