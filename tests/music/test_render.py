@@ -1,19 +1,17 @@
-"""Pictures, MIDI files and sound of piano rolls."""
+"""Pictures and MIDI files of piano rolls."""
 
 from __future__ import annotations
 
 import io
 import sys
-import wave
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from litgan.media import GAP
 from litgan.music import Rolls
-from litgan.music.midi import RATE, hold, notes_of, synthesise, to_midi_file
+from litgan.music.midi import hold, notes_of, to_midi_file
 from litgan.music.render import BAR, CELL, TRACKS
 
 try:
@@ -133,27 +131,6 @@ def test_silence_is_a_file_too(tmp_path: Path) -> None:
     media = Rolls(torch.zeros(2, 2, 16, 24, dtype=torch.uint8), steps_per_bar=16, lowest=48)
     assert media.to_midi().length == 0
     assert media.save(tmp_path / "silence")[1].is_file()
-
-
-def test_the_sound_has_the_pitch_of_its_note() -> None:
-    sound = synthesise([(0, 4, 20, 33)], lowest=36, steps_per_quarter=4, tempo=60)  # a': 440 Hz
-    assert sound.dtype == np.int16 and len(sound) == 5.5 * RATE
-    assert not sound[:RATE].any() and np.abs(sound[RATE:]).max() == 30_000
-    spectrum = np.abs(np.fft.rfft(sound[RATE : 3 * RATE].astype(float)))
-    assert spectrum.argmax() / 2 == pytest.approx(440, abs=1)
-    assert synthesise([], lowest=36, steps_per_quarter=4, tempo=60).any() == 0
-
-
-def test_the_player_holds_the_first_samples() -> None:
-    wandb = pytest.importorskip("wandb")
-    player = rolls(6).players()["audio"]
-    assert isinstance(player, wandb.Audio)
-    with wave.open(player._path) as file:
-        assert file.getframerate() == RATE
-        assert file.getnframes() / RATE == pytest.approx((4 + 3) * 4 * 60 / 90 + 0.5, abs=1e-3)
-    path = Path(player._path)
-    del player
-    assert not path.exists(), "nothing stays behind"
 
 
 @pytest.mark.parametrize("wrong", [torch.zeros(2, 2, 16, 24), torch.zeros(2, 16, 24, dtype=torch.uint8)])

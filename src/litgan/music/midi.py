@@ -1,11 +1,10 @@
-"""Notes of piano rolls, as MIDI files and as sound."""
+"""Notes of piano rolls, and MIDI files of them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
-import numpy as np
 from torch import Tensor
 
 from litgan.extras import require
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
 Note: TypeAlias = "tuple[int, int, int, int]"  # track, first step, step after the last, row
 
 TICKS = 480  # a quarter note
-RATE = 16_000  # of the sound, per second
 VELOCITY = 80
 DRUMS = 9  # the channel of General MIDI's percussion, counted from 0
 
@@ -85,17 +83,3 @@ def to_midi_file(
             last = tick
         file.tracks.append(messages)
     return file
-
-
-def synthesise(notes: Sequence[Note], *, lowest: int, steps_per_quarter: float, tempo: int) -> np.ndarray:
-    """The notes as sound, int16 [samples] at `RATE`: four harmonics each, dying away like a string."""
-    seconds = 60 / (tempo * steps_per_quarter)  # of a step
-    length = round((max((note[2] for note in notes), default=0) * seconds + 0.5) * RATE)
-    sound = np.zeros(length)
-    for _, start, end, row in notes:
-        first, time = round(start * seconds * RATE), np.arange(round((end - start) * seconds * RATE)) / RATE
-        pitch = 440.0 * 2 ** ((lowest + row - 69) / 12)
-        tone = sum(np.sin(2 * np.pi * k * pitch * time) / k**2 for k in range(1, 5) if k * pitch < RATE / 2)
-        fade = np.minimum(1, np.minimum(time, time[::-1]) / 0.01)  # no clicks
-        sound[first : first + len(time)] += tone * fade * np.exp(-1.5 * time)
-    return np.round(sound / max(1e-9, np.abs(sound).max()) * 30_000).astype(np.int16)

@@ -1,12 +1,9 @@
-"""Music: piano rolls in colours, MIDI files, and a player."""
+"""Music: piano rolls in colours, and MIDI files."""
 
 from __future__ import annotations
 
-import tempfile
-import wave
-import weakref
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -14,14 +11,13 @@ from torch import Tensor
 from litgan.files import whole
 from litgan.media.base import GAP, Media, stack, tile
 from litgan.media.images import signed_heat
-from litgan.music.midi import RATE, Note, notes_of, synthesise, to_midi_file
+from litgan.music.midi import Note, notes_of, to_midi_file
 
 if TYPE_CHECKING:
     import mido
 
 CELL = (4, 3)  # pixels of a step and of a pitch
 TEMPO = 90  # quarter notes a minute
-PLAYED = 4  # samples in W&B's player
 PAPER, STRIPE, BEAT, BAR = (250, 250, 247), (240, 240, 236), (228, 228, 222), (150, 150, 145)
 TRACKS = ((214, 69, 65), (235, 151, 40), (38, 145, 120), (52, 88, 168), (142, 68, 160), (110, 110, 110))
 
@@ -87,38 +83,19 @@ class Rolls(Media):
             ImportError: mido is missing.
         """
         return to_midi_file(
-            self.notes(), tracks=self.rolls.shape[1], lowest=self.lowest, tempo=TEMPO,
-            steps_per_quarter=self._steps_per_quarter, quarters_per_bar=self.quarters_per_bar,
+            self.notes(), tracks=self.rolls.shape[1], lowest=self.lowest,
+            steps_per_quarter=self.steps_per_bar / self.quarters_per_bar,
+            quarters_per_bar=self.quarters_per_bar, tempo=TEMPO,
         )  # fmt: skip
 
-    def notes(self, count: int | None = None) -> list[Note]:
-        """Notes of the first `count` samples (default: all), one after the other, a bar between two."""
+    def notes(self) -> list[Note]:
+        """Notes of all samples, one after the other, a bar between two."""
         apart = self.rolls.shape[2] + self.steps_per_bar
         return [
             (track, start + number * apart, end + number * apart, row)
-            for number, roll in enumerate(self.rolls[:count])
+            for number, roll in enumerate(self.rolls)
             for track, start, end, row in notes_of(roll.bool())
         ]
-
-    def players(self) -> dict[str, Any]:
-        """The first samples, synthesised."""
-        import wandb
-
-        folder = tempfile.TemporaryDirectory(prefix="litgan-")
-        path = Path(folder.name) / "samples.wav"
-        sound = synthesise(
-            self.notes(PLAYED), lowest=self.lowest, steps_per_quarter=self._steps_per_quarter, tempo=TEMPO
-        )
-        with wave.open(str(path), "wb") as file:  # W&B would ask for soundfile
-            file.setparams((1, 2, RATE, len(sound), "NONE", ""))
-            file.writeframes(sound.astype("<i2").tobytes())
-        player = wandb.Audio(str(path), caption=f"{min(PLAYED, len(self))} samples")
-        weakref.finalize(player, folder.cleanup)  # W&B copies the file when it is logged
-        return {"audio": player}
-
-    @property
-    def _steps_per_quarter(self) -> float:
-        return self.steps_per_bar / self.quarters_per_bar
 
     def _tiles(self) -> Tensor:
         """Each sample as a picture, uint8 [N, H, W, 3]."""
