@@ -22,7 +22,7 @@ RECIPE = Path(__file__).parents[2] / "configs" / "music" / "scales.yaml"
 
 
 @pytest.mark.slow
-def test_the_recipe_learns_which_notes_are_right(tmp_path, single_thread) -> None:
+def test_the_recipe_learns_the_scale(tmp_path, single_thread) -> None:
     recipe = Recipe(
         ["--config", str(RECIPE), "--trainer.default_root_dir", str(tmp_path), "--trainer.logger", "false",
          "--trainer.enable_progress_bar", "false", "--realism.every", "0", "--samples.every", "0",
@@ -44,7 +44,7 @@ def test_the_recipe_learns_which_notes_are_right(tmp_path, single_thread) -> Non
 
 
 @pytest.mark.slow
-def test_a_resumed_run_is_the_run_that_was_never_cut(tiny_gan, make_trainer, tmp_path) -> None:
+def test_a_resumed_run_equals_an_uninterrupted_run(tiny_gan, make_trainer, tmp_path) -> None:
     """With lazy penalties and transposition, in the midst of an epoch of 8 batches."""
 
     def train(iterations: int, ckpt_path: Path | None = None) -> dict[str, torch.Tensor]:
@@ -104,7 +104,7 @@ def test_a_run_writes_rolls_and_measures_them(run: Path) -> None:
 
 
 @pytest.mark.slow
-def test_sampled_files_open_elsewhere_with_the_right_tempo_and_length(run: Path, tmp_path: Path) -> None:
+def test_sampled_midi_files_have_the_right_tempo_notes_and_length(run: Path, tmp_path: Path) -> None:
     import mido
 
     cli.main(["sample", str(run / "checkpoints" / "last.ckpt"), "--count", "7", "--out", str(tmp_path)])
@@ -120,7 +120,7 @@ def test_sampled_files_open_elsewhere_with_the_right_tempo_and_length(run: Path,
 
 
 @pytest.mark.slow
-def test_validate_measures_what_fit_measured_last(run: Path, capsys, monkeypatch, tmp_path: Path) -> None:
+def test_validate_repeats_the_last_metrics_of_fit(run: Path, capsys, monkeypatch, tmp_path: Path) -> None:
     monkeypatch.setenv("LITGAN_CACHE", str(tmp_path))
     checkpoint = str(run / "checkpoints" / "last.ckpt")
     cli.main(["validate", "--config", str(run / "config.yaml"), "--ckpt_path", checkpoint])

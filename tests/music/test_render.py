@@ -11,15 +11,15 @@ import torch
 
 from litgan.media import GAP
 from litgan.music import Rolls
-from litgan.music.midi import hold, notes_of, to_midi_file
-from litgan.music.render import BAR, CELL, TRACKS
+from litgan.music.midi import notes_from_roll, sounding_and_onsets, to_midi_file
+from litgan.music.render import BAR_LINE, CELL_SIZE, TRACK_COLORS
 
 try:
     import mido
 except ImportError:
     mido = None
 needs_mido = pytest.mark.skipif(mido is None, reason="mido is not installed: pip install litgan[music]")
-WIDTH, HEIGHT = CELL
+WIDTH, HEIGHT = CELL_SIZE
 
 
 def rolls(count: int = 3, tracks: int = 2) -> Rolls:
@@ -32,7 +32,7 @@ def rolls(count: int = 3, tracks: int = 2) -> Rolls:
     return Rolls(cells, steps_per_bar=16, lowest=48)
 
 
-def test_a_picture_shows_each_note_in_its_tracks_colour() -> None:
+def test_a_picture_shows_each_note_in_the_color_of_its_track() -> None:
     media = rolls()
     picture = media.picture(columns=2)
     assert picture.shape == (2 * 24 * HEIGHT + GAP, 2 * 16 * WIDTH + GAP, 3) and picture.dtype == torch.uint8
@@ -40,16 +40,18 @@ def test_a_picture_shows_each_note_in_its_tracks_colour() -> None:
     def at(step: int, row: int) -> list[int]:
         return picture[(23 - row) * HEIGHT + 1, step * WIDTH + 2].tolist()
 
-    assert at(1, 5) == list(TRACKS[0]) and at(1, 6) == list(TRACKS[1])
-    assert at(9, 7) == list(TRACKS[0]), "the first track lies on top"
-    assert at(11, 7) not in map(list, TRACKS), "the gap between repeated notes is seen"
-    assert picture[0, 0].tolist() == list(BAR)
+    assert at(1, 5) == list(TRACK_COLORS[0]) and at(1, 6) == list(TRACK_COLORS[1])
+    assert at(9, 7) == list(TRACK_COLORS[0]), "the first track lies on top"
+    assert at(11, 7) not in map(list, TRACK_COLORS), "the gap between repeated notes is seen"
+    assert picture[0, 0].tolist() == list(BAR_LINE)
     onset = picture[(23 - 5) * HEIGHT + 1, 0].tolist()
-    assert all(dark < bright for dark, bright in zip(onset, TRACKS[0], strict=True)), "a note begins darker"
+    assert all(dark < bright for dark, bright in zip(onset, TRACK_COLORS[0], strict=True)), (
+        "a note begins darker"
+    )
     assert (picture[24 * HEIGHT + GAP :, 16 * WIDTH + GAP :] == 255).all(), "the place of the fourth is white"
 
 
-def test_feedback_stands_below_its_samples() -> None:
+def test_feedback_is_drawn_below_its_samples() -> None:
     media = rolls()
     feedback = torch.zeros(3, 2, 16, 24)
     feedback[:, 0, 4, 20], feedback[:, 1, 9, 3] = 1.0, -1.0
@@ -61,17 +63,17 @@ def test_feedback_stands_below_its_samples() -> None:
     assert below[(23 - 3) * HEIGHT, 9 * WIDTH].tolist() == [0, 0, 255]
 
 
-def test_a_gap_of_one_step_parts_two_notes_and_a_longer_one_is_a_rest() -> None:
+def test_a_gap_of_one_step_separates_two_notes_and_a_longer_one_is_a_rest() -> None:
     roll = torch.zeros(1, 8, 2, dtype=torch.bool)
     roll[0, [0, 1, 3, 6], 0] = True
-    sounding, onset = hold(roll)
+    sounding, onset = sounding_and_onsets(roll)
     assert sounding[0, :, 0].tolist() == [True, True, True, True, False, False, True, False]
     assert onset[0, :, 0].nonzero().flatten().tolist() == [0, 3, 6]
-    assert notes_of(roll) == [(0, 0, 3, 0), (0, 3, 4, 0), (0, 6, 7, 0)]
+    assert notes_from_roll(roll) == [(0, 0, 3, 0), (0, 3, 4, 0), (0, 6, 7, 0)]
     edges = torch.zeros(1, 3, 1, dtype=torch.bool)
     edges[0, [0, 2], 0] = True
-    assert hold(edges)[0].all(), "but nothing wraps around"
-    assert not hold(edges[:, 1:])[0][0, 0].any()
+    assert sounding_and_onsets(edges)[0].all(), "but nothing wraps around"
+    assert not sounding_and_onsets(edges[:, 1:])[0][0, 0].any()
 
 
 @needs_mido
@@ -127,13 +129,13 @@ def test_a_missing_mido_is_named_with_its_extra_and_nothing_is_written(tmp_path,
 
 
 @needs_mido
-def test_silence_is_a_file_too(tmp_path: Path) -> None:
+def test_silence_is_saved_as_an_empty_midi_file(tmp_path: Path) -> None:
     media = Rolls(torch.zeros(2, 2, 16, 24, dtype=torch.uint8), steps_per_bar=16, lowest=48)
     assert media.to_midi().length == 0
     assert media.save(tmp_path / "silence")[1].is_file()
 
 
 @pytest.mark.parametrize("wrong", [torch.zeros(2, 2, 16, 24), torch.zeros(2, 16, 24, dtype=torch.uint8)])
-def test_what_is_no_roll_is_refused(wrong: torch.Tensor) -> None:
+def test_invalid_rolls_are_rejected(wrong: torch.Tensor) -> None:
     with pytest.raises(ValueError, match=r"Rolls are uint8 of shape .*: decode the samples first"):
         Rolls(wrong, steps_per_bar=16, lowest=48)

@@ -34,7 +34,7 @@ from litgan.networks.layers import (
 Voices = Literal["polyphonic", "monophonic"]
 
 
-def binarise(logits: Tensor, voices: Voices) -> Tensor:
+def binarize(logits: Tensor, voices: Voices) -> Tensor:
     """Logits to 0 and 1, with a gradient all the same (straight-through, Bengio et al. 2013, section 4).
 
     "polyphonic": [..., P], each by itself 1 above zero; its gradient is the sigmoid's. "monophonic":
@@ -49,7 +49,7 @@ def binarise(logits: Tensor, voices: Voices) -> Tensor:
     return hard + (soft - soft.detach())  # the bracket is exactly 0
 
 
-def doubled(maps: Tensor) -> Tensor:
+def upsample(maps: Tensor) -> Tensor:
     """Maps [B, C, steps] with each step repeated."""
     return maps.repeat_interleave(2, -1)
 
@@ -113,7 +113,7 @@ class PianoRollGenerator(nn.Module):
         if voices not in ("polyphonic", "monophonic"):
             raise ValueError(f"PianoRollGenerator has no voices {voices!r}: choose polyphonic or monophonic.")
         widths = check_widths(widths, self)
-        self.tracks, steps, self.pitches = check_roll(sample_shape, len(widths), self, bars)
+        self.tracks, steps, self.pitches = check_roll_shape(sample_shape, len(widths), self, bars)
         self.num_classes, self.bars, self.voices = num_classes, bars, voices
         self.shared_dim, self.private_dim = shared_dim, private_dim
         self.latent_dim = 2 * (shared_dim + self.tracks * private_dim)
@@ -138,29 +138,29 @@ class PianoRollGenerator(nn.Module):
     def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
         check_input(latents, (self.latent_dim,), self)
         labels = check_labels(labels, self.num_classes, latents.shape[0], self)
-        shared, private = self.conditions(latents, labels)
+        shared, private = self.latents_per_bar(latents, labels)
         maps = self.base(shared).unflatten(-1, (-1, self.base_steps))  # [B, bars, width, base]
         maps = leaky_relu(maps.transpose(1, 2).flatten(2), SLOPE)
         logits: Tensor | None = None
         for stage, level in zip(self.stages, self.levels, strict=True):
-            maps = leaky_relu(stage(doubled(maps)), SLOPE)
-            detail = level(maps, private)
-            logits = detail if logits is None else doubled(logits) + detail
+            maps = leaky_relu(stage(upsample(maps)), SLOPE)
+            level_logits = level(maps, private)
+            logits = level_logits if logits is None else upsample(logits) + level_logits
         assert logits is not None
-        return binarise(logits.unflatten(1, (self.tracks, -1)).transpose(2, 3), self.voices)
+        return binarize(logits.unflatten(1, (self.tracks, -1)).transpose(2, 3), self.voices)
 
-    def conditions(self, latents: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
+    def latents_per_bar(self, latents: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
         """What each bar is made of: [B, bars, 2 or 3 * shared_dim] and [B, tracks, 2 * private_dim, bars]."""
         shared, own = latents.split([2 * self.shared_dim, 2 * self.tracks * self.private_dim], dim=1)
-        constant, moving = shared.chunk(2, dim=1)
+        constant, per_bar = shared.chunk(2, dim=1)
         parts = [constant] if self.embed is None else [constant, self.embed(labels)]
         parts = [part[:, None].expand(-1, self.bars, -1) for part in parts]
-        parts.append(leaky_relu(self.shared_bars(moving), SLOPE).unflatten(1, (self.bars, -1)))
-        constant, moving = own.chunk(2, dim=1)
-        moving = leaky_relu(self.private_bars(moving[..., None])[..., 0], SLOPE)
-        moving = moving.view(latents.shape[0], self.tracks, self.private_dim, self.bars)
-        constant = constant.view(latents.shape[0], self.tracks, self.private_dim, 1).expand_as(moving)
-        return torch.cat(parts, dim=2), torch.cat([constant, moving], dim=2)
+        parts.append(leaky_relu(self.shared_bars(per_bar), SLOPE).unflatten(1, (self.bars, -1)))
+        constant, per_bar = own.chunk(2, dim=1)
+        per_bar = leaky_relu(self.private_bars(per_bar[..., None])[..., 0], SLOPE)
+        per_bar = per_bar.view(latents.shape[0], self.tracks, self.private_dim, self.bars)
+        constant = constant.view(latents.shape[0], self.tracks, self.private_dim, 1).expand_as(per_bar)
+        return torch.cat(parts, dim=2), torch.cat([constant, per_bar], dim=2)
 
 
 class PianoRollDiscriminator(nn.Module):
@@ -194,7 +194,7 @@ class PianoRollDiscriminator(nn.Module):
     ) -> None:
         super().__init__()
         widths = check_widths(widths, self)
-        tracks, steps, pitches = check_roll(sample_shape, len(widths), self)
+        tracks, steps, pitches = check_roll_shape(sample_shape, len(widths), self)
         self.sample_shape, self.num_classes = tuple(sample_shape), num_classes
         self.private = nn.Conv1d(tracks * pitches, tracks * private_width, 3, padding=1, groups=tracks)
         self.chroma = nn.Conv1d(12, private_width, 3, padding=1)
@@ -223,7 +223,7 @@ class PianoRollDiscriminator(nn.Module):
         return self.head(maps.flatten(1), labels)
 
 
-def check_roll(
+def check_roll_shape(
     sample_shape: Sequence[int], halvings: int, owner: nn.Module, bars: int = 1
 ) -> tuple[int, int, int]:
     """The shape [tracks, steps, pitches]; ValueError unless each bar can be halved so often."""

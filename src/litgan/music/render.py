@@ -11,15 +11,16 @@ from torch import Tensor
 from litgan.files import whole
 from litgan.media.base import GAP, Media, stack, tile
 from litgan.media.images import signed_heat
-from litgan.music.midi import Note, notes_of, to_midi_file
+from litgan.music.midi import Note, notes_from_roll, to_midi_file
 
 if TYPE_CHECKING:
     import mido
 
-CELL = (4, 3)  # pixels of a step and of a pitch
+CELL_SIZE = (4, 3)  # pixels of a step and of a pitch
 TEMPO = 90  # quarter notes a minute
-PAPER, STRIPE, BEAT, BAR = (250, 250, 247), (240, 240, 236), (228, 228, 222), (150, 150, 145)
-TRACKS = ((214, 69, 65), (235, 151, 40), (38, 145, 120), (52, 88, 168), (142, 68, 160), (110, 110, 110))
+BACKGROUND, BLACK_KEY = (250, 250, 247), (240, 240, 236)
+BEAT_LINE, BAR_LINE = (228, 228, 222), (150, 150, 145)
+TRACK_COLORS = ((214, 69, 65), (235, 151, 40), (38, 145, 120), (52, 88, 168), (142, 68, 160), (110, 110, 110))
 
 
 class Rolls(Media):
@@ -64,7 +65,7 @@ class Rolls(Media):
         away what is red and to add what is blue."""
         columns = columns or len(self)
         heat = signed_heat(feedback.cpu()).permute(0, 3, 2, 1).flip(1)
-        pairs = zip(self._tiles().split(columns), _enlarged(heat).split(columns), strict=True)
+        pairs = zip(self._tiles().split(columns), _upscale(heat).split(columns), strict=True)
         return stack([tile(row, columns) for pair in pairs for row in pair], gap=GAP)
 
     def save(self, stem: Path, picture: Tensor | None = None) -> list[Path]:
@@ -90,40 +91,40 @@ class Rolls(Media):
 
     def notes(self) -> list[Note]:
         """Notes of all samples, one after the other, a bar between two."""
-        apart = self.rolls.shape[2] + self.steps_per_bar
+        period = self.rolls.shape[2] + self.steps_per_bar
         return [
-            (track, start + number * apart, end + number * apart, row)
+            (track, start + number * period, end + number * period, row)
             for number, roll in enumerate(self.rolls)
-            for track, start, end, row in notes_of(roll.bool())
+            for track, start, end, row in notes_from_roll(roll.bool())
         ]
 
     def _tiles(self) -> Tensor:
         """Each sample as a picture, uint8 [N, H, W, 3]."""
         count, tracks, steps, pitches = self.rolls.shape
-        width, _ = CELL
-        canvas = torch.tensor(PAPER).expand(count, pitches, steps, 3).clone()
+        width, _ = CELL_SIZE
+        canvas = torch.tensor(BACKGROUND).expand(count, pitches, steps, 3).clone()
         black = torch.isin((torch.arange(pitches) + self.lowest) % 12, torch.tensor([1, 3, 6, 8, 10]))
-        canvas[:, black.flip(0)] = torch.tensor(STRIPE)
-        canvas = _enlarged(canvas)
+        canvas[:, black.flip(0)] = torch.tensor(BLACK_KEY)
+        canvas = _upscale(canvas)
         lines = torch.arange(steps)
         beats = lines % max(1, self.steps_per_bar // self.quarters_per_bar) == 0
-        canvas[:, :, lines[beats] * width] = torch.tensor(BEAT)
-        canvas[:, :, lines[lines % self.steps_per_bar == 0] * width] = torch.tensor(BAR)
+        canvas[:, :, lines[beats] * width] = torch.tensor(BEAT_LINE)
+        canvas[:, :, lines[lines % self.steps_per_bar == 0] * width] = torch.tensor(BAR_LINE)
         for track in reversed(range(tracks)):  # the first lies on top
             roll = self.rolls[:, track].bool()
             before = torch.zeros_like(roll)
             before[:, 1:] = roll[:, :-1]
-            colour = torch.tensor(TRACKS[track % len(TRACKS)])
-            sounds, begins = (
-                _enlarged(mask.transpose(1, 2).flip(1)[..., None])[..., 0] for mask in (roll, roll & ~before)
+            color = torch.tensor(TRACK_COLORS[track % len(TRACK_COLORS)])
+            sounding, onsets = (
+                _upscale(mask.transpose(1, 2).flip(1)[..., None])[..., 0] for mask in (roll, roll & ~before)
             )
-            begins &= torch.arange(steps * width) % width == 0
-            canvas[sounds] = colour
-            canvas[begins] = colour * 6 // 10
+            onsets &= torch.arange(steps * width) % width == 0
+            canvas[sounding] = color
+            canvas[onsets] = color * 6 // 10
         return canvas.to(torch.uint8)
 
 
-def _enlarged(cells: Tensor) -> Tensor:
+def _upscale(cells: Tensor) -> Tensor:
     """Cells [N, pitches, steps, ...], each to a rectangle of pixels."""
-    width, height = CELL
+    width, height = CELL_SIZE
     return cells.repeat_interleave(height, 1).repeat_interleave(width, 2)

@@ -81,9 +81,9 @@ class PianoRolls(GANDataModule):
         """Each window in another key, or the same."""
         if not self.transpose:
             return stored
-        used = stored.flatten(1, 2).amax(1).int()  # [B, pitches]
-        below = used.argmax(1).clamp(max=self.transpose)
-        above = used.flip(1).argmax(1).clamp(max=self.transpose)
+        sounding = stored.flatten(1, 2).amax(1).int()  # [B, pitches]
+        below = sounding.argmax(1).clamp(max=self.transpose)
+        above = sounding.flip(1).argmax(1).clamp(max=self.transpose)
         shift = (noise.uniform().to(below.device) * (below + above + 1)).long() - below
         pitch = torch.arange(self.pitches, device=stored.device) - shift[:, None]
         source = pitch.remainder(self.pitches)[:, None, None].expand(stored.shape)
@@ -133,26 +133,27 @@ class Scales(PianoRolls):
         self.tonic, self.samples = tonic, samples
 
     def read(self, split: str) -> tuple[Tensor, None]:
-        dice = torch_generator("Scales", split)
+        rng = torch_generator("Scales", split)
         scale = self.allowed.nonzero().flatten()
         tracks, steps, _ = self.sample_shape
-        walkers = self.samples * tracks
-        at = torch.randint(len(scale), (walkers,), generator=dice)
-        held = torch.zeros(walkers, dtype=torch.int64)  # length of the note, in steps
-        left = torch.zeros(walkers, dtype=torch.int64)  # what is left of it
-        rolls = torch.zeros(walkers, steps, self.pitches, dtype=torch.uint8)
+        lines = self.samples * tracks
+        position = torch.randint(len(scale), (lines,), generator=rng)
+        duration = torch.zeros(lines, dtype=torch.int64)  # length of the note, in steps
+        remaining = torch.zeros(lines, dtype=torch.int64)  # what is left of it
+        rolls = torch.zeros(lines, steps, self.pitches, dtype=torch.uint8)
         for step in range(steps):
-            moves = torch.randint(-2, 3, (walkers,), generator=dice)
-            lengths = 2 ** torch.randint(3, (walkers,), generator=dice)
-            due = left == 0
+            jumps = torch.randint(-2, 3, (lines,), generator=rng)
+            durations = 2 ** torch.randint(3, (lines,), generator=rng)
+            starts = remaining == 0
             if step:
                 before = rolls[:, step - 1]
-                moved = torch.where(due, (at + moves).clamp(0, len(scale) - 1), at)
-                before[due & (moved == at) & (held > 1)] = 0  # the gap before a repeated note
-                at = moved
-            held = torch.where(due, lengths, held)
-            left = torch.where(due, lengths, left) - 1
-            rolls[torch.arange(walkers), step, scale[at]] = 1
+                next_position = torch.where(starts, (position + jumps).clamp(0, len(scale) - 1), position)
+                repeated = starts & (next_position == position)
+                before[repeated & (duration > 1)] = 0  # the gap before a repeated note
+                position = next_position
+            duration = torch.where(starts, durations, duration)
+            remaining = torch.where(starts, durations, remaining) - 1
+            rolls[torch.arange(lines), step, scale[position]] = 1
         return rolls.view(self.samples, *self.sample_shape), None
 
     def in_scale(self, samples: Tensor) -> float:
@@ -161,7 +162,9 @@ class Scales(PianoRolls):
         return (sounding[self.allowed].sum() / sounding.sum().clamp_min(1)).item()
 
 
-def draw(notes: Sequence[tuple[int, int, int, int]], start: int, shape: tuple[int, ...]) -> np.ndarray:
+def to_piano_roll(
+    notes: Sequence[tuple[int, int, int, int]], start: int, shape: tuple[int, ...]
+) -> np.ndarray:
     """The roll, uint8 [tracks, steps, pitches], of the notes that sound from step `start` on.
 
     Args:
@@ -171,13 +174,13 @@ def draw(notes: Sequence[tuple[int, int, int, int]], start: int, shape: tuple[in
     """
     tracks, steps, pitches = shape
     roll = np.zeros(shape, dtype=np.uint8)
-    begun: dict[tuple[int, int], int] = {}
+    starts: dict[tuple[int, int], int] = {}
     for begin, end, track, row in sorted((b - start, e - start, t, r) for t, b, e, r in notes):
         if end <= 0 or begin >= steps or track >= tracks or not 0 <= row < pitches:
             continue
         begin = max(begin, 0)
-        if begun.get((track, row), begin) < begin - 1:
+        if starts.get((track, row), begin) < begin - 1:
             roll[track, begin - 1, row] = 0  # the gap before a repeated note
         roll[track, begin:end, row] = 1
-        begun[track, row] = begin
+        starts[track, row] = begin
     return roll
