@@ -1,4 +1,4 @@
-"""MIDI files and chorales as piano rolls, and scales whose right notes are known."""
+"""MIDI files and chorales as piano rolls, and scales whose correct notes are known."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def notes(*pitches: int, quarters: float = 1, channel: int = 0) -> list[tuple[st
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Twenty pieces of two bars; piece k is one tone, 48 + k, in quarters."""
+    """Twenty pieces of two bars; piece k repeats pitch 48 + k in quarter notes."""
     for index in range(20):
         write_midi(tmp_path / "ab"[index // 10] / f"{index:02d}.mid", [notes(*[48 + index] * 8)])
     (tmp_path / "a" / ".hidden.mid").write_text("no music")
@@ -82,7 +82,7 @@ def test_repeated_notes_are_separated_by_a_gap_of_one_step() -> None:
 def test_notes_outside_a_roll_are_dropped_and_notes_across_its_edge_are_cut() -> None:
     crossing = [(0, 0, 6, 3), (0, 6, 7, 3), (0, 14, 30, 5), (0, 5, 8, 48), (0, 5, 8, -1), (2, 5, 8, 7)]
     roll = to_piano_roll(crossing, 5, (2, 16, 48))
-    assert roll.nonzero()[1].tolist() == [0, 1, *range(9, 16)], "a note of one step is never shortened away"
+    assert roll.nonzero()[1].tolist() == [0, 1, *range(9, 16)], "a note of one step is not shortened"
     assert set(roll.nonzero()[2].tolist()) == {3, 5}
 
 
@@ -130,7 +130,7 @@ def test_tracks_time_signatures_and_drums_of_a_file(tmp_path: Path) -> None:
     train = Music(str(tmp_path), tracks=3, bars=1).load()[0]
     assert train.shape[1:] == (3, 16, 48)
     assert train[0].sum(1).nonzero().tolist() == [[0, 24], [1, 36]], "60 and 72, and silence"
-    assert len(Music(str(tmp_path), bars=2).load()[0]) == 1 + 8 * 2, "bars of 3/4 break the run"
+    assert len(Music(str(tmp_path), bars=2).load()[0]) == 1 + 8 * 2, "bars of 3/4 are in no window"
 
 
 @needs_mido
@@ -138,12 +138,12 @@ def test_the_cache_is_used_until_it_or_a_file_changes(folder: Path, tmp_path, mo
     monkeypatch.setenv("LITGAN_CACHE", str(tmp_path / "kept"))
     before = Music(str(folder)).load()[0]
     (cache_file,) = (tmp_path / "kept").iterdir()
-    monkeypatch.setattr("litgan.music.data.read_midi", None)  # nothing is read any more
+    monkeypatch.setattr("litgan.music.data.read_midi", None)  # any reading of a file fails now
     assert torch.equal(Music(str(folder)).load()[0], before)
     cache_file.write_bytes(cache_file.read_bytes()[:100])
     monkeypatch.undo()
     monkeypatch.setenv("LITGAN_CACHE", str(tmp_path / "kept"))
-    with pytest.warns(UserWarning, match="is unreadable .*: the music is read anew"):
+    with pytest.warns(UserWarning, match="is unreadable .*: the music is read again"):
         assert torch.equal(Music(str(folder)).load()[0], before)
     write_midi(folder / "a" / "00.mid", [notes(*[50] * 9)])
     assert not torch.equal(Music(str(folder)).load()[0], before)
@@ -207,7 +207,7 @@ def test_scales_contain_only_notes_of_the_scale() -> None:
     lengths = {
         end - start for roll in rolls[:50] for _, start, end, _ in notes_from_roll(roll.bool()) if end < 16
     }
-    assert lengths == {1, 2, 4} | lengths & {3, 5, 6, 8}, "repeated notes of one step melt together"
+    assert lengths == {1, 2, 4} | lengths & {3, 5, 6, 8}, "repeated notes of one step merge"
 
 
 def test_samples_are_decoded_as_they_were_encoded() -> None:
@@ -251,18 +251,21 @@ def test_unreadable_files_are_named_in_one_sentence(tmp_path: Path) -> None:
     write_midi(path, [notes(60, 62)])
     for content in (b"", b"no music", path.read_bytes()[:-10]):
         path.write_bytes(content)
-        refused(ValueError, r"a\.mid is no readable score \(.+\): remove or replace it")
+        refused(ValueError, r"a\.mid is not a readable score \(.+\): remove or replace it")
     write_midi(path, [[("time_signature", 0, {"numerator": 4, "denominator": 4})], notes(60)])
-    metre, four_quarters = path.read_bytes(), b"\xff\x58\x04\x04\x02\x18\x08"
-    for metres in (b"\xff\x58\x04\x00\x02\x18\x08", b"\xff\x58\x04\x04\xff\x18\x08"):  # 0 beats; of no length
-        path.write_bytes(metre.replace(four_quarters, metres))
-        refused(ValueError, r"a\.mid is no readable score \(.* or bars of no length\): remove or replace it")
-    path.write_bytes(metre.replace(four_quarters, b"\xff\x59\x04\x0f\x00\x00\x00"))  # fifteen sharps
-    refused(ValueError, r"a\.mid is no readable score \(Could not decode key .*\): remove or replace it")
+    midi, four_quarters = path.read_bytes(), b"\xff\x58\x04\x04\x02\x18\x08"
+    no_beats, no_length = b"\xff\x58\x04\x00\x02\x18\x08", b"\xff\x58\x04\x04\xff\x18\x08"
+    for signature in (no_beats, no_length):
+        path.write_bytes(midi.replace(four_quarters, signature))
+        refused(
+            ValueError, r"a\.mid is not a readable score \(.* or bars of no length\): remove or replace it"
+        )
+    path.write_bytes(midi.replace(four_quarters, b"\xff\x59\x04\x0f\x00\x00\x00"))  # fifteen sharps
+    refused(ValueError, r"a\.mid is not a readable score \(Could not decode key .*\): remove or replace it")
     write_midi(path, [notes(60, quarters=500_000)])
-    refused(ValueError, r"a\.mid is no readable score \(it has more than 100,000 bars, or")
+    refused(ValueError, r"a\.mid is not a readable score \(it has more than 100,000 bars, or")
     write_midi(path, [notes(40, channel=9)])
-    refused(ValueError, r"a\.mid holds no notes, or drums alone: remove it")
+    refused(ValueError, r"a\.mid has no notes, or only drums: remove it")
     write_midi(path, [notes(*[60] * 8)])
     refused(ValueError, "has no window of 3 bars of 4 quarters with notes from 36 to 83: change", bars=3)
     refused(ValueError, "has no window of 2 bars .* notes from 36 to 47: change", pitches=12)

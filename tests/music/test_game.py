@@ -1,4 +1,4 @@
-"""Music from data to files: a GAN that learns a scale, by the same game and the same commands as images."""
+"""Training and commands on music: a GAN learns a scale."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ def test_the_recipe_learns_the_scale(tmp_path, single_thread) -> None:
 
 @pytest.mark.slow
 def test_a_resumed_run_equals_an_uninterrupted_run(tiny_gan, make_trainer, tmp_path) -> None:
-    """With lazy penalties and transposition, in the midst of an epoch of 8 batches."""
+    """With lazy penalties and transposition, in the middle of an epoch of 8 batches."""
 
     def train(iterations: int, ckpt_path: Path | None = None) -> dict[str, torch.Tensor]:
-        torch.manual_seed(iterations)  # what the process drew before is of no account
+        torch.manual_seed(iterations)  # the state of the global generator must not matter
         data = Scales(samples=64, batch_size=8, transpose=4)
         gan = tiny_gan(
             generator=partial(PianoRollGenerator, shared_dim=4, private_dim=2, widths=(8, 8)),
@@ -77,7 +77,7 @@ def test_a_resumed_run_equals_an_uninterrupted_run(tiny_gan, make_trainer, tmp_p
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
-    """The folder of a brief run of the recipe."""
+    """The folder of a short run of the recipe."""
     pytest.importorskip("mido", reason="mido is not installed: pip install litgan[music]")
     root = tmp_path_factory.mktemp("run")
     with pytest.MonkeyPatch.context() as patch:

@@ -1,4 +1,4 @@
-"""Statistics of piano rolls, each against a count by hand or another library."""
+"""Statistics of piano rolls, each compared with an explicit count or another library."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def roll(notes: list = TUNE, shape: tuple[int, ...] = (2, 16, 24)) -> torch.Tens
 
 
 def groups(features: torch.Tensor) -> dict[str, torch.Tensor]:
-    """The histograms of one sample, shares again."""
+    """The normalized histograms of one sample."""
     scale = MusicStatistics.dimension / len(HISTOGRAMS)
     parts = (features[0].square() / scale).split(list(HISTOGRAMS.values()))
     return dict(zip(HISTOGRAMS, parts, strict=True))
@@ -198,5 +198,5 @@ def test_details_can_be_unpacked() -> None:
 
 @pytest.mark.parametrize("shape", [(2, 3), (2, 4, 128, 128), (2, 16, 24)])
 def test_samples_of_other_media_are_rejected(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"'music' looks at piano rolls .* of at most 32,768 cells, not at"):
+    with pytest.raises(ValueError, match=r"'music' takes piano rolls .* of at most 32,768 cells, not at"):
         MusicStatistics()(torch.zeros(shape))

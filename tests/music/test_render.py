@@ -42,13 +42,13 @@ def test_a_picture_shows_each_note_in_the_color_of_its_track() -> None:
 
     assert at(1, 5) == list(TRACK_COLORS[0]) and at(1, 6) == list(TRACK_COLORS[1])
     assert at(9, 7) == list(TRACK_COLORS[0]), "the first track lies on top"
-    assert at(11, 7) not in map(list, TRACK_COLORS), "the gap between repeated notes is seen"
+    assert at(11, 7) not in map(list, TRACK_COLORS), "the gap between repeated notes is visible"
     assert picture[0, 0].tolist() == list(BAR_LINE)
     onset = picture[(23 - 5) * HEIGHT + 1, 0].tolist()
     assert all(dark < bright for dark, bright in zip(onset, TRACK_COLORS[0], strict=True)), (
         "a note begins darker"
     )
-    assert (picture[24 * HEIGHT + GAP :, 16 * WIDTH + GAP :] == 255).all(), "the place of the fourth is white"
+    assert (picture[24 * HEIGHT + GAP :, 16 * WIDTH + GAP :] == 255).all(), "the empty fourth tile is white"
 
 
 def test_feedback_is_drawn_below_its_samples() -> None:

@@ -1,7 +1,7 @@
-"""Music as statistics: histograms of what a theorist would count, and the metrics that only music has.
+"""Features of piano rolls for the Fréchet distance: histograms from music theory; and metrics of music.
 
-Rolls [N, tracks, steps, pitches] are read as `litgan.music.midi.sounding_and_onsets` reads them. Pitch
-classes are counted from the lowest row, so numbers for rolls that begin on another pitch are not comparable.
+`litgan.music.midi.sounding_and_onsets` defines the notes of rolls [N, tracks, steps, pitches]. Pitch classes
+are counted from the lowest row: values are comparable only between rolls with the same lowest pitch.
 """
 
 from __future__ import annotations
@@ -18,39 +18,44 @@ from litgan.music.midi import sounding_and_onsets
 if TYPE_CHECKING:
     from litgan.music.rolls import PianoRolls
 
-MAX_INTERVAL = 12  # semitones; wider intervals count as this one
-DURATION_BINS = (1, 2, 3, 4, 6, 8, 12, 16)  # steps at which a class of note lengths begins
-ONSET_PERIOD = 16  # steps after which the profile of onsets begins anew
-CLASS_PAIRS = torch.triu_indices(12, 12, 1)  # of different pitch classes
+MAX_INTERVAL = 12  # semitones; wider intervals are clipped to it
+DURATION_BINS = (1, 2, 3, 4, 6, 8, 12, 16)  # lower edges in steps
+ONSET_PERIOD = 16  # steps; onsets are counted by their step modulo this
+CLASS_PAIRS = torch.triu_indices(12, 12, 1)  # of two different pitch classes
 HISTOGRAMS = {  # name -> number of bins
     "pitch_classes": 12, "intervals": 2 * MAX_INTERVAL + 1, "durations": len(DURATION_BINS),
     "onsets": ONSET_PERIOD, "bass_intervals": 12, "pitch_class_pairs": CLASS_PAIRS.shape[1], "polyphony": 9,
 }  # fmt: skip
-MAX_CELLS = 32_768  # that the details have room for
-SAME_IOU = 0.9  # intersection over union of two rolls that count as one
-MAJOR, MINOR = (0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 11)  # the minor scale is the harmonic one
-CHUNK_SIZE = 256  # rolls that are compared at once
+MAX_CELLS = 32_768  # per roll, of the fixed size of `details`
+SAME_IOU = 0.9  # intersection over union from which two rolls count as equal
+MAJOR, MINOR = (0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 11)  # harmonic minor
+CHUNK_SIZE = 256  # rolls compared at once, to bound memory
 
 
 class MusicStatistics(FeatureExtractor):
-    """Histograms of a roll, each as square roots of its shares, so that distances are Hellinger's.
+    """Computes seven histograms of each roll; nothing is learned or downloaded.
 
-    Counted are, of the whole roll: the steps that each pitch class sounds; the intervals from one onset of a
-    track's highest line to the next, cut at an octave; the lengths of all notes, in classes that begin at
-    `DURATION_BINS`; the places of the onsets, modulo 16 steps; what sounds above the lowest note of a step,
-    modulo an octave; the pairs of pitch classes that sound together; and how many pitches sound, 0 to 7 and
-    more. A histogram of nothing is all zero. The features are scaled to a mean square of about 1.
+    A histogram is normalized to sum 1 (or is all zero), and the features are its square roots: Euclidean
+    distances between features are Hellinger distances, up to a factor that makes their mean square about 1.
 
-    Nothing is learned and nothing downloaded. `table` gives what `litgan.music.PianoRolls` can be asked:
+        pitch_classes: number of steps at which each pitch class sounds.
+        intervals: semitones between successive onsets of the highest voice of a track, clipped to an octave.
+        durations: lengths of all notes, binned by `DURATION_BINS`.
+        onsets: steps at which notes begin, modulo `ONSET_PERIOD`.
+        bass_intervals: semitones above the lowest note of the same step, modulo an octave.
+        pitch_class_pairs: pairs of pitch classes that sound at the same step.
+        polyphony: number of pitches that sound at a step, 0 to 7, and 8 or more.
 
-        pitch_class_js, interval_js, duration_js: Jensen-Shannon divergence of real and fake in bits, 0 to 1,
-            of the pitch classes of all tracks, each its own; of the intervals; of the lengths in steps.
-        polyphony: mean number of pitches, over all tracks, that sound together.
-        in_scale: share of the sounding cells of a roll in the major or harmonic minor scale that fits it
-            best, the mean over the rolls that are not silent.
-        empty_bars: share of the bars of a track without a note.
-        repetition: share of rolls that agree in 90 % of their cells (intersection over union) with one of the
-            training split, once both are moved so that their lowest pitches are equal.
+    `table` returns these metrics of data of `litgan.music.PianoRolls`:
+
+        pitch_class_js, interval_js, duration_js: Jensen-Shannon divergence in bits, 0 to 1, between real and
+            fake histograms of pitch classes (one histogram per track, joined), intervals, and note lengths.
+        polyphony: mean number of pitches that sound at a step, over all tracks.
+        in_scale: fraction of a roll's sounding cells in the major or harmonic minor scale that fits it best,
+            averaged over rolls that are not silent.
+        empty_bars: fraction of bars without a note, each track separately.
+        repetition: fraction of rolls with an intersection over union of at least 0.9 with a roll of the
+            training split, both transposed to the same lowest pitch.
     """
 
     name, dimension = "music", sum(HISTOGRAMS.values())
@@ -63,7 +68,7 @@ class MusicStatistics(FeatureExtractor):
     def check(self, samples: Tensor) -> None:
         if samples.ndim != 4 or samples.shape[1:].numel() > MAX_CELLS:
             raise ValueError(
-                f"The extractor 'music' looks at piano rolls [N, tracks, steps, pitches] of at most "
+                f"The extractor 'music' takes piano rolls [N, tracks, steps, pitches] of at most "
                 f"{MAX_CELLS:,} cells, not at {list(samples.shape)}: choose one that fits this data set."
             )
 
@@ -88,7 +93,7 @@ class MusicStatistics(FeatureExtractor):
         return torch.cat(shares, dim=1).sqrt() * (self.dimension / len(HISTOGRAMS)) ** 0.5
 
     def details(self, samples: Tensor) -> Tensor:
-        """The rolls, eight cells a byte, zeros behind."""
+        """Packs the rolls, eight cells per byte, padded with zeros, uint8 [N, MAX_CELLS // 8]."""
         cells = torch.zeros(len(samples), MAX_CELLS, dtype=torch.uint8, device=samples.device)
         cells[:, : samples[0].numel()] = samples.flatten(1) > 0.5
         return (cells.view(-1, MAX_CELLS // 8, 8) << _bit_positions(samples.device)).sum(2, dtype=torch.uint8)
@@ -117,11 +122,12 @@ class MusicStatistics(FeatureExtractor):
 
 
 def intervals(sounding: Tensor, onset: Tensor) -> Tensor:
-    """Counts [N, 2 * LEAP + 1] of the leaps between successive onsets of a track's highest line.
+    """Returns histograms [N, 2 * MAX_INTERVAL + 1] of the intervals between successive onsets of the highest
+    voice of each track.
 
     Args:
-        sounding: bool [N, tracks, steps, pitches], as from `sounding_and_onsets`.
-        onset: alike.
+        sounding: bool [N, tracks, steps, pitches], from `sounding_and_onsets`.
+        onset: of the same shape.
     """
     steps, pitches = sounding.shape[-2:]
     line = (sounding * torch.arange(1, pitches + 1, device=sounding.device)).amax(-1)  # 0 is a rest
@@ -138,18 +144,22 @@ def intervals(sounding: Tensor, onset: Tensor) -> Tensor:
 
 
 def durations(sounding: Tensor, onset: Tensor) -> Tensor:
-    """Length in steps of the note that begins in each cell, 0 where none does; shaped like `onset`."""
+    """Returns the length in steps of the note that begins in each cell, else 0; of the shape of `onset`."""
     steps = onset.shape[-2]
     ends = ~sounding | onset
     time = torch.arange(steps, device=onset.device)[:, None]
-    stop = torch.where(ends, time, steps)  # of what sounds before it
+    stop = torch.where(ends, time, steps)  # step at which a note that sounds before it ends
     following = torch.full_like(stop, steps)
     following[..., :-1, :] = stop[..., 1:, :].flip(-2).cummin(-2).values.flip(-2)
     return (following - time) * onset
 
 
 def in_scale(sounding: Tensor) -> float:
-    """Mean share of the cells of each roll in the scale that fits it best; 0 where all are silent."""
+    """Returns the mean fraction of sounding cells in the best scale of each roll; 0 if all are silent.
+
+    Args:
+        sounding: bool [N, tracks, steps, pitches].
+    """
     classes = _fold_octaves(sounding.sum(1).double()).sum(1)  # [N, 12]
     scales = torch.zeros(24, 12, dtype=torch.float64, device=sounding.device)
     for tonic in range(12):
@@ -161,7 +171,7 @@ def in_scale(sounding: Tensor) -> float:
 
 
 def repetition(rolls: Tensor, training: Tensor) -> float:
-    """Share of `rolls` that nearly equal one of `training`, up to transposition.
+    """Returns the fraction of `rolls` that nearly equal one of `training`, up to transposition.
 
     Args:
         rolls: bool [N, tracks, steps, pitches].
@@ -183,7 +193,7 @@ def repetition(rolls: Tensor, training: Tensor) -> float:
 
 
 def jensen_shannon(*, real: Tensor, fake: Tensor) -> Tensor:
-    """Jensen-Shannon divergence of two histograms of counts, in bits; 1 where one of them is empty.
+    """Returns the Jensen-Shannon divergence of two histograms of counts, in bits; 1 if one of them is empty.
 
     Lin 1991, "Divergence measures based on the Shannon entropy", equation 4.1 with equal weights.
     """
@@ -196,7 +206,7 @@ def jensen_shannon(*, real: Tensor, fake: Tensor) -> Tensor:
 
 
 def _fold_octaves(pitches: Tensor) -> Tensor:
-    """[..., pitches] added up modulo an octave, [..., 12]."""
+    """Sums [..., pitches] over octaves, [..., 12]."""
     position = torch.arange(pitches.shape[-1], device=pitches.device) % 12
     return torch.zeros(*pitches.shape[:-1], 12, dtype=pitches.dtype, device=pitches.device).index_add_(
         -1, position, pitches
@@ -204,7 +214,8 @@ def _fold_octaves(pitches: Tensor) -> Tensor:
 
 
 def _bass_intervals(any_track: Tensor) -> Tensor:
-    """[N, steps, pitches] to [N, steps, 12]: what sounds, counted from the lowest note of the step."""
+    """Marks intervals above the lowest note of each step, modulo an octave: [N, steps, pitches] to
+    [N, steps, 12]."""
     pitches = any_track.shape[-1]
     bass = any_track.int().argmax(-1, keepdim=True)
     rows = (torch.arange(pitches, device=any_track.device) + bass).clamp(max=pitches - 1)
@@ -213,7 +224,7 @@ def _bass_intervals(any_track: Tensor) -> Tensor:
 
 
 def _duration_histogram(sounding: Tensor, onset: Tensor) -> Tensor:
-    """Number of notes [N, len(LENGTHS)] in each class of lengths."""
+    """Counts the notes in each bin of lengths, [N, len(DURATION_BINS)]."""
     length = durations(sounding, onset).flatten(1)
     edges = torch.tensor(DURATION_BINS, device=length.device)
     return _histogram(
@@ -222,19 +233,19 @@ def _duration_histogram(sounding: Tensor, onset: Tensor) -> Tensor:
 
 
 def _duration_counts(sounding: Tensor, onset: Tensor) -> Tensor:
-    """Number of notes of each length from 1 step on."""
+    """Counts the notes of all rolls by length in steps, [steps + 1]."""
     length = durations(sounding, onset)
     return length[length > 0].bincount(minlength=onset.shape[-2] + 1)
 
 
 def _histogram(index: Tensor, size: int, mask: Tensor | None = None) -> Tensor:
-    """Histogram [N, size] of each row of `index` [N, K], where `mask` holds."""
+    """Returns the histogram [N, size] of each row of `index` [N, K] where `mask` is true."""
     weight = torch.ones_like(index, dtype=torch.float32) if mask is None else mask.float()
     return torch.zeros(len(index), size, device=index.device).scatter_add_(1, index, weight)
 
 
 def _align_lowest(rolls: Tensor) -> Tensor:
-    """Rolls moved down so that the lowest note of each lies in row 0."""
+    """Transposes each roll so that its lowest note is in row 0."""
     lowest = rolls.flatten(1, 2).amax(1).int().argmax(1)
     rows = torch.arange(rolls.shape[-1], device=rolls.device) + lowest[:, None]
     return rolls.gather(3, rows.remainder(rolls.shape[-1])[:, None, None].expand(rolls.shape))
@@ -245,6 +256,6 @@ def _bit_positions(device: torch.device) -> Tensor:
 
 
 def _unpack_rolls(details: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """What `details` packed, bool [N, *shape]."""
+    """Unpacks what `details` packed, bool [N, *shape]."""
     cells = (details[..., None] >> _bit_positions(details.device) & 1).flatten(1).bool()
     return cells[:, : torch.Size(shape).numel()].unflatten(1, shape)

@@ -1,4 +1,4 @@
-"""Notes of piano rolls, and MIDI files of them."""
+"""Converts piano rolls to notes, and notes to MIDI files."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from litgan.extras import require
 if TYPE_CHECKING:
     import mido
 
-Note: TypeAlias = "tuple[int, int, int, int]"  # track, first step, step after the last, row
+Note: TypeAlias = "tuple[int, int, int, int]"  # track, first step, step after the last, row (pitch)
 
-TICKS_PER_QUARTER = 480  # a quarter note
+TICKS_PER_QUARTER = 480
 VELOCITY = 80
-DRUM_CHANNEL = 9  # the channel of General MIDI's percussion, counted from 0
+DRUM_CHANNEL = 9  # percussion in General MIDI, counted from 0
 
 
 def sounding_and_onsets(roll: Tensor) -> tuple[Tensor, Tensor]:
-    """Rolls [..., steps, pitches], bool, read as notes: (where a note sounds, where one begins), alike.
+    """Returns the cells of bool rolls [..., steps, pitches] where a note sounds, and those where one begins.
 
-    A gap of one step between equal pitches parts two notes that are played without a gap.
+    A gap of one step between two notes of the same pitch only separates them: the first note also sounds in
+    the gap. Both results have the shape of `roll`.
     """
     before, after = roll.roll(1, -2), roll.roll(-1, -2)
     before[..., 0, :], after[..., -1, :] = False, False
@@ -30,7 +31,7 @@ def sounding_and_onsets(roll: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def notes_from_roll(roll: Tensor) -> list[Note]:
-    """The notes of a roll [tracks, steps, pitches], bool, in the order in which they begin."""
+    """Returns the notes of a bool roll [tracks, steps, pitches], ordered by first step, then by track."""
     sounding, onset = sounding_and_onsets(roll)
     notes: list[Note] = []
     for track, step, row in onset.nonzero().tolist():
@@ -50,14 +51,15 @@ def to_midi_file(
     quarters_per_bar: int,
     tempo: int,
 ) -> mido.MidiFile:
-    """A MIDI file of format 1: a track with tempo and time signature, then one track of notes per voice.
+    """Returns a MIDI file of format 1: a track with tempo and time signature, then a track per voice.
 
     Args:
         notes: in any order.
-        tracks: voices; each gets its own channel, except the drum channel, and channels repeat after 15.
+        tracks: number of voices. Each gets its own channel, never the drum channel; after 15 voices the
+            channels repeat.
         lowest: MIDI number of row 0.
         steps_per_quarter: resolution of the notes.
-        quarters_per_bar: numerator of the time signature, over 4.
+        quarters_per_bar: numerator of the time signature; the denominator is 4.
         tempo: quarter notes per minute.
 
     Raises:
@@ -69,7 +71,7 @@ def to_midi_file(
     file.tracks.append(mido.MidiTrack([mido.MetaMessage("set_tempo", tempo=mido.bpm2tempo(tempo)), meter]))
     channels = [channel for channel in range(16) if channel != DRUM_CHANNEL]
     for track in range(tracks):
-        events = sorted(  # at equal times "note_off" comes before "note_on"
+        events = sorted(  # at equal ticks "note_off" precedes "note_on", so that repeated notes work
             (round(step * TICKS_PER_QUARTER / steps_per_quarter), kind, lowest + row, velocity)
             for number, start, end, row in notes
             if number == track

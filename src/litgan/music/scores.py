@@ -1,4 +1,4 @@
-"""Scores as lists of notes: MIDI files through mido, Bach's chorales through music21."""
+"""Reads scores as lists of notes: MIDI files with mido, Bach's chorales with music21."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from litgan.music.midi import DRUM_CHANNEL
 
 SUFFIXES = (".mid", ".midi")
 PARTS = ("Soprano", "Alto", "Tenor", "Bass")
-MAX_BARS = 100_000  # of a file that is no mistake
+MAX_BARS = 100_000  # a file with more is taken for damaged
 
 
 class UnreadableScoreError(Exception):
-    """A file that is no score; the message says why, in a few words."""
+    """A file cannot be read as a score; the message is the reason, in a few words."""
 
 
 class Score(NamedTuple):
-    """A piece of music; time in quarter notes since its beginning."""
+    """The notes and bars of a piece of music; times in quarter notes since its beginning."""
 
     notes: list[tuple[int, float, float, int]]  # track, start, end, MIDI pitch
     bars: list[tuple[float, float]]  # start, length
 
 
 def list_midi(root: Path) -> list[Path]:
-    """The MIDI files anywhere below a folder, sorted, without the hidden ones.
+    """Returns the MIDI files in a folder and its subfolders, sorted, without hidden ones.
 
     Raises:
         FileNotFoundError: no such folder, or no such file in it.
@@ -48,10 +48,12 @@ def list_midi(root: Path) -> list[Path]:
 
 
 def read_midi(path: Path) -> Score:
-    """A MIDI file. Tracks are numbered in the file's order, as far as they hold notes; drums are left out.
+    """Reads a MIDI file without its drums.
+
+    Each channel of each track of the file that has notes becomes a track, in the file's order.
 
     Raises:
-        UnreadableScoreError: it is none.
+        UnreadableScoreError: the file is damaged, no MIDI file, or too long.
         ImportError: mido is missing.
     """
     mido = require("mido", "music")
@@ -84,7 +86,7 @@ def read_midi(path: Path) -> Score:
 
 
 def list_chorales() -> list[Path]:
-    """Files of the scores by Bach in the corpus of music21, sorted by name.
+    """Returns the files of Bach's works in the corpus of music21, sorted by name; not all are chorales.
 
     Raises:
         ImportError: music21 is missing.
@@ -97,9 +99,9 @@ def list_chorales() -> list[Path]:
 
 
 def read_chorale(path: Path) -> Score | None:
-    """The four voices of a score, highest first; None where it is not for soprano, alto, tenor and bass.
+    """Reads the four voices of a score, highest first; None unless it has soprano, alto, tenor and bass.
 
-    Tied notes are one, grace notes are left out, and repeats are not played.
+    Tied notes are merged, grace notes are dropped, and repeats are not expanded.
     """
     from music21 import converter, stream
 
@@ -110,7 +112,7 @@ def read_chorale(path: Path) -> Score | None:
         return None
     notes: list[tuple[int, float, float, int]] = []
     for track, voice in enumerate(PARTS):
-        ends: dict[tuple[float, int], int] = {}  # (end, pitch) -> place in notes
+        ends: dict[tuple[float, int], int] = {}  # (end, pitch) -> index in notes
         for element in named[voice].flatten().notes:
             start, end = float(element.offset), float(element.offset + element.quarterLength)
             tied = element.tie is not None and element.tie.type in ("stop", "continue")
@@ -127,7 +129,7 @@ def read_chorale(path: Path) -> Score | None:
 
 
 def _with_ticks(track):
-    """(tick, message) of each message."""
+    """Yields each message with its absolute time: (tick, message)."""
     tick = 0
     for message in track:
         tick += message.time
@@ -135,7 +137,7 @@ def _with_ticks(track):
 
 
 def _bars(bar_lengths: dict[float, float], last: float) -> list[tuple[float, float]]:
-    """Start and length of each bar until `last`; a change of metre begins a bar."""
+    """Returns start and length of each bar until `last`; a new time signature begins a bar."""
     bars, changes = [], sorted(bar_lengths.items())
     for (start, length), (stop, _) in zip(changes, [*changes[1:], (last, 0.0)], strict=True):
         while start < stop - 1e-6:
