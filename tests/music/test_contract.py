@@ -1,4 +1,4 @@
-"""The networks of music keep the contract of networks."""
+"""The networks of music fulfill the contract of all networks."""
 
 from functools import partial
 

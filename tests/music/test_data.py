@@ -1,4 +1,4 @@
-"""MIDI files and chorales as piano rolls, and scales whose right notes are known."""
+"""MIDI files and chorales as piano rolls, and scales whose correct notes are known."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import torch
 
 from litgan.music import Music, PianoRolls, Rolls, Scales
 from litgan.music.data import load_packed, save_packed
-from litgan.music.midi import midi_bytes, notes_of
-from litgan.music.rolls import draw
-from litgan.music.scores import chorales, read_chorale, read_midi
+from litgan.music.midi import notes_from_roll, to_midi_file
+from litgan.music.rolls import to_piano_roll
+from litgan.music.scores import list_chorales, read_chorale, read_midi
 from litgan.noise import Noise
 
 try:
@@ -63,7 +63,7 @@ def notes(*pitches: int, quarters: float = 1, channel: int = 0) -> list[tuple[st
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Twenty pieces of two bars; piece k is one tone, 48 + k, in quarters."""
+    """Twenty pieces of two bars; piece k repeats pitch 48 + k in quarter notes."""
     for index in range(20):
         write_midi(tmp_path / "ab"[index // 10] / f"{index:02d}.mid", [notes(*[48 + index] * 8)])
     (tmp_path / "a" / ".hidden.mid").write_text("no music")
@@ -71,40 +71,40 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_repeated_notes_survive_as_a_gap_of_one_step() -> None:
-    roll = draw(TUNE, 0, (2, 16, 48))
+def test_repeated_notes_are_separated_by_a_gap_of_one_step() -> None:
+    roll = to_piano_roll(TUNE, 0, (2, 16, 48))
     assert roll[0, :, 24].tolist() == [1, 1, 1, 0, 1, 1, 1, 1] + 8 * [0]
     assert roll[0, :, 26].tolist() == 8 * [0] + 8 * [1]
     assert roll[1, :, 12].all() and roll.sum() == 7 + 8 + 16
-    assert sorted(notes_of(torch.from_numpy(roll).bool())) == sorted(TUNE)
+    assert sorted(notes_from_roll(torch.from_numpy(roll).bool())) == sorted(TUNE)
 
 
-def test_what_lies_outside_of_a_roll_is_left_out_and_what_crosses_its_edge_is_cut() -> None:
+def test_notes_outside_a_roll_are_dropped_and_notes_across_its_edge_are_cut() -> None:
     crossing = [(0, 0, 6, 3), (0, 6, 7, 3), (0, 14, 30, 5), (0, 5, 8, 48), (0, 5, 8, -1), (2, 5, 8, 7)]
-    roll = draw(crossing, 5, (2, 16, 48))
-    assert roll.nonzero()[1].tolist() == [0, 1, *range(9, 16)], "a note of one step is never shortened away"
+    roll = to_piano_roll(crossing, 5, (2, 16, 48))
+    assert roll.nonzero()[1].tolist() == [0, 1, *range(9, 16)], "a note of one step is not shortened"
     assert set(roll.nonzero()[2].tolist()) == {3, 5}
 
 
-def test_a_roll_and_its_notes_are_the_same_thing() -> None:
+def test_a_roll_can_be_rebuilt_from_its_notes() -> None:
     rolls = torch.rand(20, 2, 24, 6, generator=torch.Generator().manual_seed(0)) < 0.4
     for roll in rolls:
-        assert np.array_equal(draw(notes_of(roll), 0, tuple(roll.shape)), roll.numpy())
+        assert np.array_equal(to_piano_roll(notes_from_roll(roll), 0, tuple(roll.shape)), roll.numpy())
 
 
 @needs_mido
 def test_a_file_written_and_read_again_is_the_same(tmp_path: Path) -> None:
     tune = [*TUNE, (0, 2, 7, 30)]  # a chord, and in no order
     options = {"tracks": 2, "lowest": 36, "steps_per_quarter": 4, "quarters_per_bar": 4, "tempo": 90}
-    (tmp_path / "tune.mid").write_bytes(midi_bytes(tune[::-1], **options))
-    piece = read_midi(tmp_path / "tune.mid")
-    assert piece.bars == [(0.0, 4.0)]
-    again = [(track, 4 * start, 4 * end, pitch - 36) for track, start, end, pitch in piece.notes]
-    assert sorted(again) == sorted(tune)
+    to_midi_file(tune[::-1], **options).save(tmp_path / "tune.mid")
+    score = read_midi(tmp_path / "tune.mid")
+    assert score.bars == [(0.0, 4.0)]
+    notes_read = [(track, 4 * start, 4 * end, pitch - 36) for track, start, end, pitch in score.notes]
+    assert sorted(notes_read) == sorted(tune)
 
 
 @needs_mido
-def test_every_tenth_piece_is_held_out(folder: Path) -> None:
+def test_every_tenth_piece_is_in_the_test_split(folder: Path) -> None:
     data = Music(str(folder), tracks=1)
     train, test = data.load("train")[0], data.load("test")[0]
     assert train.shape == (18, 1, 32, 48) and train.dtype == torch.uint8
@@ -117,7 +117,7 @@ def test_every_tenth_piece_is_held_out(folder: Path) -> None:
 
 
 @needs_mido
-def test_tracks_metres_and_drums_of_a_file(tmp_path: Path) -> None:
+def test_tracks_time_signatures_and_drums_of_a_file(tmp_path: Path) -> None:
     conductor = [
         ("time_signature", 0, {"numerator": 3, "denominator": 4}),
         ("time_signature", 3 * 480, {"numerator": 4, "denominator": 4}),
@@ -130,27 +130,27 @@ def test_tracks_metres_and_drums_of_a_file(tmp_path: Path) -> None:
     train = Music(str(tmp_path), tracks=3, bars=1).load()[0]
     assert train.shape[1:] == (3, 16, 48)
     assert train[0].sum(1).nonzero().tolist() == [[0, 24], [1, 36]], "60 and 72, and silence"
-    assert len(Music(str(tmp_path), bars=2).load()[0]) == 1 + 8 * 2, "bars of 3/4 break the run"
+    assert len(Music(str(tmp_path), bars=2).load()[0]) == 1 + 8 * 2, "bars of 3/4 are in no window"
 
 
 @needs_mido
-def test_what_was_read_is_kept_and_read_anew_when_it_changes(folder: Path, tmp_path, monkeypatch) -> None:
+def test_the_cache_is_used_until_it_or_a_file_changes(folder: Path, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("LITGAN_CACHE", str(tmp_path / "kept"))
     before = Music(str(folder)).load()[0]
-    (kept,) = (tmp_path / "kept").iterdir()
-    monkeypatch.setattr("litgan.music.data.read_midi", None)  # nothing is read any more
+    (cache_file,) = (tmp_path / "kept").iterdir()
+    monkeypatch.setattr("litgan.music.data.read_midi", None)  # any reading of a file fails now
     assert torch.equal(Music(str(folder)).load()[0], before)
-    kept.write_bytes(kept.read_bytes()[:100])
+    cache_file.write_bytes(cache_file.read_bytes()[:100])
     monkeypatch.undo()
     monkeypatch.setenv("LITGAN_CACHE", str(tmp_path / "kept"))
-    with pytest.warns(UserWarning, match="is unreadable .*: the music is read anew"):
+    with pytest.warns(UserWarning, match="is unreadable .*: the music is read again"):
         assert torch.equal(Music(str(folder)).load()[0], before)
     write_midi(folder / "a" / "00.mid", [notes(*[50] * 9)])
     assert not torch.equal(Music(str(folder)).load()[0], before)
     assert Music(str(folder), bars=1).load()[0].shape[2] == 16
 
 
-def test_a_cache_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+def test_a_cache_that_cannot_be_written_causes_a_warning(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.warns(UserWarning, match="not cached .*: set LITGAN_CACHE to a writable folder"):
         save_packed(tmp_path / "file" / "rolls.npz", np.zeros((1, 1, 2, 3), np.uint8), np.zeros(1))
@@ -158,29 +158,29 @@ def test_a_cache_that_cannot_be_written_is_said(tmp_path: Path) -> None:
 
 
 @needs_music21
-def test_a_chorale_has_four_voices_that_lie_in_order() -> None:
-    path = next(path for path in chorales() if path.name == "bwv66.6.mxl")
-    piece = read_chorale(path)
-    lines = [[note for note in piece.notes if note[0] == track] for track in range(4)]
+def test_a_chorale_has_four_voices_ordered_by_pitch() -> None:
+    path = next(path for path in list_chorales() if path.name == "bwv66.6.mxl")
+    score = read_chorale(path)
+    lines = [[note for note in score.notes if note[0] == track] for track in range(4)]
     assert [note[3] for note in lines[0][:5]] == [73, 71, 69, 71, 73]  # c sharp, b, a, b, c sharp
     assert [note[1] for note in lines[0][:5]] == [0, 0.5, 1, 2, 3]
     means = [sum(note[3] for note in line) / len(line) for line in lines]
     assert means == sorted(means, reverse=True)
-    assert piece.bars[:3] == [(0, 1), (1, 4), (5, 4)], "an upbeat, then bars"
+    assert score.bars[:3] == [(0, 1), (1, 4), (5, 4)], "an upbeat, then bars"
     for line in lines:
         assert all(a[2] <= b[1] for a, b in pairwise(line)), "one note at a time"
 
 
 @pytest.mark.parametrize("data", [Scales(transpose=5), Scales(tracks=1, pitches=40, transpose=40)])
-def test_transposition_moves_all_notes_alike_and_none_out_of_the_roll(data: PianoRolls) -> None:
+def test_transposition_shifts_all_notes_equally_and_none_out_of_the_roll(data: PianoRolls) -> None:
     stored = data.load()[0][:256]
-    moved = data.vary(stored, Noise(0, 0, 0, 256))
-    lows = [rolls.flatten(1, 2).amax(1).int().argmax(1) for rolls in (stored, moved)]
+    transposed = data.vary(stored, Noise(0, 0, 0, 256))
+    lows = [rolls.flatten(1, 2).amax(1).int().argmax(1) for rolls in (stored, transposed)]
     shifts = lows[1] - lows[0]
-    for roll, other, shift in zip(stored, moved, shifts.tolist(), strict=True):
+    for roll, other, shift in zip(stored, transposed, shifts.tolist(), strict=True):
         assert torch.equal(roll.roll(shift, -1), other)
     assert shifts.abs().max() <= data.transpose and len(shifts.unique()) > data.transpose
-    assert torch.equal(moved[100:130], data.vary(stored[100:130], Noise(0, 0, 100, 30))), "on any rank"
+    assert torch.equal(transposed[100:130], data.vary(stored[100:130], Noise(0, 0, 100, 30))), "on any rank"
     silent = torch.zeros_like(stored[:4])
     assert torch.equal(data.vary(silent, Noise(0, 0, 0, 4)), silent)
 
@@ -194,7 +194,7 @@ def test_all_transpositions_that_fit_are_equally_likely() -> None:
     torch.testing.assert_close(shares, torch.tensor([0, 0, 1, 1, 1, 1, 1]) / 5, atol=0.03, rtol=0)
 
 
-def test_scales_hold_right_notes_alone() -> None:
+def test_scales_contain_only_notes_of_the_scale() -> None:
     data = Scales(tonic=2)
     rolls = data.load()[0].float()
     pitches = rolls.sum((0, 1, 2)).nonzero().flatten() + data.lowest
@@ -204,8 +204,10 @@ def test_scales_hold_right_notes_alone() -> None:
     assert rolls.sum(3).max() == 1, "one note at a time"
     assert not torch.equal(data.load("test")[0], data.load("train")[0])
     assert Scales(tonic=2, seed=5).fingerprint == data.fingerprint
-    lengths = {end - start for roll in rolls[:50] for _, start, end, _ in notes_of(roll.bool()) if end < 16}
-    assert lengths == {1, 2, 4} | lengths & {3, 5, 6, 8}, "repeated notes of one step melt together"
+    lengths = {
+        end - start for roll in rolls[:50] for _, start, end, _ in notes_from_roll(roll.bool()) if end < 16
+    }
+    assert lengths == {1, 2, 4} | lengths & {3, 5, 6, 8}, "repeated notes of one step merge"
 
 
 def test_samples_are_decoded_as_they_were_encoded() -> None:
@@ -228,7 +230,7 @@ def test_samples_are_decoded_as_they_were_encoded() -> None:
         ({"quarters_per_bar": 0}, r"data\.quarters_per_bar is 0: give at least 1"),
     ],
 )
-def test_options_that_make_no_roll(options: dict, sentence: str) -> None:
+def test_invalid_options_are_rejected(options: dict, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         Music(**options)
     with pytest.raises(ValueError, match=r"hold no note of the scale on 0: give data.tonic"):
@@ -236,7 +238,7 @@ def test_options_that_make_no_roll(options: dict, sentence: str) -> None:
 
 
 @needs_mido
-def test_files_that_are_no_music_are_named_in_one_sentence(tmp_path: Path) -> None:
+def test_unreadable_files_are_named_in_one_sentence(tmp_path: Path) -> None:
     def refused(kind: type[Exception], sentence: str, **options) -> None:
         with pytest.raises(kind, match=sentence) as caught:
             Music(str(tmp_path / "music"), **options).load()
@@ -246,21 +248,24 @@ def test_files_that_are_no_music_are_named_in_one_sentence(tmp_path: Path) -> No
     (tmp_path / "music").mkdir()
     refused(FileNotFoundError, "holds no MIDI file: put files of type .mid, .midi into it")
     path = tmp_path / "music" / "a.mid"
-    for content in (b"", b"no music", midi_bytes(TUNE, tracks=2, lowest=0, steps_per_quarter=4,
-                                                 quarters_per_bar=4, tempo=90)[:60]):  # fmt: skip
+    write_midi(path, [notes(60, 62)])
+    for content in (b"", b"no music", path.read_bytes()[:-10]):
         path.write_bytes(content)
-        refused(ValueError, r"a\.mid is no readable score \(.+\): remove or replace it")
+        refused(ValueError, r"a\.mid is not a readable score \(.+\): remove or replace it")
     write_midi(path, [[("time_signature", 0, {"numerator": 4, "denominator": 4})], notes(60)])
-    metre, four_quarters = path.read_bytes(), b"\xff\x58\x04\x04\x02\x18\x08"
-    for metres in (b"\xff\x58\x04\x00\x02\x18\x08", b"\xff\x58\x04\x04\xff\x18\x08"):  # 0 beats; of no length
-        path.write_bytes(metre.replace(four_quarters, metres))
-        refused(ValueError, r"a\.mid is no readable score \(.* or bars of no length\): remove or replace it")
-    path.write_bytes(metre.replace(four_quarters, b"\xff\x59\x04\x0f\x00\x00\x00"))  # fifteen sharps
-    refused(ValueError, r"a\.mid is no readable score \(Could not decode key .*\): remove or replace it")
+    midi, four_quarters = path.read_bytes(), b"\xff\x58\x04\x04\x02\x18\x08"
+    no_beats, no_length = b"\xff\x58\x04\x00\x02\x18\x08", b"\xff\x58\x04\x04\xff\x18\x08"
+    for signature in (no_beats, no_length):
+        path.write_bytes(midi.replace(four_quarters, signature))
+        refused(
+            ValueError, r"a\.mid is not a readable score \(.* or bars of no length\): remove or replace it"
+        )
+    path.write_bytes(midi.replace(four_quarters, b"\xff\x59\x04\x0f\x00\x00\x00"))  # fifteen sharps
+    refused(ValueError, r"a\.mid is not a readable score \(Could not decode key .*\): remove or replace it")
     write_midi(path, [notes(60, quarters=500_000)])
-    refused(ValueError, r"a\.mid is no readable score \(it has more than 100,000 bars, or")
+    refused(ValueError, r"a\.mid is not a readable score \(it has more than 100,000 bars, or")
     write_midi(path, [notes(40, channel=9)])
-    refused(ValueError, r"a\.mid holds no notes, or drums alone: remove it")
+    refused(ValueError, r"a\.mid has no notes, or only drums: remove it")
     write_midi(path, [notes(*[60] * 8)])
     refused(ValueError, "has no window of 3 bars of 4 quarters with notes from 36 to 83: change", bars=3)
     refused(ValueError, "has no window of 2 bars .* notes from 36 to 47: change", pitches=12)

@@ -1,4 +1,4 @@
-"""Music from data to files: a GAN that learns a scale, by the same game and the same commands as images."""
+"""Training and commands on music: a GAN learns a scale."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RECIPE = Path(__file__).parents[2] / "configs" / "music" / "scales.yaml"
 
 
 @pytest.mark.slow
-def test_the_recipe_learns_which_notes_are_right(tmp_path, single_thread) -> None:
+def test_the_recipe_learns_the_scale(tmp_path, single_thread) -> None:
     recipe = Recipe(
         ["--config", str(RECIPE), "--trainer.default_root_dir", str(tmp_path), "--trainer.logger", "false",
          "--trainer.enable_progress_bar", "false", "--realism.every", "0", "--samples.every", "0",
@@ -44,11 +44,11 @@ def test_the_recipe_learns_which_notes_are_right(tmp_path, single_thread) -> Non
 
 
 @pytest.mark.slow
-def test_a_resumed_run_is_the_run_that_was_never_cut(tiny_gan, make_trainer, tmp_path) -> None:
-    """With lazy penalties and transposition, in the midst of an epoch of 8 batches."""
+def test_a_resumed_run_equals_an_uninterrupted_run(tiny_gan, make_trainer, tmp_path) -> None:
+    """With lazy penalties and transposition, in the middle of an epoch of 8 batches."""
 
     def train(iterations: int, ckpt_path: Path | None = None) -> dict[str, torch.Tensor]:
-        torch.manual_seed(iterations)  # what the process drew before is of no account
+        torch.manual_seed(iterations)  # the state of the global generator must not matter
         data = Scales(samples=64, batch_size=8, transpose=4)
         gan = tiny_gan(
             generator=partial(PianoRollGenerator, shared_dim=4, private_dim=2, widths=(8, 8)),
@@ -77,7 +77,8 @@ def test_a_resumed_run_is_the_run_that_was_never_cut(tiny_gan, make_trainer, tmp
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
-    """The folder of a brief run of the recipe."""
+    """The folder of a short run of the recipe."""
+    pytest.importorskip("mido", reason="mido is not installed: pip install litgan[music]")
     root = tmp_path_factory.mktemp("run")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WANDB_MODE", "disabled")
@@ -103,8 +104,9 @@ def test_a_run_writes_rolls_and_measures_them(run: Path) -> None:
 
 
 @pytest.mark.slow
-def test_sampled_files_open_elsewhere_with_the_right_tempo_and_length(run: Path, tmp_path: Path) -> None:
-    mido = pytest.importorskip("mido", reason="mido is not installed: pip install litgan[music]")
+def test_sampled_midi_files_have_the_right_tempo_notes_and_length(run: Path, tmp_path: Path) -> None:
+    import mido
+
     cli.main(["sample", str(run / "checkpoints" / "last.ckpt"), "--count", "7", "--out", str(tmp_path)])
     samples = torch.load(tmp_path / "samples_seed0.pt")
     assert samples.shape == (7, 2, 16, 24) and set(samples.unique().tolist()) <= {0.0, 1.0}
@@ -118,7 +120,7 @@ def test_sampled_files_open_elsewhere_with_the_right_tempo_and_length(run: Path,
 
 
 @pytest.mark.slow
-def test_validate_measures_what_fit_measured_last(run: Path, capsys, monkeypatch, tmp_path: Path) -> None:
+def test_validate_repeats_the_last_metrics_of_fit(run: Path, capsys, monkeypatch, tmp_path: Path) -> None:
     monkeypatch.setenv("LITGAN_CACHE", str(tmp_path))
     checkpoint = str(run / "checkpoints" / "last.ckpt")
     cli.main(["validate", "--config", str(run / "config.yaml"), "--ckpt_path", checkpoint])

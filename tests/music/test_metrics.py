@@ -1,4 +1,4 @@
-"""Statistics of piano rolls, each against a count by hand or another library."""
+"""Statistics of piano rolls, each compared with an explicit count or another library."""
 
 from __future__ import annotations
 
@@ -11,88 +11,90 @@ from scipy.spatial.distance import jensenshannon
 from litgan.metrics import evaluate
 from litgan.music import MusicStatistics, Scales
 from litgan.music.metrics import (
-    LEAP,
-    LENGTHS,
-    SIZES,
+    DURATION_BINS,
+    HISTOGRAMS,
+    MAX_INTERVAL,
     durations,
     in_scale,
     intervals,
     jensen_shannon,
     repetition,
 )
-from litgan.music.midi import hold
-from litgan.music.rolls import draw
+from litgan.music.midi import sounding_and_onsets
+from litgan.music.rolls import to_piano_roll
 from litgan.noise import torch_generator
 
 TUNE = [(0, 0, 4, 0), (0, 4, 8, 0), (0, 8, 10, 4), (0, 12, 16, 2), (1, 0, 16, 7), (1, 4, 8, 12)]
 
 
 def roll(notes: list = TUNE, shape: tuple[int, ...] = (2, 16, 24)) -> torch.Tensor:
-    return torch.from_numpy(draw(notes, 0, shape)).float()[None]
+    return torch.from_numpy(to_piano_roll(notes, 0, shape)).float()[None]
 
 
 def groups(features: torch.Tensor) -> dict[str, torch.Tensor]:
-    """The histograms of one sample, shares again."""
-    scale = MusicStatistics.dimension / len(SIZES)
-    parts = (features[0].square() / scale).split(list(SIZES.values()))
-    return dict(zip(SIZES, parts, strict=True))
+    """The normalized histograms of one sample."""
+    scale = MusicStatistics.dimension / len(HISTOGRAMS)
+    parts = (features[0].square() / scale).split(list(HISTOGRAMS.values()))
+    return dict(zip(HISTOGRAMS, parts, strict=True))
 
 
 def noise(count: int, density: float = 0.05, name: str = "") -> torch.Tensor:
     return (torch.rand(count, 2, 16, 24, generator=torch_generator("rolls", name)) < density).float()
 
 
-def test_features_are_the_counts_of_a_tune() -> None:
-    eyes = MusicStatistics()
-    features = eyes(roll())
-    assert features.shape == (1, eyes.dimension) and features.dtype == torch.float32
+def test_features_equal_the_counts_of_a_tune() -> None:
+    extractor = MusicStatistics()
+    features = extractor(roll())
+    assert features.shape == (1, extractor.dimension) and features.dtype == torch.float32
     found = groups(features)
     for part in found.values():
         assert part.sum().item() == pytest.approx(1, abs=1e-5)
     # Steps that sound: c 8 + 4 (the octave above is another pitch of it), d 4, e 2, g 16.
     expected = torch.zeros(12)
     expected[[0, 2, 4, 7]] = torch.tensor([12.0, 4, 2, 16]) / 34
-    torch.testing.assert_close(found["classes"], expected)
+    torch.testing.assert_close(found["pitch_classes"], expected)
     # Track 0: c c e d, track 1: g c' (its highest line).
-    expected = torch.zeros(2 * LEAP + 1)
-    expected[[LEAP, LEAP + 4, LEAP - 2, LEAP + 5]] = 0.25
+    expected = torch.zeros(2 * MAX_INTERVAL + 1)
+    expected[[MAX_INTERVAL, MAX_INTERVAL + 4, MAX_INTERVAL - 2, MAX_INTERVAL + 5]] = 0.25
     torch.testing.assert_close(found["intervals"], expected)
     lengths = {2: 1, 4: 4, 16: 1}
-    expected = torch.tensor([lengths.get(length, 0) / 6 for length in LENGTHS])
-    torch.testing.assert_close(found["lengths"], expected)
+    expected = torch.tensor([lengths.get(length, 0) / 6 for length in DURATION_BINS])
+    torch.testing.assert_close(found["durations"], expected)
     expected = torch.zeros(16)
     expected[[0, 4, 8, 12]] = torch.tensor([2.0, 2, 1, 1]) / 6
     torch.testing.assert_close(found["onsets"], expected)
     # Above the bass: c with g (8 steps, of which 4 with c'), e with g (2), g alone (2), d with g (4).
     expected = torch.zeros(12)
     expected[[0, 7, 3, 5]] = torch.tensor([8 + 4 + 2 + 2 + 4, 8.0, 2, 4]) / 34
-    torch.testing.assert_close(found["harmony"], expected)
-    assert sorted(found["chords"][found["chords"] > 0].tolist()) == pytest.approx([2 / 14, 4 / 14, 8 / 14])
+    torch.testing.assert_close(found["bass_intervals"], expected)
+    assert sorted(found["pitch_class_pairs"][found["pitch_class_pairs"] > 0].tolist()) == pytest.approx(
+        [2 / 14, 4 / 14, 8 / 14]
+    )
     expected = torch.zeros(9)
     expected[[1, 2, 3]] = torch.tensor([2.0, 10, 4]) / 16
-    torch.testing.assert_close(found["density"], expected)
+    torch.testing.assert_close(found["polyphony"], expected)
 
 
-def test_silence_has_features_and_every_feature_has_a_cause() -> None:
-    eyes = MusicStatistics()
-    silent = eyes(torch.zeros(2, 2, 16, 24))
-    assert silent.isfinite().all() and groups(silent)["density"][0] == pytest.approx(1)
-    busy = torch.cat([eyes(noise(400, density)) for density in (0.01, 0.1, 0.3)])
-    long = eyes(torch.cat([roll([(0, 0, length, 3)], (2, 64, 24)) for length in (8, 12, 16, 40)]))
+def test_features_of_silence_are_finite_and_every_feature_can_be_nonzero() -> None:
+    extractor = MusicStatistics()
+    silent = extractor(torch.zeros(2, 2, 16, 24))
+    assert silent.isfinite().all() and groups(silent)["polyphony"][0] == pytest.approx(1)
+    busy = torch.cat([extractor(noise(400, density)) for density in (0.01, 0.1, 0.3)])
+    long = extractor(torch.cat([roll([(0, 0, length, 3)], (2, 64, 24)) for length in (8, 12, 16, 40)]))
     assert (torch.cat([busy, long]).amax(0) > 0).all()
     assert 0.3 < busy.square().mean() < 1.5, "about one on average"
 
 
-def test_a_tune_is_itself_in_another_octave_but_for_nothing() -> None:
-    eyes = MusicStatistics()
+def test_features_do_not_change_with_the_octave() -> None:
+    extractor = MusicStatistics()
     here, higher = (
-        eyes(roll([(t, a, b, row + shift) for t, a, b, row in TUNE], (2, 16, 48))) for shift in (0, 24)
+        extractor(roll([(t, a, b, row + shift) for t, a, b, row in TUNE], (2, 16, 48))) for shift in (0, 24)
     )
     torch.testing.assert_close(here, higher)
 
 
 def test_durations_by_hand_on_random_rolls() -> None:
-    sounding, onset = hold(noise(20, 0.4).bool())
+    sounding, onset = sounding_and_onsets(noise(20, 0.4).bool())
     found = durations(sounding, onset)
     for place in onset.nonzero()[::7].tolist():
         sample, track, step, row = place
@@ -108,8 +110,8 @@ def test_durations_by_hand_on_random_rolls() -> None:
 
 
 def test_intervals_by_hand_on_random_rolls() -> None:
-    sounding, onset = hold(noise(30, 0.05).bool())
-    expected = torch.zeros(30, 2 * LEAP + 1)
+    sounding, onset = sounding_and_onsets(noise(30, 0.05).bool())
+    expected = torch.zeros(30, 2 * MAX_INTERVAL + 1)
     for sample in range(30):
         for track in range(2):
             before = None
@@ -117,8 +119,8 @@ def test_intervals_by_hand_on_random_rolls() -> None:
                 rows = sounding[sample, track, step].nonzero().flatten().tolist()
                 if rows and onset[sample, track, step, rows[-1]]:
                     if before is not None:
-                        leap = max(-LEAP, min(LEAP, rows[-1] - before))
-                        expected[sample, leap + LEAP] += 1
+                        leap = max(-MAX_INTERVAL, min(MAX_INTERVAL, rows[-1] - before))
+                        expected[sample, leap + MAX_INTERVAL] += 1
                     before = rows[-1]
     assert torch.equal(intervals(sounding, onset), expected) and expected.sum() > 100
 
@@ -159,16 +161,17 @@ def test_divergence_is_that_of_scipy() -> None:
     assert apart.item() == pytest.approx(1) and jensen_shannon(real=real, fake=0 * fake) == 1
 
 
-def test_the_table_tells_music_from_noise() -> None:
+def test_the_metrics_separate_music_from_noise() -> None:
     data = Scales(samples=300)
-    right, wrong = data.load("test")[0].float(), noise(300)
-    tables = {}
-    for name, samples in (("right", right), ("wrong", wrong), ("copied", data.load()[0].float())):
+
+    def table(samples: torch.Tensor) -> dict[str, float]:
         report = evaluate(
-            lambda first, count, made=samples: made[first : first + count], data, MusicStatistics(), count=300
+            lambda first, count: samples[first : first + count], data, MusicStatistics(), count=300
         )
-        tables[name] = {key.removeprefix("metric/"): value for key, value in report.values.items()}
-    good, bad, copied = tables.values()
+        return {key.removeprefix("metric/"): value for key, value in report.values.items()}
+
+    real, copied = data.load("test")[0].float(), data.load()[0].float()
+    good, bad, copied = table(real), table(noise(300)), table(copied)
     for metric in ("fd_music", "pitch_class_js", "interval_js", "duration_js"):
         assert 0 <= copied[metric] <= good[metric] + 1e-9 and 5 * good[metric] < bad[metric], metric
     assert (good["in_scale"], copied["in_scale"]) == (1.0, 1.0) and bad["in_scale"] < 0.85
@@ -177,23 +180,23 @@ def test_the_table_tells_music_from_noise() -> None:
     assert bad["polyphony"] == pytest.approx(2 * 24 * 0.05, rel=0.15)
     quiet = torch.zeros(300, 2, 16, 24)
     quiet[:, 0, :8, 3] = 1  # one of two bars, one of two tracks
-    report = evaluate(lambda first, count: quiet[first : first + count], data, MusicStatistics(), count=300)
-    assert report.values["metric/empty_bars"] == 0.75 and report.values["metric/polyphony"] == 0.5
-    assert all(math.isfinite(value) for value in report.values.values())
+    values = table(quiet)
+    assert values["empty_bars"] == 0.75 and values["polyphony"] == 0.5
+    assert all(math.isfinite(value) for value in values.values())
 
 
-def test_details_go_round() -> None:
-    eyes, rolls = MusicStatistics(), noise(5)
-    details = eyes.details(rolls)
-    assert details.shape == (5, eyes.detail_count) and details.dtype == torch.uint8
+def test_details_can_be_unpacked() -> None:
+    extractor, rolls = MusicStatistics(), noise(5)
+    details = extractor.details(rolls)
+    assert details.shape == (5, extractor.detail_count) and details.dtype == torch.uint8
     data = Scales(samples=20)
-    same = eyes.table(real=details, fake=details, data=data)
+    same = extractor.table(real=details, fake=details, data=data)
     assert same["interval_js"] == 0 and same["pitch_class_js"] == pytest.approx(0, abs=1e-12)
-    expected = hold(rolls.bool())[0].any(1).sum(2).double().mean().item()
+    expected = sounding_and_onsets(rolls.bool())[0].any(1).sum(2).double().mean().item()
     assert same["polyphony"] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("shape", [(2, 3), (2, 4, 128, 128), (2, 16, 24)])
-def test_other_media_are_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"'music' looks at piano rolls .* of at most 32,768 cells, not at"):
+def test_samples_of_other_media_are_rejected(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"'music' takes piano rolls .* of at most 32,768 cells, not at"):
         MusicStatistics()(torch.zeros(shape))

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from litgan.music import PianoRollDiscriminator, PianoRollGenerator
-from litgan.music.networks import binarise
+from litgan.music.networks import binarize
 
 SHAPE = (3, 16, 20)
 SMALL = {"shared_dim": 6, "private_dim": 4, "widths": (12, 8), "private_width": 8}
@@ -19,15 +19,15 @@ def test_notes_are_0_or_1(voices):
     assert voices == "polyphonic" or fake.sum(3).max() == 1
 
 
-def test_what_is_binarised_has_the_gradient_of_what_is_not():
+def test_binarize_has_the_gradient_of_the_soft_output():
     torch.manual_seed(0)
     logits, pull = torch.randn(5, 7, requires_grad=True), torch.randn(5, 7)
-    hard = binarise(logits, "polyphonic")
+    hard = binarize(logits, "polyphonic")
     assert torch.equal(hard, (logits > 0).float())
     (given,) = torch.autograd.grad((hard * pull).sum(), logits)
     (expected,) = torch.autograd.grad((logits.sigmoid() * pull).sum(), logits)
     torch.testing.assert_close(given, expected)
-    hard = binarise(logits, "monophonic")
+    hard = binarize(logits, "monophonic")
     chosen = logits.argmax(1)
     assert torch.equal(hard.argmax(1)[chosen < 6], chosen[chosen < 6]) and hard.shape == (5, 6)
     assert hard.sum(1).tolist() == (chosen < 6).float().tolist(), "the last is the rest"
@@ -48,7 +48,7 @@ def changed(generator, part):
     return difference.amax((1, 3)) > 1e-9
 
 
-def test_shared_latents_reach_all_tracks_and_private_ones_their_own():
+def test_shared_latents_change_all_tracks_and_private_ones_only_their_own():
     torch.manual_seed(0)
     generator = PianoRollGenerator(SHAPE, **SMALL).double()
     for part in (slice(0, 6), slice(6, 12)):
@@ -60,7 +60,7 @@ def test_shared_latents_reach_all_tracks_and_private_ones_their_own():
             assert torch.equal(changed(generator, slice(start, start + 4)), expected)
 
 
-def test_the_chroma_stream_hears_octaves_as_one():
+def test_the_chroma_stream_ignores_octaves():
     torch.manual_seed(0)
     discriminator = PianoRollDiscriminator((1, 16, 40), widths=(8, 8))
     torch.nn.init.zeros_(discriminator.private.weight)  # nothing but the chroma is left

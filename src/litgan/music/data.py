@@ -1,4 +1,4 @@
-"""Music as piano rolls: a folder of MIDI files, or the Bach chorales that come with music21."""
+"""Data module of music: a folder of MIDI files, or the Bach chorales that come with music21."""
 
 from __future__ import annotations
 
@@ -17,40 +17,40 @@ from torch import Tensor
 
 from litgan.extras import require
 from litgan.files import whole
-from litgan.music.rolls import PianoRolls, draw
-from litgan.music.scores import Piece, UnreadableScoreError, chorales, list_midi, read_chorale, read_midi
+from litgan.music.rolls import PianoRolls, to_piano_roll
+from litgan.music.scores import Score, UnreadableScoreError, list_chorales, list_midi, read_chorale, read_midi
 
-CACHE_VERSION = 1  # raise it when what is cached, or how it is computed, changes
-HELD_OUT = 10  # one piece in so many is for testing
+CACHE_VERSION = 1  # increment it when the content of the cache or its computation changes
+TEST_EVERY = 10  # one piece out of so many is in the split "test"
 
 
 class Music(PianoRolls):
     """Any folder of MIDI files, or Bach's four-part chorales.
 
-    Windows are runs of `bars` bars with the length asked for; each begins one bar after the one before, so
-    that they overlap, and silent ones are left out. Bars of another length (upbeats, other metres) break
-    the run. Every tenth piece, in the order of their names, is held out as the split "test". What was read
-    is kept, packed, in $LITGAN_CACHE, else ~/.cache/litgan.
+    Windows are `bars` consecutive bars of `quarters_per_bar` quarter notes. They overlap: one begins at every
+    bar. Windows that are silent, or contain a bar of another length (an upbeat, another time signature), are
+    left out. Every tenth piece, ordered by name, belongs to the split "test". Windows are cached in
+    $LITGAN_CACHE, by default ~/.cache/litgan.
 
     Args:
-        root: folder of .mid and .midi files, searched to any depth, read with mido. Tracks of a file are
-            its tracks, or the channels of one, that hold notes, without the drums of channel 10: the first
-            `tracks` of them, and silence where there are fewer. None takes the chorales in the corpus of
-            music21, whose tracks are soprano, alto, tenor and bass; reading them takes a minute, once.
-            `pip install litgan[music]` brings both packages.
-        tracks: of a roll.
-        bars: of a window.
-        steps_per_bar: resolution in time; the beginnings and ends of notes move to the nearest step.
+        root: folder of .mid and .midi files, with subfolders, read with mido. A track is a track of the file,
+            or a channel of one, that has notes; drums (channel 10) are left out. The first `tracks` of them
+            are used; missing ones are silent. None uses the chorales in the corpus of music21, whose tracks
+            are soprano, alto, tenor and bass; the first use takes minutes. `pip install litgan[music]`
+            installs both packages.
+        tracks: number of tracks of a roll.
+        bars: length of a window.
+        steps_per_bar: time steps per bar; notes begin and end at the nearest step.
         quarters_per_bar: length of a bar in quarter notes.
         lowest: MIDI number of the lowest pitch.
-        pitches: semitones from there upwards; notes beyond are left out.
+        pitches: number of semitones from `lowest` upwards; other notes are left out.
         transpose: see `PianoRolls`.
         common: `batch_size`, `seed`, `memory`: see `GANDataModule`.
 
     Raises:
-        ValueError: more tracks of the chorales than four, or a resolution that is none. When the data is
-            read: an unreadable file, one without notes, or no window at all.
-        FileNotFoundError: no such folder, or no MIDI file in it.
+        ValueError: more than four tracks of the chorales, or an invalid option; see `PianoRolls`. When the
+            data is read: an unreadable file, a file without notes, or no window at all.
+        FileNotFoundError: `root` does not exist or contains no MIDI file.
         ImportError: music21 or mido is missing.
     """
 
@@ -75,8 +75,8 @@ class Music(PianoRolls):
         self.root = root
 
     def read(self, split: str) -> tuple[Tensor, None]:
-        rolls, pieces = self._windows()
-        held_out = pieces % HELD_OUT == HELD_OUT - 1
+        rolls, piece_ids = self._load_windows()
+        held_out = piece_ids % TEST_EVERY == TEST_EVERY - 1
         chosen = rolls[held_out if split == "test" else ~held_out]
         if not len(chosen):
             raise ValueError(
@@ -89,69 +89,71 @@ class Music(PianoRolls):
     def _source(self) -> str:
         return "The corpus of music21" if self.root is None else str(self.root)
 
-    def _windows(self) -> tuple[np.ndarray, np.ndarray]:
-        """All rolls, uint8 [N, *sample_shape], and the number of the piece that each is from, int [N]."""
+    def _load_windows(self) -> tuple[np.ndarray, np.ndarray]:
+        """Returns all windows, uint8 [N, *sample_shape], and the piece index of each, int [N]."""
         if self.root is None:
-            files, state = chorales(), [require("music21", "music").__version__]
+            files, versions = list_chorales(), [require("music21", "music").__version__]
         else:
             files = list_midi(Path(self.root).expanduser())
-            state = [(stat.st_size, stat.st_mtime_ns) for stat in map(os.stat, files)]
+            versions = [(stat.st_size, stat.st_mtime_ns) for stat in map(os.stat, files)]
         options = (*self.sample_shape, self.bars, self.quarters_per_bar, self.lowest)
         names = [str(path) if self.root else path.name for path in files]
-        key = json.dumps([CACHE_VERSION, options, names, state])
+        key = json.dumps([CACHE_VERSION, options, names, versions])
         folder = Path(os.environ.get("LITGAN_CACHE") or "~/.cache/litgan").expanduser()
         path = folder / f"rolls-{hashlib.blake2b(key.encode(), digest_size=8).hexdigest()}.npz"
-        found = load_packed(path)
-        if found is None:
-            found = self._parse(files)
-            save_packed(path, *found)
-        return found
+        cached = load_packed(path)
+        if cached is None:
+            cached = self._parse_files(files)
+            save_packed(path, *cached)
+        return cached
 
-    def _parse(self, files: Sequence[Path]) -> tuple[np.ndarray, np.ndarray]:
+    def _parse_files(self, files: Sequence[Path]) -> tuple[np.ndarray, np.ndarray]:
         read = read_chorale if self.root is None else read_midi
         rolls: list[np.ndarray] = []
-        pieces: list[int] = []
+        piece_ids: list[int] = []
         for path in files:
             try:
-                piece = read(path)
+                score = read(path)
             except UnreadableScoreError as error:
-                raise ValueError(f"{path} is no readable score ({error}): remove or replace it.") from error
-            if piece is None:  # of the corpus: not in four parts
+                raise ValueError(
+                    f"{path} is not a readable score ({error}): remove or replace it."
+                ) from error
+            if score is None:  # not a chorale in four voices
                 continue
-            if not piece.notes:
-                raise ValueError(f"{path} holds no notes, or drums alone: remove it.")
-            mine = list(self._cut(piece))
-            rolls += mine
-            pieces += [pieces[-1] + 1 if pieces else 0] * len(mine)
+            if not score.notes:
+                raise ValueError(f"{path} has no notes, or only drums: remove it.")
+            windows = list(self._extract_windows(score))
+            rolls += windows
+            piece_ids += [piece_ids[-1] + 1 if piece_ids else 0] * len(windows)
         if not rolls:
             raise ValueError(
                 f"{self._source} has no window of {self.bars} bars of {self.quarters_per_bar} quarters with "
                 f"notes from {self.lowest} to {self.lowest + self.pitches - 1}: change data.bars, "
                 "data.quarters_per_bar, data.lowest or data.pitches."
             )
-        return np.stack(rolls), np.array(pieces, dtype=np.int64)
+        return np.stack(rolls), np.array(piece_ids, dtype=np.int64)
 
-    def _cut(self, piece: Piece) -> Iterator[np.ndarray]:
-        """The windows of a piece, in time."""
+    def _extract_windows(self, score: Score) -> Iterator[np.ndarray]:
+        """Yields the windows of a piece in order of time."""
         rate = self.steps_per_bar / self.quarters_per_bar
         notes = [
             (track, round(start * rate), max(round(end * rate), round(start * rate) + 1), pitch - self.lowest)
-            for track, start, end, pitch in piece.notes
+            for track, start, end, pitch in score.notes
         ]
-        fitting = [abs(length - self.quarters_per_bar) < 1e-6 for _, length in piece.bars]
-        for first in range(len(piece.bars) - self.bars + 1):
-            if all(fitting[first : first + self.bars]):
-                start = round(piece.bars[first][0] * rate)
-                roll = draw(notes, start, self.sample_shape)
+        regular = [abs(length - self.quarters_per_bar) < 1e-6 for _, length in score.bars]
+        for first in range(len(score.bars) - self.bars + 1):
+            if all(regular[first : first + self.bars]):
+                start = round(score.bars[first][0] * rate)
+                roll = to_piano_roll(notes, start, self.sample_shape)
                 if roll.any():
                     yield roll
 
 
-def save_packed(path: Path, rolls: np.ndarray, pieces: np.ndarray) -> None:
-    """Writes rolls, eight cells a byte, whole or not at all; warns where the folder cannot be written."""
+def save_packed(path: Path, rolls: np.ndarray, piece_ids: np.ndarray) -> None:
+    """Writes rolls atomically, eight cells per byte; warns if the folder cannot be written."""
     try:
         with whole(path) as partial, partial.open("wb") as file:
-            np.savez(file, packed=np.packbits(rolls), shape=np.array(rolls.shape), pieces=pieces)
+            np.savez(file, packed=np.packbits(rolls), shape=np.array(rolls.shape), pieces=piece_ids)
     except OSError as error:
         warnings.warn(
             f"The piano rolls are not cached ({error}): set LITGAN_CACHE to a writable folder.", stacklevel=2
@@ -159,14 +161,14 @@ def save_packed(path: Path, rolls: np.ndarray, pieces: np.ndarray) -> None:
 
 
 def load_packed(path: Path) -> tuple[np.ndarray, np.ndarray] | None:
-    """What `save_packed` wrote; None where there is nothing, or nothing readable, which is said."""
+    """Reads what `save_packed` wrote; None if there is no file, or, with a warning, if it is damaged."""
     if not path.is_file():
         return None
     try:
-        with np.load(path) as kept:
-            shape = tuple(kept["shape"])
-            rolls = np.unpackbits(kept["packed"], count=int(np.prod(shape))).reshape(shape)
-            return rolls, kept["pieces"]
+        with np.load(path) as archive:
+            shape = tuple(archive["shape"])
+            rolls = np.unpackbits(archive["packed"], count=int(np.prod(shape))).reshape(shape)
+            return rolls, archive["pieces"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        warnings.warn(f"{path} is unreadable ({error}): the music is read anew.", stacklevel=2)
+        warnings.warn(f"{path} is unreadable ({error}): the music is read again.", stacklevel=2)
         return None

@@ -1,7 +1,7 @@
-"""Music as statistics: histograms of what a theorist would count, and the metrics that only music has.
+"""Features of piano rolls for the Fréchet distance: histograms from music theory; and metrics of music.
 
-Rolls [N, tracks, steps, pitches] are read as `litgan.music.midi.hold` reads them. Pitch classes are counted
-from the lowest row, so numbers for rolls that begin on another pitch are not comparable.
+`litgan.music.midi.sounding_and_onsets` defines the notes of rolls [N, tracks, steps, pitches]. Pitch classes
+are counted from the lowest row: values are comparable only between rolls with the same lowest pitch.
 """
 
 from __future__ import annotations
@@ -13,92 +13,103 @@ import torch
 from torch import Tensor
 
 from litgan.metrics.features import FeatureExtractor
-from litgan.music.midi import hold
+from litgan.music.midi import sounding_and_onsets
 
 if TYPE_CHECKING:
     from litgan.music.rolls import PianoRolls
 
-LEAP = 12  # semitones; wider intervals count as this one
-LENGTHS = (1, 2, 3, 4, 6, 8, 12, 16)  # steps at which a class of note lengths begins
-PLACES = 16  # steps after which the profile of onsets begins anew
-PAIRS = torch.triu_indices(12, 12, 1)  # of different pitch classes
-SIZES = {"classes": 12, "intervals": 2 * LEAP + 1, "lengths": len(LENGTHS), "onsets": PLACES,
-         "harmony": 12, "chords": PAIRS.shape[1], "density": 9}  # fmt: skip
-CELLS = 32_768  # that the details have room for
-SAME = 0.9  # intersection over union of two rolls that count as one
-MAJOR, MINOR = (0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 11)  # the minor scale is the harmonic one
-CHUNK = 256  # rolls that are compared at once
+MAX_INTERVAL = 12  # semitones; wider intervals are clipped to it
+DURATION_BINS = (1, 2, 3, 4, 6, 8, 12, 16)  # lower edges in steps
+ONSET_PERIOD = 16  # steps; onsets are counted by their step modulo this
+CLASS_PAIRS = torch.triu_indices(12, 12, 1)  # of two different pitch classes
+HISTOGRAMS = {  # name -> number of bins
+    "pitch_classes": 12, "intervals": 2 * MAX_INTERVAL + 1, "durations": len(DURATION_BINS),
+    "onsets": ONSET_PERIOD, "bass_intervals": 12, "pitch_class_pairs": CLASS_PAIRS.shape[1], "polyphony": 9,
+}  # fmt: skip
+MAX_CELLS = 32_768  # per roll, of the fixed size of `details`
+SAME_IOU = 0.9  # intersection over union from which two rolls count as equal
+MAJOR, MINOR = (0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 11)  # harmonic minor
+CHUNK_SIZE = 256  # rolls compared at once, to bound memory
 
 
 class MusicStatistics(FeatureExtractor):
-    """Histograms of a roll, each as square roots of its shares, so that distances are Hellinger's.
+    """Computes seven histograms of each roll; nothing is learned or downloaded.
 
-    Counted are, of the whole roll: the steps that each pitch class sounds; the intervals from one onset of a
-    track's highest line to the next, cut at an octave; the lengths of all notes, in classes that begin at
-    `LENGTHS`; the places of the onsets, modulo 16 steps; what sounds above the lowest note of a step, modulo
-    an octave; the pairs of pitch classes that sound together; and how many pitches sound, 0 to 7 and more. A
-    histogram of nothing is all zero. The features are scaled to a mean square of about 1.
+    A histogram is normalized to sum 1 (or is all zero), and the features are its square roots: Euclidean
+    distances between features are Hellinger distances, up to a factor that makes their mean square about 1.
 
-    Nothing is learned and nothing downloaded. `table` gives what `litgan.music.PianoRolls` can be asked:
+        pitch_classes: number of steps at which each pitch class sounds.
+        intervals: semitones between successive onsets of the highest voice of a track, clipped to an octave.
+        durations: lengths of all notes, binned by `DURATION_BINS`.
+        onsets: steps at which notes begin, modulo `ONSET_PERIOD`.
+        bass_intervals: semitones above the lowest note of the same step, modulo an octave.
+        pitch_class_pairs: pairs of pitch classes that sound at the same step.
+        polyphony: number of pitches that sound at a step, 0 to 7, and 8 or more.
 
-        pitch_class_js, interval_js, duration_js: Jensen-Shannon divergence of real and fake in bits, 0 to 1,
-            of the pitch classes of all tracks, each its own; of the intervals; of the lengths in steps.
-        polyphony: mean number of pitches, over all tracks, that sound together.
-        in_scale: share of the sounding cells of a roll in the major or harmonic minor scale that fits it
-            best, the mean over the rolls that are not silent.
-        empty_bars: share of the bars of a track without a note.
-        repetition: share of rolls that agree in 90 % of their cells (intersection over union) with one of the
-            training split, once both are moved so that their lowest pitches are equal.
+    `table` returns these metrics of data of `litgan.music.PianoRolls`:
+
+        pitch_class_js, interval_js, duration_js: Jensen-Shannon divergence in bits, 0 to 1, between real and
+            fake histograms of pitch classes (one histogram per track, joined), intervals, and note lengths.
+        polyphony: mean number of pitches that sound at a step, over all tracks.
+        in_scale: fraction of a roll's sounding cells in the major or harmonic minor scale that fits it best,
+            averaged over rolls that are not silent.
+        empty_bars: fraction of bars without a note, each track separately.
+        repetition: fraction of rolls with an intersection over union of at least 0.9 with a roll of the
+            training split, both transposed to the same lowest pitch.
     """
 
-    name, dimension = "music", sum(SIZES.values())
-    detail_count, detail_dtype = CELLS // 8, torch.uint8
+    name, dimension = "music", sum(HISTOGRAMS.values())
+    detail_count, detail_dtype = MAX_CELLS // 8, torch.uint8
 
     def __init__(self) -> None:
         super().__init__()
         self.freeze()
 
     def check(self, samples: Tensor) -> None:
-        if samples.ndim != 4 or samples.shape[1:].numel() > CELLS:
+        if samples.ndim != 4 or samples.shape[1:].numel() > MAX_CELLS:
             raise ValueError(
-                f"The extractor 'music' looks at piano rolls [N, tracks, steps, pitches] of at most "
-                f"{CELLS:,} cells, not at {list(samples.shape)}: choose one that fits this data set."
+                f"The extractor 'music' takes piano rolls [N, tracks, steps, pitches] of at most "
+                f"{MAX_CELLS:,} cells, not at {list(samples.shape)}: choose one that fits this data set."
             )
 
     def features(self, samples: Tensor) -> Tensor:
         roll = samples > 0.5
-        sounding, onset = hold(roll)
-        together = sounding.any(1)  # [N, steps, pitches]
-        classes = _fold(together.float())  # [N, steps, 12]
+        sounding, onset = sounding_and_onsets(roll)
+        any_track = sounding.any(1)  # [N, steps, pitches]
+        classes = _fold_octaves(any_track.float())  # [N, steps, 12]
         present = (classes > 0).float()
         onsets = onset.sum((1, 3)).float()  # [N, steps]
-        place = torch.arange(onsets.shape[1], device=roll.device) % PLACES
+        position = torch.arange(onsets.shape[1], device=roll.device) % ONSET_PERIOD
         histograms = [
             classes.sum(1),
             intervals(sounding, onset),
-            _length_classes(sounding, onset),
-            torch.zeros(len(roll), PLACES, device=roll.device).index_add_(1, place, onsets),
-            _above_bass(together).sum(1),
-            (present.transpose(1, 2) @ present)[:, PAIRS[0], PAIRS[1]],
-            _counts(together.sum(2).clamp(max=SIZES["density"] - 1), SIZES["density"]),
+            _duration_histogram(sounding, onset),
+            torch.zeros(len(roll), ONSET_PERIOD, device=roll.device).index_add_(1, position, onsets),
+            _bass_intervals(any_track).sum(1),
+            (present.transpose(1, 2) @ present)[:, CLASS_PAIRS[0], CLASS_PAIRS[1]],
+            _histogram(any_track.sum(2).clamp(max=HISTOGRAMS["polyphony"] - 1), HISTOGRAMS["polyphony"]),
         ]
         shares = [each / each.sum(1, keepdim=True).clamp_min(1) for each in histograms]
-        return torch.cat(shares, dim=1).sqrt() * (self.dimension / len(SIZES)) ** 0.5
+        return torch.cat(shares, dim=1).sqrt() * (self.dimension / len(HISTOGRAMS)) ** 0.5
 
     def details(self, samples: Tensor) -> Tensor:
-        """The rolls, eight cells a byte, zeros behind."""
-        cells = torch.zeros(len(samples), CELLS, dtype=torch.uint8, device=samples.device)
+        """Packs the rolls, eight cells per byte, padded with zeros, uint8 [N, MAX_CELLS // 8]."""
+        cells = torch.zeros(len(samples), MAX_CELLS, dtype=torch.uint8, device=samples.device)
         cells[:, : samples[0].numel()] = samples.flatten(1) > 0.5
-        return (cells.view(-1, CELLS // 8, 8) << _bits(samples.device)).sum(2, dtype=torch.uint8)
+        return (cells.view(-1, MAX_CELLS // 8, 8) << _bit_positions(samples.device)).sum(2, dtype=torch.uint8)
 
     def table(self, *, real: Tensor, fake: Tensor, data: PianoRolls) -> dict[str, float]:
-        real, fake = (_unpack(side, data.sample_shape) for side in (real, fake))
+        real, fake = (_unpack_rolls(side, data.sample_shape) for side in (real, fake))
         counts = [
-            (_fold(each.float()).sum((0, 2)).flatten(), intervals(*held).sum(0), _all_lengths(*held))
-            for each, held in ((side, hold(side)) for side in (real, fake))
+            (
+                _fold_octaves(each.float()).sum((0, 2)).flatten(),
+                intervals(*masks).sum(0),
+                _duration_counts(*masks),
+            )
+            for each, masks in ((side, sounding_and_onsets(side)) for side in (real, fake))
         ]
         divergences = [jensen_shannon(real=a, fake=b).item() for a, b in zip(*counts, strict=True)]
-        sounding = hold(fake)[0]
+        sounding = sounding_and_onsets(fake)[0]
         bars = fake.unflatten(2, (-1, data.steps_per_bar)).any(-1).any(-1)
         training: Any = data.load("train")[0]
         return {
@@ -111,40 +122,45 @@ class MusicStatistics(FeatureExtractor):
 
 
 def intervals(sounding: Tensor, onset: Tensor) -> Tensor:
-    """Counts [N, 2 * LEAP + 1] of the leaps between successive onsets of a track's highest line.
+    """Returns histograms [N, 2 * MAX_INTERVAL + 1] of the intervals between successive onsets of the highest
+    voice of each track.
 
     Args:
-        sounding: bool [N, tracks, steps, pitches], as from `hold`.
-        onset: alike.
+        sounding: bool [N, tracks, steps, pitches], from `sounding_and_onsets`.
+        onset: of the same shape.
     """
     steps, pitches = sounding.shape[-2:]
     line = (sounding * torch.arange(1, pitches + 1, device=sounding.device)).amax(-1)  # 0 is a rest
     top = line.clamp_min(1)[..., None] - 1
-    begins = onset.gather(-1, top)[..., 0] & (line > 0)
-    times = torch.arange(1, steps + 1, device=sounding.device) * begins
+    starts = onset.gather(-1, top)[..., 0] & (line > 0)
+    times = torch.arange(1, steps + 1, device=sounding.device) * starts
     latest = times.cummax(-1).values
-    before = latest.roll(1, -1)
-    before[..., 0] = 0
-    pairs = begins & (before > 0)
-    leap = line - line.gather(-1, (before - 1).clamp_min(0))
-    index = leap.clamp(-LEAP, LEAP) + LEAP
-    return _counts(index.flatten(1), 2 * LEAP + 1, pairs.flatten(1))
+    previous = latest.roll(1, -1)
+    previous[..., 0] = 0
+    pairs = starts & (previous > 0)
+    interval = line - line.gather(-1, (previous - 1).clamp_min(0))
+    index = interval.clamp(-MAX_INTERVAL, MAX_INTERVAL) + MAX_INTERVAL
+    return _histogram(index.flatten(1), 2 * MAX_INTERVAL + 1, pairs.flatten(1))
 
 
 def durations(sounding: Tensor, onset: Tensor) -> Tensor:
-    """Length in steps of the note that begins in each cell, 0 where none does; shaped like `onset`."""
+    """Returns the length in steps of the note that begins in each cell, else 0; of the shape of `onset`."""
     steps = onset.shape[-2]
     ends = ~sounding | onset
     time = torch.arange(steps, device=onset.device)[:, None]
-    stop = torch.where(ends, time, steps)  # of what sounds before it
+    stop = torch.where(ends, time, steps)  # step at which a note that sounds before it ends
     following = torch.full_like(stop, steps)
     following[..., :-1, :] = stop[..., 1:, :].flip(-2).cummin(-2).values.flip(-2)
     return (following - time) * onset
 
 
 def in_scale(sounding: Tensor) -> float:
-    """Mean share of the cells of each roll in the scale that fits it best; 0 where all are silent."""
-    classes = _fold(sounding.sum(1).double()).sum(1)  # [N, 12]
+    """Returns the mean fraction of sounding cells in the best scale of each roll; 0 if all are silent.
+
+    Args:
+        sounding: bool [N, tracks, steps, pitches].
+    """
+    classes = _fold_octaves(sounding.sum(1).double()).sum(1)  # [N, 12]
     scales = torch.zeros(24, 12, dtype=torch.float64, device=sounding.device)
     for tonic in range(12):
         for kind, scale in enumerate((MAJOR, MINOR)):
@@ -155,27 +171,29 @@ def in_scale(sounding: Tensor) -> float:
 
 
 def repetition(rolls: Tensor, training: Tensor) -> float:
-    """Share of `rolls` that nearly equal one of `training`, up to transposition.
+    """Returns the fraction of `rolls` that nearly equal one of `training`, up to transposition.
 
     Args:
         rolls: bool [N, tracks, steps, pitches].
         training: 0 and 1, [M, tracks, steps, pitches].
     """
-    known = [_lowered(part.to(rolls.device)).flatten(1).float() for part in training.split(CHUNK)]
-    found = 0
-    for part in rolls.split(CHUNK):
-        mine = _lowered(part).flatten(1).float()
-        nearest = torch.zeros(len(mine), device=mine.device)
-        for theirs in known:
-            common = mine @ theirs.T
-            union = mine.sum(1, keepdim=True) + theirs.sum(1) - common
+    references_by_chunk = [
+        _align_lowest(part.to(rolls.device)).flatten(1).float() for part in training.split(CHUNK_SIZE)
+    ]
+    repeated = 0
+    for part in rolls.split(CHUNK_SIZE):
+        candidates = _align_lowest(part).flatten(1).float()
+        nearest = torch.zeros(len(candidates), device=candidates.device)
+        for references in references_by_chunk:
+            common = candidates @ references.T
+            union = candidates.sum(1, keepdim=True) + references.sum(1) - common
             nearest = torch.maximum(nearest, (common / union.clamp_min(1)).amax(1))
-        found += int((nearest >= SAME).sum())
-    return found / len(rolls)
+        repeated += int((nearest >= SAME_IOU).sum())
+    return repeated / len(rolls)
 
 
 def jensen_shannon(*, real: Tensor, fake: Tensor) -> Tensor:
-    """Jensen-Shannon divergence of two histograms of counts, in bits; 1 where one of them is empty.
+    """Returns the Jensen-Shannon divergence of two histograms of counts, in bits; 1 if one of them is empty.
 
     Lin 1991, "Divergence measures based on the Shannon entropy", equation 4.1 with equal weights.
     """
@@ -183,58 +201,61 @@ def jensen_shannon(*, real: Tensor, fake: Tensor) -> Tensor:
         return torch.tensor(1.0)
     p, q = real.double() / real.sum(), fake.double() / fake.sum()
     mixture = (p + q) / 2
-    surplus = torch.xlogy(p, p) + torch.xlogy(q, q) - 2 * torch.xlogy(mixture, mixture)
-    return (surplus.sum() / (2 * math.log(2))).clamp_min(0)
+    divergence = torch.xlogy(p, p) + torch.xlogy(q, q) - 2 * torch.xlogy(mixture, mixture)
+    return (divergence.sum() / (2 * math.log(2))).clamp_min(0)
 
 
-def _fold(pitches: Tensor) -> Tensor:
-    """[..., pitches] added up modulo an octave, [..., 12]."""
-    place = torch.arange(pitches.shape[-1], device=pitches.device) % 12
+def _fold_octaves(pitches: Tensor) -> Tensor:
+    """Sums [..., pitches] over octaves, [..., 12]."""
+    position = torch.arange(pitches.shape[-1], device=pitches.device) % 12
     return torch.zeros(*pitches.shape[:-1], 12, dtype=pitches.dtype, device=pitches.device).index_add_(
-        -1, place, pitches
+        -1, position, pitches
     )
 
 
-def _above_bass(together: Tensor) -> Tensor:
-    """[N, steps, pitches] to [N, steps, 12]: what sounds, counted from the lowest note of the step."""
-    pitches = together.shape[-1]
-    bass = together.int().argmax(-1, keepdim=True)
-    rows = (torch.arange(pitches, device=together.device) + bass).clamp(max=pitches - 1)
-    inside = torch.arange(pitches, device=together.device) + bass < pitches
-    return _fold((together.gather(-1, rows) & inside).float())
+def _bass_intervals(any_track: Tensor) -> Tensor:
+    """Marks intervals above the lowest note of each step, modulo an octave: [N, steps, pitches] to
+    [N, steps, 12]."""
+    pitches = any_track.shape[-1]
+    bass = any_track.int().argmax(-1, keepdim=True)
+    rows = (torch.arange(pitches, device=any_track.device) + bass).clamp(max=pitches - 1)
+    inside = torch.arange(pitches, device=any_track.device) + bass < pitches
+    return _fold_octaves((any_track.gather(-1, rows) & inside).float())
 
 
-def _length_classes(sounding: Tensor, onset: Tensor) -> Tensor:
-    """Number of notes [N, len(LENGTHS)] in each class of lengths."""
+def _duration_histogram(sounding: Tensor, onset: Tensor) -> Tensor:
+    """Counts the notes in each bin of lengths, [N, len(DURATION_BINS)]."""
     length = durations(sounding, onset).flatten(1)
-    edges = torch.tensor(LENGTHS, device=length.device)
-    return _counts((torch.bucketize(length, edges, right=True) - 1).clamp_min(0), len(LENGTHS), length > 0)
+    edges = torch.tensor(DURATION_BINS, device=length.device)
+    return _histogram(
+        (torch.bucketize(length, edges, right=True) - 1).clamp_min(0), len(DURATION_BINS), length > 0
+    )
 
 
-def _all_lengths(sounding: Tensor, onset: Tensor) -> Tensor:
-    """Number of notes of each length from 1 step on."""
+def _duration_counts(sounding: Tensor, onset: Tensor) -> Tensor:
+    """Counts the notes of all rolls by length in steps, [steps + 1]."""
     length = durations(sounding, onset)
     return length[length > 0].bincount(minlength=onset.shape[-2] + 1)
 
 
-def _counts(index: Tensor, size: int, mask: Tensor | None = None) -> Tensor:
-    """Histogram [N, size] of each row of `index` [N, K], where `mask` holds."""
+def _histogram(index: Tensor, size: int, mask: Tensor | None = None) -> Tensor:
+    """Returns the histogram [N, size] of each row of `index` [N, K] where `mask` is true."""
     weight = torch.ones_like(index, dtype=torch.float32) if mask is None else mask.float()
     return torch.zeros(len(index), size, device=index.device).scatter_add_(1, index, weight)
 
 
-def _lowered(rolls: Tensor) -> Tensor:
-    """Rolls moved down so that the lowest note of each lies in row 0."""
+def _align_lowest(rolls: Tensor) -> Tensor:
+    """Transposes each roll so that its lowest note is in row 0."""
     lowest = rolls.flatten(1, 2).amax(1).int().argmax(1)
     rows = torch.arange(rolls.shape[-1], device=rolls.device) + lowest[:, None]
     return rolls.gather(3, rows.remainder(rolls.shape[-1])[:, None, None].expand(rolls.shape))
 
 
-def _bits(device: torch.device) -> Tensor:
+def _bit_positions(device: torch.device) -> Tensor:
     return torch.arange(8, dtype=torch.uint8, device=device)
 
 
-def _unpack(details: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """What `details` packed, bool [N, *shape]."""
-    cells = (details[..., None] >> _bits(details.device) & 1).flatten(1).bool()
+def _unpack_rolls(details: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Unpacks what `details` packed, bool [N, *shape]."""
+    cells = (details[..., None] >> _bit_positions(details.device) & 1).flatten(1).bool()
     return cells[:, : torch.Size(shape).numel()].unflatten(1, shape)

@@ -1,45 +1,48 @@
-"""Notes of piano rolls, as MIDI files and as sound; without a package, so that every machine writes them."""
+"""Converts piano rolls to notes, and notes to MIDI files."""
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-import numpy as np
 from torch import Tensor
 
-Note: TypeAlias = "tuple[int, int, int, int]"  # track, first step, step after the last, row
+from litgan.extras import require
 
-TICKS = 480  # a quarter note
-RATE = 16_000  # of the sound, per second
+if TYPE_CHECKING:
+    import mido
+
+Note: TypeAlias = "tuple[int, int, int, int]"  # track, first step, step after the last, row (pitch)
+
+TICKS_PER_QUARTER = 480
 VELOCITY = 80
-DRUMS = 9  # the channel of General MIDI's percussion, counted from 0
+DRUM_CHANNEL = 9  # percussion in General MIDI, counted from 0
 
 
-def hold(roll: Tensor) -> tuple[Tensor, Tensor]:
-    """Rolls [..., steps, pitches], bool, read as notes: (where a note sounds, where one begins), alike.
+def sounding_and_onsets(roll: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns the cells of bool rolls [..., steps, pitches] where a note sounds, and those where one begins.
 
-    A gap of one step between equal pitches parts two notes that are played without a gap.
+    A gap of one step between two notes of the same pitch only separates them: the first note also sounds in
+    the gap. Both results have the shape of `roll`.
     """
     before, after = roll.roll(1, -2), roll.roll(-1, -2)
     before[..., 0, :], after[..., -1, :] = False, False
     return roll | (before & after), roll & ~before
 
 
-def notes_of(roll: Tensor) -> list[Note]:
-    """The notes of a roll [tracks, steps, pitches], bool, in the order in which they begin."""
-    sounding, onset = hold(roll)
-    found: list[Note] = []
+def notes_from_roll(roll: Tensor) -> list[Note]:
+    """Returns the notes of a bool roll [tracks, steps, pitches], ordered by first step, then by track."""
+    sounding, onset = sounding_and_onsets(roll)
+    notes: list[Note] = []
     for track, step, row in onset.nonzero().tolist():
         end = step + 1
         while end < roll.shape[1] and sounding[track, end, row] and not onset[track, end, row]:
             end += 1
-        found.append((track, step, end, row))
-    return sorted(found, key=lambda note: note[1:2] + note[:1])
+        notes.append((track, step, end, row))
+    return sorted(notes, key=lambda note: note[1:2] + note[:1])
 
 
-def midi_bytes(
+def to_midi_file(
     notes: Sequence[Note],
     *,
     tracks: int,
@@ -47,60 +50,38 @@ def midi_bytes(
     steps_per_quarter: float,
     quarters_per_bar: int,
     tempo: int,
-) -> bytes:
-    """A standard MIDI file of format 1: a track with tempo and metre, then one track of notes a voice.
+) -> mido.MidiFile:
+    """Returns a MIDI file of format 1: a track with tempo and time signature, then a track per voice.
 
     Args:
         notes: in any order.
-        tracks: voices; each gets a channel of its own, the drums' left out, in turn.
+        tracks: number of voices. Each gets its own channel, never the drum channel; after 15 voices the
+            channels repeat.
         lowest: MIDI number of row 0.
         steps_per_quarter: resolution of the notes.
-        quarters_per_bar: metre.
-        tempo: quarter notes a minute.
+        quarters_per_bar: numerator of the time signature; the denominator is 4.
+        tempo: quarter notes per minute.
+
+    Raises:
+        ImportError: mido is missing.
     """
-    conductor = [
-        (0, b"\xff\x51\x03" + round(60e6 / tempo).to_bytes(3, "big")),
-        (0, bytes([0xFF, 0x58, 4, quarters_per_bar, 2, 24, 8])),
-    ]
-    chunks = [_chunk(conductor)]
-    channels = [channel for channel in range(16) if channel != DRUMS]
+    mido = require("mido", "music")
+    file = mido.MidiFile(type=1, ticks_per_beat=TICKS_PER_QUARTER)
+    meter = mido.MetaMessage("time_signature", numerator=quarters_per_bar, denominator=4)
+    file.tracks.append(mido.MidiTrack([mido.MetaMessage("set_tempo", tempo=mido.bpm2tempo(tempo)), meter]))
+    channels = [channel for channel in range(16) if channel != DRUM_CHANNEL]
     for track in range(tracks):
-        channel, events = channels[track % len(channels)], []
-        for _, start, end, row in (note for note in notes if note[0] == track):
-            for step, status, velocity in ((start, 0x90, VELOCITY), (end, 0x80, 0)):
-                tick = round(step * TICKS / steps_per_quarter)
-                events.append((tick, bytes([status | channel, lowest + row, velocity])))
-        chunks.append(_chunk(sorted(events)))  # at equal times 0x80, a note's end, comes before a beginning
-    return b"MThd" + struct.pack(">IHHH", 6, 1, len(chunks), TICKS) + b"".join(chunks)
-
-
-def _chunk(events: Sequence[tuple[int, bytes]]) -> bytes:
-    """A track of (tick, message)."""
-    body, now = b"", 0
-    for tick, message in events:
-        body += _variable(tick - now) + message
-        now = tick
-    body += b"\x00\xff\x2f\x00"
-    return b"MTrk" + struct.pack(">I", len(body)) + body
-
-
-def _variable(number: int) -> bytes:
-    """A quantity of variable length: seven bits a byte, the highest bit set in all but the last."""
-    groups = [number & 0x7F]
-    while number := number >> 7:
-        groups.append(number & 0x7F | 0x80)
-    return bytes(reversed(groups))
-
-
-def synthesise(notes: Sequence[Note], *, lowest: int, steps_per_quarter: float, tempo: int) -> np.ndarray:
-    """The notes as sound, int16 [samples] at `RATE`: four harmonics each, dying away like a string."""
-    seconds = 60 / (tempo * steps_per_quarter)  # of a step
-    length = round((max((note[2] for note in notes), default=0) * seconds + 0.5) * RATE)
-    sound = np.zeros(length)
-    for _, start, end, row in notes:
-        first, time = round(start * seconds * RATE), np.arange(round((end - start) * seconds * RATE)) / RATE
-        pitch = 440.0 * 2 ** ((lowest + row - 69) / 12)
-        tone = sum(np.sin(2 * np.pi * k * pitch * time) / k**2 for k in range(1, 5) if k * pitch < RATE / 2)
-        fade = np.minimum(1, np.minimum(time, time[::-1]) / 0.01)  # no clicks
-        sound[first : first + len(time)] += tone * fade * np.exp(-1.5 * time)
-    return np.round(sound / max(1e-9, np.abs(sound).max()) * 30_000).astype(np.int16)
+        events = sorted(  # at equal ticks "note_off" precedes "note_on", so that repeated notes work
+            (round(step * TICKS_PER_QUARTER / steps_per_quarter), kind, lowest + row, velocity)
+            for number, start, end, row in notes
+            if number == track
+            for step, kind, velocity in ((start, "note_on", VELOCITY), (end, "note_off", 0))
+        )
+        messages, previous, channel = mido.MidiTrack(), 0, channels[track % len(channels)]
+        for tick, kind, pitch, velocity in events:
+            messages.append(
+                mido.Message(kind, channel=channel, note=pitch, velocity=velocity, time=tick - previous)
+            )
+            previous = tick
+        file.tracks.append(messages)
+    return file

@@ -1,14 +1,14 @@
-"""Piano rolls: what MuseGAN shares between tracks and what it does not, with binary neurons at the output.
+"""Generator and discriminator of piano rolls after MuseGAN, with binary neurons at the output.
 
-The generator's latents are MuseGAN's (Dong et al. 2018, "MuseGAN: Multi-track sequential generative
-adversarial networks for symbolic music generation and accompaniment", the hybrid model and the temporal
-structure). Its layers, shared ones first, then private ones a track, and its output are those of Dong & Yang
-2018, "Convolutional generative adversarial networks with binary neurons for polyphonic music generation"; the
-discriminator mirrors them, private streams first. Otherwise than there, convolutions run along time only, and
-a step's pitches are channels, as the words of a vocabulary are; and there is no norm.
+The latents of the generator are those of Dong et al. 2018, "MuseGAN: Multi-track sequential generative
+adversarial networks for symbolic music generation and accompaniment" (the hybrid model with its temporal
+structure). Its shared layers, followed by private layers of each track, and its binary output follow Dong &
+Yang 2018, "Convolutional generative adversarial networks with binary neurons for polyphonic music
+generation"; the discriminator has the reverse order, private layers first. Different from both papers,
+convolutions run along time only, with the pitches of a step as channels, and there is no normalization.
 
-Samples are [tracks, steps, pitches] of 0 (silent) and 1 (sounding). One entry of `widths` is one factor of
-two in time.
+Samples are [tracks, steps, pitches] of 0 (silent) and 1 (sounding). Each entry of `widths` is a factor of two
+in time.
 """
 
 from __future__ import annotations
@@ -34,28 +34,29 @@ from litgan.networks.layers import (
 Voices = Literal["polyphonic", "monophonic"]
 
 
-def binarise(logits: Tensor, voices: Voices) -> Tensor:
-    """Logits to 0 and 1, with a gradient all the same (straight-through, Bengio et al. 2013, section 4).
+def binarize(logits: Tensor, voices: Voices) -> Tensor:
+    """Converts logits to 0 and 1 with the straight-through estimator (Bengio et al. 2013, section 4).
 
-    "polyphonic": [..., P], each by itself 1 above zero; its gradient is the sigmoid's. "monophonic":
-    [..., P + 1] -> [..., P], 1 for the largest alone, and for none if that is the last, the rest; the
-    gradient is the softmax's.
+    "polyphonic": [..., P] to [..., P], 1 where a logit is positive, with the gradient of the sigmoid.
+    "monophonic": [..., P + 1] to [..., P], 1 at the largest logit only, with the gradient of the softmax; the
+    last logit stands for a rest, which is all 0.
     """
     if voices == "polyphonic":
         soft, hard = torch.sigmoid(logits), (logits > 0).to(logits.dtype)
     else:
         soft = torch.softmax(logits, -1)[..., :-1]
         hard = torch.zeros_like(logits).scatter_(-1, logits.argmax(-1, keepdim=True), 1.0)[..., :-1]
-    return hard + (soft - soft.detach())  # the bracket is exactly 0
+    return hard + (soft - soft.detach())  # the value of the bracket is exactly 0
 
 
-def doubled(maps: Tensor) -> Tensor:
-    """Maps [B, C, steps] with each step repeated."""
+def upsample(maps: Tensor) -> Tensor:
+    """Doubles maps [B, C, steps] in time by nearest-neighbor interpolation."""
     return maps.repeat_interleave(2, -1)
 
 
 class PrivateLayers(nn.Module):
-    """Two layers of each track's own: shared maps and private vectors to logits [B, tracks * rows, steps]."""
+    """Two layers per track: shared maps [B, C, steps], private latents [B, tracks, 2 * private_dim, bars] to
+    logits [B, tracks * rows, steps]."""
 
     def __init__(self, tracks: int, inputs: int, width: int, rows: int) -> None:
         super().__init__()
@@ -70,24 +71,25 @@ class PrivateLayers(nn.Module):
 
 
 class PianoRollGenerator(nn.Module):
-    """Latents [B, latent_dim] to piano rolls [B, tracks, steps, pitches] of 0 and 1.
+    """Generates piano rolls [B, tracks, steps, pitches] of 0 and 1 from latents [B, latent_dim].
 
-    The latents are four parts: shared by all tracks and constant over the bars, shared and turned into one
-    vector a bar, and for each track the same two again, private to it. A bar's shared vectors make its first
-    maps, which layers common to all tracks double until they have all steps. At each resolution, layers of
-    each track's own add to its logits, which are doubled along (the skip connections of StyleGAN2, Karras et
-    al. 2020, section 4.1); finer ones begin small, so that an untrained generator holds its notes.
+    The latents have four parts: two are shared by all tracks, two are private to each track. Of each two, one
+    is constant over the bars, and a layer maps the other to a vector per bar. The shared vectors of a bar
+    become its first maps, which the shared stages upsample to all steps. At each resolution, the private
+    layers of a track add to its logits, which are upsampled too (the skip connections of StyleGAN2, Karras et
+    al. 2020, section 4.1). The finer ones are initialized to small weights, so that an untrained generator
+    produces long notes.
 
     Args:
         sample_shape: [tracks, steps, pitches].
         num_classes: 0 for an unconditional generator, which ignores labels.
-        bars: In a sample.
-        shared_dim: Length of each of the two shared parts of the latents.
-        private_dim: Length of each of a track's two.
+        bars: Number of bars of a sample.
+        shared_dim: Size of each of the two shared parts of the latents.
+        private_dim: Size of each of the two private parts of a track.
         widths: Channels of the shared stages, from the coarsest in time.
-        private_width: Channels of a track's own layers.
-        voices: "polyphonic" decides about each pitch by itself; "monophonic" about one pitch, or a rest, a
-            track and step.
+        private_width: Channels of the private layers of a track.
+        voices: "polyphonic" decides on each pitch independently; "monophonic" chooses one pitch, or a rest,
+            per track and step.
 
     Raises:
         ValueError: The steps of a bar cannot be halved once per entry of `widths`, or an option is unknown;
@@ -113,7 +115,7 @@ class PianoRollGenerator(nn.Module):
         if voices not in ("polyphonic", "monophonic"):
             raise ValueError(f"PianoRollGenerator has no voices {voices!r}: choose polyphonic or monophonic.")
         widths = check_widths(widths, self)
-        self.tracks, steps, self.pitches = check_roll(sample_shape, len(widths), self, bars)
+        self.tracks, steps, self.pitches = check_roll_shape(sample_shape, len(widths), self, bars)
         self.num_classes, self.bars, self.voices = num_classes, bars, voices
         self.shared_dim, self.private_dim = shared_dim, private_dim
         self.latent_dim = 2 * (shared_dim + self.tracks * private_dim)
@@ -138,43 +140,44 @@ class PianoRollGenerator(nn.Module):
     def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
         check_input(latents, (self.latent_dim,), self)
         labels = check_labels(labels, self.num_classes, latents.shape[0], self)
-        shared, private = self.conditions(latents, labels)
+        shared, private = self.latents_per_bar(latents, labels)
         maps = self.base(shared).unflatten(-1, (-1, self.base_steps))  # [B, bars, width, base]
         maps = leaky_relu(maps.transpose(1, 2).flatten(2), SLOPE)
         logits: Tensor | None = None
         for stage, level in zip(self.stages, self.levels, strict=True):
-            maps = leaky_relu(stage(doubled(maps)), SLOPE)
-            detail = level(maps, private)
-            logits = detail if logits is None else doubled(logits) + detail
+            maps = leaky_relu(stage(upsample(maps)), SLOPE)
+            level_logits = level(maps, private)
+            logits = level_logits if logits is None else upsample(logits) + level_logits
         assert logits is not None
-        return binarise(logits.unflatten(1, (self.tracks, -1)).transpose(2, 3), self.voices)
+        return binarize(logits.unflatten(1, (self.tracks, -1)).transpose(2, 3), self.voices)
 
-    def conditions(self, latents: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
-        """What each bar is made of: [B, bars, 2 or 3 * shared_dim] and [B, tracks, 2 * private_dim, bars]."""
+    def latents_per_bar(self, latents: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Returns the shared and the private latents of each bar, [B, bars, 2 or 3 * shared_dim] and
+        [B, tracks, 2 * private_dim, bars]; the third shared part is the embedding of the class."""
         shared, own = latents.split([2 * self.shared_dim, 2 * self.tracks * self.private_dim], dim=1)
-        constant, moving = shared.chunk(2, dim=1)
+        constant, per_bar = shared.chunk(2, dim=1)
         parts = [constant] if self.embed is None else [constant, self.embed(labels)]
         parts = [part[:, None].expand(-1, self.bars, -1) for part in parts]
-        parts.append(leaky_relu(self.shared_bars(moving), SLOPE).unflatten(1, (self.bars, -1)))
-        constant, moving = own.chunk(2, dim=1)
-        moving = leaky_relu(self.private_bars(moving[..., None])[..., 0], SLOPE)
-        moving = moving.view(latents.shape[0], self.tracks, self.private_dim, self.bars)
-        constant = constant.view(latents.shape[0], self.tracks, self.private_dim, 1).expand_as(moving)
-        return torch.cat(parts, dim=2), torch.cat([constant, moving], dim=2)
+        parts.append(leaky_relu(self.shared_bars(per_bar), SLOPE).unflatten(1, (self.bars, -1)))
+        constant, per_bar = own.chunk(2, dim=1)
+        per_bar = leaky_relu(self.private_bars(per_bar[..., None])[..., 0], SLOPE)
+        per_bar = per_bar.view(latents.shape[0], self.tracks, self.private_dim, self.bars)
+        constant = constant.view(latents.shape[0], self.tracks, self.private_dim, 1).expand_as(per_bar)
+        return torch.cat(parts, dim=2), torch.cat([constant, per_bar], dim=2)
 
 
 class PianoRollDiscriminator(nn.Module):
-    """Piano rolls [B, tracks, steps, pitches] to logits [B, 1]; conditional by projection.
+    """Maps piano rolls [B, tracks, steps, pitches] to logits [B, 1]; conditional by projection.
 
-    Each track passes through a layer of its own; what comes out is merged, with the pitch classes of all
-    tracks together (Dong & Yang 2018, the chroma stream), and halved in time once per entry of `widths`.
+    A private layer per track and a layer on the pitch classes of all tracks (the chroma stream of Dong & Yang
+    2018) are concatenated, then downsampled in time by 2 per entry of `widths`.
 
     Args:
         sample_shape: [tracks, steps, pitches].
         num_classes: 0 for an unconditional discriminator, which ignores labels.
-        private_width: Channels of a track's own stream.
+        private_width: Channels of the private layer of each track, and of the chroma layer.
         widths: Channels of the merged stages, from the finest in time.
-        spectral_norm: Every weight matrix divided by its spectral norm.
+        spectral_norm: Divide every weight matrix by its spectral norm.
 
     Raises:
         ValueError: The steps cannot be halved once per entry of `widths`; in `forward`, samples of another
@@ -194,7 +197,7 @@ class PianoRollDiscriminator(nn.Module):
     ) -> None:
         super().__init__()
         widths = check_widths(widths, self)
-        tracks, steps, pitches = check_roll(sample_shape, len(widths), self)
+        tracks, steps, pitches = check_roll_shape(sample_shape, len(widths), self)
         self.sample_shape, self.num_classes = tuple(sample_shape), num_classes
         self.private = nn.Conv1d(tracks * pitches, tracks * private_width, 3, padding=1, groups=tracks)
         self.chroma = nn.Conv1d(12, private_width, 3, padding=1)
@@ -210,7 +213,7 @@ class PianoRollDiscriminator(nn.Module):
         if spectral_norm:
             add_spectral_norm(self)
 
-    classes: Tensor  # [12, pitches], which of the twelve a row is, counted from the lowest
+    classes: Tensor  # [12, pitches], one-hot pitch class of each row, counted from the lowest
 
     def forward(self, samples: Tensor, labels: Tensor | None = None) -> Tensor:
         check_input(samples, self.sample_shape, self)
@@ -223,10 +226,14 @@ class PianoRollDiscriminator(nn.Module):
         return self.head(maps.flatten(1), labels)
 
 
-def check_roll(
+def check_roll_shape(
     sample_shape: Sequence[int], halvings: int, owner: nn.Module, bars: int = 1
 ) -> tuple[int, int, int]:
-    """The shape [tracks, steps, pitches]; ValueError unless each bar can be halved so often."""
+    """Returns [tracks, steps, pitches].
+
+    Raises:
+        ValueError: another number of dimensions, or the steps of a bar are not divisible by 2**halvings.
+    """
     name = type(owner).__name__
     if len(sample_shape) != 3:
         raise ValueError(

@@ -1,12 +1,9 @@
-"""Music: piano rolls in colours, MIDI files, and a player."""
+"""Renders piano rolls as pictures and MIDI files."""
 
 from __future__ import annotations
 
-import tempfile
-import wave
-import weakref
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -14,34 +11,36 @@ from torch import Tensor
 from litgan.files import whole
 from litgan.media.base import GAP, Media, stack, tile
 from litgan.media.images import signed_heat
-from litgan.music.midi import RATE, Note, midi_bytes, notes_of, synthesise
+from litgan.music.midi import Note, notes_from_roll, to_midi_file
 
-CELL = (4, 3)  # pixels of a step and of a pitch
-TEMPO = 90  # quarter notes a minute
-PLAYED = 4  # samples in W&B's player
-PAPER, STRIPE, BEAT, BAR = (250, 250, 247), (240, 240, 236), (228, 228, 222), (150, 150, 145)
-TRACKS = ((214, 69, 65), (235, 151, 40), (38, 145, 120), (52, 88, 168), (142, 68, 160), (110, 110, 110))
+if TYPE_CHECKING:
+    import mido
+
+CELL_SIZE = (4, 3)  # pixels: width of a step, height of a pitch
+TEMPO = 90  # quarter notes per minute, of every MIDI file
+BACKGROUND, BLACK_KEY = (250, 250, 247), (240, 240, 236)
+BEAT_LINE, BAR_LINE = (228, 228, 222), (150, 150, 145)
+TRACK_COLORS = ((214, 69, 65), (235, 151, 40), (38, 145, 120), (52, 88, 168), (142, 68, 160), (110, 110, 110))
 
 
 class Rolls(Media):
-    """Piano rolls, uint8 [N, tracks, steps, pitches] of 0 and 1.
+    """A batch of decoded piano rolls, which draws itself as a picture and saves itself as a MIDI file.
 
-    A gap of one step between equal pitches parts two notes that are played without a gap; see
-    `litgan.music.PianoRolls`.
+    A gap of one step between two notes of the same pitch is not played; see `litgan.music.PianoRolls`.
 
     Args:
-        rolls: the samples.
-        steps_per_bar: resolution in time.
+        rolls: uint8 [N, tracks, steps, pitches] of 0 and 1.
+        steps_per_bar: time steps per bar.
         lowest: MIDI number of row 0.
         quarters_per_bar: length of a bar in quarter notes.
 
     Raises:
-        ValueError: what is given are no rolls.
+        ValueError: `rolls` has another dtype or number of dimensions.
     """
 
     legend = (
-        "Below each sample (time to the right, pitch upwards) the feedback that it gets: the generator is "
-        "pushed to take away what is red and to add what is blue. Each has its own scale."
+        "Below each sample (time to the right, pitch upwards) is the feedback that it gets: the generator is "
+        "pushed to remove what is red and to add what is blue. Each sample has its own color scale."
     )
 
     def __init__(self, rolls: Tensor, *, steps_per_bar: int, lowest: int, quarters_per_bar: int = 4) -> None:
@@ -57,88 +56,79 @@ class Rolls(Media):
         return len(self.rolls)
 
     def picture(self, columns: int | None = None) -> Tensor:
-        """Time runs to the right, pitch upwards; a colour is a track, and a note begins in a darker shade."""
+        """All samples in one picture: time to the right, pitch upwards, a color per track, a darker shade at
+        the beginning of each note."""
         return tile(self._tiles(), columns)
 
     def criticised(self, feedback: Tensor, columns: int | None = None) -> Tensor:
-        """Rows of samples, each above its feedback, summed over the tracks: the generator is pushed to take
-        away what is red and to add what is blue."""
+        """Rows of samples, each above its feedback summed over tracks: the generator is pushed to remove what
+        is red and to add what is blue."""
         columns = columns or len(self)
         heat = signed_heat(feedback.cpu()).permute(0, 3, 2, 1).flip(1)
-        pairs = zip(self._tiles().split(columns), _enlarged(heat).split(columns), strict=True)
+        pairs = zip(self._tiles().split(columns), _upscale(heat).split(columns), strict=True)
         return stack([tile(row, columns) for pair in pairs for row in pair], gap=GAP)
 
     def save(self, stem: Path, picture: Tensor | None = None) -> list[Path]:
-        """The picture, and `<stem>.mid`: all samples, one after the other, a bar of silence between two."""
+        """Writes the picture `<stem>.png`, and `<stem>.mid` with all samples separated by a bar of silence.
+
+        Raises:
+            ImportError: mido is missing.
+        """
+        file = self.to_midi()  # first, so that no file is written if mido is missing
         written = super().save(stem, picture)
         path = stem.with_name(stem.name + ".mid")
         with whole(path) as partial:
-            partial.write_bytes(self.midi())
+            file.save(partial)
         return [*written, path]
 
-    def midi(self) -> bytes:
-        """What `save` writes."""
-        return midi_bytes(
-            self.notes(), tracks=self.rolls.shape[1], lowest=self.lowest, tempo=TEMPO,
-            steps_per_quarter=self._steps_per_quarter, quarters_per_bar=self.quarters_per_bar,
+    def to_midi(self) -> mido.MidiFile:
+        """Returns the MIDI file that `save` writes.
+
+        Raises:
+            ImportError: mido is missing.
+        """
+        return to_midi_file(
+            self.notes(), tracks=self.rolls.shape[1], lowest=self.lowest,
+            steps_per_quarter=self.steps_per_bar / self.quarters_per_bar,
+            quarters_per_bar=self.quarters_per_bar, tempo=TEMPO,
         )  # fmt: skip
 
-    def notes(self, count: int | None = None) -> list[Note]:
-        """Notes of the first `count` samples (default: all), one after the other, a bar between two."""
-        apart = self.rolls.shape[2] + self.steps_per_bar
+    def notes(self) -> list[Note]:
+        """Returns the notes of all samples in sequence, separated by a bar of silence."""
+        period = self.rolls.shape[2] + self.steps_per_bar
         return [
-            (track, start + number * apart, end + number * apart, row)
-            for number, roll in enumerate(self.rolls[:count])
-            for track, start, end, row in notes_of(roll.bool())
+            (track, start + number * period, end + number * period, row)
+            for number, roll in enumerate(self.rolls)
+            for track, start, end, row in notes_from_roll(roll.bool())
         ]
 
-    def players(self) -> dict[str, Any]:
-        """The first samples, synthesised."""
-        import wandb
-
-        folder = tempfile.TemporaryDirectory(prefix="litgan-")
-        path = Path(folder.name) / "samples.wav"
-        sound = synthesise(
-            self.notes(PLAYED), lowest=self.lowest, steps_per_quarter=self._steps_per_quarter, tempo=TEMPO
-        )
-        with wave.open(str(path), "wb") as file:  # W&B would ask for soundfile
-            file.setparams((1, 2, RATE, len(sound), "NONE", ""))
-            file.writeframes(sound.astype("<i2").tobytes())
-        player = wandb.Audio(str(path), caption=f"{min(PLAYED, len(self))} samples")
-        weakref.finalize(player, folder.cleanup)  # W&B copies the file when it is logged
-        return {"audio": player}
-
-    @property
-    def _steps_per_quarter(self) -> float:
-        return self.steps_per_bar / self.quarters_per_bar
-
     def _tiles(self) -> Tensor:
-        """Each sample as a picture, uint8 [N, H, W, 3]."""
+        """Returns a picture of each sample, uint8 [N, H, W, 3]."""
         count, tracks, steps, pitches = self.rolls.shape
-        width, _ = CELL
-        canvas = torch.tensor(PAPER).expand(count, pitches, steps, 3).clone()
+        width, _ = CELL_SIZE
+        canvas = torch.tensor(BACKGROUND).expand(count, pitches, steps, 3).clone()
         black = torch.isin((torch.arange(pitches) + self.lowest) % 12, torch.tensor([1, 3, 6, 8, 10]))
-        canvas[:, black.flip(0)] = torch.tensor(STRIPE)
-        canvas = _enlarged(canvas)
+        canvas[:, black.flip(0)] = torch.tensor(BLACK_KEY)
+        canvas = _upscale(canvas)
         lines = torch.arange(steps)
         beats = lines % max(1, self.steps_per_bar // self.quarters_per_bar) == 0
-        canvas[:, :, lines[beats] * width] = torch.tensor(BEAT)
-        canvas[:, :, lines[lines % self.steps_per_bar == 0] * width] = torch.tensor(BAR)
-        for track in reversed(range(tracks)):  # the first lies on top
+        canvas[:, :, lines[beats] * width] = torch.tensor(BEAT_LINE)
+        canvas[:, :, lines[lines % self.steps_per_bar == 0] * width] = torch.tensor(BAR_LINE)
+        for track in reversed(range(tracks)):  # so that the first one is drawn last, on top
             roll = self.rolls[:, track].bool()
             before = torch.zeros_like(roll)
             before[:, 1:] = roll[:, :-1]
-            colour = torch.tensor(TRACKS[track % len(TRACKS)])
-            sounds, begins = (
-                _enlarged(mask.transpose(1, 2).flip(1)[..., None])[..., 0] for mask in (roll, roll & ~before)
+            color = torch.tensor(TRACK_COLORS[track % len(TRACK_COLORS)])
+            sounding, onsets = (
+                _upscale(mask.transpose(1, 2).flip(1)[..., None])[..., 0] for mask in (roll, roll & ~before)
             )
-            begins &= torch.arange(steps * width) % width == 0
-            canvas[sounds] = colour
-            canvas[begins] = colour * 6 // 10
+            onsets &= torch.arange(steps * width) % width == 0
+            canvas[sounding] = color
+            canvas[onsets] = color * 6 // 10
         return canvas.to(torch.uint8)
 
 
-def _enlarged(cells: Tensor) -> Tensor:
-    """Cells [N, pitches, steps, ...], each to a rectangle of pixels."""
-    width, height = CELL
+def _upscale(cells: Tensor) -> Tensor:
+    """Enlarges each cell of [N, pitches, steps, ...] to a rectangle of `CELL_SIZE` pixels."""
+    width, height = CELL_SIZE
     return cells.repeat_interleave(height, 1).repeat_interleave(width, 2)

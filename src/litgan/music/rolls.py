@@ -1,4 +1,4 @@
-"""Piano rolls: what all music shares, and a toy whose right notes are known."""
+"""Data modules of piano rolls: the base class, and a toy data set whose correct notes are known."""
 
 from __future__ import annotations
 
@@ -17,19 +17,23 @@ from litgan.noise import Noise, torch_generator
 class PianoRolls(GANDataModule):
     """Windows of music, stored as uint8 [N, tracks, steps, pitches]: 1 where a note sounds, else 0.
 
-    Networks see the same as floats: silence is 0, which is also what a convolution pads with. A note that
-    begins where the same pitch ends would melt into it; so the earlier one gives up its last step, unless
-    it has no other, and `Rolls` plays a gap of one step between equal pitches as two notes without a gap.
+    Networks get the same values as floats: silence is 0, which is also the padding of convolutions. Two
+    consecutive notes of the same pitch would merge into one; so the first one is shortened by a step, unless
+    it has only one, and `Rolls` does not play such a gap of one step.
 
     Args:
-        tracks: voices or instruments.
-        bars: of a window.
-        steps_per_bar: 16 are sixteenth notes where a bar has four quarters.
+        tracks: number of voices or instruments.
+        bars: length of a window.
+        steps_per_bar: time steps per bar; 16 are sixteenth notes if a bar has four quarters.
         lowest: MIDI number of the lowest pitch; 60 is middle C.
-        pitches: semitones from there upwards that a roll has room for.
+        pitches: number of semitones from `lowest` upwards.
         quarters_per_bar: length of a bar in quarter notes.
-        transpose: show each window up to so many semitones higher or lower, at random among the
-            transpositions that keep all its notes in the roll.
+        transpose: largest random transposition in semitones, up or down; each time a window is used, one is
+            drawn uniformly from those that keep all its notes in the roll.
+        common: `batch_size`, `seed`, `memory`: see `GANDataModule`.
+
+    Raises:
+        ValueError: an option below its minimum, or pitches outside of MIDI's range 0 to 127.
     """
 
     splits: ClassVar[tuple[str, ...]] = ("train", "test")
@@ -68,7 +72,7 @@ class PianoRolls(GANDataModule):
         return stored.float()
 
     def decode(self, samples: Tensor) -> Rolls:
-        """A note sounds where a sample is above one half."""
+        """Returns `Rolls` with a note wherever a sample is above one half."""
         sounding = (samples.detach() > 0.5).to(torch.uint8).cpu()
         return Rolls(
             sounding,
@@ -78,34 +82,37 @@ class PianoRolls(GANDataModule):
         )
 
     def vary(self, stored: Tensor, noise: Noise) -> Tensor:
-        """Each window in another key, or the same."""
+        """Transposes each window by a random number of semitones, which may be 0."""
         if not self.transpose:
             return stored
-        used = stored.flatten(1, 2).amax(1).int()  # [B, pitches]
-        below = used.argmax(1).clamp(max=self.transpose)
-        above = used.flip(1).argmax(1).clamp(max=self.transpose)
+        sounding = stored.flatten(1, 2).amax(1).int()  # [B, pitches]
+        below = sounding.argmax(1).clamp(max=self.transpose)
+        above = sounding.flip(1).argmax(1).clamp(max=self.transpose)
         shift = (noise.uniform().to(below.device) * (below + above + 1)).long() - below
         pitch = torch.arange(self.pitches, device=stored.device) - shift[:, None]
         source = pitch.remainder(self.pitches)[:, None, None].expand(stored.shape)
-        return stored.gather(3, source)  # what comes round the edge is silence
+        return stored.gather(3, source)  # the rows that wrap around are silent
 
 
 class Scales(PianoRolls):
-    """Melodies that use the notes of one major scale alone: a toy whose truth is known.
+    """Random melodies in one major scale: a toy data set in which wrong notes can be counted.
 
-    Each track walks up and down the scale, by at most two of its degrees, in notes of 1, 2 or 4 steps; each
-    sample starts on a degree of its own. `in_scale` says which share of the notes of a roll are right.
+    Each track is a random walk on the scale, by at most two degrees per note, with notes of 1, 2 or 4 steps
+    and a random first degree. `in_scale` returns the fraction of correct notes.
 
     Args:
-        tracks: melodies at once.
-        bars: of a window.
-        steps_per_bar: resolution in time.
+        tracks: number of simultaneous melodies.
+        bars: length of a window.
+        steps_per_bar: time steps per bar.
         tonic: pitch class of the scale's first degree, 0 (C) to 11 (B).
         lowest: MIDI number of the lowest pitch.
-        pitches: semitones from there upwards.
+        pitches: number of semitones from `lowest` upwards.
         samples: size of each split.
-        transpose: see `PianoRolls`; leaves the scale.
+        transpose: see `PianoRolls`; transposed windows are in other scales.
         common: `batch_size`, `seed`, `memory`: see `GANDataModule`.
+
+    Raises:
+        ValueError: no pitch is in the scale, or an invalid option; see `PianoRolls`.
     """
 
     degrees: ClassVar[tuple[int, ...]] = (0, 2, 4, 5, 7, 9, 11)  # semitones above the tonic
@@ -133,51 +140,54 @@ class Scales(PianoRolls):
         self.tonic, self.samples = tonic, samples
 
     def read(self, split: str) -> tuple[Tensor, None]:
-        dice = torch_generator("Scales", split)
+        rng = torch_generator("Scales", split)
         scale = self.allowed.nonzero().flatten()
         tracks, steps, _ = self.sample_shape
-        walkers = self.samples * tracks
-        at = torch.randint(len(scale), (walkers,), generator=dice)
-        held = torch.zeros(walkers, dtype=torch.int64)  # length of the note, in steps
-        left = torch.zeros(walkers, dtype=torch.int64)  # what is left of it
-        rolls = torch.zeros(walkers, steps, self.pitches, dtype=torch.uint8)
+        lines = self.samples * tracks
+        position = torch.randint(len(scale), (lines,), generator=rng)
+        duration = torch.zeros(lines, dtype=torch.int64)  # of the current note, in steps
+        remaining = torch.zeros(lines, dtype=torch.int64)  # steps of it that remain
+        rolls = torch.zeros(lines, steps, self.pitches, dtype=torch.uint8)
         for step in range(steps):
-            moves = torch.randint(-2, 3, (walkers,), generator=dice)
-            lengths = 2 ** torch.randint(3, (walkers,), generator=dice)
-            due = left == 0
+            jumps = torch.randint(-2, 3, (lines,), generator=rng)
+            durations = 2 ** torch.randint(3, (lines,), generator=rng)
+            starts = remaining == 0
             if step:
                 before = rolls[:, step - 1]
-                moved = torch.where(due, (at + moves).clamp(0, len(scale) - 1), at)
-                before[due & (moved == at) & (held > 1)] = 0  # the gap before a repeated note
-                at = moved
-            held = torch.where(due, lengths, held)
-            left = torch.where(due, lengths, left) - 1
-            rolls[torch.arange(walkers), step, scale[at]] = 1
+                next_position = torch.where(starts, (position + jumps).clamp(0, len(scale) - 1), position)
+                repeated = starts & (next_position == position)
+                before[repeated & (duration > 1)] = 0  # the gap before a repeated note
+                position = next_position
+            duration = torch.where(starts, durations, duration)
+            remaining = torch.where(starts, durations, remaining) - 1
+            rolls[torch.arange(lines), step, scale[position]] = 1
         return rolls.view(self.samples, *self.sample_shape), None
 
     def in_scale(self, samples: Tensor) -> float:
-        """Share of the sounding cells of samples [N, *sample_shape] that lie in the scale; 0 if none."""
+        """Returns the fraction of sounding cells of samples [N, *sample_shape] in the scale, or 0."""
         sounding = (samples > 0.5).sum((0, 1, 2)).double().cpu()
         return (sounding[self.allowed].sum() / sounding.sum().clamp_min(1)).item()
 
 
-def draw(notes: Sequence[tuple[int, int, int, int]], start: int, shape: tuple[int, ...]) -> np.ndarray:
-    """The roll, uint8 [tracks, steps, pitches], of the notes that sound from step `start` on.
+def to_piano_roll(
+    notes: Sequence[tuple[int, int, int, int]], start: int, shape: tuple[int, ...]
+) -> np.ndarray:
+    """Returns the piano roll, uint8 [tracks, steps, pitches], of the notes from step `start` on.
 
     Args:
-        notes: (track, first step, step after the last, row).
-        start: step that becomes the first; what lies outside of the shape is left out.
-        shape: of the roll.
+        notes: (track, first step, step after the last, row), in any order.
+        start: step of `notes` that becomes step 0; notes outside of the roll are dropped or cut.
+        shape: [tracks, steps, pitches].
     """
     tracks, steps, pitches = shape
     roll = np.zeros(shape, dtype=np.uint8)
-    begun: dict[tuple[int, int], int] = {}
+    starts: dict[tuple[int, int], int] = {}
     for begin, end, track, row in sorted((b - start, e - start, t, r) for t, b, e, r in notes):
         if end <= 0 or begin >= steps or track >= tracks or not 0 <= row < pitches:
             continue
         begin = max(begin, 0)
-        if begun.get((track, row), begin) < begin - 1:
+        if starts.get((track, row), begin) < begin - 1:
             roll[track, begin - 1, row] = 0  # the gap before a repeated note
         roll[track, begin:end, row] = 1
-        begun[track, row] = begin
+        starts[track, row] = begin
     return roll

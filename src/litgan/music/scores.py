@@ -1,4 +1,4 @@
-"""Scores as lists of notes: MIDI files through mido, Bach's chorales through music21."""
+"""Reads scores as lists of notes: MIDI files with mido, Bach's chorales with music21."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from litgan.extras import require
+from litgan.music.midi import DRUM_CHANNEL
 
 SUFFIXES = (".mid", ".midi")
-VOICES = ("Soprano", "Alto", "Tenor", "Bass")
-DRUMS = 9  # the channel of General MIDI's percussion, counted from 0
-MOST_BARS = 100_000  # of a file that is no mistake
+PARTS = ("Soprano", "Alto", "Tenor", "Bass")
+MAX_BARS = 100_000  # a file with more is taken for damaged
 
 
 class UnreadableScoreError(Exception):
-    """A file that is no score; the message says why, in a few words."""
+    """A file cannot be read as a score; the message is the reason, in a few words."""
 
 
-class Piece(NamedTuple):
-    """A piece of music; time in quarter notes since its beginning."""
+class Score(NamedTuple):
+    """The notes and bars of a piece of music; times in quarter notes since its beginning."""
 
     notes: list[tuple[int, float, float, int]]  # track, start, end, MIDI pitch
     bars: list[tuple[float, float]]  # start, length
 
 
 def list_midi(root: Path) -> list[Path]:
-    """The MIDI files anywhere below a folder, sorted, without the hidden ones.
+    """Returns the MIDI files in a folder and its subfolders, sorted, without hidden ones.
 
     Raises:
         FileNotFoundError: no such folder, or no such file in it.
@@ -47,11 +47,13 @@ def list_midi(root: Path) -> list[Path]:
     return found
 
 
-def read_midi(path: Path) -> Piece:
-    """A MIDI file. Tracks are numbered in the file's order, as far as they hold notes; drums are left out.
+def read_midi(path: Path) -> Score:
+    """Reads a MIDI file without its drums.
+
+    Each channel of each track of the file that has notes becomes a track, in the file's order.
 
     Raises:
-        UnreadableScoreError: it is none.
+        UnreadableScoreError: the file is damaged, no MIDI file, or too long.
         ImportError: mido is missing.
     """
     mido = require("mido", "music")
@@ -60,31 +62,31 @@ def read_midi(path: Path) -> Piece:
         ticks = file.ticks_per_beat
         if ticks <= 0 or file.type == 2:
             raise ValueError("its time is not counted in beats")
-        played = [list(_absolute(track)) for track in file.tracks]
+        tracks = [list(_with_ticks(track)) for track in file.tracks]
     except (OSError, EOFError, ValueError, LookupError, mido.KeySignatureError) as error:
         raise UnreadableScoreError(_one_line(error)) from error
-    lines: dict[tuple[int, int], list[tuple[float, float, int]]] = defaultdict(list)
-    metres, last = {0.0: 4.0}, 0.0
-    for index, track in enumerate(played):
-        sounding: dict[tuple[int, int], int] = {}
+    voices: dict[tuple[int, int], list[tuple[float, float, int]]] = defaultdict(list)
+    bar_lengths, last = {0.0: 4.0}, 0.0
+    for index, track in enumerate(tracks):
+        open_notes: dict[tuple[int, int], int] = {}
         for tick, message in track:
             if message.type == "time_signature":
-                metres[tick / ticks] = 4 * message.numerator / message.denominator
-            elif message.type in ("note_on", "note_off") and message.channel != DRUMS:
-                start = sounding.pop((message.channel, message.note), None)
+                bar_lengths[tick / ticks] = 4 * message.numerator / message.denominator
+            elif message.type in ("note_on", "note_off") and message.channel != DRUM_CHANNEL:
+                start = open_notes.pop((message.channel, message.note), None)
                 if start is not None:
-                    lines[index, message.channel].append((start / ticks, tick / ticks, message.note))
+                    voices[index, message.channel].append((start / ticks, tick / ticks, message.note))
                     last = max(last, tick / ticks)
                 if message.type == "note_on" and message.velocity:
-                    sounding[message.channel, message.note] = tick
-    if last > MOST_BARS * min(metres.values()):
-        raise UnreadableScoreError(f"it has more than {MOST_BARS:,} bars, or bars of no length")
-    notes = [(number, *note) for number, key in enumerate(sorted(lines)) for note in lines[key]]
-    return Piece(notes, _bars(metres, last))
+                    open_notes[message.channel, message.note] = tick
+    if last > MAX_BARS * min(bar_lengths.values()):
+        raise UnreadableScoreError(f"it has more than {MAX_BARS:,} bars, or bars of no length")
+    notes = [(number, *note) for number, key in enumerate(sorted(voices)) for note in voices[key]]
+    return Score(notes, _bars(bar_lengths, last))
 
 
-def chorales() -> list[Path]:
-    """Files of the scores by Bach in the corpus of music21, sorted by name.
+def list_chorales() -> list[Path]:
+    """Returns the files of Bach's works in the corpus of music21, sorted by name; not all are chorales.
 
     Raises:
         ImportError: music21 is missing.
@@ -96,47 +98,47 @@ def chorales() -> list[Path]:
     return sorted(scores, key=lambda path: path.name)
 
 
-def read_chorale(path: Path) -> Piece | None:
-    """The four voices of a score, highest first; None where it is not for soprano, alto, tenor and bass.
+def read_chorale(path: Path) -> Score | None:
+    """Reads the four voices of a score, highest first; None unless it has soprano, alto, tenor and bass.
 
-    Tied notes are one, grace notes are left out, and repeats are not played.
+    Tied notes are merged, grace notes are dropped, and repeats are not expanded.
     """
     from music21 import converter, stream
 
     score: Any = converter.parse(path, forceSource=True)
     parts = list(score.parts)
     named = {part.partName: part for part in parts}
-    if not set(VOICES) <= named.keys():
+    if not set(PARTS) <= named.keys():
         return None
     notes: list[tuple[int, float, float, int]] = []
-    for track, voice in enumerate(VOICES):
-        ending: dict[tuple[float, int], int] = {}  # (end, pitch) -> place in notes
+    for track, voice in enumerate(PARTS):
+        ends: dict[tuple[float, int], int] = {}  # (end, pitch) -> index in notes
         for element in named[voice].flatten().notes:
             start, end = float(element.offset), float(element.offset + element.quarterLength)
             tied = element.tie is not None and element.tie.type in ("stop", "continue")
             for pitch in (pitch.midi for pitch in element.pitches) if end > start else ():
-                place = ending.get((start, pitch)) if tied else None
-                if place is None:
-                    place = len(notes)
+                index = ends.get((start, pitch)) if tied else None
+                if index is None:
+                    index = len(notes)
                     notes.append((track, start, end, pitch))
                 else:
-                    notes[place] = (track, notes[place][1], end, pitch)
-                ending[end, pitch] = place
-    measures = named[VOICES[0]].getElementsByClass(stream.Measure)
-    return Piece(notes, [(float(bar.offset), float(bar.quarterLength)) for bar in measures])
+                    notes[index] = (track, notes[index][1], end, pitch)
+                ends[end, pitch] = index
+    measures = named[PARTS[0]].getElementsByClass(stream.Measure)
+    return Score(notes, [(float(bar.offset), float(bar.quarterLength)) for bar in measures])
 
 
-def _absolute(track):
-    """(tick, message) of each message."""
+def _with_ticks(track):
+    """Yields each message with its absolute time: (tick, message)."""
     tick = 0
     for message in track:
         tick += message.time
         yield tick, message
 
 
-def _bars(metres: dict[float, float], last: float) -> list[tuple[float, float]]:
-    """Start and length of each bar until `last`; a change of metre begins a bar."""
-    bars, changes = [], sorted(metres.items())
+def _bars(bar_lengths: dict[float, float], last: float) -> list[tuple[float, float]]:
+    """Returns start and length of each bar until `last`; a new time signature begins a bar."""
+    bars, changes = [], sorted(bar_lengths.items())
     for (start, length), (stop, _) in zip(changes, [*changes[1:], (last, 0.0)], strict=True):
         while start < stop - 1e-6:
             bars.append((start, min(length, stop - start) if stop < last else length))
