@@ -14,7 +14,7 @@ from litgan.data import GANDataModule
 from litgan.noise import torch_generator
 from litgan.sound.data import Waveforms
 from litgan.sound.signals import compress, expand
-from litgan.text.data import Characters
+from litgan.text.data import CharacterData
 
 
 def filtered_noise(data: Waveforms, count: int, seed: int) -> Tensor:
@@ -47,7 +47,7 @@ def independent_steps(data: GANDataModule, count: int, seed: int) -> Tensor:
     return data.encode(columns[torch.arange(tracks)[:, None], places])
 
 
-def markov_chain(data: Characters, count: int, seed: int, order: int = 3) -> Tensor:
+def markov_chain(data: CharacterData, count: int, seed: int, order: int = 3) -> Tensor:
     """Text: each character drawn with the probabilities that it has in training windows after the last three.
 
     The first three are those of a window chosen at random.

@@ -77,7 +77,7 @@ def test_the_signal_keeps_its_size_at_any_depth():
     torch.manual_seed(0)
     for depth in (1, 5):
         generator = TextGenerator(SHAPE, latent_dim=64, widths=(64,) * depth, resample=False)
-        maps = generator.spread(torch.randn(256, 64)).unflatten(1, (64, 16))
+        maps = generator.base(torch.randn(256, 64)).unflatten(1, (64, 16))
         size = generator.blocks(maps).square().mean() / maps.square().mean()
         assert 0.3 < size < 4
 

@@ -26,7 +26,7 @@ SAGAN = {"attention": 8, "initialisation": "orthogonal"}
 BIGGAN = {
     "conditioning": "shared", "embedding_dim": 8, "hierarchical": True, "spectral_norm": True, **SAGAN
 }  # fmt: skip
-SPEAK = {"silent": ("gamma", "strength")}
+SILENT = {"silent": ("gamma", "noise_strength")}
 STYLES = {"latent_dim": 24, "style_dim": 24, "mapping_layers": 2, "widths": (16, 16, 16)}
 COMPILED = {"test_it_compiles_to_one_graph": "differs from a compiled case by layers of PyTorch alone"}
 PENALTIES = "test_gradient_penalties_reach_every_sample_and_weight"
@@ -35,16 +35,16 @@ LINEAR = {"test_samples_are_bounded": "the paper's generator ends linearly"}
 
 def resnet(sizes=None, spectral=0, exempt=None, **options):
     build = partial(ResNetGenerator, latent_dim=12, widths=(32, 16), **options)
-    return Case(build, IMAGE, sizes or {}, spectral=spectral, exempt=exempt or {}, **SPEAK)
+    return Case(build, IMAGE, sizes or {}, spectral=spectral, exempt=exempt or {}, **SILENT)
 
 
 def stylegan2(**options):
-    return Case(partial(StyleGAN2Generator, **STYLES | options), IMAGE, STAGES, exempt=LINEAR, **SPEAK)
+    return Case(partial(StyleGAN2Generator, **STYLES | options), IMAGE, STAGES, exempt=LINEAR, **SILENT)
 
 
 def projected(shape, spectral, *idle, exempt=None, **options):
     """`idle` are layers for halving in front of maps that are small already."""
-    frozen = ("backbone", "across", "down", *idle)
+    frozen = ("backbone", "channel_mixing", "scale_mixing", *idle)
     build = partial(ProjectedDiscriminator, **options)
     sizes = {(1, 64, 64): {}, (3, 64, 64): {}}
     return Case(build, shape, sizes, frozen=frozen, spectral=spectral, exempt=exempt or {})
@@ -66,15 +66,15 @@ class TestContract(Contract):
         ),
         "biggan": Case(
             partial(ResNetDiscriminator, widths=(8, 16), flat_widths=(16,), wide=True, **SAGAN),
-            IMAGE, HALVED, spectral=14, **SPEAK,
+            IMAGE, HALVED, spectral=14, **SILENT,
         ),
         "stylegan2": Case(
             partial(StyleGAN2Discriminator, widths=(16, 16, 16), mapping_layers=2), IMAGE, STAGES
         ),
-        "projected-fashion": projected((1, 32, 32), 8, "judges.1.halve", widths=(8, 8)),
+        "projected-fashion": projected((1, 32, 32), 8, "discriminators.1.downsample", widths=(8, 8)),
         "projected-digits": projected((3, 64, 64), 8, backbone="digits", widths=(8, 8), exempt=COMPILED),
         "projected-torchvision": projected(
-            (3, 64, 64), 12, "judges.1.halve", "judges.2.halve",
+            (3, 64, 64), 12, "discriminators.1.downsample", "discriminators.2.downsample",
             backbone="torchvision:mobilenet_v3_small", pretrained=False, depths=3, widths=(8, 8, 16),
             exempt=COMPILED | {PENALTIES: "the backbone's hard sigmoids cannot be differentiated twice"},
         ),

@@ -22,7 +22,7 @@ from litgan.networks import DCGANDiscriminator, DCGANGenerator, MLPDiscriminator
 from litgan.noise import Noise
 from litgan.penalties import R1, R2, WGANGP, Penalty
 from litgan.zoo import OneStageGAN
-from litgan.zoo.one_stage import feedback_ratio
+from litgan.zoo.one_stage import gradient_ratio
 
 LOSSES = [NonSaturating(), Minimax(), LeastSquares(), Wasserstein(), Relativistic()]
 PENALTIES = {"": [], "R1": [R1(0.5)], "R1 and R2": [R1(0.1), R2(0.2)], "WGAN-GP": [WGANGP()]}
@@ -222,7 +222,7 @@ def test_an_iteration_cut_short_leaves_nothing_to_the_next_run(tiny_gan, tiny_da
     gan.generator_loss = lambda *_: (_ for _ in ()).throw(RuntimeError("cut short"))
     with pytest.raises(RuntimeError, match="cut short"):
         make_trainer(1).fit(gan, datamodule=tiny_data())
-    assert gan.passes
+    assert gan.cached_passes
     del gan.generator_loss
     gan.load_state_dict(twin.state_dict())
     gan.images_seen = gan.discriminator_updates = 0
@@ -262,9 +262,9 @@ def test_it_finds_one_gaussian(loss, penalties, iterations, tiny_gan, make_train
 def test_the_ratio_by_hand():
     """NonSaturating: -sigmoid(-D) / sigmoid(D) = -exp(-D)."""
     fake = torch.tensor([[-60.0], [-2.0], [0.0], [3.0], [60.0]])
-    ratio = feedback_ratio(NonSaturating(), real=fake, fake=fake)
+    ratio = gradient_ratio(NonSaturating(), real=fake, fake=fake)
     torch.testing.assert_close(ratio, -torch.exp(-fake), rtol=1e-5, atol=0)
-    squares = feedback_ratio(LeastSquares(), real=fake, fake=fake)
+    squares = gradient_ratio(LeastSquares(), real=fake, fake=fake)
     assert squares[2] == 0  # nothing to scale
     torch.testing.assert_close(squares[[0, 1, 3, 4]], (fake - 1)[[0, 1, 3, 4]] / fake[[0, 1, 3, 4]])
 
@@ -272,7 +272,7 @@ def test_the_ratio_by_hand():
 @pytest.mark.parametrize("logit", [-85.0, -88.0, -95.0, -103.0, -120.0, -1e30])
 def test_a_fake_that_is_known_for_sure_breaks_nothing(logit):
     """Below -87 a derivative of float32 loses its digits, below -103 all of itself."""
-    ratio = feedback_ratio(NonSaturating(), real=torch.zeros(1, 1), fake=torch.full((1, 1), logit))
+    ratio = gradient_ratio(NonSaturating(), real=torch.zeros(1, 1), fake=torch.full((1, 1), logit))
     assert ratio.isfinite().all() and (ratio != 0) == (logit > -87)
 
 

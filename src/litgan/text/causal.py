@@ -24,13 +24,13 @@ class CausalBlock(nn.Module):
 
     def __init__(self, width: int, kernel: int, dilation: int) -> None:
         super().__init__()
-        self.before = (kernel - 1) * dilation  # places that are missing on the left
-        self.first = nn.Conv1d(width, width, kernel, dilation=dilation)
-        self.second = nn.Conv1d(width, width, kernel, dilation=dilation)
+        self.padding = (kernel - 1) * dilation  # places that are missing on the left
+        self.conv1 = nn.Conv1d(width, width, kernel, dilation=dilation)
+        self.conv2 = nn.Conv1d(width, width, kernel, dilation=dilation)
 
     def forward(self, maps: Tensor) -> Tensor:
-        inner = self.first(F.pad(maps.relu(), (self.before, 0)))
-        return maps + self.second(F.pad(inner.relu(), (self.before, 0)))
+        inner = self.conv1(F.pad(maps.relu(), (self.padding, 0)))
+        return maps + self.conv2(F.pad(inner.relu(), (self.padding, 0)))
 
 
 class CausalTextDiscriminator(nn.Module):
@@ -72,23 +72,23 @@ class CausalTextDiscriminator(nn.Module):
                 "such options."
             )
         check_widths([width], self)
-        symbols, length = sample_shape
-        self.sample_shape, self.num_classes = (symbols, length), num_classes
-        self.spell = nn.Conv1d(symbols, width, 1)
-        self.embed = nn.Embedding(num_classes, width) if num_classes else None
+        alphabet_size, length = sample_shape
+        self.sample_shape, self.num_classes = (alphabet_size, length), num_classes
+        self.char_embed = nn.Conv1d(alphabet_size, width, 1)
+        self.class_embed = nn.Embedding(num_classes, width) if num_classes else None
         blocks = [CausalBlock(width, kernel, dilation) for dilation in dilations]
         self.blocks = nn.Sequential(*blocks)
-        self.head = nn.Conv1d(width, symbols, 1)
+        self.head = nn.Conv1d(width, alphabet_size, 1)
         initialise(self, "he")
         with torch.no_grad():  # branches at most double the signal together
             for block in blocks:
-                block.second.weight.mul_(len(blocks) ** -0.5)
+                block.conv2.weight.mul_(len(blocks) ** -0.5)
 
     def forward(self, samples: Tensor, labels: Tensor | None = None) -> Tensor:
         check_input(samples, self.sample_shape, self)
         labels = check_labels(labels, self.num_classes, len(samples), self)
-        maps = self.spell(F.pad(samples[:, :, :-1], (1, 0)))
-        if self.embed is not None:
-            maps = maps + self.embed(labels).unsqueeze(2)
+        maps = self.char_embed(F.pad(samples[:, :, :-1], (1, 0)))
+        if self.class_embed is not None:
+            maps = maps + self.class_embed(labels).unsqueeze(2)
         scores = self.head(self.blocks(maps).relu())
         return (scores.to(torch.promote_types(scores.dtype, torch.float32)) * samples).sum(1)

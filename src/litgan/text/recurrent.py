@@ -19,14 +19,14 @@ from litgan.schedules import Schedule, value_at
 from litgan.text.convolutional import gumbel, straight_through
 
 
-class Cell(nn.GRUCell):
+class FunctionalGRUCell(nn.GRUCell):
     """A gated recurrent unit whose weights come with the call: one cast of them serves all letters."""
 
-    def forward(self, read: Tensor, state: Tensor, weights: Sequence[Tensor]) -> Tensor:  # type: ignore[override]
-        return torch.gru_cell(read, state, *weights)
+    def forward(self, inputs: Tensor, state: Tensor, weights: Sequence[Tensor]) -> Tensor:  # type: ignore[override]
+        return torch.gru_cell(inputs, state, *weights)
 
 
-class Head(nn.Linear):
+class FunctionalLinear(nn.Linear):
     """A layer whose weights come with the call."""
 
     def forward(self, state: Tensor, weights: Sequence[Tensor]) -> Tensor:  # type: ignore[override]
@@ -71,45 +71,48 @@ class RecurrentTextGenerator(nn.Module):
                 "choose text as data."
             )
         check_widths([width], self)
-        symbols, length = sample_shape
-        self.sample_shape, self.num_classes, self.schedule = (symbols, length), num_classes, temperature
-        self.code_dim, self.latent_dim = latent_dim, latent_dim + symbols * length
-        self.embed = nn.Embedding(num_classes, latent_dim) if num_classes else None
-        self.begin = nn.Linear(latent_dim, width)
-        self.cell = Cell(symbols + latent_dim, width)
-        self.head = Head(width, symbols)
+        alphabet_size, length = sample_shape
+        self.sample_shape, self.num_classes = (alphabet_size, length), num_classes
+        self.temperature_schedule = temperature
+        self.code_dim, self.latent_dim = latent_dim, latent_dim + alphabet_size * length
+        self.class_embed = nn.Embedding(num_classes, latent_dim) if num_classes else None
+        self.initial_state = nn.Linear(latent_dim, width)
+        self.cell = FunctionalGRUCell(alphabet_size + latent_dim, width)
+        self.head = FunctionalLinear(width, alphabet_size)
         nn.init.xavier_normal_(self.head.weight, gain=2.0)  # so that letters differ from the first turn on
         # a single one among zeros: as long as the state, or its weights would learn so much more slowly
-        self.loudness = width**0.5
+        self.input_scale = width**0.5
         self.step_schedule(0)
 
     def step_schedule(self, images_seen: int) -> None:
         """Sets the present temperature."""
-        self.temperature = value_at(self.schedule, images_seen)
+        self.temperature = value_at(self.temperature_schedule, images_seen)
 
     def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
         check_input(latents, (self.latent_dim,), self)
         labels = check_labels(labels, self.num_classes, latents.shape[0], self)
         code, normal = latents[:, : self.code_dim], latents[:, self.code_dim :]
-        if self.embed is not None:
-            code = code + self.embed(labels)
+        if self.class_embed is not None:
+            code = code + self.class_embed(labels)
         noise = gumbel(normal).unflatten(1, self.sample_shape)
-        state = self.begin(code).tanh()
-        return self.write(code, state, noise)
+        state = self.initial_state(code).tanh()
+        return self.unroll(code, state, noise)
 
-    def write(self, code: Tensor, state: Tensor, noise: Tensor) -> Tensor:
+    def unroll(self, code: Tensor, state: Tensor, noise: Tensor) -> Tensor:
         """The letters; weights are cast once: autocast casts frozen ones again at every letter."""
         dtype, device = state.dtype, state.device.type
         if torch.is_autocast_enabled(device):
             dtype = torch.get_autocast_dtype(device)
         code, state = code.to(dtype), state.to(dtype)
-        cell, head = ([one.to(dtype) for one in part.parameters()] for part in (self.cell, self.head))
-        letter, letters = torch.zeros_like(noise[:, :, 0]), []
+        cell_weights, head_weights = (
+            [weight.to(dtype) for weight in layer.parameters()] for layer in (self.cell, self.head)
+        )
+        char, chars = torch.zeros_like(noise[:, :, 0]), []
         with torch.autocast(device, enabled=False):
-            for drawn in noise.unbind(2):
-                read = torch.cat([(self.loudness * letter).to(dtype), code], dim=1)
-                state = self.cell(read, state, cell)
-                logits = self.head(state, head).float() + drawn
-                letter = straight_through(logits.unsqueeze(2), self.temperature).squeeze(2)
-                letters.append(letter)
-        return torch.stack(letters, dim=2)
+            for char_noise in noise.unbind(2):
+                inputs = torch.cat([(self.input_scale * char).to(dtype), code], dim=1)
+                state = self.cell(inputs, state, cell_weights)
+                logits = self.head(state, head_weights).float() + char_noise
+                char = straight_through(logits.unsqueeze(2), self.temperature).squeeze(2)
+                chars.append(char)
+        return torch.stack(chars, dim=2)

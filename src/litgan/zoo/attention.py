@@ -33,11 +33,11 @@ class SelfAttention(nn.Module):
         keys = max_pool2d(self.key(maps), 2).flatten(2)  # [B, C/8, HW/4]
         values = max_pool2d(self.value(maps), 2).flatten(2)  # [B, C/2, HW/4]
         weights = torch.softmax(queries.transpose(1, 2) @ keys, dim=2)  # [B, HW, HW/4]
-        gathered = (values @ weights.transpose(1, 2)).unflatten(2, maps.shape[2:])
-        return maps + self.gamma * self.output(gathered)
+        attended = (values @ weights.transpose(1, 2)).unflatten(2, maps.shape[2:])
+        return maps + self.gamma * self.output(attended)
 
 
-def attending_block(resolution: int, resolutions: Sequence[int], owner: nn.Module) -> int | None:
+def attention_index(resolution: int, resolutions: Sequence[int], owner: nn.Module) -> int | None:
     """Index of the block that puts out maps of this resolution; None for 0, which asks for no attention.
 
     Raises ValueError where no block does.

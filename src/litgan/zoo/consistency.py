@@ -39,8 +39,10 @@ class BalancedConsistency(Penalty):
         differences = []
         for side, (samples, logits) in sides.items():
             draws = context.uniform(f"{self.name}/{side}", self.augment.draws).to(samples.device)
-            changed = self.augment(samples.detach(), draws)
-            differences.append(squared_difference(context.discriminator(changed, context.condition), logits))
+            augmented_samples = self.augment(samples.detach(), draws)
+            differences.append(
+                squared_difference(context.discriminator(augmented_samples, context.condition), logits)
+            )
         return differences[0] + differences[1]
 
 
@@ -63,9 +65,10 @@ class LatentConsistency(Penalty):
         latents = context.latents()
         with torch.no_grad():
             delta = self.sigma * context.normal_like(latents, "near")
-            near = context.generator(latents + delta, context.condition)
-            near = near if context.noise is None else context.augmented(near, context.noise.stream("fake"))
-        return squared_difference(context.discriminator(near, context.condition), context.fake_logits)
+            perturbed = context.generator(latents + delta, context.condition)
+            if context.noise is not None:
+                perturbed = context.augmented(perturbed, context.noise.stream("fake"))
+        return squared_difference(context.discriminator(perturbed, context.condition), context.fake_logits)
 
 
 class LatentDiversity(GeneratorPenalty):
@@ -88,11 +91,13 @@ class LatentDiversity(GeneratorPenalty):
 
     def __call__(self, context: Context) -> Tensor:
         latents, condition = context.latents(), context.condition
-        near = latents + self.sigma * context.normal_like(latents, self.name)
-        here, there = (to_float32(context.generator(each, condition)) for each in (latents, near))
-        return -(here - there).square().flatten(1).mean(1)
+        perturbed_latents = latents + self.sigma * context.normal_like(latents, self.name)
+        samples, perturbed = (
+            to_float32(context.generator(each, condition)) for each in (latents, perturbed_latents)
+        )
+        return -(samples - perturbed).square().flatten(1).mean(1)
 
 
-def squared_difference(one: Tensor, other: Tensor) -> Tensor:
+def squared_difference(first: Tensor, second: Tensor) -> Tensor:
     """Squared difference [B] of two sets of logits [B, K], mean over K."""
-    return (to_float32(one) - to_float32(other)).square().flatten(1).mean(1)
+    return (to_float32(first) - to_float32(second)).square().flatten(1).mean(1)

@@ -11,7 +11,7 @@ from torch.nn.functional import conv2d, linear, pad
 GAIN = 2**0.5  # keeps the mean square that ReLU halves; He et al. 2015, eq. 10
 
 
-class EqualisedLinear(nn.Module):
+class EqualizedLinear(nn.Module):
     """Features [B, inputs] to [B, outputs] at an equalised learning rate; Karras et al. 2018, section 4.1.
 
     The weights are kept at N(0, 1) and scaled by 1 / sqrt(inputs) as they are used: Adam, which ignores the
@@ -22,23 +22,23 @@ class EqualisedLinear(nn.Module):
         outputs: Length of what is made of them.
         bias: What all biases start at.
         gain: Factor on the result, which may be that of the leaky ReLU behind: the two commute.
-        rate: Factor on the learning rate: weights and biases are kept 1 / rate times as large.
+        lr_multiplier: Factor on the learning rate: weights and biases are kept 1 / rate times as large.
     """
 
     def __init__(
-        self, inputs: int, outputs: int, *, bias: float = 0.0, gain: float = 1.0, rate: float = 1.0
+        self, inputs: int, outputs: int, *, bias: float = 0.0, gain: float = 1.0, lr_multiplier: float = 1.0
     ) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(outputs, inputs) / rate)
-        self.bias = nn.Parameter(torch.full((outputs,), bias / rate))
-        self.weight_scale, self.bias_scale = gain * rate * inputs**-0.5, gain * rate
+        self.weight = nn.Parameter(torch.randn(outputs, inputs) / lr_multiplier)
+        self.bias = nn.Parameter(torch.full((outputs,), bias / lr_multiplier))
+        self.weight_scale, self.bias_scale = gain * lr_multiplier * inputs**-0.5, gain * lr_multiplier
 
     def forward(self, features: Tensor) -> Tensor:
         return linear(features, self.weight * self.weight_scale, self.bias * self.bias_scale)
 
 
-class EqualisedConv2d(nn.Module):
-    """Convolves maps [B, inputs, H, W], as `EqualisedLinear` does features, to [B, outputs, H, W].
+class EqualizedConv2d(nn.Module):
+    """Convolves maps [B, inputs, H, W], as `EqualizedLinear` does features, to [B, outputs, H, W].
 
     Args:
         inputs: Channels of the maps.
@@ -47,7 +47,7 @@ class EqualisedConv2d(nn.Module):
         stride: As in `nn.Conv2d`.
         padding: None for that which keeps the side.
         bias: Whether there is one; it starts at 0.
-        gain: As in `EqualisedLinear`.
+        gain: As in `EqualizedLinear`.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class EqualisedConv2d(nn.Module):
         return conv2d(maps, self.weight * self.weight_scale, bias, self.stride, self.padding)
 
 
-class Filtered(torch.autograd.Function):
+class FilterFunction(torch.autograd.Function):
     """Maps [B, C, H, W], with `padding` zeros around, convolved with one symmetric kernel [1, 1, K, K].
 
     The gradient is filtered by the same kernel. Torch's own second derivative of a convolution with a group
@@ -92,7 +92,7 @@ class Filtered(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         (kernel,) = ctx.saved_tensors
         padding = kernel.shape[-1] - 1 - ctx.padding
-        return Filtered.apply(gradients[0], kernel, padding), None, None
+        return FilterFunction.apply(gradients[0], kernel, padding), None, None
 
 
 class FIR(nn.Module):
@@ -111,13 +111,13 @@ class FIR(nn.Module):
 
     def forward(self, maps: Tensor, *, padding: int, gain: float = 1.0) -> Tensor:
         """The filtered maps, `gain` times, [B, C, H + 2 padding - 3, W + 2 padding - 3]."""
-        return Filtered.apply(maps, gain * self.kernel, padding)
+        return FilterFunction.apply(maps, gain * self.kernel, padding)
 
-    def halved(self, maps: Tensor) -> Tensor:
+    def downsample(self, maps: Tensor) -> Tensor:
         """Maps [B, C, R, R] to [B, C, R/2, R/2]."""
         return self(maps, padding=1)[..., ::2, ::2]
 
-    def doubled(self, maps: Tensor) -> Tensor:
+    def upsample(self, maps: Tensor) -> Tensor:
         """Maps [B, C, R, R] to [B, C, 2R, 2R]; the gain makes up for the zeros in between."""
-        spread = pad(maps[..., :, None, :, None], (0, 1, 0, 0, 0, 1)).flatten(4).flatten(2, 3)
-        return self(spread, padding=2, gain=4.0)[..., :-1, :-1]
+        zero_stuffed = pad(maps[..., :, None, :, None], (0, 1, 0, 0, 0, 1)).flatten(4).flatten(2, 3)
+        return self(zero_stuffed, padding=2, gain=4.0)[..., :-1, :-1]

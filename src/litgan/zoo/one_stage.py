@@ -30,10 +30,10 @@ from litgan.penalties import Penalty
 
 
 @dataclass
-class Pass:
+class FakePass:
     """What the discriminator step keeps of its fake samples."""
 
-    made: Tensor  # [B, *sample_shape], with the generator's graph
+    generated: Tensor  # [B, *sample_shape], with the generator's graph
     fake: Tensor  # the same, detached: the leaf in which the discriminator step leaves a gradient
     real_logits: Tensor  # [B, 1], without a graph
     fake_logits: Tensor
@@ -52,7 +52,7 @@ class OneStageGAN(GAN):
         super().__init__(*arguments, **options)
         if not torch.empty(0).is_meta:  # there weights have no values
             check_one_stage(self.loss, self.discriminator, self.sample_shape, self.num_classes)
-        self.passes: list[Pass] = []  # one for each micro-batch
+        self.cached_passes: list[FakePass] = []  # one for each micro-batch
 
     def setup(self, stage: str) -> None:
         if self.trainer.precision_plugin.precision == "16-mixed":
@@ -64,14 +64,14 @@ class OneStageGAN(GAN):
 
     def on_train_start(self) -> None:
         super().on_train_start()
-        self.passes.clear()
+        self.cached_passes.clear()
 
     def discriminator_loss(self, real: Tensor, condition: Tensor | None, noise: Noise) -> tuple[Tensor, Logs]:
         if (self.discriminator_updates + 1) % self.discriminator_steps:  # no generator step follows
             return super().discriminator_loss(real, condition, noise)
-        with learning(self.generator):
-            made = self.augmented(self.generate(condition, noise), noise.stream("fake"))
-        fake = made.detach().requires_grad_()
+        with unfrozen(self.generator):
+            generated = self.augmented(self.generate(condition, noise), noise.stream("fake"))
+        fake = generated.detach().requires_grad_()
         real = self.augmented(real, noise.stream("real"))
         loss, logs = self.loss_of_samples(condition, noise, real=real, fake=fake)
 
@@ -84,23 +84,23 @@ class OneStageGAN(GAN):
             elif gradient is None:
                 (gradient,) = torch.autograd.grad(logs["loss/discriminator"], fake, retain_graph=True)
         logits = logs["logits/real"].detach(), logs["logits/fake"].detach()
-        self.passes.append(Pass(made, fake, *logits, gradient))
+        self.cached_passes.append(FakePass(generated, fake, *logits, gradient))
         return loss, logs
 
     def generator_loss(self, real: Tensor, condition: Tensor | None, noise: Noise) -> tuple[Tensor, Logs]:
         """A scalar with the gradient of the generator's loss on the oldest pass kept; logs that loss."""
-        kept = self.passes.pop(0)
-        gradient = kept.fake.grad if kept.gradient is None else kept.gradient
+        cached = self.cached_passes.pop(0)
+        gradient = cached.fake.grad if cached.gradient is None else cached.gradient
         assert gradient is not None  # the discriminator step has passed back through the fakes
-        ratio = feedback_ratio(self.loss, real=kept.real_logits, fake=kept.fake_logits)
+        ratio = gradient_ratio(self.loss, real=cached.real_logits, fake=cached.fake_logits)
         feedback = gradient * ratio.reshape(-1, *[1] * (gradient.ndim - 1)).to(gradient.dtype)
-        scale = self.micro_batches if kept.gradient is None else 1  # backward passes divide by it
-        value = self.loss.generator(real=kept.real_logits, fake=kept.fake_logits).mean()
-        return scale * (feedback * kept.made).sum(), {"loss/generator": value}
+        scale = self.micro_batches if cached.gradient is None else 1  # backward passes divide by it
+        value = self.loss.generator(real=cached.real_logits, fake=cached.fake_logits).mean()
+        return scale * (feedback * cached.generated).sum(), {"loss/generator": value}
 
 
 @contextmanager
-def learning(network: nn.Module) -> Iterator[None]:
+def unfrozen(network: nn.Module) -> Iterator[None]:
     """In here the network's graph is recorded, though another network is updated."""
     frozen = [parameter for parameter in network.parameters() if not parameter.requires_grad]
     for parameter in frozen:
@@ -112,7 +112,7 @@ def learning(network: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(False)
 
 
-def feedback_ratio(loss: AdversarialLoss, *, real: Tensor, fake: Tensor) -> Tensor:
+def gradient_ratio(loss: AdversarialLoss, *, real: Tensor, fake: Tensor) -> Tensor:
     """L_G' / L_D', the derivatives of the two losses in the fakes' logits, [B, 1] like these.
 
     Zero where the discriminator's derivative is zero, or too small for float32 (with `NonSaturating` from
@@ -122,8 +122,8 @@ def feedback_ratio(loss: AdversarialLoss, *, real: Tensor, fake: Tensor) -> Tens
         logits = fake.detach().float().requires_grad_()
         (of_generator,) = torch.autograd.grad(loss.generator(real=real, fake=logits).sum(), logits)
         (of_discriminator,) = torch.autograd.grad(loss.discriminator(real=real, fake=logits).sum(), logits)
-    silent = of_discriminator.abs() < torch.finfo(torch.float32).tiny
-    return torch.where(silent, 0.0, of_generator / of_discriminator)
+    vanished = of_discriminator.abs() < torch.finfo(torch.float32).tiny
+    return torch.where(vanished, 0.0, of_generator / of_discriminator)
 
 
 def check_penalty(penalty: Penalty, value: Tensor, fake: Tensor) -> None:
@@ -152,17 +152,17 @@ def check_one_stage(
             a sample, or if its loss sends nothing back from fakes that it knows already (hinge).
     """
     probe = torch.linspace(-2.9, 3.1, 13)[:, None]  # beside the isolated zeros at integers
-    if (feedback_ratio(loss, real=torch.zeros_like(probe), fake=probe) == 0).any():
+    if (gradient_ratio(loss, real=torch.zeros_like(probe), fake=probe) == 0).any():
         raise ValueError(
             f"OneStageGAN cannot train this: {type(loss).__name__} sends nothing back from fakes that the "
             "discriminator knows already: take NonSaturating, or litgan.GAN."
         )
     network = copy.deepcopy(discriminator).train()  # the probe moves running statistics
-    mixing = any(isinstance(part, _BatchNorm) for part in network.modules())
+    has_batch_norm = any(isinstance(part, _BatchNorm) for part in network.modules())
     samples = torch.randn(4, *sample_shape, generator=torch_generator("one stage")).requires_grad_()
     logits = network(samples, torch.zeros(4, dtype=torch.long) if num_classes else None)
     (gradient,) = torch.autograd.grad(logits[0].sum(), samples)
-    if mixing or getattr(discriminator, "mixes_samples", False) or gradient[1:].any():
+    if has_batch_norm or getattr(discriminator, "mixes_samples", False) or gradient[1:].any():
         raise ValueError(
             f"OneStageGAN cannot train this: samples see each other in {type(discriminator).__name__} (batch "
             "norm, minibatch statistics): take a discriminator without them, or litgan.GAN."

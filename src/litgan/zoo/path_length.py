@@ -64,10 +64,10 @@ class PathLength(GeneratorPenalty, nn.Module):
                 points = latents.detach().requires_grad_()
                 samples = generator(points, condition)
             samples = to_float32(samples)
-            of_these = replace(context, noise=None if noise is None else replace(noise, count=count))
-            probe = of_these.normal_like(samples, self.name) / math.sqrt(math.prod(samples.shape[2:]))
-            (slope,) = torch.autograd.grad((samples * probe).sum(), points, create_graph=True)
-            return to_float32(slope).square().sum(-1).reshape(count, -1).mean(1).sqrt()
+            subset = replace(context, noise=None if noise is None else replace(noise, count=count))
+            probe = subset.normal_like(samples, self.name) / math.sqrt(math.prod(samples.shape[2:]))
+            (gradient,) = torch.autograd.grad((samples * probe).sum(), points, create_graph=True)
+            return to_float32(gradient).square().sum(-1).reshape(count, -1).mean(1).sqrt()
 
     @torch.no_grad()
     def update_mean(self, mean: Tensor) -> None:

@@ -31,10 +31,10 @@ from litgan.networks.layers import (
     image_geometry,
     initialise,
 )
-from litgan.zoo.attention import SelfAttention, attending_block
+from litgan.zoo.attention import SelfAttention, attention_index
 
 
-def doubled(maps: Tensor) -> Tensor:
+def upsample(maps: Tensor) -> Tensor:
     """Maps [B, C, R, R] to [B, C, 2R, 2R], each pixel repeated."""
     return interpolate(maps, scale_factor=2.0, mode="nearest")
 
@@ -55,12 +55,12 @@ class GeneratorBlock(nn.Module):
             nn.Conv2d(width, outputs, kernel_size=3, padding=1) for width in (inputs, outputs)
         )
         self.shortcut = nn.Conv2d(inputs, outputs, kernel_size=1)
-        self.attend = SelfAttention(outputs) if attention else nn.Identity()
+        self.attention = SelfAttention(outputs) if attention else nn.Identity()
 
     def forward(self, maps: Tensor, condition: Tensor | None) -> Tensor:
-        residual = self.convolutions[0](doubled(relu(self.norms[0](maps, condition))))
+        residual = self.convolutions[0](upsample(relu(self.norms[0](maps, condition))))
         residual = self.convolutions[1](relu(self.norms[1](residual, condition)))
-        return self.attend(doubled(self.shortcut(maps)) + residual)
+        return self.attention(upsample(self.shortcut(maps)) + residual)
 
 
 class DiscriminatorBlock(nn.Module):
@@ -80,18 +80,18 @@ class DiscriminatorBlock(nn.Module):
         )
         changes = down or inputs != outputs
         self.shortcut = nn.Conv2d(inputs, outputs, kernel_size=1) if changes else nn.Identity()
-        self.attend = SelfAttention(outputs) if attention else nn.Identity()
+        self.attention = SelfAttention(outputs) if attention else nn.Identity()
 
-    def pooled(self, maps: Tensor) -> Tensor:
+    def downsample(self, maps: Tensor) -> Tensor:
         return avg_pool2d(maps, 2) if self.down else maps
 
     def forward(self, maps: Tensor) -> Tensor:
         residual = self.convolutions[0](maps if self.first else relu(maps))
-        residual = self.pooled(self.convolutions[1](relu(residual)))
-        return self.attend(self.shortcut(self.pooled(maps)) + residual)
+        residual = self.downsample(self.convolutions[1](relu(residual)))
+        return self.attention(self.shortcut(self.downsample(maps)) + residual)
 
 
-def initialise_residual(network: nn.Module, scheme: Initialisation) -> None:
+def init_residual_weights(network: nn.Module, scheme: Initialisation) -> None:
     """`layers.initialise`, where "glorot" has a gain of sqrt(2) behind the ReLUs of the blocks.
 
     The authors' code starts so: each residual branch then keeps the mean square that ReLU halves.
@@ -151,7 +151,7 @@ class ResNetGenerator(nn.Module):
         widths = check_widths(widths, self)
         channels, base = image_geometry(sample_shape, widths, self)
         resolutions = [base << doublings for doublings in range(1, len(widths) + 1)]
-        attending = attending_block(attention, resolutions, self)
+        attention_depth = attention_index(attention, resolutions, self)
         self.num_classes, self.latent_dim = num_classes, latent_dim
         self.mixes_samples = norm == "batch"
         self.base_shape = (widths[0], base, base)
@@ -171,12 +171,12 @@ class ResNetGenerator(nn.Module):
 
         self.base = nn.Linear(self.chunks[0], widths[0] * base * base)
         self.blocks = nn.ModuleList(
-            GeneratorBlock(a, b, block_norm, attention=depth == attending)
+            GeneratorBlock(a, b, block_norm, attention=depth == attention_depth)
             for depth, (a, b) in enumerate(pairwise((widths[0], *widths)))
         )
         self.norm = Norm(norm, widths[-1])
         self.head = nn.Conv2d(widths[-1], channels, kernel_size=3, padding=1)
-        initialise_residual(self, initialisation)
+        init_residual_weights(self, initialisation)
         if spectral_norm:
             add_spectral_norm(self, embeddings=False)
 
@@ -245,18 +245,20 @@ class ResNetDiscriminator(nn.Module):
         widths, flat_widths = check_widths(widths, self), check_widths(flat_widths, self)
         channels, base = image_geometry(sample_shape, widths, self)
         resolutions = [base << halvings for halvings in reversed(range(len(widths)))]
-        attending = attending_block(attention, resolutions, self)
+        attention_depth = attention_index(attention, resolutions, self)
         self.sample_shape, self.num_classes = tuple(sample_shape), num_classes
         blocks = []
         for depth, (inputs, outputs) in enumerate(pairwise((channels, *widths, *flat_widths))):
             hidden = outputs if wide or depth == 0 else inputs
-            down, attends = depth < len(widths), depth == attending
+            down, has_attention = depth < len(widths), depth == attention_depth
             blocks += [
-                DiscriminatorBlock(inputs, hidden, outputs, down=down, first=depth == 0, attention=attends)
+                DiscriminatorBlock(
+                    inputs, hidden, outputs, down=down, first=depth == 0, attention=has_attention
+                )
             ]
         self.blocks = nn.Sequential(*blocks)
         self.head = Projection((*widths, *flat_widths)[-1], num_classes)
-        initialise_residual(self, initialisation)
+        init_residual_weights(self, initialisation)
         if spectral_norm:
             add_spectral_norm(self)
 

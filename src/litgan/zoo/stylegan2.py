@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.nn.functional import leaky_relu
 
 from litgan.networks.layers import SLOPE, check_input, check_labels, check_widths, image_side
-from litgan.zoo.equalized import FIR, GAIN, EqualisedConv2d, EqualisedLinear
-from litgan.zoo.modulation import EPSILON, Mapping, Synthesis
+from litgan.zoo.equalized import FIR, GAIN, EqualizedConv2d, EqualizedLinear
+from litgan.zoo.modulation import EPSILON, MappingNetwork, SynthesisNetwork
 
-DECAY = 0.998  # of the average style, a batch; the authors' code
+STYLE_DECAY = 0.998  # of the average style, a batch; the authors' code
 
 
 class StyleGAN2Generator(nn.Module):
@@ -64,14 +64,14 @@ class StyleGAN2Generator(nn.Module):
         grouped: bool = False,
     ) -> None:
         super().__init__()
-        channels, widths = pyramid(sample_shape, widths, self)
+        channels, widths = stylegan2_geometry(sample_shape, widths, self)
         check_counts(self, latent_dim=latent_dim, style_dim=style_dim, mapping_layers=mapping_layers)
         if not 0 <= style_mixing <= 1:
             raise ValueError(f"StyleGAN2Generator has style_mixing {style_mixing}: give a share from 0 to 1.")
         self.num_classes, self.latent_dim, self.style_mixing = num_classes, latent_dim, style_mixing
         self.num_styles = 2 * len(widths)
-        self.mapping = Mapping(latent_dim, style_dim, mapping_layers, num_classes)
-        self.synthesis = Synthesis(channels, widths, style_dim, noise=noise, grouped=grouped)
+        self.mapping = MappingNetwork(latent_dim, style_dim, mapping_layers, num_classes)
+        self.synthesis = SynthesisNetwork(channels, widths, style_dim, noise=noise, grouped=grouped)
         self.register_buffer("average_style", torch.zeros(style_dim))
         self.truncates = True  # itself: styles, not latents
 
@@ -103,13 +103,13 @@ class StyleGAN2Generator(nn.Module):
         """
         check_input(latents, (self.latent_dim,), self)
         labels = check_labels(labels, self.num_classes, latents.shape[0], self)
-        drawn = self.mapping(latents, labels).to(self.average_style.dtype)
+        mapped = self.mapping(latents, labels).to(self.average_style.dtype)
         if self.training:
             with torch.no_grad():
-                self.average_style.lerp_(drawn.mean(0), 1 - DECAY)
-        styles = drawn[:, None].expand(-1, self.num_styles, -1)
+                self.average_style.lerp_(mapped.mean(0), 1 - STYLE_DECAY)
+        styles = mapped[:, None].expand(-1, self.num_styles, -1)
         if self.training and self.style_mixing:
-            styles = self.mixed(styles, labels)
+            styles = self.mix_styles(styles, labels)
         if truncation is None:
             return styles
         cutoff = self.num_styles if cutoff is None else cutoff
@@ -117,10 +117,10 @@ class StyleGAN2Generator(nn.Module):
             raise ValueError(
                 f"StyleGAN2Generator has {self.num_styles} styles: give a cutoff from 0 to that."
             )
-        pulled = torch.lerp(self.average_style, styles[:, :cutoff], truncation)
-        return torch.cat([pulled, styles[:, cutoff:]], dim=1)
+        truncated = torch.lerp(self.average_style, styles[:, :cutoff], truncation)
+        return torch.cat([truncated, styles[:, cutoff:]], dim=1)
 
-    def mixed(self, styles: Tensor, labels: Tensor | None) -> Tensor:
+    def mix_styles(self, styles: Tensor, labels: Tensor | None) -> Tensor:
         """The styles, of which some samples have others from a random layer on."""
         count, device = styles.shape[0], styles.device
         others = self.mapping(
@@ -151,8 +151,8 @@ class MinibatchStd(nn.Module):
         wide = maps.to(torch.promote_types(maps.dtype, torch.float32))
         groups = wide.unflatten(0, (size, -1)).unflatten(2, (self.channels, -1))
         variance = (groups - groups.mean(0)).square().mean(0)  # [B / size, channels, C / channels, H, W]
-        deviation = (variance + EPSILON).sqrt().mean((2, 3, 4))
-        planes = deviation.repeat(size, 1)[:, :, None, None].expand(-1, -1, *maps.shape[2:])
+        std = (variance + EPSILON).sqrt().mean((2, 3, 4))
+        planes = std.repeat(size, 1)[:, :, None, None].expand(-1, -1, *maps.shape[2:])
         return torch.cat([maps, planes.to(maps.dtype)], dim=1)
 
 
@@ -165,17 +165,17 @@ class DiscriminatorBlock(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, *, residual: bool) -> None:
         super().__init__()
-        self.flat = EqualisedConv2d(inputs, inputs, 3, gain=GAIN)
-        self.down = EqualisedConv2d(
+        self.conv = EqualizedConv2d(inputs, inputs, 3, gain=GAIN)
+        self.conv_down = EqualizedConv2d(
             inputs, outputs, 3, stride=2, padding=0, gain=GAIN * 0.5**0.5 if residual else GAIN
         )
-        self.shortcut = EqualisedConv2d(inputs, outputs, 1, bias=False, gain=0.5**0.5) if residual else None
+        self.shortcut = EqualizedConv2d(inputs, outputs, 1, bias=False, gain=0.5**0.5) if residual else None
         self.filter = FIR()
 
     def forward(self, maps: Tensor) -> Tensor:
-        made = leaky_relu(self.flat(maps), SLOPE)
-        made = leaky_relu(self.down(self.filter(made, padding=2)), SLOPE)
-        return made if self.shortcut is None else made + self.shortcut(self.filter.halved(maps))
+        result = leaky_relu(self.conv(maps), SLOPE)
+        result = leaky_relu(self.conv_down(self.filter(result, padding=2)), SLOPE)
+        return result if self.shortcut is None else result + self.shortcut(self.filter.downsample(maps))
 
 
 class StyleGAN2Discriminator(nn.Module):
@@ -213,7 +213,7 @@ class StyleGAN2Discriminator(nn.Module):
         mapping_layers: int = 8,
     ) -> None:
         super().__init__()
-        channels, widths = pyramid(sample_shape, widths, self)
+        channels, widths = stylegan2_geometry(sample_shape, widths, self)
         check_counts(self, group_size=group_size, std_channels=std_channels, mapping_layers=mapping_layers)
         last = widths[-1]
         if last % std_channels:
@@ -222,21 +222,21 @@ class StyleGAN2Discriminator(nn.Module):
                 f"equal shares each: give a divisor of {last}."
             )
         self.sample_shape, self.num_classes = tuple(sample_shape), num_classes
-        self.first = EqualisedConv2d(channels, widths[0], 1, gain=GAIN)
+        self.from_rgb = EqualizedConv2d(channels, widths[0], 1, gain=GAIN)
         self.blocks = nn.Sequential(
             *(DiscriminatorBlock(a, b, residual=residual) for a, b in pairwise(widths))
         )
-        self.deviation = MinibatchStd(group_size, std_channels)
-        self.last = EqualisedConv2d(last + std_channels, last, 3, gain=GAIN)
-        self.linear = EqualisedLinear(last * 4 * 4, last, gain=GAIN)
-        self.head = EqualisedLinear(last, last if num_classes else 1)
-        self.mapping = Mapping(0, last, mapping_layers, num_classes) if num_classes else None
+        self.minibatch_std = MinibatchStd(group_size, std_channels)
+        self.conv = EqualizedConv2d(last + std_channels, last, 3, gain=GAIN)
+        self.linear = EqualizedLinear(last * 4 * 4, last, gain=GAIN)
+        self.head = EqualizedLinear(last, last if num_classes else 1)
+        self.mapping = MappingNetwork(0, last, mapping_layers, num_classes) if num_classes else None
 
     def forward(self, samples: Tensor, labels: Tensor | None = None) -> Tensor:
         check_input(samples, self.sample_shape, self)
         labels = check_labels(labels, self.num_classes, len(samples), self)
-        maps = self.blocks(leaky_relu(self.first(samples), SLOPE))
-        maps = leaky_relu(self.last(self.deviation(maps)), SLOPE)
+        maps = self.blocks(leaky_relu(self.from_rgb(samples), SLOPE))
+        maps = leaky_relu(self.conv(self.minibatch_std(maps)), SLOPE)
         features = self.head(leaky_relu(self.linear(maps.flatten(1)), SLOPE))
         if self.mapping is None:
             return features
@@ -244,7 +244,7 @@ class StyleGAN2Discriminator(nn.Module):
         return (features * mapped).sum(1, keepdim=True) * mapped.shape[1] ** -0.5
 
 
-def pyramid(
+def stylegan2_geometry(
     sample_shape: Sequence[int], widths: Sequence[int], owner: nn.Module
 ) -> tuple[int, tuple[int, ...]]:
     """Channels of the image, and the widths as a tuple.
@@ -253,11 +253,11 @@ def pyramid(
     each resolution from 4 x 4 on.
     """
     side = image_side(sample_shape, owner)
-    wanted = side.bit_length() - 2
-    if len(widths) != wanted:
+    expected = side.bit_length() - 2
+    if len(widths) != expected:
         raise ValueError(
-            f"{type(owner).__name__} has maps of {wanted} resolutions from 4 to {side}, but widths has "
-            f"{len(widths)} entries: give {wanted}."
+            f"{type(owner).__name__} has maps of {expected} resolutions from 4 to {side}, but widths has "
+            f"{len(widths)} entries: give {expected}."
         )
     return sample_shape[0], check_widths(widths, owner)
 
