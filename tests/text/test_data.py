@@ -99,9 +99,9 @@ def test_a_checkpoint_writes_without_the_text(novel, tmp_path):
     recipe = {"class_path": "litgan.text.Text", "init_args": {"path": str(novel), "length": 8}}
     checkpoint = {"litgan": {"recipe": {"data": recipe}}, "Text": data.state_dict()}
     novel.unlink()
-    assert build_data(checkpoint).decode(samples).lines == data.decode(samples).lines
+    assert build_data(checkpoint, Text).decode(samples).lines == data.decode(samples).lines
     with pytest.raises(FileNotFoundError, match=r"^There is no text at .*: give the path of a UTF-8 file\.$"):
-        build_data({"litgan": checkpoint["litgan"]}).decode(samples)
+        build_data({"litgan": checkpoint["litgan"]}, Text).decode(samples)
 
 
 def test_a_resumed_run_needs_the_text_it_was_trained_on(novel, tmp_path):

@@ -22,7 +22,7 @@ from litgan.schedules import Linear
 from litgan.text import Grammar, Text, TextDiscriminator, TextGenerator
 from litgan.zoo import OneStageGAN
 
-RECIPE = Path(__file__).parents[1] / "configs" / "grammar.yaml"
+RECIPE = Path(__file__).parents[2] / "configs" / "text" / "grammar.yaml"
 ADAM = partial(torch.optim.Adam, lr=1e-3, betas=(0.0, 0.99))
 
 
@@ -162,4 +162,4 @@ def test_a_checkpoint_alone_writes_the_text_of_a_file_that_is_gone(make_trainer,
     trainer.save_checkpoint(tmp_path / "text.ckpt")
     path.unlink()
     samples = gan.sample(5)
-    assert build_data(read(tmp_path / "text.ckpt")).decode(samples).lines == data.decode(samples).lines
+    assert build_data(read(tmp_path / "text.ckpt"), Text).decode(samples).lines == data.decode(samples).lines

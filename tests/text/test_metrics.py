@@ -149,7 +149,9 @@ def test_the_table_ranks_held_out_text_before_shuffled_words_before_noise(tmp_pa
     jumbled = data.encode(torch.stack([data.tokenize(line) for line in jumbled]))
     noise = data.encode(draw((1500, data.length), data.alphabet_size))
     reports = [
-        evaluate(lambda at, n, s=side: s[at : at + n], data, "text", count=1500, cache_dir=tmp_path).values
+        evaluate(
+            lambda at, n, s=side: s[at : at + n], data, TextStatistics(), count=1500, cache_dir=tmp_path
+        ).values
         for side in (held_out, jumbled, noise)
     ]
     names = [name.removeprefix("metric/") for name in reports[0]]
