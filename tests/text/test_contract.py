@@ -1,4 +1,4 @@
-"""The networks of text keep the contract of networks."""
+"""The networks of text satisfy the contract of networks."""
 
 from functools import partial
 

@@ -26,7 +26,7 @@ def lines_of(data, split="train"):
     return data.decode(data.encode(data.load(split)[0])).lines
 
 
-def test_windows_are_what_the_file_says_and_begin_where_words_do(novel):
+def test_windows_are_of_the_file_and_start_at_words(novel):
     data = Text(str(novel), length=16, alphabet_size=16)
     whole = " ".join(novel.read_text().split())
     train, test = lines_of(data), lines_of(data, "test")
@@ -48,7 +48,7 @@ def test_windows_are_what_the_file_says_and_begin_where_words_do(novel):
     )
 
 
-def test_windows_may_begin_where_lines_do(novel):
+def test_windows_may_start_at_lines_only(novel):
     data = Text(str(novel), length=16, window_start="lines")
     starts = {" ".join(line.split())[:9] for line in novel.read_text().splitlines() if line}
     train = lines_of(data)
@@ -82,7 +82,7 @@ def test_the_alphabet_is_the_space_and_the_most_frequent(novel):
     assert large.padded_alphabet == large.alphabet + UNK * (64 - len(large.alphabet))
 
 
-def test_lower_makes_small_letters(novel):
+def test_lower_converts_to_lower_case(novel):
     assert any("The" in line for line in lines_of(Text(str(novel), length=8)))
     assert not any("T" in line for line in lines_of(Text(str(novel), length=8, lower=True)))
 
@@ -92,7 +92,7 @@ def test_the_vocabulary_is_that_of_the_training_text(novel):
     assert {"The", "of", "and", "sea"} <= words and "" not in words
 
 
-def test_a_checkpoint_writes_without_the_text(novel, tmp_path):
+def test_a_checkpoint_decodes_without_the_text(novel, tmp_path):
     """Lightning keeps the state under the class's name; the recipe says how the module is made."""
     data = Text(str(novel), length=8)
     samples = data.encode(data.load()[0][:9])
@@ -108,10 +108,10 @@ def test_a_resumed_run_needs_the_text_it_was_trained_on(novel, tmp_path):
     data, other = Text(str(novel), length=8), tmp_path / "other.txt"
     data.load()
     other.write_text("0123456789 " * 100)
-    stranger = Text(str(other), length=8)
-    stranger.load()
+    other_text = Text(str(other), length=8)
+    other_text.load()
     with pytest.raises(ValueError, match="resume with the text that it was trained on") as refused:
-        stranger.load_state_dict(data.state_dict())
+        other_text.load_state_dict(data.state_dict())
     assert "\n" not in str(refused.value)
     data.load_state_dict(data.state_dict())  # its own
 

@@ -41,13 +41,13 @@ def test_the_divergence_is_scipys(order):
     assert found == pytest.approx(jensenshannon(*shares, base=2) ** 2, abs=1e-9)
 
 
-def test_the_divergence_of_equals_is_0_and_of_strangers_1():
+def test_the_divergence_is_0_for_equal_and_1_for_disjoint_texts():
     text = draw((9, 20), 7)
     assert jensen_shannon(real=ngrams(text, 3), fake=ngrams(text.flip(0), 3)) == pytest.approx(0, abs=1e-12)
     assert jensen_shannon(real=ngrams(text, 3), fake=ngrams(text + 7, 3)) == pytest.approx(1)
 
 
-def test_n_grams_are_told_apart():
+def test_n_grams_have_unique_codes():
     codes = ngrams(torch.tensor([[1, 2, 3, 254, 1, 2, 3, 254]], dtype=torch.uint8), 4)
     assert codes.shape == (1, 5) and codes[0, 0] == codes[0, 4] and len(codes.unique()) == 4
     assert ngrams(torch.zeros(3, 2, dtype=torch.uint8), 4).shape == (3, 0)
@@ -120,11 +120,11 @@ def test_features_are_counts_that_keep_inner_products():
     extractor, samples = TextStatistics(), torch.eye(30)[draw((400, 32), 15).long()].transpose(1, 2)
     features = extractor(samples)
     assert features.shape == (400, extractor.dimension) and features.dtype == torch.float32
-    strangers = torch.eye(30)[draw((400, 32), 15, seed=1).long() + 15].transpose(1, 2)
+    disjoint = torch.eye(30)[draw((400, 32), 15, seed=1).long() + 15].transpose(1, 2)
     itself = (features * features).sum(1)[:, None].mean()
-    assert (features @ extractor(strangers).T).mean().abs() < 0.1 * itself
+    assert (features @ extractor(disjoint).T).mean().abs() < 0.1 * itself
     assert torch.equal(extractor(samples), TextStatistics()(samples)), "the same in every process"
-    assert torch.equal(extractor(0.3 + 0.4 * samples), features), "read as decoded"
+    assert torch.equal(extractor(0.3 + 0.4 * samples), features), "as after decoding"
 
 
 def test_details_are_the_tokens():
@@ -136,7 +136,7 @@ def test_details_are_the_tokens():
 
 @pytest.mark.parametrize("shape", [(2, 1, 8, 8), (2, 256, 8), (2, 30, MAX_LENGTH + 1)])
 def test_another_medium_is_refused(shape):
-    with pytest.raises(ValueError, match=r"'text' looks at .* choose one that fits this data set"):
+    with pytest.raises(ValueError, match=r"'text' takes .* choose one that fits this data set"):
         TextStatistics()(torch.zeros(shape))
 
 
@@ -167,14 +167,14 @@ def test_the_table_ranks_held_out_text_before_shuffled_words_before_noise(tmp_pa
     assert reports[0]["metric/self_bleu"] > reports[1]["metric/self_bleu"] > reports[2]["metric/self_bleu"]
 
 
-def test_what_is_measured_on_a_few_does_not_depend_on_the_order_of_many():
-    """Ranks hand over their samples one after the other."""
+def test_metrics_of_a_subset_do_not_depend_on_the_order_of_samples():
+    """Several ranks gather their samples in another order."""
     data = Grammar(samples=900)
     real = data.encode(data.load("test")[0])
     fake = data.encode(draw((900, 24), 18))
     fake[:450] = real[:450]
     extractor = TextStatistics()
     real, fake = extractor.details(real), extractor.details(fake)
-    straight = extractor.table(real=real, fake=fake, data=data)
+    table = extractor.table(real=real, fake=fake, data=data)
     order = torch.randperm(900, generator=torch.Generator().manual_seed(0))
-    assert extractor.table(real=real, fake=fake[order], data=data) == straight
+    assert extractor.table(real=real, fake=fake[order], data=data) == table

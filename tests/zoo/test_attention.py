@@ -6,7 +6,7 @@ from torch.nn import functional as F
 from litgan.zoo.attention import SelfAttention, attention_index
 
 
-def test_attention_starts_silent_and_then_reaches_everywhere():
+def test_attention_starts_as_the_identity_and_then_uses_all_positions():
     torch.manual_seed(0)
     attention, maps = SelfAttention(16), torch.randn(2, 16, 8, 8)
     assert torch.equal(attention(maps), maps)
@@ -31,7 +31,7 @@ def test_attention_can_be_differentiated_twice():
     assert torch.autograd.gradgradcheck(attention, maps.requires_grad_(), atol=1e-4)
 
 
-def test_the_block_that_attends_is_the_one_with_such_maps():
+def test_attention_index_is_that_of_the_block_with_this_resolution():
     owner = nn.Identity()
     assert attention_index(0, [8, 16], owner) is None
     assert attention_index(16, [8, 16], owner) == 1

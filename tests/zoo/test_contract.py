@@ -1,4 +1,4 @@
-"""Residual networks, StyleGAN2 and the projected discriminator keep the contract of networks."""
+"""Residual networks, StyleGAN2 and the projected discriminator satisfy the contract of networks."""
 
 from functools import partial
 
@@ -18,9 +18,9 @@ HALVINGS = {
     for channels, side, doublings in ((1, 32, 3), (4, 128, 5), (3, 256, 6))
 }
 HALVED = {shape: {"widths": options["widths"]} for shape, options in HALVINGS.items()}
-STAGES = {
-    (channels, side, side): {"widths": [8] * stages}
-    for channels, side, stages in ((1, 4, 1), (1, 32, 4), (4, 128, 6), (3, 256, 7))
+RESOLUTIONS = {
+    (channels, side, side): {"widths": [8] * count}
+    for channels, side, count in ((1, 4, 1), (1, 32, 4), (4, 128, 6), (3, 256, 7))
 }
 SAGAN = {"attention": 8, "initialisation": "orthogonal"}
 BIGGAN = {
@@ -39,11 +39,11 @@ def resnet(sizes=None, spectral=0, exempt=None, **options):
 
 
 def stylegan2(**options):
-    return Case(partial(StyleGAN2Generator, **STYLES | options), IMAGE, STAGES, exempt=LINEAR, **SILENT)
+    return Case(partial(StyleGAN2Generator, **STYLES | options), IMAGE, RESOLUTIONS, exempt=LINEAR, **SILENT)
 
 
 def projected(shape, spectral, *idle, exempt=None, **options):
-    """`idle` are layers for halving in front of maps that are small already."""
+    """`idle` are downsampling layers that small maps do not use."""
     frozen = ("backbone", "channel_mixing", "scale_mixing", *idle)
     build = partial(ProjectedDiscriminator, **options)
     sizes = {(1, 64, 64): {}, (3, 64, 64): {}}
@@ -69,7 +69,7 @@ class TestContract(Contract):
             IMAGE, HALVED, spectral=14, **SILENT,
         ),
         "stylegan2": Case(
-            partial(StyleGAN2Discriminator, widths=(16, 16, 16), mapping_layers=2), IMAGE, STAGES
+            partial(StyleGAN2Discriminator, widths=(16, 16, 16), mapping_layers=2), IMAGE, RESOLUTIONS
         ),
         "projected-fashion": projected((1, 32, 32), 8, "discriminators.1.downsample", widths=(8, 8)),
         "projected-digits": projected((3, 64, 64), 8, backbone="digits", widths=(8, 8), exempt=COMPILED),

@@ -17,7 +17,7 @@ PIXELS = (1, 16, 16)
 
 
 def pair(classes=0, resolution=16, width=16, channels=3, **options):
-    """A generator of latents and styles of length 24 whose noise is heard, and a discriminator."""
+    """A generator of latents and styles of length 24 with nonzero noise strength, and a discriminator."""
     shape, widths = (channels, resolution, resolution), [width] * (resolution.bit_length() - 2)
     sizes = {"latent_dim": 24, "style_dim": 24, "widths": widths, "mapping_layers": 2}
     generator = StyleGAN2Generator(shape, classes, **sizes | options)
@@ -70,7 +70,7 @@ def test_signals_keep_their_size_at_the_start(classes, resolution):
     """Generator: maps of rms 0.2 to 1.1; a layer that keeps the side keeps the norm of the feedback (0.7 to
     1.4), one that doubles it gets 0.25 to 0.95 of what it passes on. Images have an rms of 0.5 to 3.
 
-    Discriminator: a block keeps 0.5 to 1.3 of the rms and, on the way back, 0.25 to 0.65 of the norm.
+    Discriminator: a block keeps 0.5 to 1.3 of the rms and, in the backward pass, 0.25 to 0.65 of the norm.
     """
     torch.manual_seed(0)
     generator, discriminator = pair(classes, resolution, width=32, mapping_layers=8)
@@ -85,13 +85,13 @@ def test_signals_keep_their_size_at_the_start(classes, resolution):
         record((*generator.synthesis.layers, *discriminator.blocks), run),
         len(generator.synthesis.layers),
     )
-    made, judged = maps[:layers], maps[layers:]
+    of_g, of_d = maps[:layers], maps[layers:]
     assert 0.5 < rms(fakes[0]) < 3
-    assert all(0.2 < rms(each) < 1.1 for each in made)
-    for (before, after), (_, feedback) in zip(itertools.pairwise(made), growth(made), strict=True):
+    assert all(0.2 < rms(each) < 1.1 for each in of_g)
+    for (before, after), (_, feedback) in zip(itertools.pairwise(of_g), growth(of_g), strict=True):
         low, high = (0.7, 1.4) if after.shape == before.shape else (0.25, 0.95)
         assert low < feedback < high
-    assert all(0.5 < signal < 1.3 and 0.25 < 1 / feedback < 0.65 for signal, feedback in growth(judged))
+    assert all(0.5 < signal < 1.3 and 0.25 < 1 / feedback < 0.65 for signal, feedback in growth(of_d))
 
 
 def test_equalized_layers_keep_unit_weights_and_unit_signals():
@@ -211,7 +211,7 @@ def test_minibatch_deviation_of_a_batch_made_by_hand():
 
 
 @CONDITIONS
-def test_the_average_style_converges_and_the_averaged_generator_carries_it(classes):
+def test_the_average_style_converges_and_is_copied_to_the_ema(classes):
     torch.manual_seed(0)
     generator, _ = pair(classes)
     with torch.no_grad():
@@ -280,22 +280,22 @@ def test_style_mixing_swaps_the_styles_of_later_layers_in_training_only():
         styles = generator.styles(latents)
         own = (styles == generator.mapping(latents)[:, None]).all(2)  # [B, 8]
     assert own[:, 0].all()
-    assert torch.equal(own.cummin(1).values, own)  # once left, a style does not come back
+    assert torch.equal(own.cummin(1).values, own)  # a sample changes its style at most once
     assert 1 - own[:, -1].float().mean() == pytest.approx(0.75, abs=0.03)
     places = own[~own[:, -1]].sum(1).bincount(minlength=8)[1:]
     assert places.min() > 0.7 * places.max()  # each of the 7 places as often
     assert torch.equal(generator.eval().styles(latents)[:, 0], generator.styles(latents)[:, -1])
 
 
-def test_each_layer_hears_its_own_style():
+def test_each_layer_uses_its_own_style():
     torch.manual_seed(0)
     generator, _ = pair(noise=False)
-    styles, heard = torch.randn(1, generator.num_styles, 24), []
+    styles, used = torch.randn(1, generator.num_styles, 24), []
     for layer in (*generator.synthesis.layers, *generator.synthesis.to_rgb):
-        layer.register_forward_hook(lambda layer, given, made: heard.append(given[1]))
+        layer.register_forward_hook(lambda layer, given, made: used.append(given[1]))
     generator.synthesis(styles)
-    hears = [[i for i in range(6) if torch.equal(style, styles[:, i])] for style in heard]
-    assert hears == [[0], [1], [1], [2], [3], [3], [4], [5]]  # layer, image; layer, layer, image; ...
+    indices = [[i for i in range(6) if torch.equal(style, styles[:, i])] for style in used]
+    assert indices == [[0], [1], [1], [2], [3], [3], [4], [5]]  # layer, image; layer, layer, image; ...
 
 
 def test_logits_of_a_conditional_discriminator_are_the_scaled_product_with_the_mapped_class():

@@ -1,8 +1,8 @@
 """Residual 1-D convolutions over characters, after the language model of WGAN-GP.
 
-Gulrajani et al. 2017, section 5.2: the generator gives a distribution over the alphabet at each position,
-and the discriminator compares these with the one-hot vectors of real text, as they are. The alternative,
-straight-through Gumbel-softmax (Jang et al. 2017, section 2.2), shows it nothing but one-hot vectors.
+Gulrajani et al. 2017, section 5.2: the generator outputs a distribution over the alphabet at each position;
+the discriminator gets these distributions as fakes and one-hot vectors as reals. With straight-through
+Gumbel-softmax (Jang et al. 2017, section 2.2) fakes are one-hot vectors too.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from torch import Tensor, nn
 from litgan.networks.layers import Projection, check_input, check_labels, check_widths, initialise
 from litgan.schedules import Schedule, value_at
 
-# strided, for the mean of two positions would lose their order
+# strided, not pooled: the mean of two positions would lose their order
 DOWNSAMPLE = partial(nn.Conv1d, kernel_size=2, stride=2)
 UPSAMPLE = partial(nn.ConvTranspose1d, kernel_size=2, stride=2)
 POINTWISE = partial(nn.Conv1d, kernel_size=1)
 
 
 class ResidualBlock(nn.Module):
-    """Maps [B, C, T] and, added to them, two convolutions with a ReLU before each."""
+    """Residual block of two convolutions on maps [B, C, T], a ReLU before each."""
 
     def __init__(self, width: int, kernel: int) -> None:
         super().__init__()
@@ -44,14 +44,14 @@ class TextGenerator(nn.Module):
         sample_shape: (alphabet_size, length).
         num_classes: 0 for an unconditional generator; else an embedding of the class is added to the latents.
         latent_dim: Length of the latents.
-        widths: Channels of each residual block; the paper's are five times 512.
-        kernel: Positions that a convolution sees, an odd number.
-        resample: Whether positions are doubled between two blocks; as in the paper there are `length` from
-            the first to the last if not, at a multiple of the cost.
+        widths: Channels of each residual block; the paper has five blocks of 512.
+        kernel: Size of the convolutions' kernels, an odd number.
+        resample: Whether the number of positions doubles between two blocks. If not, all blocks have `length`
+            positions, as in the paper, at a multiple of the cost.
         output: "softmax" gives probabilities. "gumbel" gives one-hot samples of them, whose gradient is
-            that of softmax((logits + Gumbel noise) / temperature); the noise is made of latents of its own,
-            one a symbol and position, which follow the others: `latent_dim` becomes their sum.
-        temperature: Of "gumbel": a number, or a schedule of images.
+            that of softmax((logits + Gumbel noise) / temperature). The noise comes from further latents,
+            alphabet_size * length of them: the attribute `latent_dim` counts these too.
+        temperature: Of "gumbel": a number, or a schedule of `images_seen`.
 
     Raises:
         ValueError: An option is unknown or does not fit; in `forward`, latents of another length, or labels
@@ -88,7 +88,7 @@ class TextGenerator(nn.Module):
         self.step_schedule(0)
 
     def step_schedule(self, images_seen: int) -> None:
-        """Sets the present temperature."""
+        """Sets the temperature that the schedule has after `images_seen` images."""
         self.temperature = value_at(self.temperature_schedule, images_seen)
 
     def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -113,8 +113,8 @@ class TextDiscriminator(nn.Module):
         sample_shape: (alphabet_size, length).
         num_classes: 0 for an unconditional discriminator, which ignores labels.
         widths: Channels of each residual block.
-        kernel: Positions that a convolution sees, an odd number.
-        resample: Whether positions are halved between two blocks.
+        kernel: Size of the convolutions' kernels, an odd number.
+        resample: Whether the number of positions halves between two blocks.
 
     Raises:
         ValueError: An option does not fit; in `forward`, samples of another shape, or labels that are
@@ -147,7 +147,7 @@ class TextDiscriminator(nn.Module):
 
 
 def gumbel(normal: Tensor) -> Tensor:
-    """Standard Gumbel numbers from standard normal ones, through the uniform ones between."""
+    """Maps standard normal to standard Gumbel numbers: -log(-log(Phi(x)))."""
     return -torch.log(-torch.special.log_ndtr(normal.float()))
 
 
@@ -161,7 +161,7 @@ def straight_through(logits: Tensor, temperature: float) -> Tensor:
 def residual_stack(
     widths: Sequence[int], kernel: int, resample_layer: Callable[[int, int], nn.Module]
 ) -> nn.Sequential:
-    """A residual block a width, and `resample_layer` two of them what leads from one width to the next."""
+    """One residual block per width; `resample_layer(inputs, outputs)` connects consecutive blocks."""
     layers: list[nn.Module] = [ResidualBlock(widths[0], kernel)]
     for inputs, outputs in pairwise(widths):
         layers += [resample_layer(inputs, outputs), ResidualBlock(outputs, kernel)]
@@ -169,11 +169,12 @@ def residual_stack(
 
 
 def init_residual_weights(network: nn.Module) -> None:
-    """He's initialisation, by which the signal keeps its size, adapted to what is no layer behind a ReLU.
+    """He initialization, scaled so that activations keep their variance through residual blocks.
 
-    Branches are made smaller, so that they at most double the signal together, and layers between two blocks
-    have no ReLU before them. The head keeps its size: a generator whose samples differ from the first turn on
-    falls into few modes less often than one that begins near the uniform distribution.
+    The last convolution of each block is divided by sqrt(number of blocks), so that all residual branches
+    together at most double the variance. Resampling layers, which no ReLU precedes, are divided by sqrt(2).
+    The head is not scaled down: a generator whose samples differ at initialization collapses to few modes
+    less often than one that starts near the uniform distribution.
     """
     initialise(network, "he")
     layers = dict(network.named_modules())
@@ -189,7 +190,7 @@ def init_residual_weights(network: nn.Module) -> None:
 def text_geometry(
     sample_shape: Sequence[int], widths: Sequence[int], kernel: int, resample: bool, owner: nn.Module
 ) -> tuple[int, int, int]:
-    """(alphabet_size, length, fewest positions between the blocks); ValueError if an option does not fit."""
+    """(alphabet_size, length, positions of the smallest maps); ValueError if an option does not fit."""
     check_widths(widths, owner)
     if len(sample_shape) != 2 or kernel % 2 == 0 or not widths:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Text as numbers: n-grams, words, repetition and copies; no weights, no download."""
+"""Metrics of text: n-grams, words, repetition and copies of the training text. They need no weights."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from litgan.metrics.features import FeatureExtractor
 from litgan.noise import torch_generator
 from litgan.text.data import WORD
 
-BUCKETS = 64  # features an order
-ORDERS = (1, 2, 3, 4)  # characters of the n-grams that are counted
+BUCKETS = 64  # features per order
+ORDERS = (1, 2, 3, 4)  # n of the character n-grams
 MULTIPLIER = -7046029254386353131  # 2^64 / golden ratio: Knuth 1998, "Sorting and Searching", section 6.4
-MAX_LENGTH = 512  # characters of a window that are kept for the table
-PAD = 255  # no symbol: fills what a window is shorter
-SUBSET_SIZE = 500  # samples for what is quadratic, or searches the training text
+MAX_LENGTH = 512  # characters of a window that the table uses
+PAD = 255  # not a token: pads windows to `MAX_LENGTH`
+SUBSET_SIZE = 500  # samples for metrics of quadratic cost, or that search the training text
 
 
 class TextStatistics(FeatureExtractor):
-    """Counts of character n-grams, n = 1 to 4, hashed to 64 signed sums an order (256 features).
+    """Counts of character n-grams, n = 1 to 4, hashed to 64 signed sums per n (256 features).
 
-    Feature hashing is Weinberger et al. 2009, section 2: inner products of the sums are, on average, those of
-    the counts themselves. A sample is read as it is decoded, each position at its most probable symbol, so
-    no gradient reaches it.
+    Feature hashing is Weinberger et al. 2009, section 2: inner products of the sums are unbiased estimates of
+    those of the counts. Samples are decoded first, by the argmax at each position, so features have no
+    gradient.
     """
 
     name, dimension = "text", BUCKETS * len(ORDERS)
@@ -41,8 +41,8 @@ class TextStatistics(FeatureExtractor):
     def check(self, samples: Tensor) -> None:
         if samples.ndim != 3 or samples.shape[1] > PAD or samples.shape[2] > MAX_LENGTH:
             raise ValueError(
-                f"The extractor 'text' looks at [N, alphabet_size, length], up to {PAD} symbols and "
-                f"{MAX_LENGTH} characters, not at {list(samples.shape)}: choose one that fits this data set."
+                f"The extractor 'text' takes [N, alphabet_size, length], up to {PAD} tokens and "
+                f"{MAX_LENGTH} characters, not {list(samples.shape)}: choose one that fits this data set."
             )
 
     def features(self, samples: Tensor) -> Tensor:
@@ -60,13 +60,13 @@ class TextStatistics(FeatureExtractor):
         return F.pad(tokens, (0, MAX_LENGTH - tokens.shape[1]), value=PAD)
 
     def table(self, *, real: Tensor, fake: Tensor, data: Any) -> dict[str, float]:
-        """Metrics of text; what training text has against held-out text is the floor of each.
+        """Metrics of text. For reference, measure the training text against held-out text.
 
-        js<n>: Jensen-Shannon divergence of character n-grams (bits), n = 1 to 4, and 8 for words in order.
-        real_words: share of words, complete within their window, that occur in the training text.
-        distinct<n>: share of the n-grams of words that are different ones (Li et al. 2016, section 5.1).
+        js<n>: Jensen-Shannon divergence of character n-grams (bits), n = 1 to 4, and 8 for word order.
+        real_words: fraction of complete words that occur in the training text.
+        distinct<n>: distinct over all n-grams of words (Li et al. 2016, section 5.1).
         self_bleu: see `self_bleu`, of at most 500 samples.
-        longest_copy: characters of the longest piece of a sample that the training text holds, mean of 500.
+        longest_copy: length of the longest substring that the training text contains, mean over 500 samples.
         """
         real, fake = real[:, : data.length], fake[:, : data.length]
         values = {
@@ -86,14 +86,14 @@ class TextStatistics(FeatureExtractor):
 
 
 def random_subset(tokens: Tensor) -> Tensor:
-    """Places of at most `SUBSET_SIZE` rows of bytes [N, T], int64; the same rows whatever their order."""
+    """Indices, int64, of at most `SUBSET_SIZE` rows of tokens [N, T]; the choice ignores the rows' order."""
     rows = tokens.cpu().numpy()
     ordered = torch.from_numpy(np.lexsort(rows.T[::-1]))
     return ordered[torch.randperm(len(rows), generator=torch_generator("text", "some"))[:SUBSET_SIZE]]
 
 
 def ngrams(tokens: Tensor, order: int) -> Tensor:
-    """n-grams of bytes [N, T] as integers, [N, T - n + 1]; distinct for n up to 8."""
+    """n-grams of tokens [N, T] as int64 codes [N, T - n + 1]; codes are unique for n up to 8."""
     if order > tokens.shape[1]:
         return torch.zeros(len(tokens), 0, dtype=torch.int64, device=tokens.device)
     codes = torch.zeros(len(tokens), tokens.shape[1] - order + 1, dtype=torch.int64, device=tokens.device)
@@ -103,7 +103,7 @@ def ngrams(tokens: Tensor, order: int) -> Tensor:
 
 
 def jensen_shannon(*, real: Tensor, fake: Tensor) -> float:
-    """Jensen-Shannon divergence of two sets of integers, base 2: 0 for equal shares, 1 for nothing in common.
+    """Jensen-Shannon divergence of two lists of integers, base 2: 0 if equally distributed, 1 if disjoint.
 
     Lin 1991, eq. 4.3 at equal weights: H((p + q) / 2) - (H(p) + H(q)) / 2.
     """
@@ -120,7 +120,7 @@ def jensen_shannon(*, real: Tensor, fake: Tensor) -> float:
 
 
 def complete_words(text: str) -> list[str]:
-    """Runs of letters with something behind them: what the end of the window cuts off is no word."""
+    """The words of a window, except one that ends at its end, which may be cut off."""
     return [match.group() for match in WORD.finditer(text) if match.end() < len(text)]
 
 
@@ -130,7 +130,7 @@ def word_ngrams(lines: Sequence[Sequence[int]], order: int) -> list[list[tuple[i
 
 
 def distinct(lines: Sequence[Sequence[int]], order: int) -> float:
-    """Distinct n-grams over all n-grams of the lines; 1 without any."""
+    """The number of distinct n-grams of the lines over that of all; 1 if there are none."""
     found = [ngram for line in word_ngrams(lines, order) for ngram in line]
     return len(set(found)) / max(1, len(found)) if found else 1.0
 
@@ -138,8 +138,8 @@ def distinct(lines: Sequence[Sequence[int]], order: int) -> float:
 def self_bleu(lines: Sequence[Sequence[int]]) -> float:
     """BLEU-4 (Papineni et al. 2002, section 2.3) of the lines, each against all others (Zhu et al. 2018).
 
-    Counts are added up over the lines, as that paper does, and no brevity penalty is due: all windows are
-    equally long. 1 if every line is another's copy.
+    Counts are summed over the lines, as in the first paper. There is no brevity penalty, because all windows
+    have equal lengths. 1 if every line equals another.
     """
     precisions = []
     for order in (1, 2, 3, 4):
@@ -159,11 +159,11 @@ def self_bleu(lines: Sequence[Sequence[int]]) -> float:
 
 
 def longest_copies(samples: Tensor, text: Tensor) -> Tensor:
-    """Length of the longest piece of each sample [N, T] that occurs in a text [M], both uint8: int64 [N].
+    """Length of the longest substring of each sample [N, T] that occurs in a text [M], both uint8: int64 [N].
 
-    Walks the text through the trie of all pieces of the samples, one character deeper at a time: `node` of
-    a place in the text or a sample is where the piece that begins there has led. Places of the text that
-    have left the trie drop out, most of them within ten characters.
+    Matches the text against a trie of all substrings of the samples, one character deeper per iteration.
+    `node[i]` is the trie node of the text from `starts[i]` on, `piece` those of the samples' substrings.
+    Starts without a match are dropped, most of them within ten characters.
     """
     longest = torch.zeros(len(samples), dtype=torch.int64)
     starts, node = torch.arange(len(text), dtype=torch.int32), torch.zeros(len(text), dtype=torch.int32)

@@ -1,9 +1,9 @@
-"""A recurrent generator of text: each letter is drawn in the knowledge of those before it.
+"""An autoregressive generator of text: a recurrent network samples each character given those before it.
 
-A map from latents to whole texts must switch every letter at once where two texts meet, and writes mixtures
-there. Letters drawn one after the other switch at the first that differs; all others follow. It learns from
-scratch, against the discriminator alone, through straight-through Gumbel-softmax (Kusner & Hernández-Lobato
-2016; Press et al. 2017).
+A feed-forward generator maps latents to all characters at once; between the latents of two texts it outputs
+mixtures of both. An autoregressive one chooses at the first character that differs, and the others follow.
+It learns from scratch, from the discriminator alone, through straight-through Gumbel-softmax (Kusner &
+Hernández-Lobato 2016; Press et al. 2017).
 """
 
 from __future__ import annotations
@@ -20,37 +20,37 @@ from litgan.text.convolutional import gumbel, straight_through
 
 
 class FunctionalGRUCell(nn.GRUCell):
-    """A gated recurrent unit whose weights come with the call: one cast of them serves all letters."""
+    """A GRU cell that takes its weights as an argument, so that all steps share one cast of them."""
 
     def forward(self, inputs: Tensor, state: Tensor, weights: Sequence[Tensor]) -> Tensor:  # type: ignore[override]
         return torch.gru_cell(inputs, state, *weights)
 
 
 class FunctionalLinear(nn.Linear):
-    """A layer whose weights come with the call."""
+    """A linear layer that takes its weights as an argument."""
 
     def forward(self, state: Tensor, weights: Sequence[Tensor]) -> Tensor:  # type: ignore[override]
         return F.linear(state, *weights)
 
 
 class RecurrentTextGenerator(nn.Module):
-    """Latents [B, latent_dim] to one-hot letters, [B, alphabet_size, length], written from left to right.
+    """Latents [B, latent_dim] to one-hot characters [B, alphabet_size, length], from left to right.
 
-    At each position a gated recurrent unit (Cho et al. 2014, section 2.3) reads the letter before and the
-    code, and its state gives the distribution from which the letter is drawn. The feedback reaches a letter
-    as the gradient of softmax((logits + Gumbel noise) / temperature), and through all letters behind it.
+    At each position the inputs of a GRU (Cho et al. 2014, section 2.3) are the previous character and the
+    code; a linear layer maps its state to logits, from which the character is sampled. Gradients reach the
+    logits as those of softmax((logits + Gumbel noise) / temperature), and through all later characters.
 
     Args:
         sample_shape: (alphabet_size, length).
         num_classes: 0 for an unconditional generator; else an embedding of the class is added to the code.
-        latent_dim: Length of the code. The noise of the draws is made of latents of its own, one a symbol
-            and position, which follow the code: the attribute `latent_dim` is the sum of both.
+        latent_dim: Length of the code. The Gumbel noise comes from further latents, alphabet_size * length
+            of them: the attribute `latent_dim` counts these too.
         width: Length of the state.
-        temperature: A number, or a schedule of images; it does not change what is drawn.
+        temperature: A number, or a schedule of `images_seen`; it changes gradients, not samples.
 
     Raises:
-        ValueError: The samples are no text, or the width is not positive; in `forward`, latents of another
-            length, or labels that are missing from a conditional generator or not integers [B].
+        ValueError: `sample_shape` is not that of text, or the width is not positive; in `forward`, latents of
+            another length, or labels that are missing from a conditional generator or not integers [B].
     """
 
     mixes_samples = False
@@ -79,13 +79,13 @@ class RecurrentTextGenerator(nn.Module):
         self.initial_state = nn.Linear(latent_dim, width)
         self.cell = FunctionalGRUCell(alphabet_size + latent_dim, width)
         self.head = FunctionalLinear(width, alphabet_size)
-        nn.init.xavier_normal_(self.head.weight, gain=2.0)  # so that letters differ from the first turn on
-        # a single one among zeros: as long as the state, or its weights would learn so much more slowly
+        nn.init.xavier_normal_(self.head.weight, gain=2.0)  # samples differ at initialization
+        # A one-hot vector has norm 1, the state about sqrt(width): at equal norms both weights learn as fast.
         self.input_scale = width**0.5
         self.step_schedule(0)
 
     def step_schedule(self, images_seen: int) -> None:
-        """Sets the present temperature."""
+        """Sets the temperature that the schedule has after `images_seen` images."""
         self.temperature = value_at(self.temperature_schedule, images_seen)
 
     def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -99,7 +99,7 @@ class RecurrentTextGenerator(nn.Module):
         return self.unroll(code, state, noise)
 
     def unroll(self, code: Tensor, state: Tensor, noise: Tensor) -> Tensor:
-        """The letters; weights are cast once: autocast casts frozen ones again at every letter."""
+        """The one-hot characters. Casts weights once: autocast would cast frozen ones again at every step."""
         dtype, device = state.dtype, state.device.type
         if torch.is_autocast_enabled(device):
             dtype = torch.get_autocast_dtype(device)

@@ -17,20 +17,19 @@ from litgan.zoo import warps
 class ADA(Augmentation):
     """Adaptive discriminator augmentation, Karras et al. 2020, section 3 and appendix B, for images.
 
-    Each change of the pipeline (pixel blitting, geometry, colour: the paper's "bgc") happens to a sample with
-    probability p. After every `interval` turns p moves a step towards where the discriminator overfits no
-    more than `target`: r = E[sign D(x)] over the reals (eq. 1). Samples to which nothing happens stay as
-    they are, bit for bit.
+    Each transform of the pipeline (pixel blitting, geometry, color: the paper's "bgc") is applied to a sample
+    with probability p. Every `interval` discriminator steps p increases if r = E[sign D(x)] over the reals
+    (eq. 1) exceeds `target`, else it decreases. Samples without any transform are returned bit for bit.
 
     Args:
-        p: probability at the start; a schedule fixes it as a function of `images_seen` instead.
-        target: r that p aims at; None leaves p as it is.
-        interval: turns of the discriminator between two steps of p.
-        images: in so many images p may move from 0 to 1.
-        color: change colours too.
+        p: initial probability; a schedule sets it as a function of `images_seen` instead.
+        target: r at which p stays; None disables the adaptation.
+        interval: discriminator steps between two updates of p.
+        images: number of images in which p can move from 0 to 1.
+        color: include color transforms.
 
     Raises:
-        ValueError: if p is no probability, or a schedule and a target are given both.
+        ValueError: p is not between 0 and 1, or both a schedule and a target are given.
     """
 
     draws = 28
@@ -53,10 +52,10 @@ class ADA(Augmentation):
         self.schedule, self.target, self.interval = p, target, interval
         self.images, self.color = images, color
         self.register_buffer("p", torch.tensor(value_at(p, 0)))
-        self.register_buffer("sign_sums", torch.zeros(2))  # their sum, and their number
+        self.register_buffer("sign_sums", torch.zeros(2))  # sum of the signs, and their number
 
     def step_schedule(self, images_seen: int) -> None:
-        """Sets p where a schedule does."""
+        """Sets p to the value of its schedule, if it has one."""
         if isinstance(self.schedule, Schedule):
             self.p.fill_(self.schedule(images_seen))
 
@@ -70,7 +69,7 @@ class ADA(Augmentation):
     def adapt(self, updates: int, images: int) -> None:
         if self.target is None or updates % self.interval:
             return
-        if dist.is_available() and dist.is_initialized():  # all ranks move alike
+        if dist.is_available() and dist.is_initialized():  # all ranks get the same p
             dist.all_reduce(self.sign_sums)
         excess = self.sign_sums[0] / self.sign_sums[1] - self.target
         self.p.add_(excess.sign() * (images * self.interval / self.images)).clamp_(0.0, 1.0)
@@ -87,8 +86,8 @@ class ADA(Augmentation):
         return self.transform_colors(uniforms, warped) if self.color else warped
 
     def geometry(self, uniforms: Iterator[Tensor], height: int, width: int) -> tuple[Tensor, Tensor]:
-        """Which samples are moved [B], and how, [B, 3, 3]."""
-        p_rotation = 1 - (1 - self.p).sqrt()  # there are two chances to be turned (appendix B)
+        """A mask [B] of transformed samples, and their matrices [B, 3, 3] from output to input pixels."""
+        p_rotation = 1 - (1 - self.p).sqrt()  # two rotations, together with probability p (appendix B)
         gates: list[Tensor] = []
 
         def gated(neutral: float, value: Tensor, gate: Tensor) -> Tensor:
@@ -124,7 +123,7 @@ class ADA(Augmentation):
         return torch.stack(gates).any(0), inverse
 
     def transform_colors(self, uniforms: Iterator[Tensor], images: Tensor) -> Tensor:
-        """Images with their brightness, contrast, luma, hue and saturation changed."""
+        """Images with random brightness, contrast, luma flip, hue and saturation."""
         transforms = []
         for neutral, build, value in (
             (0.0, warps.brightness, lambda u: 0.2 * normal(u)),
@@ -143,5 +142,5 @@ class ADA(Augmentation):
 
 
 def normal(uniform: Tensor) -> Tensor:
-    """Standard normal numbers from uniform ones in [0, 1), finite."""
+    """Maps uniform numbers in [0, 1) to standard normal ones; the result is finite."""
     return torch.special.ndtri(uniform.clamp(1e-6, 1 - 1e-6))

@@ -1,4 +1,4 @@
-"""Consistency: the discriminator gives the same logits to samples that mean the same.
+"""Consistency regularization: penalties on how logits change with augmentations and with small latent noise.
 
 Zhao et al. 2021, "Improved consistency regularization for GANs".
 """
@@ -17,7 +17,7 @@ from litgan.schedules import Schedule
 class BalancedConsistency(Penalty):
     """bCR, section 2.2:  (D(x) - D(T(x)))^2 + (D(G(z)) - D(T(G(z))))^2.
 
-    T changes real and fake samples alike; the adversarial loss itself gets unchanged samples.
+    T is applied to real and fake samples; the adversarial loss uses the samples without T.
 
     Args:
         augment: T, e.g. `litgan.augment.DiffAugment`; flips and shifts in the paper.
@@ -74,8 +74,8 @@ class LatentConsistency(Penalty):
 class LatentDiversity(GeneratorPenalty):
     """zCR for the generator, section 2.3:  -||G(z) - G(z + delta)||^2, mean over a sample's values.
 
-    Goes with `LatentConsistency`: the generator must not make the differences that the discriminator is
-    taught to ignore.
+    Used with `LatentConsistency`: it keeps the generator from ignoring small changes of the latents, to which
+    the discriminator becomes insensitive.
 
     Args:
         weight: lambda_gen, 0.5 in the paper.
@@ -99,5 +99,5 @@ class LatentDiversity(GeneratorPenalty):
 
 
 def squared_difference(first: Tensor, second: Tensor) -> Tensor:
-    """Squared difference [B] of two sets of logits [B, K], mean over K."""
+    """Mean squared difference [B] of logits [B, K], over K."""
     return (to_float32(first) - to_float32(second)).square().flatten(1).mean(1)

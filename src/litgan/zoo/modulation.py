@@ -1,4 +1,4 @@
-"""From latents to styles, and from these to images by modulated convolution: StyleGAN2's generator.
+"""The parts of StyleGAN2's generator: mapping network, modulated convolution, synthesis network.
 
 Karras et al. 2020, "Analyzing and improving the image quality of StyleGAN"; the mapping network is that of
 Karras et al. 2019.
@@ -22,14 +22,14 @@ EPSILON = 1e-8
 
 
 class MappingNetwork(nn.Module):
-    """Latents [B, latent_dim], a class or both to styles [B, style_dim]; Karras et al. 2019, section 2.
+    """Latents [B, latent_dim], labels or both to styles [B, style_dim]; Karras et al. 2019, section 2.
 
-    Latents and the class's embedding are each scaled to root mean square 1, then joined.
+    Latents and the class embedding are each scaled to root mean square 1, then concatenated.
 
     Args:
-        latent_dim: Length of the latents, 0 if there are none.
+        latent_dim: Length of the latents, 0 without latents.
         style_dim: Length of the styles and of the embedding.
-        depth: Number of linear layers, a leaky ReLU behind each.
+        depth: Number of linear layers, each followed by a leaky ReLU.
         num_classes: 0 for no embedding.
     """
 
@@ -57,20 +57,20 @@ class ModulatedConv2d(nn.Module):
         w'_ijk = s_i w_ijk                                  (eq. 1)
         w''_ijk = w'_ijk / sqrt(sum_ik w'_ijk^2 + epsilon)  (eq. 3)
 
-    i, j and k run over inputs, outputs and taps; s is affine in the style and starts around 1. Maps of
-    independent values of variance 1 leave with variance 1. Two forms give the same: "unfused" scales the maps
-    before and after one convolution for the whole batch, "grouped" makes the weights of each sample and
-    convolves in as many groups (less memory for maps, more for weights).
+    i, j and k index inputs, outputs and kernel positions; s is an affine function of the style, about 1 at
+    initialization. Inputs of independent values of variance 1 give outputs of variance 1. There are two
+    equivalent implementations: one convolution for the whole batch with the maps scaled before and after it,
+    or a grouped convolution with separate weights for each sample (less memory for maps, more for weights).
 
     Args:
-        inputs: Channels of the maps.
-        outputs: Channels of what is made of them, [B, outputs, R, R], or 2R if `up`.
-        kernel_size: Odd side of the kernel.
+        inputs: Channels of the input.
+        outputs: Channels of the output, [B, outputs, R, R], or 2R if `up`.
+        kernel_size: Side of the kernel, an odd number.
         style_dim: Length of the styles.
-        demodulate: Whether eq. 3 follows eq. 1; without, the weights are scaled by 1 / sqrt(fan-in).
-        up: Double the side: the convolution is transposed, and low-pass filtered.
-        grouped: The form.
-        gain: Factor on the result, as in `equalized.EqualizedLinear`.
+        demodulate: Whether to apply eq. 3; otherwise weights are scaled by 1 / sqrt(fan-in).
+        up: Double the side by a transposed convolution and a low-pass filter.
+        grouped: Use the grouped implementation.
+        gain: Factor on the output, as in `equalized.EqualizedLinear`.
     """
 
     def __init__(
@@ -104,14 +104,14 @@ class ModulatedConv2d(nn.Module):
         return maps * demodulation[:, :, None, None].to(maps.dtype)
 
     def demodulation(self, scales: Tensor, weight: Tensor) -> Tensor:
-        """What each output channel is multiplied by, [B, outputs] or [B, 1]."""
+        """The factor of each output channel, [B, outputs], or [B, 1] without demodulation."""
         if not self.demodulate:
             return torch.full_like(scales[:, :1], self.gain)
         squares = scales.square() @ weight.square().sum((2, 3)).T
         return self.gain * (squares + EPSILON).rsqrt()
 
     def convolve(self, maps: Tensor, weight: Tensor, groups: int) -> Tensor:
-        """Maps [N, groups * inputs, R, R] after weights [groups * outputs, inputs, k, k]."""
+        """Convolves maps [N, groups * inputs, R, R] with weights [groups * outputs, inputs, k, k]."""
         if self.filter is None:
             return conv2d(maps, weight, padding=weight.shape[-1] // 2, groups=groups)
         weight = weight.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1)
@@ -120,10 +120,10 @@ class ModulatedConv2d(nn.Module):
 
 
 class StyledConv(nn.Module):
-    """Modulated 3 x 3 convolution of maps [B, C, R, R], noise, bias, ReLU; Karras et al. 2020, fig. 2d.
+    """Modulated 3 x 3 convolution of maps [B, C, R, R], noise, bias, leaky ReLU; Karras et al. 2020, fig. 2d.
 
-    The noise is one plane a sample, drawn afresh from torch's own generator in training; in evaluation it is
-    the same plane for all samples, kept in a buffer.
+    The noise has one channel. In training each sample gets new noise from torch's global generator; in
+    evaluation all samples share the noise of a buffer.
     """
 
     noise: Tensor
@@ -154,10 +154,10 @@ class StyledConv(nn.Module):
 
 
 class SynthesisNetwork(nn.Module):
-    """Styles [B, 2 * len(widths), style_dim] to images: the sum of what each resolution adds; figure 7b.
+    """Styles [B, 2 * len(widths), style_dim] to images: the sum of one image per resolution; figure 7b.
 
-    A learned constant, two layers a resolution (at 4 x 4 one), each with a style of its own. What makes the
-    image of a resolution's maps (1 x 1, not demodulated) shares its style with the layer behind them.
+    A learned constant, then two layers per resolution (one at 4 x 4), each with its own style. The 1 x 1
+    convolution from maps to an image is not demodulated and shares its style with the next layer.
     """
 
     def __init__(

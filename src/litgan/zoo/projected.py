@@ -1,8 +1,8 @@
-"""Projected GAN: a discriminator that looks through a network which knows pictures already.
+"""Projected GAN: a discriminator on the features of a pretrained network.
 
-Sauer et al. 2021, "Projected GANs converge faster". A frozen network turns a picture into maps at several
-depths, fixed random convolutions mix their channels and depths (section 3.2), and a small discriminator
-judges each depth. Only these learn.
+Sauer et al. 2021, "Projected GANs converge faster". A frozen backbone computes feature maps at several
+resolutions, fixed random convolutions mix their channels and resolutions (section 3.2), and each mixed map
+has a small discriminator. Only these discriminators are trained.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ SLOPE = 0.2
 
 
 class ProjectedDiscriminator(nn.Module):
-    """Images [B, C, H, W] to logits [B, K], those of all depths one after the other.
+    """Images [B, C, H, W] to logits [B, K], the concatenated logits of all discriminators.
 
     Args:
         sample_shape: [C, H, W].
         num_classes: 0 for an unconditional discriminator, which ignores labels.
-        backbone: The network to look through: "fashion" or "digits", which come with litgan;
-            "torchvision:NAME", e.g. torchvision:efficientnet_b0; or "timm:NAME".
-        depths: How many of its maps are judged, from the coarsest.
-        widths: Channels of the mixed maps, fine to coarse, one for each depth.
-        pretrained: Take the published weights of a torchvision or timm network, which downloads them once.
-        size: Side to which images are brought for such a network; 0 leaves them as they are.
+        backbone: The pretrained network: "fashion" or "digits", which come with litgan; "torchvision:NAME",
+            e.g. torchvision:efficientnet_b0; or "timm:NAME".
+        depths: Number of its maps that are used, counted from the coarsest.
+        widths: Channels of the mixed maps, fine to coarse.
+        pretrained: Load the published weights of a torchvision or timm network, downloaded once.
+        size: Side to which images are resized for such a network; 0 for no resizing.
 
     Raises:
         ValueError: No such backbone, too few maps in it, or widths that do not fit; in `forward`, samples of
@@ -53,14 +53,14 @@ class ProjectedDiscriminator(nn.Module):
         super().__init__()
         self.sample_shape, self.num_classes, self.size = tuple(sample_shape), num_classes, size
         probe = torch.zeros(1, *sample_shape)
-        with torch.device("cpu"):  # its weights are read, also where others are made without values (meta)
+        with torch.device("cpu"):  # loads weights even if the other layers are on meta
             self.backbone = freeze_weights(build_backbone(backbone, pretrained))
         self.backbone.to(probe.device)
         with torch.no_grad():
             maps = self.backbone(self.resize(probe))
         if not 1 <= depths <= len(maps) or len(widths) != depths:
             raise ValueError(
-                f"ProjectedDiscriminator judges {depths} of the {len(maps)} maps of {backbone} with widths "
+                f"ProjectedDiscriminator has depths {depths} of {len(maps)} maps of {backbone} and widths "
                 f"{list(widths)}: give 1 to {len(maps)} depths, and a width for each."
             )
         self.depths = depths
@@ -80,13 +80,13 @@ class ProjectedDiscriminator(nn.Module):
         return torch.cat([discriminator(maps, labels) for discriminator, maps in pairs], 1)
 
     def resize(self, samples: Tensor) -> Tensor:
-        """Images as the backbone wants them."""
+        """Images at the input size of the backbone."""
         if not self.size or samples.shape[-1] == self.size:
             return samples
         return F.interpolate(samples, (self.size, self.size), mode="bilinear", antialias=True)
 
     def mix_maps(self, maps: list[Tensor]) -> list[Tensor]:
-        """Channels of each map mixed at random, and coarser maps added to finer ones; fine to coarse."""
+        """Mixes channels by random 1 x 1 convolutions and adds coarser maps to finer ones; fine to coarse."""
         mixed = [conv(output) for conv, output in zip(self.channel_mixing, maps, strict=True)]
         for place in range(len(mixed) - 1, 0, -1):
             finer = mixed[place - 1]
@@ -95,16 +95,17 @@ class ProjectedDiscriminator(nn.Module):
         return mixed
 
     def train(self, mode: bool = True) -> ProjectedDiscriminator:
-        """The backbone stays in evaluation mode."""
+        """Sets the mode of all but the backbone, which stays in evaluation mode."""
         super().train(mode)
         self.backbone.eval()
         return self
 
 
 class PatchDiscriminator(nn.Module):
-    """Maps [B, width, H, W] to logits [B, K], one for each place of maps halved down to about 4 x 4.
+    """Maps [B, width, H, W] to logits [B, K], one per position after downsampling to a side below 8.
 
-    Spectral norm throughout; with classes, each place adds its projection on the class's embedding.
+    All layers have spectral norm. With classes, the logit at each position adds the product of its features
+    and the class embedding.
     """
 
     def __init__(self, width: int, num_classes: int) -> None:
@@ -126,14 +127,14 @@ class PatchDiscriminator(nn.Module):
 
 
 class Backbone(nn.Module):
-    """A chain of layers that gives the last map of each resolution, fine to coarse, but for the image's own.
+    """A sequence of layers; returns the last map of each resolution below the image's, fine to coarse.
 
     Args:
-        layers: In order.
-        mean: Of the images that the chain was trained on, in [0, 1], for each channel; None if these were
-            in [-1, 1].
-        std: Theirs.
-        channels: 3, or 1 for a network of grey images.
+        layers: Applied one after the other.
+        mean: Channel means with which the network's inputs in [0, 1] are normalized; None for inputs in
+            [-1, 1].
+        std: Channel standard deviations, as `mean`.
+        channels: 3, or 1 for a network of gray images.
     """
 
     mean: Tensor
@@ -168,22 +169,22 @@ class Backbone(nn.Module):
 
 
 class TimmBackbone(Backbone):
-    """A timm network with `features_only`, which lists its maps itself."""
+    """A timm network created with `features_only`, which returns a list of maps."""
 
     def forward(self, images: Tensor) -> list[Tensor]:
         return list(self.layers[0]((images.expand(-1, 3, -1, -1) / 2 + 0.5 - self.mean) / self.std))
 
 
 def build_backbone(name: str, pretrained: bool = True) -> Backbone:
-    """The network of that name, as `ProjectedDiscriminator` takes it.
+    """The backbone of that name, see `ProjectedDiscriminator`.
 
     Raises:
-        ValueError: There is none.
+        ValueError: There is no such backbone.
         RuntimeError: Its weights cannot be downloaded.
     """
     source, _, which = name.rpartition(":")
     if not source and name in ("fashion", "digits"):
-        # above this floor, but the weights are there: the classifiers that measure without a download
+        # imported here, for networks do not depend on metrics otherwise
         from litgan.metrics.features import Classifier, extractor
 
         classifier = extractor(name)
@@ -207,7 +208,7 @@ def build_backbone(name: str, pretrained: bool = True) -> Backbone:
 
 def _torchvision_backbone(name: str, pretrained: bool) -> Backbone:
     models = importlib.import_module("torchvision.models")
-    if name not in models.list_models(models):  # classifiers: others fetch backbones of their own
+    if name not in models.list_models(models):  # classifiers only: detection models download backbones
         raise ValueError(f"torchvision has no network {name!r}: see torchvision.models.list_models().")
     weights: Any = models.get_model_weights(name).DEFAULT if pretrained else None
     network = models.get_model(name, weights=weights)
@@ -227,5 +228,5 @@ def _timm_backbone(name: str, pretrained: bool) -> Backbone:
 
 
 def freeze_weights(module: Any) -> Any:
-    """The module in evaluation mode, whose weights do not learn and whose statistics do not move."""
+    """Disables gradients of the weights, and sets evaluation mode, which fixes running statistics."""
     return module.requires_grad_(False).eval()

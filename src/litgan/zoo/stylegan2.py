@@ -2,7 +2,7 @@
 
 Truncation and style mixing are those of Karras et al. 2019; the conditional networks and the defaults, for
 32 x 32, are those of Karras et al. 2020b, "Training generative adversarial networks with limited data" (ADA).
-Maps begin and end at 4 x 4: `widths` has one entry for each resolution.
+The smallest maps are 4 x 4: `widths` has one entry for each resolution.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from litgan.networks.layers import SLOPE, check_input, check_labels, check_width
 from litgan.zoo.equalized import FIR, GAIN, EqualizedConv2d, EqualizedLinear
 from litgan.zoo.modulation import EPSILON, MappingNetwork, SynthesisNetwork
 
-STYLE_DECAY = 0.998  # of the average style, a batch; the authors' code
+STYLE_DECAY = 0.998  # of the average style, per batch; 0.995 in the code of ADA. Only truncation uses it.
 
 
 class StyleGAN2Generator(nn.Module):
-    """Latents [B, latent_dim] to images [B, C, R, R], which nothing squashes into [-1, 1].
+    """Latents [B, latent_dim] to images [B, C, R, R]; the last layer is linear, so pixels may exceed [-1, 1].
 
-    In training each forward pass moves `average_style`, a running mean, towards which `truncation` pulls the
-    styles: with 0 all samples of a batch are one picture, with 1 they stay what they are.
+    In training each forward pass updates `average_style`, a running mean. `truncation` interpolates from it
+    (0: all samples are equal) to the styles (1: no truncation).
 
     Args:
         sample_shape: [C, R, R], R a power of two.
         num_classes: 0 for an unconditional generator, which ignores labels.
         latent_dim: Length of the latents.
-        style_dim: Length of the styles, and of the class's embedding beside the latents.
+        style_dim: Length of the styles and of the class embedding.
         widths: Channels of the maps at each resolution, from 4 x 4 upwards.
         mapping_layers: Layers of the mapping network.
         noise: Add noise to the maps of all layers.
-        style_mixing: Share of training samples whose layers from a random one on take the style of other
-            latents, drawn from torch's own generator (Karras et al. 2019, section 3.1; 0.9 there).
-        grouped: Form of the modulated convolutions, see `modulation.ModulatedConv2d`.
+        style_mixing: Fraction of training samples whose layers from a random one on take the style of other
+            latents, drawn from torch's global generator (Karras et al. 2019, section 3.1; 0.9 there).
+        grouped: Implementation of the modulated convolutions, see `modulation.ModulatedConv2d`.
 
     Raises:
         ValueError: The shape is not square or not a power of two, `widths` does not fit it, or an option is
@@ -46,7 +46,7 @@ class StyleGAN2Generator(nn.Module):
     """
 
     mixes_samples = False
-    truncates = True  # forward takes `truncation`: whoever samples leaves the latents as they are
+    truncates = True  # `forward` takes `truncation`, so `sampling` does not truncate the latents
 
     average_style: Tensor
 
@@ -93,13 +93,13 @@ class StyleGAN2Generator(nn.Module):
         truncation: float | None = None,
         cutoff: int | None = None,
     ) -> Tensor:
-        """Styles [B, num_styles, style_dim], those of the layers from 4 x 4 upwards.
+        """Styles [B, num_styles, style_dim], in the order of the layers from 4 x 4 on.
 
         Args:
             latents: [B, latent_dim].
             labels: Classes [B].
             truncation: psi of Karras et al. 2019, appendix B: w' = average + psi (w - average).
-            cutoff: How many of the first styles are truncated; None for all.
+            cutoff: Number of the first styles that are truncated; None for all.
         """
         check_input(latents, (self.latent_dim,), self)
         labels = check_labels(labels, self.num_classes, latents.shape[0], self)
@@ -121,7 +121,7 @@ class StyleGAN2Generator(nn.Module):
         return torch.cat([truncated, styles[:, cutoff:]], dim=1)
 
     def mix_styles(self, styles: Tensor, labels: Tensor | None) -> Tensor:
-        """The styles, of which some samples have others from a random layer on."""
+        """Replaces the styles of some samples by others, from a random layer on."""
         count, device = styles.shape[0], styles.device
         others = self.mapping(
             torch.randn(count, self.latent_dim, device=device, dtype=styles.dtype), labels
@@ -133,11 +133,11 @@ class StyleGAN2Generator(nn.Module):
 
 
 class MinibatchStd(nn.Module):
-    """Appends to maps [B, C, H, W] how much they vary among a few samples: [B, C + channels, H, W].
+    """Appends standard deviations over groups of samples to maps [B, C, H, W]: [B, C + channels, H, W].
 
-    The standard deviation over a group, averaged over positions and over an equal share of the channels for
-    each that is appended; Karras et al. 2018, section 3. A group has `group_size` samples, or fewer where
-    that does not divide the batch.
+    Each appended channel is the standard deviation over a group, averaged over positions and C / channels
+    channels; Karras et al. 2018, section 3. A group has `group_size` samples, or fewer if `group_size` does
+    not divide the batch.
     """
 
     def __init__(self, group_size: int, channels: int) -> None:
@@ -159,8 +159,8 @@ class MinibatchStd(nn.Module):
 class DiscriminatorBlock(nn.Module):
     """Maps [B, inputs, R, R] to [B, outputs, R/2, R/2]; Karras et al. 2020, figure 7c.
 
-    Two convolutions, low-pass filtered where they halve; plus the input, halved and through a 1 x 1
-    convolution, if `residual`: the sum is then divided by sqrt(2), which keeps its variance.
+    Two convolutions, the second low-pass filtered and strided. If `residual`, the downsampled input is added
+    after a 1 x 1 convolution, and the sum is divided by sqrt(2), which keeps its variance.
     """
 
     def __init__(self, inputs: int, outputs: int, *, residual: bool) -> None:
@@ -179,19 +179,19 @@ class DiscriminatorBlock(nn.Module):
 
 
 class StyleGAN2Discriminator(nn.Module):
-    """Images [B, C, R, R] to logits [B, 1]; conditional by projection on the class's mapped embedding.
+    """Images [B, C, R, R] to logits [B, 1]; conditional by projection on the mapped class embedding.
 
-    Blocks down to 4 x 4, minibatch standard deviation, a convolution and two linear layers. Samples see each
-    other through that deviation: `mixes_samples`.
+    Blocks down to 4 x 4, minibatch standard deviation, a convolution and two linear layers. The logit of a
+    sample depends on the others of its group: `mixes_samples`.
 
     Args:
         sample_shape: [C, R, R], R a power of two.
         num_classes: 0 for an unconditional discriminator, which ignores labels.
-        widths: Channels of the maps at each resolution, from the image down to 4 x 4.
-        residual: Shortcuts around the blocks (Karras et al. 2020b leave them out for CIFAR-10).
-        group_size: Samples among which the standard deviation is taken.
-        std_channels: Channels that it makes.
-        mapping_layers: Layers between the embedding of a class and its projection.
+        widths: Channels of the maps at each resolution, down to 4 x 4.
+        residual: Whether blocks have shortcuts (Karras et al. 2020b: not for CIFAR-10).
+        group_size: Samples of a group of `MinibatchStd`.
+        std_channels: Channels that `MinibatchStd` appends.
+        mapping_layers: Layers that map the class embedding.
 
     Raises:
         ValueError: The shape is not square or not a power of two, `widths` does not fit it, or an option is
@@ -249,8 +249,9 @@ def stylegan2_geometry(
 ) -> tuple[int, tuple[int, ...]]:
     """Channels of the image, and the widths as a tuple.
 
-    Raises ValueError unless the image is square, its side a power of two, and there is one positive width for
-    each resolution from 4 x 4 on.
+    Raises:
+        ValueError: the image is not square, its side is not a power of two, or there is not one positive
+            width for each resolution from 4 x 4 on.
     """
     side = image_side(sample_shape, owner)
     expected = side.bit_length() - 2
@@ -263,7 +264,7 @@ def stylegan2_geometry(
 
 
 def check_counts(owner: nn.Module, **counts: int) -> None:
-    """ValueError where an option is not positive."""
+    """Raises ValueError if an option is not positive."""
     for name, count in counts.items():
         if count < 1:
             raise ValueError(f"{type(owner).__name__} has {name} {count}: give at least 1.")
