@@ -73,7 +73,6 @@ class StyleGAN2Generator(nn.Module):
         self.mapping = MappingNetwork(latent_dim, style_dim, mapping_layers, num_classes)
         self.synthesis = SynthesisNetwork(channels, widths, style_dim, noise=noise, grouped=grouped)
         self.register_buffer("average_style", torch.zeros(style_dim))
-        self.truncates = True  # itself: styles, not latents
 
     def forward(
         self,
