@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from litgan.noise import torch_generator
-from litgan.text.data import Characters
+from litgan.text.data import CharacterData
 
 
-def markov_chain(data: Characters, count: int, seed: int, order: int = 3) -> Tensor:
+def markov_chain(data: CharacterData, count: int, seed: int, order: int = 3) -> Tensor:
     """Each character drawn with the probabilities that it has in training windows after the last three.
 
     The first three are those of a window chosen at random.

@@ -16,7 +16,7 @@ SMALL: dict[str, Any] = {"width": 12, "kernel": 3, "dilations": (1, 2)}
 
 
 def make(**options: Any) -> CausalTextDiscriminator:
-    """With biases, which are zero at first and the only thing that the first letter's scores depend on."""
+    """With nonzero biases, on which alone the scores of the first character depend."""
     torch.manual_seed(0)
     discriminator = CausalTextDiscriminator(SHAPE, **(SMALL | options)).double()
     for bias in (weight for weight in discriminator.parameters() if weight.ndim == 1):
@@ -24,47 +24,47 @@ def make(**options: Any) -> CausalTextDiscriminator:
     return discriminator
 
 
-def letters(count: int) -> Tensor:
+def one_hot_text(count: int) -> Tensor:
     """One-hot texts, float64 [count, *SHAPE]."""
     drawn = torch.randint(5, (count, 8), generator=torch.Generator().manual_seed(1))
     return F.one_hot(drawn, 5).transpose(1, 2).double()
 
 
-@pytest.mark.parametrize("place", range(8))
-def test_a_letter_matters_from_its_own_place_on(place: int) -> None:
-    discriminator, texts = make(), letters(40)
+@pytest.mark.parametrize("position", range(8))
+def test_a_character_affects_logits_from_its_own_position_on(position: int) -> None:
+    discriminator, texts = make(), one_hot_text(40)
     changed = texts.clone()
-    changed[:, :, place] = texts[:, :, place].roll(1, 1)  # another letter
+    changed[:, :, position] = texts[:, :, position].roll(1, 1)  # another character
     with torch.no_grad():
-        moved = (discriminator(texts) != discriminator(changed)).any(0)
-    assert moved.tolist() == [later >= place for later in range(8)]
+        differs = (discriminator(texts) != discriminator(changed)).any(0)
+    assert differs.tolist() == [later >= position for later in range(8)]
 
 
-@pytest.mark.parametrize("place", [0, 5])
-def test_the_feedback_is_the_score_of_every_letter_that_might_stand_there(place: int) -> None:
-    """dD_t/dx_t, an array over the alphabet, is what D_t would be with each letter at t."""
-    discriminator, texts = make(), letters(6).requires_grad_()
-    (slope,) = torch.autograd.grad(discriminator(texts)[:, place].sum(), texts)
-    for letter in range(5):
+@pytest.mark.parametrize("position", [0, 5])
+def test_the_gradient_is_the_logit_of_every_alternative_character(position: int) -> None:
+    """dD_t/dx_t, an array over the alphabet, is what D_t would be with each character at t."""
+    discriminator, texts = make(), one_hot_text(6).requires_grad_()
+    (gradient,) = torch.autograd.grad(discriminator(texts)[:, position].sum(), texts)
+    for char in range(5):
         other = texts.detach().clone()
-        other[:, :, place] = F.one_hot(torch.tensor(letter), 5).double()
-        torch.testing.assert_close(discriminator(other)[:, place], slope[:, letter, place])
+        other[:, :, position] = F.one_hot(torch.tensor(char), 5).double()
+        torch.testing.assert_close(discriminator(other)[:, position], gradient[:, char, position])
 
 
-def test_how_far_back_it_sees() -> None:
-    """2 (kernel - 1) sum(dilations) + 1 letters: with kernel 2 and one dilation, 3."""
+def test_the_receptive_field() -> None:
+    """2 (kernel - 1) sum(dilations) + 1 characters: with kernel 2 and one dilation, 3."""
     discriminator = make(kernel=2, dilations=(1,))
-    texts = letters(40)
+    texts = one_hot_text(40)
     changed = texts.clone()
     changed[:, :, 1] = texts[:, :, 1].roll(1, 1)
     with torch.no_grad():
-        moved = (discriminator(texts) != discriminator(changed)).any(0)
-    assert moved.tolist() == [False, True, True, True, True, False, False, False]
+        differs = (discriminator(texts) != discriminator(changed)).any(0)
+    assert differs.tolist() == [False, True, True, True, True, False, False, False]
 
 
-def test_r1_of_a_discriminator_that_sees_no_prefix() -> None:
+def test_r1_of_a_discriminator_that_ignores_the_prefix() -> None:
     """With maps of zero the scores are the bias b: D_t = b[x_t], and ||grad mean_t D_t||^2 = |b|^2 / T."""
-    discriminator, texts = make(), letters(3).requires_grad_()
+    discriminator, texts = make(), one_hot_text(3).requires_grad_()
     with torch.no_grad():
         discriminator.head.weight.zero_()
         discriminator.head.bias.copy_(torch.tensor([1.0, -2.0, 0.5, 0.0, 3.0]))
@@ -73,8 +73,8 @@ def test_r1_of_a_discriminator_that_sees_no_prefix() -> None:
     torch.testing.assert_close(value, torch.full((3,), 14.25 / 8, dtype=torch.float64))
 
 
-def test_a_letter_too_often_written_is_written_less() -> None:
-    """The feedback through a trained score moves the generator's letters towards the better ones."""
+def test_the_gradient_shifts_the_generator_to_characters_with_higher_scores() -> None:
+    """With fixed scores, training raises the share of the best character and lowers that of the worst."""
     generator = RecurrentTextGenerator(SHAPE, latent_dim=3, width=16)
     discriminator = make().float()
     with torch.no_grad():

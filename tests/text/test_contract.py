@@ -1,4 +1,4 @@
-"""The networks of text keep the contract of networks."""
+"""The networks of text satisfy the contract of networks."""
 
 from functools import partial
 
@@ -11,9 +11,9 @@ SHAPE = (12, 16)
 LENGTHS = {(5, 8): {}, (7, 40): {}}
 
 
-def letters(count, symbols, length):
-    drawn = torch.randint(symbols, (count, length))
-    return torch.nn.functional.one_hot(drawn, symbols).transpose(1, 2).float()
+def one_hot_text(count, alphabet_size, length):
+    drawn = torch.randint(alphabet_size, (count, length))
+    return torch.nn.functional.one_hot(drawn, alphabet_size).transpose(1, 2).float()
 
 
 def convolutional(exempt=None, **options):
@@ -33,16 +33,19 @@ class TestContract(Contract):
         "recurrent": Case(partial(RecurrentTextGenerator, latent_dim=3, width=16), SHAPE, LENGTHS),
     }
     discriminators = {
-        "convolutional": Case(partial(TextDiscriminator, widths=(8, 12, 16)), SHAPE, LENGTHS, letters),
+        "convolutional": Case(partial(TextDiscriminator, widths=(8, 12, 16)), SHAPE, LENGTHS, one_hot_text),
         "convolutional-flat": Case(
             partial(TextDiscriminator, widths=(8, 12, 16), resample=False),
             SHAPE,
             LENGTHS,
-            letters,
+            one_hot_text,
             exempt=COMPILED,
         ),
         "causal": Case(
-            partial(CausalTextDiscriminator, width=12, kernel=3, dilations=(1, 2)), SHAPE, LENGTHS, letters
+            partial(CausalTextDiscriminator, width=12, kernel=3, dilations=(1, 2)),
+            SHAPE,
+            LENGTHS,
+            one_hot_text,
         ),
     }
     refusals = [

@@ -50,7 +50,7 @@ def test_the_gradient_passes_straight_through_to_the_softmax():
 
 
 @pytest.mark.parametrize("kind", [partial(TextGenerator, **SMALL, output="gumbel"), RecurrentTextGenerator])
-def test_the_temperature_follows_the_clock_and_moves_gradients_only(kind):
+def test_the_temperature_follows_its_schedule_and_changes_gradients_only(kind):
     generator = kind(SHAPE, temperature=Linear(2.0, 0.5, images=1000))
     latents = torch.randn(4, generator.latent_dim)
     assert generator.temperature == 2.0
@@ -64,7 +64,7 @@ def test_the_temperature_follows_the_clock_and_moves_gradients_only(kind):
     assert not any(torch.allclose(before, after) for before, after in pairwise(gradients))
 
 
-def test_the_order_of_characters_matters_to_the_critic():
+def test_the_order_of_characters_matters_to_the_discriminator():
     torch.manual_seed(0)
     for resample in (True, False):
         discriminator = TextDiscriminator(SHAPE, widths=(8, 8), resample=resample)
@@ -77,12 +77,12 @@ def test_the_signal_keeps_its_size_at_any_depth():
     torch.manual_seed(0)
     for depth in (1, 5):
         generator = TextGenerator(SHAPE, latent_dim=64, widths=(64,) * depth, resample=False)
-        maps = generator.spread(torch.randn(256, 64)).unflatten(1, (64, 16))
+        maps = generator.base(torch.randn(256, 64)).unflatten(1, (64, 16))
         size = generator.blocks(maps).square().mean() / maps.square().mean()
         assert 0.3 < size < 4
 
 
-def test_an_untrained_generator_writes_different_lines_and_is_not_sure_of_them():
+def test_an_untrained_generator_has_different_and_uncertain_samples():
     torch.manual_seed(0)
     samples = TextGenerator(SHAPE, latent_dim=16, widths=(64, 48, 32))(torch.randn(200, 16))
     assert len(samples.argmax(1).unique(dim=0)) == 200

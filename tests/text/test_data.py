@@ -11,7 +11,7 @@ import torch
 from litgan.checkpoints import build_data
 from litgan.data import GANDataModule
 from litgan.text import Grammar, Text, Texts
-from litgan.text.data import OTHER, scripture
+from litgan.text.data import UNK, king_james_bible
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def lines_of(data, split="train"):
     return data.decode(data.encode(data.load(split)[0])).lines
 
 
-def test_windows_are_what_the_file_says_and_begin_where_words_do(novel):
+def test_windows_are_of_the_file_and_start_at_words(novel):
     data = Text(str(novel), length=16, alphabet_size=16)
     whole = " ".join(novel.read_text().split())
     train, test = lines_of(data), lines_of(data, "test")
@@ -45,19 +45,19 @@ def test_windows_are_what_the_file_says_and_begin_where_words_do(novel):
         for at in range(len(part) - 15)
         if (at and part[at - 1] == " ") or (not at and whole[number * 640 - 1] == " ")
     )
-    assert "".join(data.write(data.corpus)) == "".join(
+    assert "".join(data.detokenize(data.corpus)) == "".join(
         passage for place, passage in enumerate(passages) if place % 10 != 9
     )
 
 
-def test_windows_may_begin_where_lines_do(novel):
-    data = Text(str(novel), length=16, begin="lines")
+def test_windows_may_start_at_lines_only(novel):
+    data = Text(str(novel), length=16, window_start="lines")
     starts = {" ".join(line.split())[:9] for line in novel.read_text().splitlines() if line}
     train = lines_of(data)
     assert 200 < len(train) < 301 and {line[:9] for line in train} <= starts
 
 
-def test_samples_are_one_hot_and_decode_to_the_same_symbols(novel):
+def test_samples_are_one_hot_and_decode_to_the_same_tokens(novel):
     data = Text(str(novel), length=8, alphabet_size=32)
     stored, labels = data.load()
     samples = data.encode(stored[:50])
@@ -65,24 +65,26 @@ def test_samples_are_one_hot_and_decode_to_the_same_symbols(novel):
     assert samples.shape == (50, 32, 8) and samples.dtype == torch.float32
     assert torch.equal(samples.sum(1), torch.ones(50, 8)) and set(samples.unique().tolist()) == {0.0, 1.0}
     media = data.decode(samples)
-    assert isinstance(media, Texts) and torch.equal(media.symbols, stored[:50].long())
+    assert isinstance(media, Texts) and torch.equal(media.tokens, stored[:50].long())
 
 
 def test_the_alphabet_is_the_space_and_the_most_frequent(novel):
     small = Text(str(novel), length=8, alphabet_size=7, lower=True)
     small.load()
-    assert small.alphabet[0] == " " and small.alphabet[-1] == OTHER and len(small.alphabet) == 7
+    assert small.alphabet[0] == " " and small.alphabet[-1] == UNK and len(small.alphabet) == 7
     whole = " ".join(novel.read_text().lower().split())
-    counts = Counter(letter for place, letter in enumerate(whole) if place // 320 % 10 != 9 and letter != " ")
-    assert [counts[letter] for letter in small.alphabet[1:-1]] == [n for _, n in counts.most_common(5)]
-    assert small.write(small.corpus).count(OTHER) == counts.total() - sum(n for _, n in counts.most_common(5))
+    counts = Counter(char for place, char in enumerate(whole) if place // 320 % 10 != 9 and char != " ")
+    assert [counts[char] for char in small.alphabet[1:-1]] == [n for _, n in counts.most_common(5)]
+    assert small.detokenize(small.corpus).count(UNK) == counts.total() - sum(
+        n for _, n in counts.most_common(5)
+    )
     large = Text(str(novel), length=8, alphabet_size=64, lower=True)
     large.load()
     assert set(large.alphabet) == {" ", *counts} and len(large.alphabet) == len({" ", *counts})
-    assert large.shown_as == large.alphabet + OTHER * (64 - len(large.alphabet))
+    assert large.padded_alphabet == large.alphabet + UNK * (64 - len(large.alphabet))
 
 
-def test_lower_makes_small_letters(novel):
+def test_lower_converts_to_lower_case(novel):
     assert any("The" in line for line in lines_of(Text(str(novel), length=8)))
     assert not any("T" in line for line in lines_of(Text(str(novel), length=8, lower=True)))
 
@@ -92,26 +94,26 @@ def test_the_vocabulary_is_that_of_the_training_text(novel):
     assert {"The", "of", "and", "sea"} <= words and "" not in words
 
 
-def test_a_checkpoint_writes_without_the_text(novel, tmp_path):
+def test_a_checkpoint_decodes_without_the_text(novel, tmp_path):
     """Lightning keeps the state under the class's name; the recipe says how the module is made."""
     data = Text(str(novel), length=8)
     samples = data.encode(data.load()[0][:9])
     recipe = {"class_path": "litgan.text.Text", "init_args": {"path": str(novel), "length": 8}}
     checkpoint = {"litgan": {"recipe": {"data": recipe}}, "Text": data.state_dict()}
     novel.unlink()
-    assert build_data(checkpoint, GANDataModule).decode(samples).lines == data.decode(samples).lines
+    assert build_data(checkpoint, Text).decode(samples).lines == data.decode(samples).lines
     with pytest.raises(FileNotFoundError, match=r"^There is no text at .*: give the path of a UTF-8 file\.$"):
-        build_data({"litgan": checkpoint["litgan"]}, GANDataModule).decode(samples)
+        build_data({"litgan": checkpoint["litgan"]}, Text).decode(samples)
 
 
 def test_a_resumed_run_needs_the_text_it_was_trained_on(novel, tmp_path):
     data, other = Text(str(novel), length=8), tmp_path / "other.txt"
     data.load()
     other.write_text("0123456789 " * 100)
-    stranger = Text(str(other), length=8)
-    stranger.load()
+    other_text = Text(str(other), length=8)
+    other_text.load()
     with pytest.raises(ValueError, match="resume with the text that it was trained on") as refused:
-        stranger.load_state_dict(data.state_dict())
+        other_text.load_state_dict(data.state_dict())
     assert "\n" not in str(refused.value)
     data.load_state_dict(data.state_dict())  # its own
 
@@ -123,7 +125,7 @@ def test_a_character_outside_the_alphabet_is_named(novel):
         data.load()
     roomy = Text(str(novel), length=8, alphabet_size=5)
     roomy.load_state_dict({"alphabet": " abc"})
-    assert roomy.write(roomy.symbols("cab é")) == "cab " + OTHER
+    assert roomy.detokenize(roomy.tokenize("cab é")) == "cab " + UNK
 
 
 @pytest.mark.parametrize(
@@ -131,7 +133,7 @@ def test_a_character_outside_the_alphabet_is_named(novel):
     [
         (b"too short", {"length": 16}, r"has 9 characters, too few for a window of 16 in the split 'train'"),
         (b"", {"length": 16}, r"has 0 characters"),
-        (b"\n", {"length": 16, "begin": "lines"}, r"has 0 characters"),
+        (b"\n", {"length": 16, "window_start": "lines"}, r"has 0 characters"),
         (b"word " * 20, {"length": 16, "split": "test"}, r"in the split 'test': give a longer text"),
         (b"caf\xe9 " * 20, {"length": 4}, r"is not UTF-8 \(byte 3 is 0xe9\): convert it"),
         (b"word", {"length": 0}, r"Windows of 0 characters"),
@@ -155,13 +157,13 @@ def test_where_the_bible_is_missing_the_message_names_the_package(monkeypatch):
 
 @pytest.mark.skipif(shutil.which("bible") is None, reason="needs `bible`: apt-get install bible-kjv")
 def test_the_bible_comes_without_labels():
-    text = scripture()
+    text = king_james_bible()
     assert text.startswith("In the beginning God created the heaven and the earth.\n")
     assert len(text) > 4_000_000 and not any(digit in text for digit in "0123456789")
-    data = Text(length=32, alphabet_size=40, lower=True, begin="lines")
+    data = Text(length=32, alphabet_size=40, lower=True, window_start="lines")
     assert data.size() > 27_000 and data.size("test") > 3_000
     data.load()
-    assert OTHER not in data.alphabet
+    assert UNK not in data.alphabet
 
 
 def test_sentences_of_the_grammar_are_valid_and_agree():

@@ -1,4 +1,4 @@
-"""The game over text, with the toy grammar: it learns, resumes and obeys every command."""
+"""Training on the toy grammar: it learns, resumes and works with every command."""
 
 from __future__ import annotations
 
@@ -40,20 +40,20 @@ def small(data, **options):
 
 
 @pytest.mark.slow
-def test_the_recipe_learns_to_write_valid_sentences(tmp_path, single_thread):
+def test_the_recipe_learns_valid_sentences(tmp_path, single_thread):
     from litgan.recipe import Recipe
 
     recipe = Recipe(["--config", str(RECIPE), "--trainer.default_root_dir", str(tmp_path),
                      "--realism.every", "0", "--trainer.logger", "false",
                      "--trainer.enable_progress_bar", "false"])  # fmt: skip
 
-    def judged() -> tuple[float, int]:
+    def quality() -> tuple[float, int]:
         lines = recipe.datamodule.decode(recipe.model.sample(2000)).lines
         return Grammar.valid(lines), len({line for line in lines if Grammar.valid([line])})
 
-    assert judged() == (0.0, 0)
+    assert quality() == (0.0, 0)
     recipe.trainer.fit(recipe.model, datamodule=recipe.datamodule)
-    valid, distinct = judged()
+    valid, distinct = quality()
     print(f"{valid:.1%} valid, {distinct} different ones of 400")
     assert valid >= 0.8, "a Markov chain of order 3 writes 2 %"
     assert distinct >= 350
@@ -68,7 +68,7 @@ def test_the_recipe_learns_to_write_valid_sentences(tmp_path, single_thread):
     ],
     ids=["lazy R1", "WGAN-GP, two steps"],
 )
-def test_a_resumed_run_is_the_straight_one_bit_for_bit(options, make_trainer, tmp_path):
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(options, make_trainer, tmp_path):
     def train(iterations, ckpt_path=None):
         data = Grammar(samples=40, batch_size=8)
         gan, trainer = small(data, **options), make_trainer(iterations)
@@ -101,7 +101,7 @@ def run(tmp_path_factory):
         yield folder
 
 
-def test_fit_shows_text(run):
+def test_fit_saves_samples_of_text(run):
     reals = (run / "samples" / "reals.txt").read_text(encoding="utf-8").splitlines()
     assert len(reals) == 4 and Grammar.valid(reals) == 1.0
     fakes = (run / "samples" / "000000064.txt").read_text(encoding="utf-8").splitlines()
@@ -142,7 +142,7 @@ def test_validate_measures_what_fit_measured_last(run: Path, capsys, monkeypatch
     assert float(line.replace("│", " ").split()[-1]) == pytest.approx(wanted, rel=1e-4)
 
 
-def test_interpolate_walks_through_lines(run, tmp_path):
+def test_interpolate_saves_an_animation_of_lines(run, tmp_path):
     out = tmp_path / "loop.gif"
     checkpoint = str(run / "checkpoints" / "last.ckpt")
     cli.main(["interpolate", checkpoint, "--out", str(out), "--points", "2", "--steps", "3"])
@@ -150,7 +150,7 @@ def test_interpolate_walks_through_lines(run, tmp_path):
         assert animation.size[0] > 24 * 5 and animation.n_frames >= 2
 
 
-def test_a_checkpoint_alone_writes_the_text_of_a_file_that_is_gone(make_trainer, tmp_path):
+def test_a_checkpoint_decodes_when_the_file_is_deleted(make_trainer, tmp_path):
     path = tmp_path / "text.txt"
     path.write_text("a bad cab ate a fade " * 60)
     data = Text(str(path), length=8, alphabet_size=12, batch_size=8)
@@ -161,7 +161,4 @@ def test_a_checkpoint_alone_writes_the_text_of_a_file_that_is_gone(make_trainer,
     trainer.save_checkpoint(tmp_path / "text.ckpt")
     path.unlink()
     samples = gan.sample(5)
-    assert (
-        build_data(read(tmp_path / "text.ckpt"), GANDataModule).decode(samples).lines
-        == data.decode(samples).lines
-    )
+    assert build_data(read(tmp_path / "text.ckpt"), Text).decode(samples).lines == data.decode(samples).lines

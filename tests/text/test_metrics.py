@@ -11,19 +11,21 @@ from scipy.spatial.distance import jensenshannon
 from litgan.metrics import evaluate
 from litgan.text import Grammar, TextStatistics
 from litgan.text.metrics import (
-    LONGEST,
+    MAX_LENGTH,
     PAD,
     complete_words,
     distinct,
-    grams,
     jensen_shannon,
     longest_copies,
+    ngrams,
     self_bleu,
 )
 
 
-def draw(shape, symbols, seed=0):
-    return torch.randint(0, symbols, shape, generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
+def draw(shape, alphabet_size, seed=0):
+    return torch.randint(
+        0, alphabet_size, shape, generator=torch.Generator().manual_seed(seed), dtype=torch.uint8
+    )
 
 
 @pytest.mark.parametrize("order", [1, 2, 3, 8])
@@ -35,20 +37,20 @@ def test_the_divergence_is_scipys(order):
     ]
     keys = sorted(counts[0] | counts[1])
     shares = [[count[key] for key in keys] for count in counts]
-    found = jensen_shannon(real=grams(real, order), fake=grams(fake, order))
+    found = jensen_shannon(real=ngrams(real, order), fake=ngrams(fake, order))
     assert found == pytest.approx(jensenshannon(*shares, base=2) ** 2, abs=1e-9)
 
 
-def test_the_divergence_of_equals_is_0_and_of_strangers_1():
+def test_the_divergence_is_0_for_equal_and_1_for_disjoint_texts():
     text = draw((9, 20), 7)
-    assert jensen_shannon(real=grams(text, 3), fake=grams(text.flip(0), 3)) == pytest.approx(0, abs=1e-12)
-    assert jensen_shannon(real=grams(text, 3), fake=grams(text + 7, 3)) == pytest.approx(1)
+    assert jensen_shannon(real=ngrams(text, 3), fake=ngrams(text.flip(0), 3)) == pytest.approx(0, abs=1e-12)
+    assert jensen_shannon(real=ngrams(text, 3), fake=ngrams(text + 7, 3)) == pytest.approx(1)
 
 
-def test_n_grams_are_told_apart():
-    codes = grams(torch.tensor([[1, 2, 3, 254, 1, 2, 3, 254]], dtype=torch.uint8), 4)
+def test_n_grams_have_unique_codes():
+    codes = ngrams(torch.tensor([[1, 2, 3, 254, 1, 2, 3, 254]], dtype=torch.uint8), 4)
     assert codes.shape == (1, 5) and codes[0, 0] == codes[0, 4] and len(codes.unique()) == 4
-    assert grams(torch.zeros(3, 2, dtype=torch.uint8), 4).shape == (3, 0)
+    assert ngrams(torch.zeros(3, 2, dtype=torch.uint8), 4).shape == (3, 0)
 
 
 def test_words_that_the_window_cuts_are_left_out():
@@ -74,8 +76,8 @@ def bleu(lines):
         ]
         clipped = total = 0
         for index, mine in enumerate(counts):
-            others = [other for place, other in enumerate(counts) if place != index]
-            clipped += sum(min(n, max(other[gram] for other in others)) for gram, n in mine.items())
+            others = [other for row, other in enumerate(counts) if row != index]
+            clipped += sum(min(n, max(other[ngram] for other in others)) for ngram, n in mine.items())
             total += mine.total()
         logs.append(math.log(clipped / total))
     return math.exp(sum(logs) / 4)
@@ -90,9 +92,9 @@ def test_self_bleu_is_that_of_the_definition():
     assert self_bleu([[], []]) == 0 and self_bleu([[1, 2, 3, 4]]) == 0
 
 
-@pytest.mark.parametrize("symbols", [2, 12, 250])
-def test_the_longest_copy_is_found_by_hand(symbols):
-    text, samples = draw((3000,), symbols), draw((30, 20), symbols, seed=1)
+@pytest.mark.parametrize("alphabet_size", [2, 12, 250])
+def test_the_longest_copy_is_found_by_hand(alphabet_size):
+    text, samples = draw((3000,), alphabet_size), draw((30, 20), alphabet_size, seed=1)
     samples[0] = text[100:120]  # a whole window
     samples[1, 5:14] = text[-9:]  # the end of the text
     samples[2, :7] = text[:7]
@@ -115,26 +117,26 @@ def test_nothing_is_copied_from_another_alphabet():
 
 def test_features_are_counts_that_keep_inner_products():
     """Weinberger et al. 2009, lemma 2: unbiased. Two texts without a common n-gram are nearly orthogonal."""
-    eyes, samples = TextStatistics(), torch.eye(30)[draw((400, 32), 15).long()].transpose(1, 2)
-    features = eyes(samples)
-    assert features.shape == (400, eyes.dimension) and features.dtype == torch.float32
-    strangers = torch.eye(30)[draw((400, 32), 15, seed=1).long() + 15].transpose(1, 2)
+    extractor, samples = TextStatistics(), torch.eye(30)[draw((400, 32), 15).long()].transpose(1, 2)
+    features = extractor(samples)
+    assert features.shape == (400, extractor.dimension) and features.dtype == torch.float32
+    disjoint = torch.eye(30)[draw((400, 32), 15, seed=1).long() + 15].transpose(1, 2)
     itself = (features * features).sum(1)[:, None].mean()
-    assert (features @ eyes(strangers).T).mean().abs() < 0.1 * itself
-    assert torch.equal(eyes(samples), TextStatistics()(samples)), "the same in every process"
-    assert torch.equal(eyes(0.3 + 0.4 * samples), features), "read as decoded"
+    assert (features @ extractor(disjoint).T).mean().abs() < 0.1 * itself
+    assert torch.equal(extractor(samples), TextStatistics()(samples)), "the same in every process"
+    assert torch.equal(extractor(0.3 + 0.4 * samples), features), "as after decoding"
 
 
-def test_details_are_the_symbols():
-    eyes, symbols = TextStatistics(), draw((5, 32), 30)
-    details = eyes.details(torch.eye(30)[symbols.long()].transpose(1, 2))
-    assert details.shape == (5, LONGEST) and details.dtype == torch.uint8
-    assert torch.equal(details[:, :32], symbols) and (details[:, 32:] == PAD).all()
+def test_details_are_the_tokens():
+    extractor, tokens = TextStatistics(), draw((5, 32), 30)
+    details = extractor.details(torch.eye(30)[tokens.long()].transpose(1, 2))
+    assert details.shape == (5, MAX_LENGTH) and details.dtype == torch.uint8
+    assert torch.equal(details[:, :32], tokens) and (details[:, 32:] == PAD).all()
 
 
-@pytest.mark.parametrize("shape", [(2, 1, 8, 8), (2, 256, 8), (2, 30, LONGEST + 1)])
+@pytest.mark.parametrize("shape", [(2, 1, 8, 8), (2, 256, 8), (2, 30, MAX_LENGTH + 1)])
 def test_another_medium_is_refused(shape):
-    with pytest.raises(ValueError, match=r"'text' looks at .* choose one that fits this data set"):
+    with pytest.raises(ValueError, match=r"'text' takes .* choose one that fits this data set"):
         TextStatistics()(torch.zeros(shape))
 
 
@@ -144,7 +146,7 @@ def test_the_table_ranks_held_out_text_before_shuffled_words_before_noise(tmp_pa
     words = [sentence.split() for sentence in data.decode(held_out).lines]
     pick = random.Random(0)
     jumbled = [" ".join(pick.sample(line, len(line))).ljust(data.length) for line in words]
-    jumbled = data.encode(torch.stack([data.symbols(line) for line in jumbled]))
+    jumbled = data.encode(torch.stack([data.tokenize(line) for line in jumbled]))
     noise = data.encode(draw((1500, data.length), data.alphabet_size))
     reports = [
         evaluate(
@@ -165,13 +167,14 @@ def test_the_table_ranks_held_out_text_before_shuffled_words_before_noise(tmp_pa
     assert reports[0]["metric/self_bleu"] > reports[1]["metric/self_bleu"] > reports[2]["metric/self_bleu"]
 
 
-def test_what_is_measured_on_a_few_does_not_depend_on_the_order_of_many():
-    """Ranks hand over their samples one after the other."""
+def test_metrics_of_a_subset_do_not_depend_on_the_order_of_samples():
+    """Several ranks gather their samples in another order."""
     data = Grammar(samples=900)
     real = data.encode(data.load("test")[0])
     fake = data.encode(draw((900, 24), 18))
     fake[:450] = real[:450]
-    eyes = TextStatistics()
-    straight = eyes.table(real=eyes.details(real), fake=eyes.details(fake), data=data)
+    extractor = TextStatistics()
+    real, fake = extractor.details(real), extractor.details(fake)
+    table = extractor.table(real=real, fake=fake, data=data)
     order = torch.randperm(900, generator=torch.Generator().manual_seed(0))
-    assert eyes.table(real=eyes.details(real), fake=eyes.details(fake[order]), data=data) == straight
+    assert extractor.table(real=real, fake=fake[order], data=data) == table

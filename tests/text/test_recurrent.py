@@ -18,14 +18,14 @@ def make() -> RecurrentTextGenerator:
     return RecurrentTextGenerator(SHAPE, latent_dim=3, width=16)
 
 
-def test_one_letter_a_place() -> None:
+def test_samples_are_one_hot() -> None:
     generator = make()
     assert generator.latent_dim == 3 + 5 * 8
     fake = generator(torch.randn(9, generator.latent_dim))
     assert set(fake.round(decimals=6).unique().tolist()) == {0.0, 1.0} and (fake.round().sum(1) == 1).all()
 
 
-def test_letters_are_drawn_from_the_distribution_of_the_head() -> None:
+def test_characters_are_sampled_from_the_distribution_of_the_head() -> None:
     generator = make()
     nn.init.zeros_(generator.head.weight)
     with torch.no_grad():
@@ -34,7 +34,7 @@ def test_letters_are_drawn_from_the_distribution_of_the_head() -> None:
     assert (drawn - generator.head.bias.softmax(0)).abs().max() < 4 * 0.5 / math.sqrt(20_000 * 8)
 
 
-def test_a_letter_depends_on_those_before_it_and_on_no_later_noise() -> None:
+def test_a_character_depends_on_those_before_it_and_on_no_later_noise() -> None:
     generator = make()
     latents = torch.randn(400, generator.latent_dim)
     other = latents.clone()
@@ -44,10 +44,10 @@ def test_a_letter_depends_on_those_before_it_and_on_no_later_noise() -> None:
     assert torch.equal(before[:, :3], after[:, :3])
     changed = before[:, 3] != after[:, 3]
     assert changed.any() and (before[changed, 4:] != after[changed, 4:]).any()
-    assert torch.equal(before[~changed], after[~changed]), "the noise matters through the letter alone"
+    assert torch.equal(before[~changed], after[~changed]), "the noise acts through the character alone"
 
 
-def test_the_feedback_of_a_letter_reaches_those_before_it() -> None:
+def test_the_gradient_of_a_character_reaches_those_before_it() -> None:
     generator = make()
     latents = torch.randn(50, generator.latent_dim, requires_grad=True)
     fake = generator(latents)

@@ -16,13 +16,13 @@ def texts(*rows):
     return Texts(torch.tensor(rows), ALPHABET)
 
 
-def test_lines_are_what_the_symbols_say():
+def test_lines_are_the_decoded_tokens():
     media = texts([1, 2, 0], [4, 3, 0])
     assert len(media) == 2 and media.lines == ["ab ", "éc "]
 
 
-def test_a_symbol_outside_the_alphabet_is_refused():
-    with pytest.raises(ValueError, match=r"^Symbol 5 is outside the alphabet of 5 characters:") as refused:
+def test_a_token_outside_the_alphabet_is_refused():
+    with pytest.raises(ValueError, match=r"^Token 5 is outside the alphabet of 5 characters:") as refused:
         texts([1, 5])
     assert "\n" not in str(refused.value)
 
@@ -37,13 +37,13 @@ def test_the_picture_has_a_cell_of_one_size_for_each_character():
     assert stack([picture, picture]).shape[1] == picture.shape[1]
 
 
-def test_feedback_tints_the_character_that_is_pushed_away():
+def test_the_gradient_colors_the_background():
     media = texts([1, 2, 3, 0])
     feedback = torch.zeros(1, 5, 4)
-    feedback[0, 1, 0] = 2.0  # the chosen one rises the loss
-    feedback[0, 2, 1] = -2.0  # the chosen one lowers it
-    feedback[0, :, 2] = 5.0  # all alike: nothing to choose
-    feedback[0, 4, 3] = -1.0  # another lowers it
+    feedback[0, 1, 0] = 2.0  # this character raises the loss
+    feedback[0, 2, 1] = -2.0  # this character lowers it
+    feedback[0, :, 2] = 5.0  # all characters equal
+    feedback[0, 4, 3] = -1.0  # another character lowers it
     picture = media.criticised(feedback)
     assert picture.shape == media.picture().shape
     width = picture.shape[1] // 4
@@ -52,7 +52,7 @@ def test_feedback_tints_the_character_that_is_pushed_away():
     assert corners[3][0] == 255 and 150 < corners[3][1] < 255, "a quarter of a half as red"
 
 
-def test_the_text_is_written_beside_the_picture_whole(tmp_path, monkeypatch):
+def test_a_text_file_is_saved_beside_the_picture(tmp_path, monkeypatch):
     media = texts([1, 2, 0], [4, 3, 0])
     picture, text = media.save(tmp_path / "new.folder" / "samples_seed0")
     assert (picture.name, text.name) == ("samples_seed0.png", "samples_seed0.txt")
@@ -61,6 +61,6 @@ def test_the_text_is_written_beside_the_picture_whole(tmp_path, monkeypatch):
     assert sorted(path.name for path in text.parent.iterdir()) == [picture.name, text.name]
 
 
-def test_the_player_is_a_table():
+def test_wandb_gets_a_table():
     (table,) = texts([1, 2, 0], [4, 3, 0]).players().values()
     assert isinstance(table, wandb.Table) and table.data == [["ab "], ["éc "]]

@@ -22,11 +22,11 @@ class TestADA(Augments):
 
 def test_halving_undoes_doubling_away_from_the_borders():
     images = torch.randn(2, 3, 32, 40)
-    doubled = warps.resampled(images, up=True)
+    doubled = warps.resample(images, up=True)
     assert doubled.shape == (2, 3, 64, 80)
-    back = warps.resampled(doubled, up=False)
+    back = warps.resample(doubled, up=False)
     torch.testing.assert_close(back[..., 8:-8, 8:-8], images[..., 8:-8, 8:-8], atol=1e-5, rtol=1e-5)
-    flat = warps.resampled(torch.full((1, 1, 16, 16), 0.5), up=True)
+    flat = warps.resample(torch.full((1, 1, 16, 16), 0.5), up=True)
     torch.testing.assert_close(flat, torch.full((1, 1, 32, 32), 0.5))
 
 
@@ -36,7 +36,7 @@ def inner(images: torch.Tensor) -> torch.Tensor:
 
 def test_a_shift_by_whole_pixels_is_a_roll():
     images, three = smooth(), torch.full((8,), 3.0)
-    moved = warps.warp(images, warps.shift(three, -2 * three / 3))
+    moved = warps.warp(images, warps.translate(three, -2 * three / 3))
     torch.testing.assert_close(inner(moved), inner(images.roll((3, -2), (3, 2))), atol=1e-5, rtol=1e-5)
 
 
@@ -61,21 +61,21 @@ def test_enlarging_by_two_shows_the_middle():
 def test_colours():
     images = smooth()
     half = torch.full((8,), 0.5)
-    torch.testing.assert_close(warps.recolour(images, warps.brightness(half)), images + 0.5)
-    torch.testing.assert_close(warps.recolour(images, warps.contrast(half)), images * 0.5)
+    torch.testing.assert_close(warps.apply_color_matrix(images, warps.brightness(half)), images + 0.5)
+    torch.testing.assert_close(warps.apply_color_matrix(images, warps.contrast(half)), images * 0.5)
     grey = images.mean(1, keepdim=True).expand_as(images)
-    torch.testing.assert_close(warps.recolour(images, warps.saturation(0 * half)), grey)
-    torch.testing.assert_close(warps.recolour(images, warps.flip_luma(2 * half)), images - 2 * grey)
+    torch.testing.assert_close(warps.apply_color_matrix(images, warps.saturation(0 * half)), grey)
+    torch.testing.assert_close(warps.apply_color_matrix(images, warps.flip_luma(2 * half)), images - 2 * grey)
     third = torch.full((8,), 2 * math.pi / 3)
-    torch.testing.assert_close(warps.recolour(images, warps.turn_hue(third)), images[:, [2, 0, 1]])
+    torch.testing.assert_close(warps.apply_color_matrix(images, warps.rotate_hue(third)), images[:, [2, 0, 1]])
     one = smooth(channels=1)
-    torch.testing.assert_close(warps.recolour(one, warps.saturation(0 * half)), one)
-    torch.testing.assert_close(warps.recolour(one, warps.flip_luma(2 * half)), -one)
+    torch.testing.assert_close(warps.apply_color_matrix(one, warps.saturation(0 * half)), one)
+    torch.testing.assert_close(warps.apply_color_matrix(one, warps.flip_luma(2 * half)), -one)
 
 
 def test_colours_of_other_than_pictures_are_refused():
     with pytest.raises(ValueError, match="images of 2 channels"):
-        warps.recolour(torch.zeros(1, 2, 8, 8), warps.contrast(torch.ones(1)))
+        warps.apply_color_matrix(torch.zeros(1, 2, 8, 8), warps.contrast(torch.ones(1)))
 
 
 # -- ADA -----------------------------------------------------------------------------------------
@@ -87,7 +87,7 @@ def test_ada_at_zero_is_the_identity_bit_for_bit():
 
 
 def test_ada_at_a_half_leaves_some_alone():
-    ada = ADA(0.1, target=None, colour=False)
+    ada = ADA(0.1, target=None, color=False)
     images = smooth(64)
     same = (ada(images, draws(ada, 64)) == images).flatten(1).all(1).float().mean()
     assert 0.3 < same < 0.75  # 0.9 ** 6 * (1 - 0.05) ** 2 = 0.48
@@ -95,7 +95,7 @@ def test_ada_at_a_half_leaves_some_alone():
 
 def test_ada_at_one_keeps_the_statistics_of_a_batch():
     images = smooth(512, side=16)
-    ada = ADA(1.0, target=None, colour=False)
+    ada = ADA(1.0, target=None, color=False)
     changed = ada(images, draws(ada, 512))
     assert abs(changed.mean() - images.mean()) < 0.01
     assert 0.85 < changed.std() / images.std() < 1.1
@@ -106,7 +106,7 @@ def test_ada_at_one_keeps_the_statistics_of_a_batch():
 
 @pytest.mark.parametrize(("logits", "sign"), [(torch.ones(8, 1), 1), (torch.tensor([[1.0], [-1.0]] * 4), -1)])
 def test_p_rises_while_the_discriminator_overfits_and_falls_while_it_is_fooled(logits, sign):
-    ada = ADA(0.5, every=4, images=1000)
+    ada = ADA(0.5, interval=4, images=1000)
     for turn in range(1, 9):
         ada.watch(logits)
         ada.adapt(turn, 10)
@@ -132,7 +132,7 @@ def test_p_follows_a_schedule_or_stays():
 
 def test_p_is_logged_kept_and_resumed_bit_for_bit(tiny_gan, make_trainer, tmp_path):
     def run(iterations, ckpt_path=None):
-        gan = images_gan(tiny_gan, augment=ADA(0.3, every=2, images=200))
+        gan = images_gan(tiny_gan, augment=ADA(0.3, interval=2, images=200))
         trainer = make_trainer(iterations)
         trainer.fit(gan, datamodule=Pictures(), ckpt_path=ckpt_path)
         return gan, trainer

@@ -1,4 +1,4 @@
-"""Residual networks, StyleGAN2 and the projected discriminator keep the contract of networks."""
+"""Residual networks, StyleGAN2 and the projected discriminator satisfy the contract of networks."""
 
 from functools import partial
 
@@ -18,15 +18,15 @@ HALVINGS = {
     for channels, side, doublings in ((1, 32, 3), (4, 128, 5), (3, 256, 6))
 }
 HALVED = {shape: {"widths": options["widths"]} for shape, options in HALVINGS.items()}
-STAGES = {
-    (channels, side, side): {"widths": [8] * stages}
-    for channels, side, stages in ((1, 4, 1), (1, 32, 4), (4, 128, 6), (3, 256, 7))
+RESOLUTIONS = {
+    (channels, side, side): {"widths": [8] * count}
+    for channels, side, count in ((1, 4, 1), (1, 32, 4), (4, 128, 6), (3, 256, 7))
 }
 SAGAN = {"attention": 8, "initialisation": "orthogonal"}
 BIGGAN = {
     "conditioning": "shared", "embedding_dim": 8, "hierarchical": True, "spectral_norm": True, **SAGAN
 }  # fmt: skip
-SPEAK = {"silent": ("gamma", "strength")}
+SILENT = {"silent": ("gamma", "noise_strength")}
 STYLES = {"latent_dim": 24, "style_dim": 24, "mapping_layers": 2, "widths": (16, 16, 16)}
 PENALTIES = "test_gradient_penalties_reach_every_sample_and_weight"
 LINEAR = {"test_samples_are_bounded": "the paper's generator ends linearly"}
@@ -34,16 +34,16 @@ LINEAR = {"test_samples_are_bounded": "the paper's generator ends linearly"}
 
 def resnet(sizes=None, spectral=0, exempt=None, **options):
     build = partial(ResNetGenerator, latent_dim=12, widths=(32, 16), **options)
-    return Case(build, IMAGE, sizes or {}, spectral=spectral, exempt=exempt or {}, **SPEAK)
+    return Case(build, IMAGE, sizes or {}, spectral=spectral, exempt=exempt or {}, **SILENT)
 
 
 def stylegan2(**options):
-    return Case(partial(StyleGAN2Generator, **STYLES | options), IMAGE, STAGES, exempt=LINEAR, **SPEAK)
+    return Case(partial(StyleGAN2Generator, **STYLES | options), IMAGE, RESOLUTIONS, exempt=LINEAR, **SILENT)
 
 
 def projected(shape, spectral, *idle, exempt=None, **options):
-    """`idle` are layers for halving in front of maps that are small already."""
-    frozen = ("backbone", "across", "down", *idle)
+    """`idle` are downsampling layers that small maps do not use."""
+    frozen = ("backbone", "channel_mixing", "scale_mixing", *idle)
     build = partial(ProjectedDiscriminator, **options)
     sizes = {(1, 64, 64): {}, (3, 64, 64): {}}
     return Case(build, shape, sizes, frozen=frozen, spectral=spectral, exempt=exempt or {})
@@ -65,15 +65,15 @@ class TestContract(Contract):
         ),
         "biggan": Case(
             partial(ResNetDiscriminator, widths=(8, 16), flat_widths=(16,), wide=True, **SAGAN),
-            IMAGE, HALVED, spectral=14, **SPEAK,
+            IMAGE, HALVED, spectral=14, **SILENT,
         ),
         "stylegan2": Case(
-            partial(StyleGAN2Discriminator, widths=(16, 16, 16), mapping_layers=2), IMAGE, STAGES
+            partial(StyleGAN2Discriminator, widths=(16, 16, 16), mapping_layers=2), IMAGE, RESOLUTIONS
         ),
-        "projected-fashion": projected((1, 32, 32), 8, "judges.1.halve", widths=(8, 8)),
+        "projected-fashion": projected((1, 32, 32), 8, "discriminators.1.downsample", widths=(8, 8)),
         "projected-digits": projected((3, 64, 64), 8, backbone="digits", widths=(8, 8), exempt=COMPILED),
         "projected-torchvision": projected(
-            (3, 64, 64), 12, "judges.1.halve", "judges.2.halve",
+            (3, 64, 64), 12, "discriminators.1.downsample", "discriminators.2.downsample",
             backbone="torchvision:mobilenet_v3_small", pretrained=False, depths=3, widths=(8, 8, 16),
             exempt=COMPILED | {PENALTIES: "the backbone's hard sigmoids cannot be differentiated twice"},
         ),

@@ -22,12 +22,12 @@ from litgan.networks import DCGANDiscriminator, DCGANGenerator, MLPDiscriminator
 from litgan.noise import Noise
 from litgan.penalties import R1, R2, WGANGP, Penalty
 from litgan.zoo import OneStageGAN
-from litgan.zoo.one_stage import feedback_ratio
+from litgan.zoo.one_stage import gradient_ratio
 
 LOSSES = [NonSaturating(), Minimax(), LeastSquares(), Wasserstein(), Relativistic()]
 PENALTIES = {"": [], "R1": [R1(0.5)], "R1 and R2": [R1(0.1), R2(0.2)], "WGAN-GP": [WGANGP()]}
-STILL = partial(torch.optim.SGD, lr=0.0)
-STEADY = partial(torch.optim.SGD, lr=0.02)  # Adam would blow differences in rounding up to whole steps
+FIXED = partial(torch.optim.SGD, lr=0.0)
+STEADY = partial(torch.optim.SGD, lr=0.02)  # Adam would enlarge rounding errors to whole steps
 PICTURES = {
     "generator": partial(DCGANGenerator, latent_dim=4, widths=(16, 8), norm="group"),
     "discriminator": partial(DCGANDiscriminator, widths=(8, 16), norm="group"),
@@ -36,8 +36,8 @@ PICTURES = {
 }
 
 
-class Caught(GAN):
-    """Keeps each update's gradients as its optimizer uses them; both updates draw the same latents."""
+class RecordedGAN(GAN):
+    """Records each update's gradients at its optimizer step; both updates use the same latents."""
 
     def generate(self, condition, noise):
         return super().generate(condition, replace(noise, name="both"))
@@ -47,14 +47,14 @@ class Caught(GAN):
         gradients = {
             name: value.grad.clone() for name, value in self.named_parameters() if value.requires_grad
         }
-        self.__dict__.setdefault("caught", []).append((self.updating, gradients))
+        self.__dict__.setdefault("recorded", []).append((self.updating, gradients))
 
 
-class CaughtOneStage(Caught, OneStageGAN):
-    """The same, of one pass."""
+class RecordedOneStageGAN(RecordedGAN, OneStageGAN):
+    """The same in one stage."""
 
 
-KINDS = {"alternating": Caught, "one_stage": CaughtOneStage}
+KINDS = {"alternating": RecordedGAN, "one_stage": RecordedOneStageGAN}
 
 
 def distance(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> float:
@@ -72,16 +72,16 @@ def gradients(tiny_gan, tiny_data, make_trainer):
     def catch(*, data=None, trainer=None, **options):
         found = []
         for kind in KINDS.values():
-            still = {"generator_optimizer": STILL, "discriminator_optimizer": STILL}
+            still = {"generator_optimizer": FIXED, "discriminator_optimizer": FIXED}
             gan = tiny_gan(kind, **(still | options))
             make_trainer(2, **(trainer or {})).fit(gan, datamodule=data or tiny_data())
-            found.append(gan.caught)
+            found.append(gan.recorded)
         return found
 
     return catch
 
 
-def assert_the_same_game(two_passes, one_stage, tolerance=1e-5):
+def assert_same_gradients(two_passes, one_stage, tolerance=1e-5):
     assert [name for name, _ in two_passes] == [name for name, _ in one_stage]
     for (name, wanted), (_, got) in zip(two_passes, one_stage, strict=True):
         if name == "discriminator":
@@ -94,34 +94,34 @@ def assert_the_same_game(two_passes, one_stage, tolerance=1e-5):
 @pytest.mark.parametrize("penalties", PENALTIES.values(), ids=PENALTIES)
 @pytest.mark.parametrize("loss", LOSSES, ids=repr)
 def test_gradients_are_those_of_two_passes(loss, penalties, parts, gradients):
-    assert_the_same_game(*gradients(loss=loss, penalties=penalties, micro_batches=parts))
+    assert_same_gradients(*gradients(loss=loss, penalties=penalties, micro_batches=parts))
 
 
 @pytest.mark.parametrize("steps", [2, 3])
 def test_the_last_of_several_discriminator_steps_is_shared(steps, gradients):
     two_passes, one_stage = gradients(discriminator_steps=steps, penalties=[R1(0.1), R2(0.2, interval=2)])
     assert [name for name, _ in one_stage] == ([*["discriminator"] * steps, "generator"]) * 2
-    assert_the_same_game(two_passes, one_stage)
+    assert_same_gradients(two_passes, one_stage)
 
 
 @pytest.mark.parametrize("loss", [NonSaturating(), Relativistic()], ids=repr)
 def test_the_same_with_convolutions_and_labels(loss, gradients):
     data = Digits(batch_size=8, num_classes=10)
-    assert_the_same_game(*gradients(loss=loss, penalties=[R1(0.1)], micro_batches=2, data=data, **PICTURES))
+    assert_same_gradients(*gradients(loss=loss, penalties=[R1(0.1)], micro_batches=2, data=data, **PICTURES))
 
 
-def test_limits_clip_the_same_gradients(gradients):
+def test_clipping_acts_on_the_same_gradients(gradients):
     two_passes, one_stage = gradients(gradient_clip_val={"generator": 0.01, "discriminator": 0.02})
     for name, caught in one_stage:
         norm = torch.cat([gradient.flatten() for gradient in caught.values()]).norm()
         assert norm.item() == pytest.approx({"generator": 0.01, "discriminator": 0.02}[name], rel=1e-3)
-    assert_the_same_game(two_passes, one_stage)
+    assert_same_gradients(two_passes, one_stage)
 
 
 def test_bfloat16_differs_by_its_rounding(gradients):
     data, trainer = Digits(batch_size=8, num_classes=10), {"precision": "bf16-mixed"}
     two_passes, one_stage = gradients(penalties=[R1(0.1)], data=data, trainer=trainer, **PICTURES)
-    assert_the_same_game(two_passes, one_stage, tolerance=0.01)
+    assert_same_gradients(two_passes, one_stage, tolerance=0.01)
     assert distance(one_stage[1][1], two_passes[1][1]) > 0  # it was bfloat16
 
 
@@ -135,14 +135,14 @@ class Reals(Callback):
         self.batches.append(batch[0].clone())
 
 
-def test_both_move_from_the_same_state(tiny_gan, tiny_data, make_trainer):
-    """Three steps by hand down Goodfellow's losses: the generator does not wait for the discriminator."""
+def test_both_updates_start_from_the_same_state(tiny_gan, tiny_data, make_trainer):
+    """Three steps by hand on Goodfellow's losses: updates are simultaneous."""
     options = {"generator_optimizer": STEADY, "discriminator_optimizer": STEADY}
-    trained, byhand = (tiny_gan(CaughtOneStage, **options) for _ in range(2))
-    seen = Reals()
-    make_trainer(3, callbacks=[seen]).fit(trained, datamodule=tiny_data())
+    trained, byhand = (tiny_gan(RecordedOneStageGAN, **options) for _ in range(2))
+    reals = Reals()
+    make_trainer(3, callbacks=[reals]).fit(trained, datamodule=tiny_data())
     softplus = nn.functional.softplus
-    for iteration, real in enumerate(seen.batches):
+    for iteration, real in enumerate(reals.batches):
         fake = byhand.generator(Noise(0, iteration, 0, len(real), "both").normal(4))
         real_logits, fake_logits = (byhand.discriminator(each) for each in (real, fake.detach()))
         of_discriminator = (softplus(-real_logits) + softplus(fake_logits)).mean()
@@ -180,18 +180,18 @@ class Passes(Callback):
     ("kind", "steps", "passes"),
     [(OneStageGAN, 1, (1, 2)), (GAN, 1, (2, 3)), (OneStageGAN, 3, (3, 6)), (GAN, 3, (4, 7))],
 )
-def test_it_spares_a_pass_through_each_network(kind, steps, passes, tiny_gan, tiny_data, make_trainer):
+def test_it_saves_a_pass_through_each_network(kind, steps, passes, tiny_gan, tiny_data, make_trainer):
     watcher = Passes()
     gan = tiny_gan(kind, discriminator_steps=steps, penalties=[R1(0.1), R2(0.1)])
     make_trainer(4, callbacks=[watcher]).fit(gan, datamodule=tiny_data())
     assert tuple(watcher.count.values()) == tuple(4 * number for number in passes)
 
 
-def test_the_feedback_that_is_logged_is_the_same(tiny_gan, tiny_data, make_trainer, tmp_path):
+def test_the_logged_values_are_the_same(tiny_gan, tiny_data, make_trainer, tmp_path):
     logged = {}
     for update, kind in KINDS.items():
         gan = tiny_gan(
-            kind, penalties=[R2(1.0)], discriminator_optimizer=STILL, generator_optimizer=STILL
+            kind, penalties=[R2(1.0)], discriminator_optimizer=FIXED, generator_optimizer=FIXED
         )  # fmt: skip
         watcher = Gradients(every=0, folder=str(tmp_path))
         make_trainer(2, callbacks=[watcher], log_every_n_steps=1).fit(gan, datamodule=tiny_data())
@@ -216,13 +216,13 @@ def test_a_resumed_run_is_the_straight_one(tiny_gan, tiny_data, make_trainer, tm
     assert all(torch.equal(resumed[name], straight[name]) for name in straight)
 
 
-def test_an_iteration_cut_short_leaves_nothing_to_the_next_run(tiny_gan, tiny_data, make_trainer):
+def test_an_interrupted_iteration_leaves_no_cached_passes(tiny_gan, tiny_data, make_trainer):
     """As an interrupt between the two updates does."""
     gan, twin = (tiny_gan(OneStageGAN) for _ in range(2))
     gan.generator_loss = lambda *_: (_ for _ in ()).throw(RuntimeError("cut short"))
     with pytest.raises(RuntimeError, match="cut short"):
         make_trainer(1).fit(gan, datamodule=tiny_data())
-    assert gan.passes
+    assert gan.cached_passes
     del gan.generator_loss
     gan.load_state_dict(twin.state_dict())
     gan.images_seen = gan.discriminator_updates = 0
@@ -262,64 +262,64 @@ def test_it_finds_one_gaussian(loss, penalties, iterations, tiny_gan, make_train
 def test_the_ratio_by_hand():
     """NonSaturating: -sigmoid(-D) / sigmoid(D) = -exp(-D)."""
     fake = torch.tensor([[-60.0], [-2.0], [0.0], [3.0], [60.0]])
-    ratio = feedback_ratio(NonSaturating(), real=fake, fake=fake)
+    ratio = gradient_ratio(NonSaturating(), real=fake, fake=fake)
     torch.testing.assert_close(ratio, -torch.exp(-fake), rtol=1e-5, atol=0)
-    squares = feedback_ratio(LeastSquares(), real=fake, fake=fake)
+    squares = gradient_ratio(LeastSquares(), real=fake, fake=fake)
     assert squares[2] == 0  # nothing to scale
     torch.testing.assert_close(squares[[0, 1, 3, 4]], (fake - 1)[[0, 1, 3, 4]] / fake[[0, 1, 3, 4]])
 
 
 @pytest.mark.parametrize("logit", [-85.0, -88.0, -95.0, -103.0, -120.0, -1e30])
-def test_a_fake_that_is_known_for_sure_breaks_nothing(logit):
+def test_very_low_logits_give_a_finite_ratio(logit):
     """Below -87 a derivative of float32 loses its digits, below -103 all of itself."""
-    ratio = feedback_ratio(NonSaturating(), real=torch.zeros(1, 1), fake=torch.full((1, 1), logit))
+    ratio = gradient_ratio(NonSaturating(), real=torch.zeros(1, 1), fake=torch.full((1, 1), logit))
     assert ratio.isfinite().all() and (ratio != 0) == (logit > -87)
 
 
 # -- what it refuses ---------------------------------------------------------------------------
 
 
-class Sceptic(nn.Module):
-    """A discriminator of the user's own, which also sees how much the batch varies (Karras et al. 2018)."""
+class BatchSpread(nn.Module):
+    """A user's discriminator with the batch's standard deviation as a feature (Karras et al. 2018)."""
 
-    def __init__(self, sample_shape, num_classes=0, *, logits=1, sees_the_batch=True):
+    def __init__(self, sample_shape, num_classes=0, *, logits=1, mixes=True):
         super().__init__()
-        self.sees_the_batch = sees_the_batch
+        self.mixes = mixes
         self.linear = nn.Linear(3, logits)
 
     def forward(self, samples, labels=None):
-        spread = samples.std(0).mean() if self.sees_the_batch else samples.new_zeros(())
+        spread = samples.std(0).mean() if self.mixes else samples.new_zeros(())
         return self.linear(torch.cat([samples, spread.expand(len(samples), 1)], dim=1))
 
 
 BATCH_NORM = PICTURES | {"discriminator": partial(DCGANDiscriminator, widths=(8, 16), norm="batch")}
-PATCHES = partial(Sceptic, logits=4, sees_the_batch=False)
+PATCHES = partial(BatchSpread, logits=4, mixes=False)
 
 
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"loss": Hinge()}, "Hinge sends nothing back from fakes .*: take NonSaturating"),
-        (BATCH_NORM, "samples see each other in DCGANDiscriminator .*: take a discriminator without them"),
-        ({"discriminator": Sceptic}, r"samples see each other in Sceptic .*, or litgan\.GAN"),
-        ({"discriminator": PATCHES}, "Sceptic gives 4 logits for each sample: take one that gives 1"),
+        ({"loss": Hinge()}, "Hinge has no gradient at fakes .*: take NonSaturating"),
+        (BATCH_NORM, "DCGANDiscriminator mixes the samples .*: take a discriminator that does not"),
+        ({"discriminator": BatchSpread}, r"BatchSpread mixes the samples .*, or litgan\.GAN"),
+        ({"discriminator": PATCHES}, "BatchSpread gives 4 logits for each sample: take one that gives 1"),
     ],
 )
-def test_what_one_stage_cannot_serve_is_refused_at_once(options, sentence, tiny_gan):
+def test_what_one_stage_cannot_train_is_refused_at_construction(options, sentence, tiny_gan):
     with pytest.raises(ValueError, match=sentence) as caught:
         tiny_gan(OneStageGAN, **options)
     assert "\n" not in str(caught.value)
 
 
-def test_a_network_of_ones_own_that_judges_each_sample_is_taken(tiny_gan):
-    gan = tiny_gan(OneStageGAN, discriminator=partial(Sceptic, sees_the_batch=False))
-    assert isinstance(gan.discriminator, Sceptic)
+def test_a_network_of_the_user_without_mixing_is_accepted(tiny_gan):
+    gan = tiny_gan(OneStageGAN, discriminator=partial(BatchSpread, mixes=False))
+    assert isinstance(gan.discriminator, BatchSpread)
 
 
-def test_looking_at_a_network_leaves_it_as_it_was(tiny_gan):
+def test_the_check_leaves_the_network_unchanged(tiny_gan):
     discriminator = partial(MLPDiscriminator, widths=(16,), spectral_norm=True)  # a pass moves u and v
-    plain, looked_at = (tiny_gan(kind, discriminator=discriminator) for kind in (GAN, OneStageGAN))
-    assert all(torch.equal(plain.state_dict()[name], value) for name, value in looked_at.state_dict().items())
+    plain, checked = (tiny_gan(kind, discriminator=discriminator) for kind in (GAN, OneStageGAN))
+    assert all(torch.equal(plain.state_dict()[name], value) for name, value in checked.state_dict().items())
 
 
 class OfLogits(Penalty):
@@ -331,17 +331,17 @@ class OfLogits(Penalty):
         return (context.real_logits.square() + context.fake_logits.square()).sum(1)
 
 
-class OfLogitsSaysSo(OfLogits):
+class DeclaredOfLogits(OfLogits):
     differentiates = ("fake",)
 
 
-def test_a_penalty_that_teaches_the_generator_unawares_is_refused(tiny_gan, tiny_data, make_trainer):
+def test_a_penalty_with_an_undeclared_gradient_is_refused(tiny_gan, tiny_data, make_trainer):
     with pytest.raises(RuntimeError, match=r"Penalty 'of_logits' .*: name \"fake\" in its `differentiates`"):
         make_trainer(1).fit(tiny_gan(OneStageGAN, penalties=[OfLogits()]), datamodule=tiny_data())
 
 
-def test_a_penalty_that_says_so_is_left_out_of_the_feedback(gradients):
-    assert_the_same_game(*gradients(penalties=[OfLogitsSaysSo(0.3)]))
+def test_a_declared_penalty_is_left_out_of_the_generators_gradient(gradients):
+    assert_same_gradients(*gradients(penalties=[DeclaredOfLogits(0.3)]))
 
 
 def test_two_loss_scales_are_refused(tiny_gan, tiny_data, make_trainer):
@@ -380,7 +380,7 @@ for world_size in (1, 2):
 
 
 @pytest.mark.slow
-def test_two_ranks_learn_what_one_learns(tmp_path):
+def test_two_ranks_train_like_one(tmp_path):
     path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path}
     done = subprocess.run(

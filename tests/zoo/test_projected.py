@@ -1,4 +1,4 @@
-"""The projected discriminator: what is frozen, what learns, and what it sees."""
+"""The projected discriminator: what is frozen, what is trained, and the inputs of the backbone."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import torch
 from litgan.data import FashionMNIST
 from litgan.rebuild import Builder
 from litgan.zoo import ProjectedDiscriminator
-from litgan.zoo.projected import Stages, find_backbone
+from litgan.zoo.projected import Backbone, build_backbone
 
 
-def test_only_the_judges_learn_and_the_gradient_reaches_the_picture():
+def test_only_the_small_discriminators_are_trained_and_images_get_gradients():
     torch.manual_seed(0)
     network = ProjectedDiscriminator((1, 32, 32))
     assert {name.split(".")[0] for name, weight in network.named_parameters() if weight.requires_grad} == {
-        "judges"
+        "discriminators"
     }
     before = {name: value.clone() for name, value in network.backbone.state_dict().items()}
     samples = torch.randn(4, 1, 32, 32, requires_grad=True)
@@ -37,24 +37,24 @@ def test_the_backbone_keeps_the_statistics_it_came_with():
     assert counts and not any(counts)
 
 
-def test_stages_are_the_last_maps_of_each_resolution():
+def test_the_backbone_returns_the_last_maps_of_each_resolution():
     layers = [torch.nn.Conv2d(3, 4, 3, padding=1), torch.nn.MaxPool2d(2), torch.nn.Conv2d(4, 5, 3, padding=1)]
     layers += [torch.nn.ReLU(), torch.nn.MaxPool2d(2), torch.nn.Conv2d(5, 6, 3, padding=1)]
-    maps = Stages(layers)(torch.zeros(1, 1, 16, 16))
+    maps = Backbone(layers)(torch.zeros(1, 1, 16, 16))
     assert [tuple(found.shape[1:]) for found in maps] == [(5, 8, 8), (6, 4, 4)]
     assert (maps[0] >= 0).all(), "after its last layer, which rectifies"
 
 
-def test_the_backbone_sees_what_its_training_saw():
+def test_the_backbone_gets_normalized_images():
     seen = []
-    stages = Stages([torch.nn.Identity()], (0.5, 0.4, 0.3), (0.1, 0.2, 0.4))
-    stages.layers[0].register_forward_hook(lambda module, inputs, output: seen.append(output))
-    stages(torch.full((1, 3, 2, 2), 1.0))
+    backbone = Backbone([torch.nn.Identity()], (0.5, 0.4, 0.3), (0.1, 0.2, 0.4))
+    backbone.layers[0].register_forward_hook(lambda module, inputs, output: seen.append(output))
+    backbone(torch.full((1, 3, 2, 2), 1.0))
     torch.testing.assert_close(seen[0][0, :, 0, 0], torch.tensor([5.0, 3.0, 1.75]))
 
 
 @pytest.mark.slow
-def test_it_tells_fashion_from_noise_better_than_from_itself():
+def test_it_learns_to_recognize_flipped_images():
     torch.manual_seed(0)
     try:
         data = FashionMNIST(resolution=32)
@@ -76,14 +76,14 @@ def test_it_tells_fashion_from_noise_better_than_from_itself():
     assert right / 2 > 0.8  # upside down
 
 
-def test_a_backbone_that_cannot_be_had_offline_names_those_that_can(monkeypatch):
+def test_an_undownloadable_backbone_names_the_included_ones(monkeypatch):
     def unreachable(*arguments, **options):
         raise urllib.error.URLError("no route to host")
 
     monkeypatch.setattr("torch.hub.load_state_dict_from_url", unreachable)
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", unreachable)
     with pytest.raises(RuntimeError, match="take the backbone fashion or digits, which come with litgan"):
-        find_backbone("torchvision:mobilenet_v3_small")
+        build_backbone("torchvision:mobilenet_v3_small")
 
 
 def test_a_backbone_comes_with_the_checkpoint():

@@ -83,7 +83,7 @@ def test_signals_keep_their_size_at_the_start(variant, classes, resolution):
     """Generator: maps of rms 0.5 to 4, feedback whose norm each doubling halves (0.3 to 0.7).
 
     Discriminator: spectral norm makes layers contract, so that each block keeps 0.35 to 1.5 of the rms, and,
-    on the way back, 0.15 to 1.6 of the gradient's norm (average pooling alone halves it).
+    in the backward pass, 0.15 to 1.6 of the gradient's norm (average pooling alone halves it).
     """
     torch.manual_seed(0)
     generator, discriminator = pair(variant, classes, resolution, width=32)
@@ -92,29 +92,29 @@ def test_signals_keep_their_size_at_the_start(variant, classes, resolution):
         (*generator.blocks, *discriminator.blocks),
         lambda: discriminator(generator(latents, labels), labels).sum().backward(),
     )
-    made, judged = maps[: len(generator.blocks)], maps[len(generator.blocks) :]
-    assert all(0.5 < rms(each) < 4 for each in made) and 0.1 < rms(judged[0]) < 0.6
-    assert all(0.3 < feedback < 0.7 for _, feedback in growth(made))
-    assert all(0.35 < signal < 1.5 and 0.15 < 1 / feedback < 1.6 for signal, feedback in growth(judged))
+    of_g, of_d = maps[: len(generator.blocks)], maps[len(generator.blocks) :]
+    assert all(0.5 < rms(each) < 4 for each in of_g) and 0.1 < rms(of_d[0]) < 0.6
+    assert all(0.3 < feedback < 0.7 for _, feedback in growth(of_g))
+    assert all(0.35 < signal < 1.5 and 0.15 < 1 / feedback < 1.6 for signal, feedback in growth(of_d))
 
 
-def test_each_block_hears_its_own_chunk_of_hierarchical_latents():
+def test_each_block_uses_its_own_chunk_of_hierarchical_latents():
     torch.manual_seed(0)
-    generator, heard = pair("biggan", 2, 32)[0].eval(), []
+    generator, outputs = pair("biggan", 2, 32)[0].eval(), []
     for block in generator.blocks:
-        block.register_forward_hook(lambda block, given, made: heard.append(made))
+        block.register_forward_hook(lambda block, given, made: outputs.append(made))
     latents, labels = inputs(generator, 2, 2)
     generator(latents, labels)
     for chunk in range(4):  # the linear layer's, then one for each of three blocks
         other = latents.clone()
         other[:, 10 * chunk : 10 * (chunk + 1)] += 1
-        del heard[3:]
+        del outputs[3:]
         generator(other, labels)
-        same = [torch.equal(a, b) for a, b in zip(heard[:3], heard[3:], strict=True)]
+        same = [torch.equal(a, b) for a, b in zip(outputs[:3], outputs[3:], strict=True)]
         assert same == [block + 1 < chunk for block in range(3)]
 
 
-def test_blocks_compute_what_the_paper_draws():
+def test_blocks_compute_what_the_papers_figure_shows():
     """Shortcuts are pooled before their 1 x 1 convolution and doubled after it: the same, but cheaper."""
     torch.manual_seed(0)
     maps = torch.randn(2, 4, 8, 8, dtype=torch.double)

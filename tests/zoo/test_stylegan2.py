@@ -8,8 +8,8 @@ from torch.nn import functional as F
 
 from litgan.ema import EMA
 from litgan.zoo import StyleGAN2Discriminator, StyleGAN2Generator
-from litgan.zoo.equalized import FIR, EqualisedConv2d, EqualisedLinear
-from litgan.zoo.modulation import ModulatedConv2d, StyledLayer
+from litgan.zoo.equalized import FIR, EqualizedConv2d, EqualizedLinear
+from litgan.zoo.modulation import ModulatedConv2d, StyledConv
 from litgan.zoo.stylegan2 import MinibatchStd
 
 CONDITIONS = pytest.mark.parametrize("classes", [0, 3])
@@ -17,13 +17,13 @@ PIXELS = (1, 16, 16)
 
 
 def pair(classes=0, resolution=16, width=16, channels=3, **options):
-    """A generator of latents and styles of length 24 whose noise is heard, and a discriminator."""
+    """A generator of latents and styles of length 24 with nonzero noise strength, and a discriminator."""
     shape, widths = (channels, resolution, resolution), [width] * (resolution.bit_length() - 2)
     sizes = {"latent_dim": 24, "style_dim": 24, "widths": widths, "mapping_layers": 2}
     generator = StyleGAN2Generator(shape, classes, **sizes | options)
     for layer in generator.synthesis.layers:
-        if layer.strength is not None:
-            torch.nn.init.constant_(layer.strength, 0.3)
+        if layer.noise_strength is not None:
+            torch.nn.init.constant_(layer.noise_strength, 0.3)
     return generator, StyleGAN2Discriminator(shape, classes, widths=widths, mapping_layers=2)
 
 
@@ -55,13 +55,13 @@ def test_the_networks_have_the_parameters_of_the_paper():
         generator = StyleGAN2Generator((3, 256, 256), widths=widths)
         discriminator = StyleGAN2Discriminator((3, 256, 256), widths=widths[::-1], group_size=8)
         large = StyleGAN2Generator((3, 1024, 1024), widths=[512, *widths, 32])
-        judge = StyleGAN2Discriminator((3, 1024, 1024), widths=[512, *widths, 32][::-1])
+        large_discriminator = StyleGAN2Discriminator((3, 1024, 1024), widths=[512, *widths, 32][::-1])
     expected = mapping + first + 3 * wide + to_256 + to_128 + to_64
     assert count(generator) == expected == 24_767_458
     assert count(large) == expected + wide + to_32 == 30_370_060
     expected = 256 + of_64 + of_128 + of_256 + 3 * of_512 + last
     assert count(discriminator) == expected == 24_001_089
-    assert count(judge) == expected - 256 + 128 + of_32 + of_512 == 29_012_513
+    assert count(large_discriminator) == expected - 256 + 128 + of_32 + of_512 == 29_012_513
 
 
 @pytest.mark.parametrize("classes", [0, 10])
@@ -70,7 +70,7 @@ def test_signals_keep_their_size_at_the_start(classes, resolution):
     """Generator: maps of rms 0.2 to 1.1; a layer that keeps the side keeps the norm of the feedback (0.7 to
     1.4), one that doubles it gets 0.25 to 0.95 of what it passes on. Images have an rms of 0.5 to 3.
 
-    Discriminator: a block keeps 0.5 to 1.3 of the rms and, on the way back, 0.25 to 0.65 of the norm.
+    Discriminator: a block keeps 0.5 to 1.3 of the rms and, in the backward pass, 0.25 to 0.65 of the norm.
     """
     torch.manual_seed(0)
     generator, discriminator = pair(classes, resolution, width=32, mapping_layers=8)
@@ -85,31 +85,33 @@ def test_signals_keep_their_size_at_the_start(classes, resolution):
         record((*generator.synthesis.layers, *discriminator.blocks), run),
         len(generator.synthesis.layers),
     )
-    made, judged = maps[:layers], maps[layers:]
+    of_g, of_d = maps[:layers], maps[layers:]
     assert 0.5 < rms(fakes[0]) < 3
-    assert all(0.2 < rms(each) < 1.1 for each in made)
-    for (before, after), (_, feedback) in zip(itertools.pairwise(made), growth(made), strict=True):
+    assert all(0.2 < rms(each) < 1.1 for each in of_g)
+    for (before, after), (_, feedback) in zip(itertools.pairwise(of_g), growth(of_g), strict=True):
         low, high = (0.7, 1.4) if after.shape == before.shape else (0.25, 0.95)
         assert low < feedback < high
-    assert all(0.5 < signal < 1.3 and 0.25 < 1 / feedback < 0.65 for signal, feedback in growth(judged))
+    assert all(0.5 < signal < 1.3 and 0.25 < 1 / feedback < 0.65 for signal, feedback in growth(of_d))
 
 
-def test_equalised_layers_keep_unit_weights_and_unit_signals():
+def test_equalized_layers_keep_unit_weights_and_unit_signals():
     torch.manual_seed(0)
     for network in pair(3, width=64):
         mapping = {id(layer.weight): layer for layer in network.mapping.layers}
         for name, weight in network.named_parameters():
             if weight.ndim > 1 and "bias" not in name:
-                rate = 0.01 if id(weight) in mapping else 1
-                assert (rate * weight).std().item() == pytest.approx(1, abs=4 / (2 * weight.numel()) ** 0.5)
-    for gain, rate in [(1.0, 1.0), (3.0, 0.01)]:
-        linear = EqualisedLinear(200, 300, bias=0.5, gain=gain, rate=rate)
+                lr_multiplier = 0.01 if id(weight) in mapping else 1
+                assert (lr_multiplier * weight).std().item() == pytest.approx(
+                    1, abs=4 / (2 * weight.numel()) ** 0.5
+                )
+    for gain, lr_multiplier in [(1.0, 1.0), (3.0, 0.01)]:
+        linear = EqualizedLinear(200, 300, bias=0.5, gain=gain, lr_multiplier=lr_multiplier)
         made = linear(torch.randn(500, 200)) / gain
         assert made.mean().item() == pytest.approx(0.5, abs=0.03)
         assert made.std().item() == pytest.approx(1, abs=0.03)
-        made.sum().backward()  # a step of Adam is as long for all weights: it moves what `rate` lets it
-        torch.testing.assert_close(linear.bias.grad, torch.full((300,), 500 * rate))
-    convolution = EqualisedConv2d(64, 300, 3, gain=2.0)
+        made.sum().backward()  # a step of Adam is as long for all weights: times lr_multiplier
+        torch.testing.assert_close(linear.bias.grad, torch.full((300,), 500 * lr_multiplier))
+    convolution = EqualizedConv2d(64, 300, 3, gain=2.0)
     inner = convolution(torch.randn(8, 64, 16, 16))[..., 1:-1, 1:-1]
     assert inner.std().item() == pytest.approx(2, abs=0.06)
 
@@ -165,7 +167,7 @@ def test_what_is_built_by_hand_has_first_and_second_derivatives():
         given = maps.requires_grad_(), style.requires_grad_()
         assert torch.autograd.gradgradcheck(convolution, given)
     fir, maps = FIR().double(), torch.randn(1, 2, 4, 4).double().requires_grad_()
-    for made in (fir.halved, fir.doubled, lambda maps: fir(maps, padding=2, gain=3.0)):
+    for made in (fir.downsample, fir.upsample, lambda maps: fir(maps, padding=2, gain=3.0)):
         assert torch.autograd.gradcheck(made, (maps,)) and torch.autograd.gradgradcheck(made, (maps,))
 
 
@@ -177,16 +179,16 @@ def test_the_filter_is_the_binomial_one_and_keeps_the_level():
     expected[0, 1, 2:6, 2:6] = torch.outer(taps, taps)
     torch.testing.assert_close(fir(impulse, padding=2), expected)
     level = torch.full((1, 1, 8, 8), 5.0)
-    torch.testing.assert_close(fir.halved(level)[..., 1:-1, 1:-1], level[..., :2, :2])
-    torch.testing.assert_close(fir.doubled(level)[..., 1:-1, 1:-1], level.new_full((1, 1, 14, 14), 5.0))
+    torch.testing.assert_close(fir.downsample(level)[..., 1:-1, 1:-1], level[..., :2, :2])
+    torch.testing.assert_close(fir.upsample(level)[..., 1:-1, 1:-1], level.new_full((1, 1, 14, 14), 5.0))
     maps = torch.randn(2, 3, 8, 8)
     kernel = fir.kernel.expand(3, -1, -1, -1)
-    torch.testing.assert_close(fir.halved(maps), F.conv2d(maps, kernel, padding=1, stride=2, groups=3))
-    doubled = F.conv_transpose2d(maps, 4 * kernel, padding=1, stride=2, groups=3)
-    torch.testing.assert_close(fir.doubled(maps), doubled)
+    torch.testing.assert_close(fir.downsample(maps), F.conv2d(maps, kernel, padding=1, stride=2, groups=3))
+    upsampled = F.conv_transpose2d(maps, 4 * kernel, padding=1, stride=2, groups=3)
+    torch.testing.assert_close(fir.upsample(maps), upsampled)
     # Away from the border doubling is bilinear interpolation.
     interpolated = F.interpolate(maps, scale_factor=2, mode="bilinear")[..., 1:-1, 1:-1]
-    torch.testing.assert_close(fir.doubled(maps)[..., 1:-1, 1:-1], interpolated)
+    torch.testing.assert_close(fir.upsample(maps)[..., 1:-1, 1:-1], interpolated)
 
 
 def test_minibatch_deviation_of_a_batch_made_by_hand():
@@ -209,7 +211,7 @@ def test_minibatch_deviation_of_a_batch_made_by_hand():
 
 
 @CONDITIONS
-def test_the_average_style_converges_and_the_averaged_generator_carries_it(classes):
+def test_the_average_style_converges_and_is_copied_to_the_ema(classes):
     torch.manual_seed(0)
     generator, _ = pair(classes)
     with torch.no_grad():
@@ -249,8 +251,8 @@ def test_truncation_0_gives_one_picture_and_1_changes_nothing(classes):
 
 def test_noise_is_fixed_in_evaluation_and_fresh_in_training():
     torch.manual_seed(0)
-    layer = StyledLayer(4, 4, 8, 5, up=False, noise=True, grouped=False)
-    torch.nn.init.ones_(layer.strength)
+    layer = StyledConv(4, 4, 8, 5, up=False, noise=True, grouped=False)
+    torch.nn.init.ones_(layer.noise_strength)
     maps, style = torch.zeros(2, 4, 8, 8), torch.zeros(2, 5)
     first, second = layer(maps, style), layer(maps, style)
     assert not torch.equal(first, second) and not torch.equal(first[0], first[1])
@@ -278,22 +280,22 @@ def test_style_mixing_swaps_the_styles_of_later_layers_in_training_only():
         styles = generator.styles(latents)
         own = (styles == generator.mapping(latents)[:, None]).all(2)  # [B, 8]
     assert own[:, 0].all()
-    assert torch.equal(own.cummin(1).values, own)  # once left, a style does not come back
+    assert torch.equal(own.cummin(1).values, own)  # a sample changes its style at most once
     assert 1 - own[:, -1].float().mean() == pytest.approx(0.75, abs=0.03)
     places = own[~own[:, -1]].sum(1).bincount(minlength=8)[1:]
     assert places.min() > 0.7 * places.max()  # each of the 7 places as often
     assert torch.equal(generator.eval().styles(latents)[:, 0], generator.styles(latents)[:, -1])
 
 
-def test_each_layer_hears_its_own_style():
+def test_each_layer_uses_its_own_style():
     torch.manual_seed(0)
     generator, _ = pair(noise=False)
-    styles, heard = torch.randn(1, generator.num_styles, 24), []
-    for layer in (*generator.synthesis.layers, *generator.synthesis.images):
-        layer.register_forward_hook(lambda layer, given, made: heard.append(given[1]))
+    styles, used = torch.randn(1, generator.num_styles, 24), []
+    for layer in (*generator.synthesis.layers, *generator.synthesis.to_rgb):
+        layer.register_forward_hook(lambda layer, given, made: used.append(given[1]))
     generator.synthesis(styles)
-    hears = [[i for i in range(6) if torch.equal(style, styles[:, i])] for style in heard]
-    assert hears == [[0], [1], [1], [2], [3], [3], [4], [5]]  # layer, image; layer, layer, image; ...
+    indices = [[i for i in range(6) if torch.equal(style, styles[:, i])] for style in used]
+    assert indices == [[0], [1], [1], [2], [3], [3], [4], [5]]  # layer, image; layer, layer, image; ...
 
 
 def test_logits_of_a_conditional_discriminator_are_the_scaled_product_with_the_mapped_class():
@@ -317,7 +319,7 @@ def test_shortcuts_can_be_left_out():
     maps = torch.randn(2, 4, 16, 16)
     block, other = residual.blocks[0], plain.blocks[0]
     other.load_state_dict(block.state_dict(), strict=False)
-    shortcut = F.conv2d(block.filter.halved(maps), block.shortcut.weight / 2)  # 1 / sqrt(fan-in of 4)
+    shortcut = F.conv2d(block.filter.downsample(maps), block.shortcut.weight / 2)  # 1 / sqrt(fan-in of 4)
     torch.testing.assert_close(block(maps), (other(maps) + shortcut) / 2**0.5)
 
 

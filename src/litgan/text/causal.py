@@ -1,8 +1,8 @@
-"""A discriminator of text that judges each letter in the knowledge of those before it.
+"""An autoregressive discriminator of text: one logit for each character, given those before it.
 
-Whoever judges a text as a whole sends back, at each letter, a slope: how its logit would change if the letter
-changed a little, which no letter can. Here a logit is linear in the letter that it judges, and still any
-function of letter and prefix, so that slope is the score of every letter that might stand there instead.
+The gradient of an ordinary discriminator at a character is a linear approximation: it predicts the logit
+after a small change of the character, and characters change only as a whole. Here each logit is linear in its
+own character (and any function of the prefix), so its gradient holds the exact logit of every alternative.
 """
 
 from __future__ import annotations
@@ -17,40 +17,40 @@ from litgan.networks.layers import check_input, check_labels, check_widths, init
 
 
 class CausalBlock(nn.Module):
-    """Maps [B, C, T] and, added to them, two convolutions that see no later place.
+    """Residual block of two causal convolutions on maps [B, C, T]; position t depends on 0 to t alone.
 
     Dilated and causal as in van den Oord et al. 2016 (WaveNet), section 2.1, with a ReLU before each.
     """
 
     def __init__(self, width: int, kernel: int, dilation: int) -> None:
         super().__init__()
-        self.before = (kernel - 1) * dilation  # places that are missing on the left
-        self.first = nn.Conv1d(width, width, kernel, dilation=dilation)
-        self.second = nn.Conv1d(width, width, kernel, dilation=dilation)
+        self.padding = (kernel - 1) * dilation  # on the left
+        self.conv1 = nn.Conv1d(width, width, kernel, dilation=dilation)
+        self.conv2 = nn.Conv1d(width, width, kernel, dilation=dilation)
 
     def forward(self, maps: Tensor) -> Tensor:
-        inner = self.first(F.pad(maps.relu(), (self.before, 0)))
-        return maps + self.second(F.pad(inner.relu(), (self.before, 0)))
+        inner = self.conv1(F.pad(maps.relu(), (self.padding, 0)))
+        return maps + self.conv2(F.pad(inner.relu(), (self.padding, 0)))
 
 
 class CausalTextDiscriminator(nn.Module):
-    """Letters, [B, alphabet_size, length], to a logit for each of them, [B, length].
+    """One-hot characters [B, alphabet_size, length] to one logit per character, [B, length].
 
-    Logit t is <s(x_1 ... x_{t-1}), x_t>: a causal network gives scores of all letters from those before, and
-    the letter that stands there takes its own. Against real text that is the log-odds of a text's beginning,
-    as in `GAN`'s loss over K logits; the feedback at x_t holds the scores of all alternatives (see above).
+    Logit t is <s(x_1 ... x_{t-1}), x_t>: a causal network maps the prefix to scores of all characters, and
+    the one-hot x_t selects its own. Each logit thus classifies a prefix as real or fake; the loss is the mean
+    over the logits. The gradient of logit t in x_t is the scores of all characters at that position.
 
     Args:
         sample_shape: (alphabet_size, length).
         num_classes: 0 for an unconditional discriminator, which ignores labels; else an embedding of the
-            class is added to the maps at every place.
+            class is added to the maps at every position.
         width: Channels.
-        kernel: Places that a convolution sees.
-        dilations: One block each; a letter's scores depend on 2 (kernel - 1) sum(dilations) + 1 before it.
+        kernel: Size of the convolutions' kernels.
+        dilations: One block each. Scores depend on the 2 (kernel - 1) sum(dilations) + 1 characters before.
 
     Raises:
-        ValueError: The samples are no text, or an option is not positive; in `forward`, samples of another
-            shape, or labels that are missing from a conditional discriminator or not integers [B].
+        ValueError: `sample_shape` is not that of text, or an option is not positive; in `forward`, samples of
+            another shape, or labels that are missing from a conditional discriminator or not integers [B].
     """
 
     mixes_samples = False
@@ -72,23 +72,23 @@ class CausalTextDiscriminator(nn.Module):
                 "such options."
             )
         check_widths([width], self)
-        symbols, length = sample_shape
-        self.sample_shape, self.num_classes = (symbols, length), num_classes
-        self.spell = nn.Conv1d(symbols, width, 1)
-        self.embed = nn.Embedding(num_classes, width) if num_classes else None
+        alphabet_size, length = sample_shape
+        self.sample_shape, self.num_classes = (alphabet_size, length), num_classes
+        self.char_embed = nn.Conv1d(alphabet_size, width, 1)
+        self.class_embed = nn.Embedding(num_classes, width) if num_classes else None
         blocks = [CausalBlock(width, kernel, dilation) for dilation in dilations]
         self.blocks = nn.Sequential(*blocks)
-        self.head = nn.Conv1d(width, symbols, 1)
+        self.head = nn.Conv1d(width, alphabet_size, 1)
         initialise(self, "he")
-        with torch.no_grad():  # branches at most double the signal together
+        with torch.no_grad():  # all residual branches together at most double the variance
             for block in blocks:
-                block.second.weight.mul_(len(blocks) ** -0.5)
+                block.conv2.weight.mul_(len(blocks) ** -0.5)
 
     def forward(self, samples: Tensor, labels: Tensor | None = None) -> Tensor:
         check_input(samples, self.sample_shape, self)
         labels = check_labels(labels, self.num_classes, len(samples), self)
-        maps = self.spell(F.pad(samples[:, :, :-1], (1, 0)))
-        if self.embed is not None:
-            maps = maps + self.embed(labels).unsqueeze(2)
+        maps = self.char_embed(F.pad(samples[:, :, :-1], (1, 0)))
+        if self.class_embed is not None:
+            maps = maps + self.class_embed(labels).unsqueeze(2)
         scores = self.head(self.blocks(maps).relu())
         return (scores.to(torch.promote_types(scores.dtype, torch.float32)) * samples).sum(1)

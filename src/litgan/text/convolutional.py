@@ -1,8 +1,8 @@
 """Residual 1-D convolutions over characters, after the language model of WGAN-GP.
 
-Gulrajani et al. 2017, section 5.2: the generator gives a distribution over the alphabet at each position,
-and the discriminator compares these with the one-hot vectors of real text, as they are. The alternative,
-straight-through Gumbel-softmax (Jang et al. 2017, section 2.2), shows it nothing but one-hot vectors.
+Gulrajani et al. 2017, section 5.2: the generator outputs a distribution over the alphabet at each position;
+the discriminator gets these distributions as fakes and one-hot vectors as reals. With straight-through
+Gumbel-softmax (Jang et al. 2017, section 2.2) fakes are one-hot vectors too.
 """
 
 from __future__ import annotations
@@ -19,21 +19,22 @@ from torch import Tensor, nn
 from litgan.networks.layers import Projection, check_input, check_labels, check_widths, initialise
 from litgan.schedules import Schedule, value_at
 
-HALVE = partial(nn.Conv1d, kernel_size=2, stride=2)  # two positions into one, in order: a mean would lose it
-DOUBLE = partial(nn.ConvTranspose1d, kernel_size=2, stride=2)
-LEAVE = partial(nn.Conv1d, kernel_size=1)
+# strided, not pooled: the mean of two positions would lose their order
+DOWNSAMPLE = partial(nn.Conv1d, kernel_size=2, stride=2)
+UPSAMPLE = partial(nn.ConvTranspose1d, kernel_size=2, stride=2)
+POINTWISE = partial(nn.Conv1d, kernel_size=1)
 
 
 class ResidualBlock(nn.Module):
-    """Maps [B, C, T] and, added to them, two convolutions with a ReLU before each."""
+    """Residual block of two convolutions on maps [B, C, T], a ReLU before each."""
 
     def __init__(self, width: int, kernel: int) -> None:
         super().__init__()
-        self.first = nn.Conv1d(width, width, kernel, padding=kernel // 2)
-        self.second = nn.Conv1d(width, width, kernel, padding=kernel // 2)
+        self.conv1 = nn.Conv1d(width, width, kernel, padding=kernel // 2)
+        self.conv2 = nn.Conv1d(width, width, kernel, padding=kernel // 2)
 
     def forward(self, maps: Tensor) -> Tensor:
-        return maps + self.second(self.first(maps.relu()).relu())
+        return maps + self.conv2(self.conv1(maps.relu()).relu())
 
 
 class TextGenerator(nn.Module):
@@ -43,14 +44,14 @@ class TextGenerator(nn.Module):
         sample_shape: (alphabet_size, length).
         num_classes: 0 for an unconditional generator; else an embedding of the class is added to the latents.
         latent_dim: Length of the latents.
-        widths: Channels of each residual block; the paper's are five times 512.
-        kernel: Positions that a convolution sees, an odd number.
-        resample: Whether positions are doubled between two blocks; as in the paper there are `length` from
-            the first to the last if not, at a multiple of the cost.
+        widths: Channels of each residual block; the paper has five blocks of 512.
+        kernel: Size of the convolutions' kernels, an odd number.
+        resample: Whether the number of positions doubles between two blocks. If not, all blocks have `length`
+            positions, as in the paper, at a multiple of the cost.
         output: "softmax" gives probabilities. "gumbel" gives one-hot samples of them, whose gradient is
-            that of softmax((logits + Gumbel noise) / temperature); the noise is made of latents of its own,
-            one a symbol and position, which follow the others: `latent_dim` becomes their sum.
-        temperature: Of "gumbel": a number, or a schedule of images.
+            that of softmax((logits + Gumbel noise) / temperature). The noise comes from further latents,
+            alphabet_size * length of them: the attribute `latent_dim` counts these too.
+        temperature: Of "gumbel": a number, or a schedule of `images_seen`.
 
     Raises:
         ValueError: An option is unknown or does not fit; in `forward`, latents of another length, or labels
@@ -74,28 +75,29 @@ class TextGenerator(nn.Module):
         super().__init__()
         if output not in ("softmax", "gumbel"):
             raise ValueError(f"TextGenerator has no output {output!r}: choose softmax or gumbel.")
-        symbols, length, fewest = text_geometry(sample_shape, widths, kernel, resample, self)
-        self.sample_shape, self.num_classes, self.output = (symbols, length), num_classes, output
-        self.code_dim, self.latent_dim = latent_dim, latent_dim + symbols * length * (output == "gumbel")
-        self.schedule, self.fewest = temperature, fewest
-        self.embed = nn.Embedding(num_classes, latent_dim) if num_classes else None
-        self.spread = nn.Linear(latent_dim, widths[0] * fewest)
-        self.blocks = blocks(widths, kernel, DOUBLE if resample else LEAVE)
-        self.head = nn.Conv1d(widths[-1], symbols, 1)
-        settle(self)
+        alphabet_size, length, base_length = text_geometry(sample_shape, widths, kernel, resample, self)
+        self.sample_shape, self.num_classes, self.output = (alphabet_size, length), num_classes, output
+        noise_dim = alphabet_size * length if output == "gumbel" else 0
+        self.code_dim, self.latent_dim = latent_dim, latent_dim + noise_dim
+        self.temperature_schedule, self.base_length = temperature, base_length
+        self.class_embed = nn.Embedding(num_classes, latent_dim) if num_classes else None
+        self.base = nn.Linear(latent_dim, widths[0] * base_length)
+        self.blocks = residual_stack(widths, kernel, UPSAMPLE if resample else POINTWISE)
+        self.head = nn.Conv1d(widths[-1], alphabet_size, 1)
+        init_residual_weights(self)
         self.step_schedule(0)
 
     def step_schedule(self, images_seen: int) -> None:
-        """Sets the present temperature."""
-        self.temperature = value_at(self.schedule, images_seen)
+        """Sets the temperature that the schedule has after `images_seen` images."""
+        self.temperature = value_at(self.temperature_schedule, images_seen)
 
     def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
         check_input(latents, (self.latent_dim,), self)
         labels = check_labels(labels, self.num_classes, latents.shape[0], self)
         code, normal = latents[:, : self.code_dim], latents[:, self.code_dim :]
-        if self.embed is not None:
-            code = code + self.embed(labels)
-        maps = self.spread(code).unflatten(1, (-1, self.fewest))
+        if self.class_embed is not None:
+            code = code + self.class_embed(labels)
+        maps = self.base(code).unflatten(1, (-1, self.base_length))
         logits = self.head(self.blocks(maps).relu()).float()
         if self.output == "softmax":
             return logits.softmax(1)
@@ -111,8 +113,8 @@ class TextDiscriminator(nn.Module):
         sample_shape: (alphabet_size, length).
         num_classes: 0 for an unconditional discriminator, which ignores labels.
         widths: Channels of each residual block.
-        kernel: Positions that a convolution sees, an odd number.
-        resample: Whether positions are halved between two blocks.
+        kernel: Size of the convolutions' kernels, an odd number.
+        resample: Whether the number of positions halves between two blocks.
 
     Raises:
         ValueError: An option does not fit; in `forward`, samples of another shape, or labels that are
@@ -131,21 +133,21 @@ class TextDiscriminator(nn.Module):
         resample: bool = True,
     ) -> None:
         super().__init__()
-        symbols, length, fewest = text_geometry(sample_shape, widths, kernel, resample, self)
-        self.sample_shape, self.num_classes = (symbols, length), num_classes
-        self.spell = nn.Conv1d(symbols, widths[0], 1)
-        self.blocks = blocks(widths, kernel, HALVE if resample else LEAVE)
-        self.head = Projection(widths[-1] * fewest, num_classes)
-        settle(self)
+        alphabet_size, length, base_length = text_geometry(sample_shape, widths, kernel, resample, self)
+        self.sample_shape, self.num_classes = (alphabet_size, length), num_classes
+        self.char_embed = nn.Conv1d(alphabet_size, widths[0], 1)
+        self.blocks = residual_stack(widths, kernel, DOWNSAMPLE if resample else POINTWISE)
+        self.head = Projection(widths[-1] * base_length, num_classes)
+        init_residual_weights(self)
 
     def forward(self, samples: Tensor, labels: Tensor | None = None) -> Tensor:
         check_input(samples, self.sample_shape, self)
         labels = check_labels(labels, self.num_classes, len(samples), self)
-        return self.head(self.blocks(self.spell(samples)).relu().flatten(1), labels)
+        return self.head(self.blocks(self.char_embed(samples)).relu().flatten(1), labels)
 
 
 def gumbel(normal: Tensor) -> Tensor:
-    """Standard Gumbel numbers from standard normal ones, through the uniform ones between."""
+    """Maps standard normal to standard Gumbel numbers: -log(-log(Phi(x)))."""
     return -torch.log(-torch.special.log_ndtr(normal.float()))
 
 
@@ -156,20 +158,23 @@ def straight_through(logits: Tensor, temperature: float) -> Tensor:
     return hard + (soft - soft.detach())
 
 
-def blocks(widths: Sequence[int], kernel: int, between: Callable[[int, int], nn.Module]) -> nn.Sequential:
-    """A residual block a width, and `between` two of them what leads from one width to the next."""
+def residual_stack(
+    widths: Sequence[int], kernel: int, resample_layer: Callable[[int, int], nn.Module]
+) -> nn.Sequential:
+    """One residual block per width; `resample_layer(inputs, outputs)` connects consecutive blocks."""
     layers: list[nn.Module] = [ResidualBlock(widths[0], kernel)]
-    for before, after in pairwise(widths):
-        layers += [between(before, after), ResidualBlock(after, kernel)]
+    for inputs, outputs in pairwise(widths):
+        layers += [resample_layer(inputs, outputs), ResidualBlock(outputs, kernel)]
     return nn.Sequential(*layers)
 
 
-def settle(network: nn.Module) -> None:
-    """He's initialisation, by which the signal keeps its size, adapted to what is no layer behind a ReLU.
+def init_residual_weights(network: nn.Module) -> None:
+    """He initialization, scaled so that activations keep their variance through residual blocks.
 
-    Branches are made smaller, so that they at most double the signal together, and layers between two blocks
-    have no ReLU before them. The head keeps its size: a generator whose samples differ from the first turn on
-    falls into few modes less often than one that begins near the uniform distribution.
+    The last convolution of each block is divided by sqrt(number of blocks), so that all residual branches
+    together at most double the variance. Resampling layers, which no ReLU precedes, are divided by sqrt(2).
+    The head is not scaled down: a generator whose samples differ at initialization collapses to few modes
+    less often than one that starts near the uniform distribution.
     """
     initialise(network, "he")
     layers = dict(network.named_modules())
@@ -177,7 +182,7 @@ def settle(network: nn.Module) -> None:
     with torch.no_grad():
         for name, layer in layers.items():
             if isinstance(layer, ResidualBlock):
-                layer.second.weight.mul_(count**-0.5)
+                layer.conv2.weight.mul_(count**-0.5)
             elif isinstance(layer, (nn.Conv1d, nn.ConvTranspose1d)) and name.count(".") == 1:
                 layer.weight.mul_(2**-0.5)
 
@@ -185,17 +190,17 @@ def settle(network: nn.Module) -> None:
 def text_geometry(
     sample_shape: Sequence[int], widths: Sequence[int], kernel: int, resample: bool, owner: nn.Module
 ) -> tuple[int, int, int]:
-    """(alphabet_size, length, fewest positions between the blocks); ValueError if an option does not fit."""
+    """(alphabet_size, length, positions of the smallest maps); ValueError if an option does not fit."""
     check_widths(widths, owner)
     if len(sample_shape) != 2 or kernel % 2 == 0 or not widths:
         raise ValueError(
             f"{type(owner).__name__} needs samples [alphabet_size, length], an odd kernel and a width, not "
             f"{list(sample_shape)}, {kernel} and {list(widths)}: choose text as data, or such options."
         )
-    parts = 2 ** (len(widths) - 1) if resample else 1
-    if sample_shape[1] % parts:
+    factor = 2 ** (len(widths) - 1) if resample else 1
+    if sample_shape[1] % factor:
         raise ValueError(
             f"{type(owner).__name__} halves {sample_shape[1]} characters {len(widths) - 1} times: give a "
-            f"length that {parts} divides, fewer widths, or resample false."
+            f"length that {factor} divides, fewer widths, or resample false."
         )
-    return sample_shape[0], sample_shape[1], sample_shape[1] // parts
+    return sample_shape[0], sample_shape[1], sample_shape[1] // factor

@@ -1,4 +1,4 @@
-"""Text as windows of characters, from any file; and a toy grammar whose valid sentences are known."""
+"""Text as windows of characters, from any file; and a toy grammar whose valid sentences can be listed."""
 
 from __future__ import annotations
 
@@ -19,96 +19,96 @@ from litgan.data.base import GANDataModule
 from litgan.noise import torch_generator
 from litgan.text.render import Texts
 
-OTHER = "\N{REPLACEMENT CHARACTER}"  # stands for every character that has no symbol of its own
+UNK = "\N{REPLACEMENT CHARACTER}"  # replaces characters outside the alphabet
 WORD = re.compile(r"[^\W\d_]+")
-VERSE = re.compile(r"^\w+:\d+ ", re.MULTILINE)  # the label that `bible -f` puts before a verse
-PASSAGE = 40  # windows; every tenth passage is held out
-MOST = 255  # symbols: they are stored as one byte each, and one value is left over
+VERSE = re.compile(r"^\w+:\d+ ", re.MULTILINE)  # the label that `bible -f` prints before a verse
+PASSAGE_WINDOWS = 40  # length of a passage, in windows; every tenth passage is held out
+MAX_ALPHABET_SIZE = 255  # tokens are stored as bytes, and `metrics.PAD` needs one value
 
 
-class Characters(GANDataModule):
-    """Windows of characters: symbols, uint8 [N, length], shown as one-hot [N, alphabet_size, length].
+class CharacterData(GANDataModule):
+    """Windows of characters: stored tokens, uint8 [N, length]; one-hot samples [N, alphabet_size, length].
 
-    Symbol i is character i of `alphabet`, whose first is the space. A checkpoint keeps the alphabet, so
-    that samples can be read where the text is not at hand.
+    Token i is character i of `alphabet`, which starts with the space. Checkpoints contain the alphabet, so
+    samples can be decoded without the text.
 
     Args:
-        alphabet_size: symbols; those that the text does not need stay unused.
-        length: of a window, in characters.
+        alphabet_size: number of tokens; a text with fewer characters leaves some unused.
+        length: characters of a window.
 
     Raises:
-        ValueError: more symbols than a byte tells apart, or no length.
+        ValueError: `alphabet_size` is not between 2 and 255, or `length` is less than 1.
     """
 
     splits: ClassVar[tuple[str, ...]] = ("train", "test")
 
     def __init__(self, alphabet_size: int, length: int, **common: Any) -> None:
-        if not 2 <= alphabet_size <= MOST or length < 1:
+        if not 2 <= alphabet_size <= MAX_ALPHABET_SIZE or length < 1:
             raise ValueError(
                 f"Windows of {length} characters from an alphabet of {alphabet_size} cannot be stored: give "
-                f"a length of at least 1 and an alphabet_size of 2 to {MOST}."
+                f"a length of at least 1 and an alphabet_size of 2 to {MAX_ALPHABET_SIZE}."
             )
         super().__init__((alphabet_size, length), **common)
         self.alphabet_size, self.length = alphabet_size, length
-        self.alphabet = ""  # until it is learned, or comes with a checkpoint
+        self.alphabet = ""  # until the text is read or a checkpoint is loaded
 
     @cached_property
     @abstractmethod
     def corpus(self) -> Tensor:
-        """The whole training text as symbols, uint8 [T]."""
+        """The whole training text as tokens, uint8 [T]."""
 
     @cached_property
     def vocabulary(self) -> frozenset[str]:
-        """Words of the training text: runs of letters."""
-        return frozenset(WORD.findall(self.write(self.corpus)))
+        """The words of the training text: runs of letters."""
+        return frozenset(WORD.findall(self.detokenize(self.corpus)))
 
-    def symbols(self, text: str) -> Tensor:
-        """A text in symbols, uint8 [T]; what has no symbol becomes `OTHER`, where there is room for it.
+    def tokenize(self, text: str) -> Tensor:
+        """The tokens of a text, uint8 [T]; characters outside the alphabet become `UNK` if it has a token.
 
         Raises:
-            ValueError: a character outside the alphabet, all of whose symbols are taken.
+            ValueError: a character is outside the alphabet and all tokens are used.
         """
         known = torch.tensor(sorted(map(ord, self.alphabet)))
         order = torch.tensor([self.alphabet.index(chr(code)) for code in known.tolist()])
         codes = code_points(text)
-        place = torch.searchsorted(known, codes).clamp_(max=len(known) - 1)
-        symbols, missing = order[place], known[place] != codes
+        index = torch.searchsorted(known, codes).clamp_(max=len(known) - 1)
+        tokens, missing = order[index], known[index] != codes
         if missing.any():
-            if OTHER not in self.shown_as:
-                stranger = chr(int(codes[missing][0]))
+            if UNK not in self.padded_alphabet:
+                unknown = chr(int(codes[missing][0]))
                 raise ValueError(
-                    f"The character {stranger!r} is outside the alphabet, whose {self.alphabet_size} symbols "
-                    "are all taken: raise alphabet_size, or take it out of the text."
+                    f"The character {unknown!r} is outside the alphabet, whose {self.alphabet_size} tokens "
+                    "are all used: raise alphabet_size, or take it out of the text."
                 )
-            symbols[missing] = self.shown_as.index(OTHER)
-        return symbols.to(torch.uint8)
+            tokens[missing] = self.padded_alphabet.index(UNK)
+        return tokens.to(torch.uint8)
 
-    def write(self, symbols: Tensor) -> str:
-        """Symbols [T] as a text."""
-        return "".join(map(self.shown_as.__getitem__, symbols.tolist()))
+    def detokenize(self, tokens: Tensor) -> str:
+        """The text of tokens [T]."""
+        return "".join(map(self.padded_alphabet.__getitem__, tokens.tolist()))
 
     @property
-    def shown_as(self) -> str:
-        """The character of each symbol; unused ones show as `OTHER`."""
+    def padded_alphabet(self) -> str:
+        """The character of each token; unused tokens are `UNK`."""
         if not self.alphabet:
             self.load("train")
-        return self.alphabet.ljust(self.alphabet_size, OTHER)
+        return self.alphabet.ljust(self.alphabet_size, UNK)
 
     def encode(self, stored: Tensor) -> Tensor:
         return F.one_hot(stored.long(), self.alphabet_size).transpose(1, 2).float()
 
     def decode(self, samples: Tensor) -> Texts:
-        return Texts(samples.argmax(1), self.shown_as)
+        return Texts(samples.argmax(1), self.padded_alphabet)
 
     def state_dict(self) -> dict[str, Any]:
-        """What Lightning puts into every checkpoint."""
+        """The alphabet, which Lightning stores in every checkpoint."""
         return {"alphabet": self.alphabet}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes the alphabet of a checkpoint.
+        """Sets the alphabet from a checkpoint.
 
         Raises:
-            ValueError: it holds none, or this text has been read already, and has another.
+            ValueError: the checkpoint's alphabet is longer than `alphabet_size`, or not that of the text.
         """
         alphabet = state_dict.get("alphabet", self.alphabet)
         if not isinstance(alphabet, str) or len(alphabet) > self.alphabet_size:
@@ -117,29 +117,30 @@ class Characters(GANDataModule):
             )
         if self.alphabet not in ("", alphabet):
             raise ValueError(
-                f"The checkpoint writes with the alphabet {alphabet!r}, this text with {self.alphabet!r}: "
+                f"The checkpoint has the alphabet {alphabet!r}, this text has {self.alphabet!r}: "
                 "resume with the text that it was trained on."
             )
         self.alphabet = alphabet
 
 
-class Text(Characters):
-    """Any UTF-8 file, or the King James Bible; all white space becomes one space.
+class Text(CharacterData):
+    """Any UTF-8 file, or the King James Bible; runs of white space become one space.
 
-    Every tenth passage of 40 windows is held out as the split "test". The alphabet is that of the training
-    text, most frequent first; characters too rare for it become `OTHER`.
+    Every tenth passage of 40 windows is held out as the split "test". The alphabet is the most frequent
+    characters of the training text; the others become `UNK`.
 
     Args:
         path: of the file; None for the text that Debian's `bible` prints, without its verse labels.
-        length: of a window, in characters.
-        alphabet_size: symbols, at most 255.
-        lower: whether capitals become small letters.
-        begin: where windows do: at every word, or at every line.
+        length: characters of a window.
+        alphabet_size: number of tokens, at most 255.
+        lower: whether the text is converted to lower case.
+        window_start: a window starts at every word ("words") or only at every line ("lines").
         common: `batch_size`, `seed`, `memory`: see `GANDataModule`.
 
     Raises:
-        FileNotFoundError: there is no such file, or no `bible`.
-        ValueError: not UTF-8, shorter than a window, or a character outside a checkpoint's alphabet.
+        FileNotFoundError: the file or the command `bible` does not exist.
+        ValueError: the file is not UTF-8, is shorter than a window, or has a character outside a
+            checkpoint's alphabet.
     """
 
     def __init__(
@@ -148,50 +149,50 @@ class Text(Characters):
         length: int = 32,
         alphabet_size: int = 64,
         lower: bool = False,
-        begin: Literal["words", "lines"] = "words",
+        window_start: Literal["words", "lines"] = "words",
         **common: Any,
     ) -> None:
         super().__init__(alphabet_size, length, **common)
-        self.path, self.lower, self.begin = path, lower, begin
+        self.path, self.lower, self.window_start = path, lower, window_start
 
     def read(self, split: str) -> tuple[Tensor, None]:
-        symbols, starts, inside = self._text(split)
-        starts = starts[starts + self.length <= len(symbols)]
-        starts = starts[inside[starts] & inside[starts + self.length - 1]]
+        tokens, starts, in_split = self._tokens(split)
+        starts = starts[starts + self.length <= len(tokens)]
+        starts = starts[in_split[starts] & in_split[starts + self.length - 1]]
         if not len(starts):
             raise ValueError(
-                f"{self.path or 'The text'} has {len(symbols)} characters, too few for a window of "
+                f"{self.path or 'The text'} has {len(tokens)} characters, too few for a window of "
                 f"{self.length} in the split {split!r}: give a longer text or a smaller length."
             )
-        return symbols.unfold(0, self.length, 1)[starts], None
+        return tokens.unfold(0, self.length, 1)[starts], None
 
     @cached_property
     def corpus(self) -> Tensor:
-        symbols, _, inside = self._text("train")
-        return symbols[inside]
+        tokens, _, in_split = self._tokens("train")
+        return tokens[in_split]
 
-    def _text(self, split: str) -> tuple[Tensor, Tensor, Tensor]:
-        """The whole text in symbols, uint8 [T]; where windows begin; what belongs to `split`, bool [T]."""
-        text = scripture() if self.path is None else read_file(self.path)
+    def _tokens(self, split: str) -> tuple[Tensor, Tensor, Tensor]:
+        """Tokens of the whole text, uint8 [T]; indices of window starts; mask of the split, bool [T]."""
+        text = king_james_bible() if self.path is None else read_file(self.path)
         lines = (text.lower() if self.lower else text).splitlines()
         lines = [line for line in (" ".join(line.split()) for line in lines) if line]
         text = " ".join(lines)
-        held_out = torch.arange(len(text)) // (PASSAGE * self.length) % 10 == 9
+        held_out = torch.arange(len(text)) // (PASSAGE_WINDOWS * self.length) % 10 == 9
         if not self.alphabet:
             self.alphabet = learn_alphabet(code_points(text)[~held_out], self.alphabet_size)
-        symbols = self.symbols(text)
+        tokens = self.tokenize(text)
         ends = torch.tensor([len(line) for line in lines], dtype=torch.int64).add(1).cumsum(0)
-        if self.begin == "words":
-            ends = (symbols == self.alphabet.index(" ")).nonzero().flatten() + 1
+        if self.window_start == "words":
+            ends = (tokens == self.alphabet.index(" ")).nonzero().flatten() + 1
         starts = torch.cat([torch.zeros(1, dtype=torch.int64), ends])
-        return symbols, starts, held_out if split == "test" else ~held_out
+        return tokens, starts, held_out if split == "test" else ~held_out
 
 
-class Grammar(Characters):
+class Grammar(CharacterData):
     """Sentences of a toy grammar, such as "one hen feeds two dogs": 400 of them, all equally probable.
 
-    The verb agrees with the number at the sentence's beginning, which no Markov chain of low order
-    remembers. Sentences are filled up with spaces; `valid` tells which ones belong to the language.
+    The verb agrees with the number at the start of the sentence, a dependency too long for Markov chains of
+    low order. Sentences are padded with spaces.
 
     Args:
         samples: size of each split.
@@ -203,29 +204,29 @@ class Grammar(Characters):
 
     def __init__(self, samples: int = 20_000, **common: Any) -> None:
         self.language = self.sentences()
-        letters = sorted(set("".join(self.language)))  # the space comes first
+        letters = sorted(set("".join(self.language)))  # sorted: the space is first
         super().__init__(len(letters), self.LENGTH, **common)
         self.samples, self.alphabet = samples, "".join(letters)
 
     @classmethod
     def sentences(cls) -> list[str]:
-        """The whole language: noun phrase, verb, noun phrase."""
-        things = [f"one {noun}" for noun in cls.NOUNS] + [f"two {noun}s" for noun in cls.NOUNS]
+        """All sentences: noun phrase, verb, noun phrase."""
+        noun_phrases = [f"one {noun}" for noun in cls.NOUNS] + [f"two {noun}s" for noun in cls.NOUNS]
         return [
             f"{subject} {verb}{'s' if subject.startswith('one') else ''} {thing}"
-            for subject, verb, thing in product(things, cls.VERBS, things)
+            for subject, verb, thing in product(noun_phrases, cls.VERBS, noun_phrases)
         ]
 
     @classmethod
     def valid(cls, texts: list[str]) -> float:
-        """Share of the texts that are sentences of the language."""
+        """The fraction of the texts that are sentences of the grammar."""
         language = set(cls.sentences())
         return sum(text.rstrip() in language for text in texts) / len(texts)
 
     def read(self, split: str) -> tuple[Tensor, None]:
-        whole = torch.stack([self.symbols(sentence.ljust(self.length)) for sentence in self.language])
-        drawn = torch.randint(len(whole), (self.samples,), generator=torch_generator("grammar", split))
-        return whole[drawn], None
+        sentences = torch.stack([self.tokenize(sentence.ljust(self.length)) for sentence in self.language])
+        chosen = torch.randint(len(sentences), (self.samples,), generator=torch_generator("grammar", split))
+        return sentences[chosen], None
 
     @cached_property
     def corpus(self) -> Tensor:
@@ -238,19 +239,19 @@ def code_points(text: str) -> Tensor:
 
 
 def learn_alphabet(codes: Tensor, size: int) -> str:
-    """At most `size` characters of a text [T]: the space, the most frequent, `OTHER` if there are more."""
+    """At most `size` characters of code points [T]: the space, the most frequent, `UNK` if there are more."""
     found, counts = codes.unique(return_counts=True)
     ranked = [chr(code) for code in found[counts.argsort(descending=True, stable=True)].tolist()]
-    ranked = [" ", *(character for character in ranked if character not in (" ", OTHER))]
-    return "".join(ranked if len(ranked) <= size else [*ranked[: size - 1], OTHER])
+    ranked = [" ", *(character for character in ranked if character not in (" ", UNK))]
+    return "".join(ranked if len(ranked) <= size else [*ranked[: size - 1], UNK])
 
 
 def read_file(path: str) -> str:
     """The text of a file.
 
     Raises:
-        FileNotFoundError: there is none.
-        ValueError: it is not UTF-8.
+        FileNotFoundError: the file does not exist.
+        ValueError: the file is not UTF-8.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"There is no text at {path}: give the path of a UTF-8 file.")
@@ -263,18 +264,18 @@ def read_file(path: str) -> str:
         ) from error
 
 
-def scripture() -> str:
+def king_james_bible() -> str:
     """The King James Bible as Debian's package prints it, without verse labels.
 
     Raises:
-        FileNotFoundError: one sentence, if the package is not installed.
+        FileNotFoundError: the package is not installed.
     """
     try:
         command = ["bible", "-f", "gen1:1-rev22:21"]
         printed = subprocess.run(command, capture_output=True, check=True, text=True)
     except (OSError, subprocess.CalledProcessError) as error:
         raise FileNotFoundError(
-            "The command bible, which prints the text, is not at hand: apt-get install bible-kjv brings it; "
+            "The command bible, which prints it, is not installed: apt-get install bible-kjv brings it, "
             "or give the path of any text file."
         ) from error
     return VERSE.sub("", printed.stdout)

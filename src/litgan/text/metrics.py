@@ -1,4 +1,4 @@
-"""Text as numbers: n-grams, words, repetition and copies; no weights, no download."""
+"""Metrics of text: n-grams, words, repetition and copies of the training text. They need no weights."""
 
 from __future__ import annotations
 
@@ -15,135 +15,138 @@ from litgan.metrics.features import FeatureExtractor
 from litgan.noise import torch_generator
 from litgan.text.data import WORD
 
-BUCKETS = 64  # features an order
-ORDERS = (1, 2, 3, 4)  # characters of the n-grams that are counted
+BUCKETS = 64  # features per order
+ORDERS = (1, 2, 3, 4)  # n of the character n-grams
 MULTIPLIER = -7046029254386353131  # 2^64 / golden ratio: Knuth 1998, "Sorting and Searching", section 6.4
-LONGEST = 512  # characters of a window that are kept for the table
-PAD = 255  # no symbol: fills what a window is shorter
-SUBSET = 500  # samples for what is quadratic, or searches the training text
+MAX_LENGTH = 512  # characters of a window that the table uses
+PAD = 255  # not a token: pads windows to `MAX_LENGTH`
+SUBSET_SIZE = 500  # samples for metrics of quadratic cost, or that search the training text
 
 
 class TextStatistics(FeatureExtractor):
-    """Counts of character n-grams, n = 1 to 4, hashed to 64 signed sums an order (256 features).
+    """Counts of character n-grams, n = 1 to 4, hashed to 64 signed sums per n (256 features).
 
-    Feature hashing is Weinberger et al. 2009, section 2: inner products of the sums are, on average, those of
-    the counts themselves. A sample is read as it is decoded, each position at its most probable symbol, so
-    no gradient reaches it.
+    Feature hashing is Weinberger et al. 2009, section 2: inner products of the sums are unbiased estimates of
+    those of the counts. Samples are decoded first, by the argmax at each position, so features have no
+    gradient.
     """
 
     name, dimension = "text", BUCKETS * len(ORDERS)
-    detail_count, detail_dtype = LONGEST, torch.uint8
+    detail_count, detail_dtype = MAX_LENGTH, torch.uint8
 
     def __init__(self) -> None:
         super().__init__()
         self.freeze()
 
     def check(self, samples: Tensor) -> None:
-        if samples.ndim != 3 or samples.shape[1] > PAD or samples.shape[2] > LONGEST:
+        if samples.ndim != 3 or samples.shape[1] > PAD or samples.shape[2] > MAX_LENGTH:
             raise ValueError(
-                f"The extractor 'text' looks at [N, alphabet_size, length], up to {PAD} symbols and "
-                f"{LONGEST} characters, not at {list(samples.shape)}: choose one that fits this data set."
+                f"The extractor 'text' takes [N, alphabet_size, length], up to {PAD} tokens and "
+                f"{MAX_LENGTH} characters, not {list(samples.shape)}: choose one that fits this data set."
             )
 
     def features(self, samples: Tensor) -> Tensor:
-        symbols = samples.argmax(1)
+        tokens = samples.argmax(1)
         sums = []
         for order in ORDERS:
-            mixed = grams(symbols, order).add(order) * MULTIPLIER
-            bucket, sign = (mixed >> 40) & (BUCKETS - 1), ((mixed >> 50) & 1) * 2 - 1
-            counts = torch.zeros(len(symbols), BUCKETS, device=symbols.device)
+            hashed = ngrams(tokens, order).add(order) * MULTIPLIER
+            bucket, sign = (hashed >> 40) & (BUCKETS - 1), ((hashed >> 50) & 1) * 2 - 1
+            counts = torch.zeros(len(tokens), BUCKETS, device=tokens.device)
             sums.append(counts.scatter_add_(1, bucket, sign.float()))
         return torch.cat(sums, dim=1)
 
     def details(self, samples: Tensor) -> Tensor:
-        symbols = samples.argmax(1).to(torch.uint8)
-        return F.pad(symbols, (0, LONGEST - symbols.shape[1]), value=PAD)
+        tokens = samples.argmax(1).to(torch.uint8)
+        return F.pad(tokens, (0, MAX_LENGTH - tokens.shape[1]), value=PAD)
 
     def table(self, *, real: Tensor, fake: Tensor, data: Any) -> dict[str, float]:
-        """Metrics of text; what training text has against held-out text is the floor of each.
+        """Metrics of text. For reference, measure the training text against held-out text.
 
-        js<n>: Jensen-Shannon divergence of character n-grams (bits), n = 1 to 4, and 8 for words in order.
-        real_words: share of words, complete within their window, that occur in the training text.
-        distinct<n>: share of the n-grams of words that are different ones (Li et al. 2016, section 5.1).
+        js<n>: Jensen-Shannon divergence of character n-grams (bits), n = 1 to 4, and 8 for word order.
+        real_words: fraction of complete words that occur in the training text.
+        distinct<n>: distinct over all n-grams of words (Li et al. 2016, section 5.1).
         self_bleu: see `self_bleu`, of at most 500 samples.
-        longest_copy: characters of the longest piece of a sample that the training text holds, mean of 500.
+        longest_copy: length of the longest substring that the training text contains, mean over 500 samples.
         """
         real, fake = real[:, : data.length], fake[:, : data.length]
-        values = {f"js{n}": jensen_shannon(real=grams(real, n), fake=grams(fake, n)) for n in (1, 2, 3, 4, 8)}
-        words = [complete_words(data.write(line)) for line in fake.cpu()]
+        values = {
+            f"js{n}": jensen_shannon(real=ngrams(real, n), fake=ngrams(fake, n)) for n in (1, 2, 3, 4, 8)
+        }
+        words = [complete_words(data.detokenize(line)) for line in fake.cpu()]
         count = sum(map(len, words))
         values["real_words"] = sum(word in data.vocabulary for line in words for word in line) / max(1, count)
         numbers: dict[str, int] = {}
         numbered = [[numbers.setdefault(word, len(numbers)) for word in line] for line in words]
         for order in (1, 2, 3):
             values[f"distinct{order}"] = distinct(numbered, order)
-        few = some(fake)
-        values["self_bleu"] = self_bleu([numbered[place] for place in few.tolist()])
-        copies = longest_copies(fake[few].cpu(), data.corpus)
+        subset = random_subset(fake)
+        values["self_bleu"] = self_bleu([numbered[index] for index in subset.tolist()])
+        copies = longest_copies(fake[subset].cpu(), data.corpus)
         return values | {"longest_copy": copies.double().mean().item()}
 
 
-def some(symbols: Tensor) -> Tensor:
-    """Places of at most `SUBSET` rows of bytes [N, T], int64; the same rows whatever their order."""
-    rows = symbols.cpu().numpy()
+def random_subset(tokens: Tensor) -> Tensor:
+    """Indices, int64, of at most `SUBSET_SIZE` rows of tokens [N, T]; the choice ignores the rows' order."""
+    rows = tokens.cpu().numpy()
     ordered = torch.from_numpy(np.lexsort(rows.T[::-1]))
-    return ordered[torch.randperm(len(rows), generator=torch_generator("text", "some"))[:SUBSET]]
+    return ordered[torch.randperm(len(rows), generator=torch_generator("text", "some"))[:SUBSET_SIZE]]
 
 
-def grams(symbols: Tensor, order: int) -> Tensor:
-    """n-grams of bytes [N, T] as integers, [N, T - n + 1]; distinct for n up to 8."""
-    if order > symbols.shape[1]:
-        return torch.zeros(len(symbols), 0, dtype=torch.int64, device=symbols.device)
-    codes = torch.zeros(len(symbols), symbols.shape[1] - order + 1, dtype=torch.int64, device=symbols.device)
-    for place in range(order):
-        codes = (codes << 8) + symbols[:, place : place + codes.shape[1]]
+def ngrams(tokens: Tensor, order: int) -> Tensor:
+    """n-grams of tokens [N, T] as int64 codes [N, T - n + 1]; codes are unique for n up to 8."""
+    if order > tokens.shape[1]:
+        return torch.zeros(len(tokens), 0, dtype=torch.int64, device=tokens.device)
+    codes = torch.zeros(len(tokens), tokens.shape[1] - order + 1, dtype=torch.int64, device=tokens.device)
+    for index in range(order):
+        codes = (codes << 8) + tokens[:, index : index + codes.shape[1]]
     return codes
 
 
 def jensen_shannon(*, real: Tensor, fake: Tensor) -> float:
-    """Jensen-Shannon divergence of two sets of integers, base 2: 0 for equal shares, 1 for nothing in common.
+    """Jensen-Shannon divergence of two lists of integers, base 2: 0 if equally distributed, 1 if disjoint.
 
     Lin 1991, eq. 4.3 at equal weights: H((p + q) / 2) - (H(p) + H(q)) / 2.
     """
     codes, order = torch.cat([real.flatten(), fake.flatten()]).sort()
-    found, place = codes.unique_consecutive(return_inverse=True)
+    found, index = codes.unique_consecutive(return_inverse=True)
     is_real = order < real.numel()
-    shares = [
-        place[side].bincount(minlength=len(found)).double() / max(1, int(side.sum()))
+    probabilities = [
+        index[side].bincount(minlength=len(found)).double() / max(1, int(side.sum()))
         for side in (is_real, ~is_real)
     ]
-    entropy = [-torch.special.xlogy(p, p).sum() for p in (*shares, (shares[0] + shares[1]) / 2)]
+    mixture = (probabilities[0] + probabilities[1]) / 2
+    entropy = [-torch.special.xlogy(p, p).sum() for p in (*probabilities, mixture)]
     return (entropy[2] - (entropy[0] + entropy[1]) / 2).item() / math.log(2)
 
 
 def complete_words(text: str) -> list[str]:
-    """Runs of letters with something behind them: what the end of the window cuts off is no word."""
+    """The words of a window, except one that ends at its end, which may be cut off."""
     return [match.group() for match in WORD.finditer(text) if match.end() < len(text)]
 
 
-def word_grams(lines: Sequence[Sequence[int]], order: int) -> list[list[tuple[int, ...]]]:
+def word_ngrams(lines: Sequence[Sequence[int]], order: int) -> list[list[tuple[int, ...]]]:
     """The n-grams of each line."""
-    return [list(zip(*(line[place:] for place in range(order)))) for line in lines]  # noqa: B905
+    return [list(zip(*(line[index:] for index in range(order)))) for line in lines]  # noqa: B905
 
 
 def distinct(lines: Sequence[Sequence[int]], order: int) -> float:
-    """Distinct n-grams over all n-grams of the lines; 1 without any."""
-    found = [gram for line in word_grams(lines, order) for gram in line]
+    """The number of distinct n-grams of the lines over that of all; 1 if there are none."""
+    found = [ngram for line in word_ngrams(lines, order) for ngram in line]
     return len(set(found)) / max(1, len(found)) if found else 1.0
 
 
 def self_bleu(lines: Sequence[Sequence[int]]) -> float:
     """BLEU-4 (Papineni et al. 2002, section 2.3) of the lines, each against all others (Zhu et al. 2018).
 
-    Counts are added up over the lines, as that paper does, and no brevity penalty is due: all windows are
-    equally long. 1 if every line is another's copy.
+    Counts are summed over the lines, as in the first paper. There is no brevity penalty, because all windows
+    have equal lengths. 1 if every line equals another.
     """
     precisions = []
     for order in (1, 2, 3, 4):
-        found = word_grams(lines, order)
+        found = word_ngrams(lines, order)
         numbers: dict[tuple[int, ...], int] = {}
         cells = [
-            (row, numbers.setdefault(gram, len(numbers))) for row, line in enumerate(found) for gram in line
+            (row, numbers.setdefault(ngram, len(numbers))) for row, line in enumerate(found) for ngram in line
         ]
         if not cells:
             break
@@ -156,11 +159,11 @@ def self_bleu(lines: Sequence[Sequence[int]]) -> float:
 
 
 def longest_copies(samples: Tensor, text: Tensor) -> Tensor:
-    """Length of the longest piece of each sample [N, T] that occurs in a text [M], both uint8: int64 [N].
+    """Length of the longest substring of each sample [N, T] that occurs in a text [M], both uint8: int64 [N].
 
-    Walks the text through the trie of all pieces of the samples, one character deeper at a time: `node` of
-    a place in the text or a sample is where the piece that begins there has led. Places of the text that
-    have left the trie drop out, most of them within ten characters.
+    Matches the text against a trie of all substrings of the samples, one character deeper per iteration.
+    `node[i]` is the trie node of the text from `starts[i]` on, `piece` those of the samples' substrings.
+    Starts without a match are dropped, most of them within ten characters.
     """
     longest = torch.zeros(len(samples), dtype=torch.int64)
     starts, node = torch.arange(len(text), dtype=torch.int32), torch.zeros(len(text), dtype=torch.int32)
@@ -173,8 +176,8 @@ def longest_copies(samples: Tensor, text: Tensor) -> Tensor:
         within = starts < len(text) - depth
         starts, node = (starts, node) if within.all() else (starts[within], node[within])
         node = child[node * 256 + text[starts + depth]]
-        met = node >= 0
-        starts, node = starts[met], node[met]
+        matched = node >= 0
+        starts, node = starts[matched], node[matched]
         copied = torch.zeros(nodes, dtype=torch.bool).index_fill_(0, node.long(), True)[piece].any(1)
         if not copied.any():
             break

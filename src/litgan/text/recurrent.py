@@ -1,9 +1,9 @@
-"""A recurrent generator of text: each letter is drawn in the knowledge of those before it.
+"""An autoregressive generator of text: a recurrent network samples each character given those before it.
 
-A map from latents to whole texts must switch every letter at once where two texts meet, and writes mixtures
-there. Letters drawn one after the other switch at the first that differs; all others follow. It learns from
-scratch, against the discriminator alone, through straight-through Gumbel-softmax (Kusner & Hernández-Lobato
-2016; Press et al. 2017).
+A feed-forward generator maps latents to all characters at once; between the latents of two texts it outputs
+mixtures of both. An autoregressive one chooses at the first character that differs, and the others follow.
+It learns from scratch, from the discriminator alone, through straight-through Gumbel-softmax (Kusner &
+Hernández-Lobato 2016; Press et al. 2017).
 """
 
 from __future__ import annotations
@@ -19,38 +19,38 @@ from litgan.schedules import Schedule, value_at
 from litgan.text.convolutional import gumbel, straight_through
 
 
-class Cell(nn.GRUCell):
-    """A gated recurrent unit whose weights come with the call: one cast of them serves all letters."""
+class FunctionalGRUCell(nn.GRUCell):
+    """A GRU cell that takes its weights as an argument, so that all steps share one cast of them."""
 
-    def forward(self, read: Tensor, state: Tensor, weights: Sequence[Tensor]) -> Tensor:  # type: ignore[override]
-        return torch.gru_cell(read, state, *weights)
+    def forward(self, inputs: Tensor, state: Tensor, weights: Sequence[Tensor]) -> Tensor:  # type: ignore[override]
+        return torch.gru_cell(inputs, state, *weights)
 
 
-class Head(nn.Linear):
-    """A layer whose weights come with the call."""
+class FunctionalLinear(nn.Linear):
+    """A linear layer that takes its weights as an argument."""
 
     def forward(self, state: Tensor, weights: Sequence[Tensor]) -> Tensor:  # type: ignore[override]
         return F.linear(state, *weights)
 
 
 class RecurrentTextGenerator(nn.Module):
-    """Latents [B, latent_dim] to one-hot letters, [B, alphabet_size, length], written from left to right.
+    """Latents [B, latent_dim] to one-hot characters [B, alphabet_size, length], from left to right.
 
-    At each position a gated recurrent unit (Cho et al. 2014, section 2.3) reads the letter before and the
-    code, and its state gives the distribution from which the letter is drawn. The feedback reaches a letter
-    as the gradient of softmax((logits + Gumbel noise) / temperature), and through all letters behind it.
+    At each position the inputs of a GRU (Cho et al. 2014, section 2.3) are the previous character and the
+    code; a linear layer maps its state to logits, from which the character is sampled. Gradients reach the
+    logits as those of softmax((logits + Gumbel noise) / temperature), and through all later characters.
 
     Args:
         sample_shape: (alphabet_size, length).
         num_classes: 0 for an unconditional generator; else an embedding of the class is added to the code.
-        latent_dim: Length of the code. The noise of the draws is made of latents of its own, one a symbol
-            and position, which follow the code: the attribute `latent_dim` is the sum of both.
+        latent_dim: Length of the code. The Gumbel noise comes from further latents, alphabet_size * length
+            of them: the attribute `latent_dim` counts these too.
         width: Length of the state.
-        temperature: A number, or a schedule of images; it does not change what is drawn.
+        temperature: A number, or a schedule of `images_seen`; it changes gradients, not samples.
 
     Raises:
-        ValueError: The samples are no text, or the width is not positive; in `forward`, latents of another
-            length, or labels that are missing from a conditional generator or not integers [B].
+        ValueError: `sample_shape` is not that of text, or the width is not positive; in `forward`, latents of
+            another length, or labels that are missing from a conditional generator or not integers [B].
     """
 
     mixes_samples = False
@@ -71,45 +71,48 @@ class RecurrentTextGenerator(nn.Module):
                 "choose text as data."
             )
         check_widths([width], self)
-        symbols, length = sample_shape
-        self.sample_shape, self.num_classes, self.schedule = (symbols, length), num_classes, temperature
-        self.code_dim, self.latent_dim = latent_dim, latent_dim + symbols * length
-        self.embed = nn.Embedding(num_classes, latent_dim) if num_classes else None
-        self.begin = nn.Linear(latent_dim, width)
-        self.cell = Cell(symbols + latent_dim, width)
-        self.head = Head(width, symbols)
-        nn.init.xavier_normal_(self.head.weight, gain=2.0)  # so that letters differ from the first turn on
-        # a single one among zeros: as long as the state, or its weights would learn so much more slowly
-        self.loudness = width**0.5
+        alphabet_size, length = sample_shape
+        self.sample_shape, self.num_classes = (alphabet_size, length), num_classes
+        self.temperature_schedule = temperature
+        self.code_dim, self.latent_dim = latent_dim, latent_dim + alphabet_size * length
+        self.class_embed = nn.Embedding(num_classes, latent_dim) if num_classes else None
+        self.initial_state = nn.Linear(latent_dim, width)
+        self.cell = FunctionalGRUCell(alphabet_size + latent_dim, width)
+        self.head = FunctionalLinear(width, alphabet_size)
+        nn.init.xavier_normal_(self.head.weight, gain=2.0)  # samples differ at initialization
+        # A one-hot vector has norm 1, the state about sqrt(width): at equal norms both weights learn as fast.
+        self.input_scale = width**0.5
         self.step_schedule(0)
 
     def step_schedule(self, images_seen: int) -> None:
-        """Sets the present temperature."""
-        self.temperature = value_at(self.schedule, images_seen)
+        """Sets the temperature that the schedule has after `images_seen` images."""
+        self.temperature = value_at(self.temperature_schedule, images_seen)
 
     def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
         check_input(latents, (self.latent_dim,), self)
         labels = check_labels(labels, self.num_classes, latents.shape[0], self)
         code, normal = latents[:, : self.code_dim], latents[:, self.code_dim :]
-        if self.embed is not None:
-            code = code + self.embed(labels)
+        if self.class_embed is not None:
+            code = code + self.class_embed(labels)
         noise = gumbel(normal).unflatten(1, self.sample_shape)
-        state = self.begin(code).tanh()
-        return self.write(code, state, noise)
+        state = self.initial_state(code).tanh()
+        return self.unroll(code, state, noise)
 
-    def write(self, code: Tensor, state: Tensor, noise: Tensor) -> Tensor:
-        """The letters; weights are cast once: autocast casts frozen ones again at every letter."""
+    def unroll(self, code: Tensor, state: Tensor, noise: Tensor) -> Tensor:
+        """The one-hot characters. Casts weights once: autocast would cast frozen ones again at every step."""
         dtype, device = state.dtype, state.device.type
         if torch.is_autocast_enabled(device):
             dtype = torch.get_autocast_dtype(device)
         code, state = code.to(dtype), state.to(dtype)
-        cell, head = ([one.to(dtype) for one in part.parameters()] for part in (self.cell, self.head))
-        letter, letters = torch.zeros_like(noise[:, :, 0]), []
+        cell_weights, head_weights = (
+            [weight.to(dtype) for weight in layer.parameters()] for layer in (self.cell, self.head)
+        )
+        char, chars = torch.zeros_like(noise[:, :, 0]), []
         with torch.autocast(device, enabled=False):
-            for drawn in noise.unbind(2):
-                read = torch.cat([(self.loudness * letter).to(dtype), code], dim=1)
-                state = self.cell(read, state, cell)
-                logits = self.head(state, head).float() + drawn
-                letter = straight_through(logits.unsqueeze(2), self.temperature).squeeze(2)
-                letters.append(letter)
-        return torch.stack(letters, dim=2)
+            for char_noise in noise.unbind(2):
+                inputs = torch.cat([(self.input_scale * char).to(dtype), code], dim=1)
+                state = self.cell(inputs, state, cell_weights)
+                logits = self.head(state, head_weights).float() + char_noise
+                char = straight_through(logits.unsqueeze(2), self.temperature).squeeze(2)
+                chars.append(char)
+        return torch.stack(chars, dim=2)

@@ -1,4 +1,4 @@
-"""Text: rendered lines, a file and a table."""
+"""Rendered text: an image of lines, a text file and a table."""
 
 from __future__ import annotations
 
@@ -14,49 +14,49 @@ from litgan.files import whole
 from litgan.media.base import Media, to_tensor
 from litgan.media.images import signed_heat
 
-SIZE = 16  # pixels: height of the letters
+FONT_SIZE = 16  # pixels
 
 
 class Texts(Media):
-    """Windows of characters: symbols, integers [N, length], of an alphabet.
+    """Windows of characters, given as tokens, integers [N, length], of an alphabet.
 
     Raises:
-        ValueError: a symbol outside the alphabet.
+        ValueError: a token is outside the alphabet.
     """
 
     legend = (
-        "Behind each character the feedback that it gets: the generator is pushed to another one where it is "
-        "red, and to keep it where it is blue. Each line has its own scale."
+        "The background of each character shows the gradient: red pushes the generator to another character, "
+        "blue to keep this one. Each line has its own scale."
     )
 
-    def __init__(self, symbols: Tensor, alphabet: str) -> None:
-        if symbols.numel() and int(symbols.max()) >= len(alphabet):
+    def __init__(self, tokens: Tensor, alphabet: str) -> None:
+        if tokens.numel() and int(tokens.max()) >= len(alphabet):
             raise ValueError(
-                f"Symbol {int(symbols.max())} is outside the alphabet of {len(alphabet)} characters: decode "
+                f"Token {int(tokens.max())} is outside the alphabet of {len(alphabet)} characters: decode "
                 "the samples with the data module that they were trained on."
             )
-        self.symbols, self.alphabet = symbols.cpu(), alphabet
-        self.lines = ["".join(alphabet[symbol] for symbol in row) for row in self.symbols.tolist()]
+        self.tokens, self.alphabet = tokens.cpu(), alphabet
+        self.lines = ["".join(alphabet[token] for token in row) for row in self.tokens.tolist()]
 
     def __len__(self) -> int:
         return len(self.lines)
 
     def picture(self, columns: int | None = None) -> Tensor:
-        """One sample a line; `columns` is of no account, for lines are wide."""
-        return self._drawn(None)
+        """One sample per line; `columns` is ignored."""
+        return self._render(None)
 
     def criticised(self, feedback: Tensor, columns: int | None = None) -> Tensor:
-        """Each character on the feedback that it gets, compared with the mean of the alphabet's others.
+        """The lines on backgrounds colored by the gradient of each character minus the mean of all others.
 
-        Where it is red the generator is pushed to another character, where it is blue to stay.
+        Red pushes the generator to another character, blue to keep this one.
         """
         feedback = feedback.detach().float().cpu()
-        chosen = feedback.gather(1, self.symbols[:, None]).squeeze(1)
+        chosen = feedback.gather(1, self.tokens[:, None]).squeeze(1)
         others = (feedback.sum(1) - chosen) / max(1, feedback.shape[1] - 1)
-        return self._drawn(signed_heat((chosen - others)[:, None, None])[:, :, 0].transpose(1, 2))
+        return self._render(signed_heat((chosen - others)[:, None, None])[:, :, 0].transpose(1, 2))
 
     def save(self, stem: Path, picture: Tensor | None = None) -> list[Path]:
-        """Besides the picture `<stem>.txt`, UTF-8: one sample a line."""
+        """Writes the picture and `<stem>.txt`, UTF-8, one sample per line."""
         written = super().save(stem, picture)
         path = stem.with_name(stem.name + ".txt")
         with whole(path) as partial:
@@ -68,13 +68,14 @@ class Texts(Media):
 
         return {"text": wandb.Table(columns=["text"], data=[[line] for line in self.lines])}
 
-    def _drawn(self, tints: Tensor | None) -> Tensor:
-        """The lines in cells of one size; `tints`, uint8 [N, length, 3], are the paper under the letters."""
-        font, width, height = letters()
-        rows, columns = self.symbols.shape
-        paper = torch.full((rows, columns, 3), 255, dtype=torch.uint8) if tints is None else tints
-        paper = paper.repeat_interleave(height, 0).repeat_interleave(width, 1)
-        canvas = Image.fromarray(paper.numpy())
+    def _render(self, backgrounds: Tensor | None) -> Tensor:
+        """The lines in cells of equal size; `backgrounds`, uint8 [N, length, 3], are their colors."""
+        font, width, height = font_and_cell()
+        rows, columns = self.tokens.shape
+        if backgrounds is None:
+            backgrounds = torch.full((rows, columns, 3), 255, dtype=torch.uint8)
+        backgrounds = backgrounds.repeat_interleave(height, 0).repeat_interleave(width, 1)
+        canvas = Image.fromarray(backgrounds.numpy())
         draw = ImageDraw.Draw(canvas)
         for row, line in enumerate(self.lines):
             for column, character in enumerate(line):
@@ -83,7 +84,7 @@ class Texts(Media):
 
 
 @lru_cache(maxsize=1)
-def letters() -> tuple[ImageFont.ImageFont | ImageFont.FreeTypeFont, int, int]:
-    """Pillow's own font, and the width and height in pixels of the cell that a letter gets."""
-    font = ImageFont.load_default(SIZE)
-    return font, round(font.getlength("W")), round(1.4 * SIZE)
+def font_and_cell() -> tuple[ImageFont.ImageFont | ImageFont.FreeTypeFont, int, int]:
+    """Pillow's own font, and the width and height of a character's cell in pixels."""
+    font = ImageFont.load_default(FONT_SIZE)
+    return font, round(font.getlength("W")), round(1.4 * FONT_SIZE)

@@ -1,4 +1,4 @@
-"""Published variants, each tested against its authors' code: a wing, which the core does not import."""
+"""Published variants, each tested against its authors' code. A wing: the core does not import it."""
 
 from litgan.zoo.ada import ADA
 from litgan.zoo.consistency import BalancedConsistency, LatentConsistency, LatentDiversity

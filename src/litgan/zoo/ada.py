@@ -17,45 +17,45 @@ from litgan.zoo import warps
 class ADA(Augmentation):
     """Adaptive discriminator augmentation, Karras et al. 2020, section 3 and appendix B, for images.
 
-    Each change of the pipeline (pixel blitting, geometry, colour: the paper's "bgc") happens to a sample with
-    probability p. After every `every` turns p moves a step towards where the discriminator overfits no more
-    than `target`: r = E[sign D(x)] over the reals (eq. 1). Samples to which nothing happens stay as they are,
-    bit for bit.
+    Each transform of the pipeline (pixel blitting, geometry, color: the paper's "bgc") is applied to a sample
+    with probability p. Every `interval` discriminator steps p increases if r = E[sign D(x)] over the reals
+    (eq. 1) exceeds `target`, else it decreases. Samples without any transform are returned bit for bit.
 
     Args:
-        p: probability at the start; a schedule fixes it as a function of `images_seen` instead.
-        target: r that p aims at; None leaves p as it is.
-        every: turns of the discriminator between two steps of p.
-        images: in so many images p may move from 0 to 1.
-        colour: change colours too.
+        p: initial probability; a schedule sets it as a function of `images_seen` instead.
+        target: r at which p stays; None disables the adaptation.
+        interval: discriminator steps between two updates of p.
+        images: number of images in which p can move from 0 to 1.
+        color: include color transforms.
 
     Raises:
-        ValueError: if p is no probability, or a schedule and a target are given both.
+        ValueError: p is not between 0 and 1, or both a schedule and a target are given.
     """
 
     draws = 28
     p: Tensor
-    signs: Tensor
+    sign_sums: Tensor
 
     def __init__(
         self,
         p: float | Schedule = 0.0,
         target: float | None = 0.6,
-        every: int = 4,
+        interval: int = 4,
         images: int = 500_000,
-        colour: bool = True,
+        color: bool = True,
     ) -> None:
         super().__init__()
         if isinstance(p, Schedule) and target is not None:
             raise ValueError("ADA has a schedule for p and a target: give target null, or a number for p.")
         if not isinstance(p, Schedule) and not 0 <= p <= 1:
             raise ValueError(f"ADA has p = {p}, which is no probability: give 0 to 1.")
-        self.schedule, self.target, self.every, self.images, self.colour = p, target, every, images, colour
+        self.schedule, self.target, self.interval = p, target, interval
+        self.images, self.color = images, color
         self.register_buffer("p", torch.tensor(value_at(p, 0)))
-        self.register_buffer("signs", torch.zeros(2))  # their sum, and their number
+        self.register_buffer("sign_sums", torch.zeros(2))  # sum of the signs, and their number
 
     def step_schedule(self, images_seen: int) -> None:
-        """Sets p where a schedule does."""
+        """Sets p to the value of its schedule, if it has one."""
         if isinstance(self.schedule, Schedule):
             self.p.fill_(self.schedule(images_seen))
 
@@ -63,80 +63,84 @@ class ADA(Augmentation):
     def watch(self, real_logits: Tensor) -> None:
         if self.target is not None:
             signs = real_logits.detach().float().sign()
-            self.signs += torch.stack([signs.sum(), torch.ones_like(signs).sum()])
+            self.sign_sums += torch.stack([signs.sum(), torch.ones_like(signs).sum()])
 
     @torch.no_grad()
     def adapt(self, updates: int, images: int) -> None:
-        if self.target is None or updates % self.every:
+        if self.target is None or updates % self.interval:
             return
-        if dist.is_available() and dist.is_initialized():  # all ranks move alike
-            dist.all_reduce(self.signs)
-        overfit = self.signs[0] / self.signs[1] - self.target
-        self.p.add_(overfit.sign() * (images * self.every / self.images)).clamp_(0.0, 1.0)
-        self.signs.zero_()
+        if dist.is_available() and dist.is_initialized():  # all ranks get the same p
+            dist.all_reduce(self.sign_sums)
+        excess = self.sign_sums[0] / self.sign_sums[1] - self.target
+        self.p.add_(excess.sign() * (images * self.interval / self.images)).clamp_(0.0, 1.0)
+        self.sign_sums.zero_()
 
     def logs(self) -> dict[str, Tensor]:
         return {"augmentation/p": self.p.clone()}
 
     def forward(self, samples: Tensor, draws: Tensor) -> Tensor:
         check_images(self, samples)
-        left = iter(draws.unbind(1))
-        chosen, inverse = self.geometry(left, *samples.shape[-2:])
-        moved = torch.where(chosen.view(-1, 1, 1, 1), warps.warp(samples, inverse), samples)
-        return self.colours(left, moved) if self.colour else moved
+        uniforms = iter(draws.unbind(1))
+        changed, inverse = self.geometry(uniforms, *samples.shape[-2:])
+        warped = torch.where(changed.view(-1, 1, 1, 1), warps.warp(samples, inverse), samples)
+        return self.transform_colors(uniforms, warped) if self.color else warped
 
-    def geometry(self, left: Iterator[Tensor], height: int, width: int) -> tuple[Tensor, Tensor]:
-        """Which samples are moved [B], and how, [B, 3, 3]."""
-        turned = 1 - (1 - self.p).sqrt()  # there are two chances to be turned (appendix B)
+    def geometry(self, uniforms: Iterator[Tensor], height: int, width: int) -> tuple[Tensor, Tensor]:
+        """A mask [B] of transformed samples, and their matrices [B, 3, 3] from output to input pixels."""
+        p_rotation = 1 - (1 - self.p).sqrt()  # two rotations, together with probability p (appendix B)
         gates: list[Tensor] = []
 
-        def amount(neutral: float, value: Tensor, gate: Tensor) -> Tensor:
+        def gated(neutral: float, value: Tensor, gate: Tensor) -> Tensor:
             return torch.where(gate, value, neutral)
 
         def gate(chance: Tensor) -> Tensor:
-            gates.append(next(left) < chance)
+            gates.append(next(uniforms) < chance)
             return gates[-1]
 
         on = gate(self.p)
-        mirror = amount(1.0, 1 - 2 * (next(left) * 2).floor(), on)
+        flip = gated(1.0, 1 - 2 * (next(uniforms) * 2).floor(), on)
         on = gate(self.p)
-        quarter = amount(0.0, (next(left) * 4).floor() * (math.pi / 2), on)
+        quarter_turn = gated(0.0, (next(uniforms) * 4).floor() * (math.pi / 2), on)
         on = gate(self.p)
-        whole = [amount(0.0, ((2 * next(left) - 1) * side / 8).round(), on) for side in (width, height)]
+        integer_shift = [
+            gated(0.0, ((2 * next(uniforms) - 1) * side / 8).round(), on) for side in (width, height)
+        ]
         on = gate(self.p)
-        size = amount(1.0, torch.exp2(0.2 * normal(next(left))), on)
-        on = gate(turned)
-        before = amount(0.0, (2 * next(left) - 1) * math.pi, on)
+        zoom = gated(1.0, torch.exp2(0.2 * normal(next(uniforms))), on)
+        on = gate(p_rotation)
+        pre_rotation = gated(0.0, (2 * next(uniforms) - 1) * math.pi, on)
         on = gate(self.p)
-        stretch = amount(1.0, torch.exp2(0.2 * normal(next(left))), on)
-        on = gate(turned)
-        after = amount(0.0, (2 * next(left) - 1) * math.pi, on)
+        stretch = gated(1.0, torch.exp2(0.2 * normal(next(uniforms))), on)
+        on = gate(p_rotation)
+        post_rotation = gated(0.0, (2 * next(uniforms) - 1) * math.pi, on)
         on = gate(self.p)
-        part = [amount(0.0, normal(next(left)) * side / 8, on) for side in (width, height)]
-        inverse = warps.scale(mirror, torch.ones_like(mirror)) @ warps.rotate(quarter) @ warps.shift(*whole)
-        inverse = inverse @ warps.scale(size, size) @ warps.rotate(before)
-        inverse = inverse @ warps.scale(stretch, 1 / stretch) @ warps.rotate(after) @ warps.shift(*part)
+        fractional_shift = [gated(0.0, normal(next(uniforms)) * side / 8, on) for side in (width, height)]
+        inverse = warps.scale(flip, torch.ones_like(flip)) @ warps.rotate(quarter_turn)
+        inverse = inverse @ warps.translate(*integer_shift)
+        inverse = inverse @ warps.scale(zoom, zoom) @ warps.rotate(pre_rotation)
+        inverse = inverse @ warps.scale(stretch, 1 / stretch) @ warps.rotate(post_rotation)
+        inverse = inverse @ warps.translate(*fractional_shift)
         return torch.stack(gates).any(0), inverse
 
-    def colours(self, left: Iterator[Tensor], images: Tensor) -> Tensor:
-        """Images with their brightness, contrast, luma, hue and saturation changed."""
-        made = []
-        for neutral, make, value in (
+    def transform_colors(self, uniforms: Iterator[Tensor], images: Tensor) -> Tensor:
+        """Images with random brightness, contrast, luma flip, hue and saturation."""
+        transforms = []
+        for neutral, build, value in (
             (0.0, warps.brightness, lambda u: 0.2 * normal(u)),
             (1.0, warps.contrast, lambda u: torch.exp2(0.5 * normal(u))),
             (0.0, warps.flip_luma, lambda u: (2 * u).floor()),
-            (0.0, warps.turn_hue, lambda u: (2 * u - 1) * math.pi),
+            (0.0, warps.rotate_hue, lambda u: (2 * u - 1) * math.pi),
             (1.0, warps.saturation, lambda u: torch.exp2(normal(u))),
         ):
-            on = next(left) < self.p
-            made.append((on, make(torch.where(on, value(next(left)), neutral))))
-        chosen = torch.stack([on for on, _ in made]).any(0)
-        colours = made[0][1]
-        for _, later in made[1:]:
-            colours = later @ colours
-        return torch.where(chosen.view(-1, 1, 1, 1), warps.recolour(images, colours), images)
+            on = next(uniforms) < self.p
+            transforms.append((on, build(torch.where(on, value(next(uniforms)), neutral))))
+        changed = torch.stack([on for on, _ in transforms]).any(0)
+        matrix = transforms[0][1]
+        for _, following in transforms[1:]:
+            matrix = following @ matrix
+        return torch.where(changed.view(-1, 1, 1, 1), warps.apply_color_matrix(images, matrix), images)
 
 
 def normal(uniform: Tensor) -> Tensor:
-    """Standard normal numbers from uniform ones in [0, 1), finite."""
+    """Maps uniform numbers in [0, 1) to standard normal ones; the result is finite."""
     return torch.special.ndtri(uniform.clamp(1e-6, 1 - 1e-6))

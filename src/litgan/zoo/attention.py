@@ -10,13 +10,13 @@ from torch.nn.functional import max_pool2d
 
 
 class SelfAttention(nn.Module):
-    """Adds to maps [B, C, H, W] what each position gathers from all of them; Zhang et al. 2019, eq. 1 to 3.
+    """Residual self-attention over all positions of maps [B, C, H, W]; Zhang et al. 2019, eq. 1 to 3.
 
         y_j = x_j + gamma * W_o sum_i softmax_i(<W_q x_j, W_k x_i>) W_v x_i
 
-    gamma starts at 0: the network learns what is near before what is far. As in the authors' code, queries
-    and keys have C / 8 channels and values C / 2, and keys and values are max-pooled to half the side.
-    The softmax is written out since fused attention kernels cannot be differentiated twice, as R1 does.
+    gamma starts at 0, so the network learns local structure first. As in the authors' code, queries and keys
+    have C / 8 channels, values C / 2, and keys and values are max-pooled to half the side. The softmax is
+    explicit because fused attention kernels have no second derivative, which R1 needs.
     """
 
     def __init__(self, channels: int) -> None:
@@ -33,20 +33,21 @@ class SelfAttention(nn.Module):
         keys = max_pool2d(self.key(maps), 2).flatten(2)  # [B, C/8, HW/4]
         values = max_pool2d(self.value(maps), 2).flatten(2)  # [B, C/2, HW/4]
         weights = torch.softmax(queries.transpose(1, 2) @ keys, dim=2)  # [B, HW, HW/4]
-        gathered = (values @ weights.transpose(1, 2)).unflatten(2, maps.shape[2:])
-        return maps + self.gamma * self.output(gathered)
+        attended = (values @ weights.transpose(1, 2)).unflatten(2, maps.shape[2:])
+        return maps + self.gamma * self.output(attended)
 
 
-def attending_block(resolution: int, resolutions: Sequence[int], owner: nn.Module) -> int | None:
-    """Index of the block that puts out maps of this resolution; None for 0, which asks for no attention.
+def attention_index(resolution: int, resolutions: Sequence[int], owner: nn.Module) -> int | None:
+    """Index of the block whose output has this resolution; None if `resolution` is 0 (no attention).
 
-    Raises ValueError where no block does.
+    Raises:
+        ValueError: no block has it.
     """
     if not resolution:
         return None
     if resolution not in resolutions:
         raise ValueError(
-            f"{type(owner).__name__} has no maps of side {resolution} to attend to: "
+            f"{type(owner).__name__} has no maps of side {resolution} for attention: "
             f"set attention to 0 (none) or to one of {sorted(resolutions)}."
         )
     return resolutions.index(resolution)

@@ -1,4 +1,4 @@
-"""Consistency: the discriminator gives the same logits to samples that mean the same.
+"""Consistency regularization: penalties on how logits change with augmentations and with small latent noise.
 
 Zhao et al. 2021, "Improved consistency regularization for GANs".
 """
@@ -17,7 +17,7 @@ from litgan.schedules import Schedule
 class BalancedConsistency(Penalty):
     """bCR, section 2.2:  (D(x) - D(T(x)))^2 + (D(G(z)) - D(T(G(z))))^2.
 
-    T changes real and fake samples alike; the adversarial loss itself gets unchanged samples.
+    T is applied to real and fake samples; the adversarial loss uses the samples without T.
 
     Args:
         augment: T, e.g. `litgan.augment.DiffAugment`; flips and shifts in the paper.
@@ -39,8 +39,10 @@ class BalancedConsistency(Penalty):
         differences = []
         for side, (samples, logits) in sides.items():
             draws = context.uniform(f"{self.name}/{side}", self.augment.draws).to(samples.device)
-            changed = self.augment(samples.detach(), draws)
-            differences.append(squared_difference(context.discriminator(changed, context.condition), logits))
+            augmented_samples = self.augment(samples.detach(), draws)
+            differences.append(
+                squared_difference(context.discriminator(augmented_samples, context.condition), logits)
+            )
         return differences[0] + differences[1]
 
 
@@ -63,16 +65,17 @@ class LatentConsistency(Penalty):
         latents = context.latents()
         with torch.no_grad():
             delta = self.sigma * context.normal_like(latents, "near")
-            near = context.generator(latents + delta, context.condition)
-            near = near if context.noise is None else context.augmented(near, context.noise.stream("fake"))
-        return squared_difference(context.discriminator(near, context.condition), context.fake_logits)
+            perturbed = context.generator(latents + delta, context.condition)
+            if context.noise is not None:
+                perturbed = context.augmented(perturbed, context.noise.stream("fake"))
+        return squared_difference(context.discriminator(perturbed, context.condition), context.fake_logits)
 
 
 class LatentDiversity(GeneratorPenalty):
     """zCR for the generator, section 2.3:  -||G(z) - G(z + delta)||^2, mean over a sample's values.
 
-    Goes with `LatentConsistency`: the generator must not make the differences that the discriminator is
-    taught to ignore.
+    Used with `LatentConsistency`: it keeps the generator from ignoring small changes of the latents, to which
+    the discriminator becomes insensitive.
 
     Args:
         weight: lambda_gen, 0.5 in the paper.
@@ -88,11 +91,13 @@ class LatentDiversity(GeneratorPenalty):
 
     def __call__(self, context: Context) -> Tensor:
         latents, condition = context.latents(), context.condition
-        near = latents + self.sigma * context.normal_like(latents, self.name)
-        here, there = (to_float32(context.generator(each, condition)) for each in (latents, near))
-        return -(here - there).square().flatten(1).mean(1)
+        perturbed_latents = latents + self.sigma * context.normal_like(latents, self.name)
+        samples, perturbed = (
+            to_float32(context.generator(each, condition)) for each in (latents, perturbed_latents)
+        )
+        return -(samples - perturbed).square().flatten(1).mean(1)
 
 
-def squared_difference(one: Tensor, other: Tensor) -> Tensor:
-    """Squared difference [B] of two sets of logits [B, K], mean over K."""
-    return (to_float32(one) - to_float32(other)).square().flatten(1).mean(1)
+def squared_difference(first: Tensor, second: Tensor) -> Tensor:
+    """Mean squared difference [B] of logits [B, K], over K."""
+    return (to_float32(first) - to_float32(second)).square().flatten(1).mean(1)

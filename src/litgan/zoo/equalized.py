@@ -1,4 +1,4 @@
-"""Layers at an equalised learning rate, Karras et al. 2018, and the low-pass filter of Karras et al. 2020."""
+"""Layers with equalized learning rate, Karras et al. 2018, and the low-pass filter of Karras et al. 2020."""
 
 from __future__ import annotations
 
@@ -8,46 +8,46 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, linear, pad
 
-GAIN = 2**0.5  # keeps the mean square that ReLU halves; He et al. 2015, eq. 10
+GAIN = 2**0.5  # compensates for ReLU, which halves the mean square; He et al. 2015, eq. 10
 
 
-class EqualisedLinear(nn.Module):
-    """Features [B, inputs] to [B, outputs] at an equalised learning rate; Karras et al. 2018, section 4.1.
+class EqualizedLinear(nn.Module):
+    """Features [B, inputs] to [B, outputs] with equalized learning rate; Karras et al. 2018, section 4.1.
 
-    The weights are kept at N(0, 1) and scaled by 1 / sqrt(inputs) as they are used: Adam, which ignores the
-    scale of gradients, then changes layers of all widths at one pace.
+    Weights are stored as N(0, 1) and multiplied by 1 / sqrt(inputs) in each pass. The updates of Adam do not
+    depend on the gradients' scale, so layers of all widths then learn at the same relative rate.
 
     Args:
-        inputs: Length of the features.
-        outputs: Length of what is made of them.
-        bias: What all biases start at.
-        gain: Factor on the result, which may be that of the leaky ReLU behind: the two commute.
-        rate: Factor on the learning rate: weights and biases are kept 1 / rate times as large.
+        inputs: Length of the input features.
+        outputs: Length of the output features.
+        bias: Initial value of all biases.
+        gain: Factor on the output; it can be that of a following leaky ReLU, with which it commutes.
+        lr_multiplier: Factor on the learning rate: weights and biases are stored divided by it.
     """
 
     def __init__(
-        self, inputs: int, outputs: int, *, bias: float = 0.0, gain: float = 1.0, rate: float = 1.0
+        self, inputs: int, outputs: int, *, bias: float = 0.0, gain: float = 1.0, lr_multiplier: float = 1.0
     ) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(outputs, inputs) / rate)
-        self.bias = nn.Parameter(torch.full((outputs,), bias / rate))
-        self.weight_scale, self.bias_scale = gain * rate * inputs**-0.5, gain * rate
+        self.weight = nn.Parameter(torch.randn(outputs, inputs) / lr_multiplier)
+        self.bias = nn.Parameter(torch.full((outputs,), bias / lr_multiplier))
+        self.weight_scale, self.bias_scale = gain * lr_multiplier * inputs**-0.5, gain * lr_multiplier
 
     def forward(self, features: Tensor) -> Tensor:
         return linear(features, self.weight * self.weight_scale, self.bias * self.bias_scale)
 
 
-class EqualisedConv2d(nn.Module):
-    """Convolves maps [B, inputs, H, W], as `EqualisedLinear` does features, to [B, outputs, H, W].
+class EqualizedConv2d(nn.Module):
+    """Convolution of maps [B, inputs, H, W] with equalized learning rate, see `EqualizedLinear`.
 
     Args:
-        inputs: Channels of the maps.
-        outputs: Channels of what is made of them.
-        kernel_size: Odd side of the kernel.
+        inputs: Channels of the input.
+        outputs: Channels of the output.
+        kernel_size: Side of the kernel, an odd number.
         stride: As in `nn.Conv2d`.
-        padding: None for that which keeps the side.
-        bias: Whether there is one; it starts at 0.
-        gain: As in `EqualisedLinear`.
+        padding: As in `nn.Conv2d`; None for kernel_size // 2.
+        bias: Whether the layer has biases; they start at 0.
+        gain: As in `EqualizedLinear`.
     """
 
     def __init__(
@@ -72,11 +72,11 @@ class EqualisedConv2d(nn.Module):
         return conv2d(maps, self.weight * self.weight_scale, bias, self.stride, self.padding)
 
 
-class Filtered(torch.autograd.Function):
-    """Maps [B, C, H, W], with `padding` zeros around, convolved with one symmetric kernel [1, 1, K, K].
+class FilterFunction(torch.autograd.Function):
+    """Depthwise convolution of maps [B, C, H, W], zero-padded, with one symmetric kernel [1, 1, K, K].
 
-    The gradient is filtered by the same kernel. Torch's own second derivative of a convolution with a group
-    for each channel goes from channel to channel, which R1 and path length would pay for.
+    Its gradient is the same filter. R1 and path length need second derivatives, and torch's own second
+    derivative of a depthwise convolution loops over the channels.
     """
 
     @staticmethod
@@ -92,14 +92,14 @@ class Filtered(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         (kernel,) = ctx.saved_tensors
         padding = kernel.shape[-1] - 1 - ctx.padding
-        return Filtered.apply(gradients[0], kernel, padding), None, None
+        return FilterFunction.apply(gradients[0], kernel, padding), None, None
 
 
 class FIR(nn.Module):
-    """Low-pass filter [1, 3, 3, 1] / 8 along both sides of maps [B, C, H, W], zero outside; no weights.
+    """Low-pass filter [1, 3, 3, 1] / 8 along both axes of maps [B, C, H, W], zero-padded; no weights.
 
-    It goes with each doubling and halving, so that no strided layer folds frequencies over one another
-    (Zhang 2019, "Making convolutional networks shift-invariant again").
+    It prevents aliasing in upsampling and downsampling (Zhang 2019, "Making convolutional networks
+    shift-invariant again").
     """
 
     kernel: Tensor
@@ -110,14 +110,14 @@ class FIR(nn.Module):
         self.register_buffer("kernel", torch.outer(taps, taps)[None, None], persistent=False)
 
     def forward(self, maps: Tensor, *, padding: int, gain: float = 1.0) -> Tensor:
-        """The filtered maps, `gain` times, [B, C, H + 2 padding - 3, W + 2 padding - 3]."""
-        return Filtered.apply(maps, gain * self.kernel, padding)
+        """The filtered maps times `gain`, [B, C, H + 2 padding - 3, W + 2 padding - 3]."""
+        return FilterFunction.apply(maps, gain * self.kernel, padding)
 
-    def halved(self, maps: Tensor) -> Tensor:
+    def downsample(self, maps: Tensor) -> Tensor:
         """Maps [B, C, R, R] to [B, C, R/2, R/2]."""
         return self(maps, padding=1)[..., ::2, ::2]
 
-    def doubled(self, maps: Tensor) -> Tensor:
-        """Maps [B, C, R, R] to [B, C, 2R, 2R]; the gain makes up for the zeros in between."""
-        spread = pad(maps[..., :, None, :, None], (0, 1, 0, 0, 0, 1)).flatten(4).flatten(2, 3)
-        return self(spread, padding=2, gain=4.0)[..., :-1, :-1]
+    def upsample(self, maps: Tensor) -> Tensor:
+        """Maps [B, C, R, R] to [B, C, 2R, 2R]; the gain of 4 compensates for the inserted zeros."""
+        zero_stuffed = pad(maps[..., :, None, :, None], (0, 1, 0, 0, 0, 1)).flatten(4).flatten(2, 3)
+        return self(zero_stuffed, padding=2, gain=4.0)[..., :-1, :-1]

@@ -1,4 +1,4 @@
-"""From latents to styles, and from these to images by modulated convolution: StyleGAN2's generator.
+"""The parts of StyleGAN2's generator: mapping network, modulated convolution, synthesis network.
 
 Karras et al. 2020, "Analyzing and improving the image quality of StyleGAN"; the mapping network is that of
 Karras et al. 2019.
@@ -15,36 +15,37 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, conv_transpose2d, leaky_relu
 
 from litgan.networks.layers import SLOPE, PixelNorm
-from litgan.zoo.equalized import FIR, GAIN, EqualisedLinear
+from litgan.zoo.equalized import FIR, GAIN, EqualizedLinear
 
-RATE = 0.01  # of the mapping network's learning rate to that of the others; Karras et al. 2019, appendix C
+LR_MULTIPLIER = 0.01  # of the mapping network; Karras et al. 2019, appendix C
 EPSILON = 1e-8
 
 
-class Mapping(nn.Module):
-    """Latents [B, latent_dim], a class or both to styles [B, style_dim]; Karras et al. 2019, section 2.
+class MappingNetwork(nn.Module):
+    """Latents [B, latent_dim], labels or both to styles [B, style_dim]; Karras et al. 2019, section 2.
 
-    Latents and the class's embedding are each scaled to root mean square 1, then joined.
+    Latents and the class embedding are each scaled to root mean square 1, then concatenated.
 
     Args:
-        latent_dim: Length of the latents, 0 if there are none.
+        latent_dim: Length of the latents, 0 without latents.
         style_dim: Length of the styles and of the embedding.
-        depth: Number of linear layers, a leaky ReLU behind each.
+        depth: Number of linear layers, each followed by a leaky ReLU.
         num_classes: 0 for no embedding.
     """
 
     def __init__(self, latent_dim: int, style_dim: int, depth: int, num_classes: int) -> None:
         super().__init__()
-        self.normalise = PixelNorm()
+        self.normalize = PixelNorm()
         self.embed = nn.Embedding(num_classes, style_dim) if num_classes else None
         inputs = latent_dim + (style_dim if num_classes else 0)
         self.layers = nn.ModuleList(
-            EqualisedLinear(a, b, gain=GAIN, rate=RATE) for a, b in pairwise([inputs, *[style_dim] * depth])
+            EqualizedLinear(a, b, gain=GAIN, lr_multiplier=LR_MULTIPLIER)
+            for a, b in pairwise([inputs, *[style_dim] * depth])
         )
 
     def forward(self, latents: Tensor | None, labels: Tensor | None = None) -> Tensor:
         parts = [latents, None if self.embed is None else self.embed(labels)]
-        features = torch.cat([self.normalise(part) for part in parts if part is not None], dim=1)
+        features = torch.cat([self.normalize(part) for part in parts if part is not None], dim=1)
         for layer in self.layers:
             features = leaky_relu(layer(features), SLOPE)
         return features
@@ -56,20 +57,20 @@ class ModulatedConv2d(nn.Module):
         w'_ijk = s_i w_ijk                                  (eq. 1)
         w''_ijk = w'_ijk / sqrt(sum_ik w'_ijk^2 + epsilon)  (eq. 3)
 
-    i, j and k run over inputs, outputs and taps; s is affine in the style and starts around 1. Maps of
-    independent values of variance 1 leave with variance 1. Two forms give the same: "unfused" scales the maps
-    before and after one convolution for the whole batch, "grouped" makes the weights of each sample and
-    convolves in as many groups (less memory for maps, more for weights).
+    i, j and k index inputs, outputs and kernel positions; s is an affine function of the style, about 1 at
+    initialization. Inputs of independent values of variance 1 give outputs of variance 1. There are two
+    equivalent implementations: one convolution for the whole batch with the maps scaled before and after it,
+    or a grouped convolution with separate weights for each sample (less memory for maps, more for weights).
 
     Args:
-        inputs: Channels of the maps.
-        outputs: Channels of what is made of them, [B, outputs, R, R], or 2R if `up`.
-        kernel_size: Odd side of the kernel.
+        inputs: Channels of the input.
+        outputs: Channels of the output, [B, outputs, R, R], or 2R if `up`.
+        kernel_size: Side of the kernel, an odd number.
         style_dim: Length of the styles.
-        demodulate: Whether eq. 3 follows eq. 1; without, the weights are scaled by 1 / sqrt(fan-in).
-        up: Double the side: the convolution is transposed, and low-pass filtered.
-        grouped: The form.
-        gain: Factor on the result, as in `equalised.EqualisedLinear`.
+        demodulate: Whether to apply eq. 3; otherwise weights are scaled by 1 / sqrt(fan-in).
+        up: Double the side by a transposed convolution and a low-pass filter.
+        grouped: Use the grouped implementation.
+        gain: Factor on the output, as in `equalized.EqualizedLinear`.
     """
 
     def __init__(
@@ -85,7 +86,7 @@ class ModulatedConv2d(nn.Module):
         gain: float = 1.0,
     ) -> None:
         super().__init__()
-        self.affine = EqualisedLinear(style_dim, inputs, bias=1.0)
+        self.affine = EqualizedLinear(style_dim, inputs, bias=1.0)
         self.weight = nn.Parameter(torch.randn(outputs, inputs, kernel_size, kernel_size))
         self.scale = (inputs * kernel_size**2) ** -0.5
         self.demodulate, self.grouped, self.gain = demodulate, grouped, gain
@@ -93,24 +94,24 @@ class ModulatedConv2d(nn.Module):
 
     def forward(self, maps: Tensor, style: Tensor) -> Tensor:
         scales, weight = self.affine(style), self.weight * self.scale
-        factors = self.factors(scales, weight)
+        demodulation = self.demodulation(scales, weight)
         if self.grouped:
-            weights = weight * (scales[:, None] * factors[:, :, None])[..., None, None]  # [B, O, I, k, k]
-            count = weights.shape[0]
-            maps = self.convolved(maps.reshape(1, -1, *maps.shape[2:]), weights.flatten(0, 1), count)
+            per_sample = scales[:, None] * demodulation[:, :, None]  # [B, outputs, inputs]
+            weights, count = weight * per_sample[..., None, None], len(maps)
+            maps = self.convolve(maps.reshape(1, -1, *maps.shape[2:]), weights.flatten(0, 1), count)
             return maps.unflatten(1, (count, -1)).squeeze(0)
-        maps = self.convolved(maps * scales[:, :, None, None], weight, 1)
-        return maps * factors[:, :, None, None].to(maps.dtype)
+        maps = self.convolve(maps * scales[:, :, None, None], weight, 1)
+        return maps * demodulation[:, :, None, None].to(maps.dtype)
 
-    def factors(self, scales: Tensor, weight: Tensor) -> Tensor:
-        """What each output channel is multiplied by, [B, outputs] or [B, 1]."""
+    def demodulation(self, scales: Tensor, weight: Tensor) -> Tensor:
+        """The factor of each output channel, [B, outputs], or [B, 1] without demodulation."""
         if not self.demodulate:
             return torch.full_like(scales[:, :1], self.gain)
         squares = scales.square() @ weight.square().sum((2, 3)).T
         return self.gain * (squares + EPSILON).rsqrt()
 
-    def convolved(self, maps: Tensor, weight: Tensor, groups: int) -> Tensor:
-        """Maps [N, groups * inputs, R, R] after weights [groups * outputs, inputs, k, k]."""
+    def convolve(self, maps: Tensor, weight: Tensor, groups: int) -> Tensor:
+        """Convolves maps [N, groups * inputs, R, R] with weights [groups * outputs, inputs, k, k]."""
         if self.filter is None:
             return conv2d(maps, weight, padding=weight.shape[-1] // 2, groups=groups)
         weight = weight.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1)
@@ -118,11 +119,11 @@ class ModulatedConv2d(nn.Module):
         return self.filter(maps, padding=1, gain=4.0)
 
 
-class StyledLayer(nn.Module):
-    """Modulated 3 x 3 convolution of maps [B, C, R, R], noise, bias, ReLU; Karras et al. 2020, fig. 2d.
+class StyledConv(nn.Module):
+    """Modulated 3 x 3 convolution of maps [B, C, R, R], noise, bias, leaky ReLU; Karras et al. 2020, fig. 2d.
 
-    The noise is one plane a sample, drawn afresh from torch's own generator in training; in evaluation it is
-    the same plane for all samples, kept in a buffer.
+    The noise has one channel. In training each sample gets new noise from torch's global generator; in
+    evaluation all samples share the noise of a buffer.
     """
 
     noise: Tensor
@@ -141,38 +142,38 @@ class StyledLayer(nn.Module):
         super().__init__()
         self.convolution = ModulatedConv2d(inputs, outputs, 3, style_dim, up=up, grouped=grouped, gain=GAIN)
         self.bias = nn.Parameter(torch.zeros(outputs, 1, 1))
-        self.strength = nn.Parameter(torch.zeros(())) if noise else None
+        self.noise_strength = nn.Parameter(torch.zeros(())) if noise else None
         self.register_buffer("noise", torch.randn(resolution, resolution) if noise else None)
 
     def forward(self, maps: Tensor, style: Tensor) -> Tensor:
         maps = self.convolution(maps, style)
-        if self.strength is not None:
+        if self.noise_strength is not None:
             noise = torch.randn_like(maps[:, :1]) if self.training else self.noise
-            maps = maps + (GAIN * self.strength * noise).to(maps.dtype)
+            maps = maps + (GAIN * self.noise_strength * noise).to(maps.dtype)
         return leaky_relu(maps + (GAIN * self.bias).to(maps.dtype), SLOPE)
 
 
-class Synthesis(nn.Module):
-    """Styles [B, 2 * len(widths), style_dim] to images: the sum of what each resolution adds; figure 7b.
+class SynthesisNetwork(nn.Module):
+    """Styles [B, 2 * len(widths), style_dim] to images: the sum of one image per resolution; figure 7b.
 
-    A learned constant, two layers a resolution (at 4 x 4 one), each with a style of its own. What makes the
-    image of a resolution's maps (1 x 1, not demodulated) shares its style with the layer behind them.
+    A learned constant, then two layers per resolution (one at 4 x 4), each with its own style. The 1 x 1
+    convolution from maps to an image is not demodulated and shares its style with the next layer.
     """
 
     def __init__(
         self, channels: int, widths: Sequence[int], style_dim: int, *, noise: bool, grouped: bool
     ) -> None:
         super().__init__()
-        self.base = nn.Parameter(torch.randn(1, widths[0], 4, 4))
+        self.constant = nn.Parameter(torch.randn(1, widths[0], 4, 4))
         self.layers = nn.ModuleList()
         for depth, (inputs, outputs) in enumerate(pairwise((widths[0], *widths))):
             layer = partial(
-                StyledLayer, resolution=4 << depth, style_dim=style_dim, noise=noise, grouped=grouped
+                StyledConv, resolution=4 << depth, style_dim=style_dim, noise=noise, grouped=grouped
             )
             if depth:
                 self.layers.append(layer(inputs, outputs, up=True))
             self.layers.append(layer(outputs, outputs, up=False))
-        self.images = nn.ModuleList(
+        self.to_rgb = nn.ModuleList(
             ModulatedConv2d(width, channels, 1, style_dim, demodulate=False, grouped=grouped)
             for width in widths
         )
@@ -181,11 +182,11 @@ class Synthesis(nn.Module):
 
     def forward(self, styles: Tensor) -> Tensor:
         style = styles.unbind(1)
-        maps = self.layers[0](self.base.expand(styles.shape[0], -1, -1, -1), style[0])
-        image = self.images[0](maps, style[1]) + self.bias[0]
-        for depth in range(1, len(self.images)):
+        maps = self.layers[0](self.constant.expand(styles.shape[0], -1, -1, -1), style[0])
+        image = self.to_rgb[0](maps, style[1]) + self.bias[0]
+        for depth in range(1, len(self.to_rgb)):
             for index in (2 * depth - 1, 2 * depth):
                 maps = self.layers[index](maps, style[index])
-            added = self.images[depth](maps, style[2 * depth + 1]) + self.bias[depth]
-            image = self.filter.doubled(image) + added
+            rgb = self.to_rgb[depth](maps, style[2 * depth + 1]) + self.bias[depth]
+            image = self.filter.upsample(image) + rgb
         return image

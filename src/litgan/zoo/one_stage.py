@@ -1,14 +1,15 @@
-"""One stage: the discriminator's pass over the fakes, and its gradient, serve the generator too.
+"""One-stage training: the generator step reuses the discriminator's pass over the fakes, and its gradient.
 
-The discriminator's loss sends  L_D'(D(x_i)) * dD/dx_i  back to fake i, the generator's would send
-L_G'(D(x_i)) * dD/dx_i. Where samples do not see each other in D, each has a ratio of the two of its own, and
+The gradient of the discriminator's loss in fake i is L_D'(D(x_i)) * dD/dx_i, that of the generator's loss is
+L_G'(D(x_i)) * dD/dx_i. If D treats samples independently, the two differ by one factor per sample:
 
     feedback_i = L_G'(D(x_i)) / L_D'(D(x_i)) * gradient_i
 
-(Shen et al. 2021, "Training generative adversarial networks in one stage", eq. 7 to 9). The generator then
-descends <feedback, G(z)>, whose gradient is that of its own loss: one pass through each network an iteration
-instead of two. Both networks move from the same state: updates are simultaneous instead of alternating and
-can diverge where alternating ones converge: configs/zoo/overlays/one_stage.yaml warms the learning rate up.
+(Shen et al. 2021, "Training generative adversarial networks in one stage", eq. 7 to 9). The gradient of
+<feedback, G(z)> in the generator's weights is that of its loss, so one pass through each network per
+iteration suffices instead of two. Both updates start from the same state: they are simultaneous, not
+alternating, and can diverge where alternating ones converge. configs/zoo/overlays/one_stage.yaml therefore
+warms the learning rate up.
 """
 
 from __future__ import annotations
@@ -30,29 +31,29 @@ from litgan.penalties import Penalty
 
 
 @dataclass
-class Pass:
-    """What the discriminator step keeps of its fake samples."""
+class FakePass:
+    """What the discriminator step stores for the generator step."""
 
-    made: Tensor  # [B, *sample_shape], with the generator's graph
-    fake: Tensor  # the same, detached: the leaf in which the discriminator step leaves a gradient
-    real_logits: Tensor  # [B, 1], without a graph
+    generated: Tensor  # fakes [B, *sample_shape], with the generator's graph
+    fake: Tensor  # the same, detached: a leaf that accumulates the discriminator step's gradient
+    real_logits: Tensor  # [B, 1], detached
     fake_logits: Tensor
-    gradient: Tensor | None  # of the loss alone, where a penalty adds its own to the leaf's
+    gradient: Tensor | None  # of the loss alone, if penalties add theirs to that of the leaf
 
 
 class OneStageGAN(GAN):
-    """A GAN whose generator step uses the discriminator step's pass over the fakes, and its gradient.
+    """A GAN whose generator step reuses the discriminator step's pass over the fakes, and its gradient.
 
     Raises:
-        ValueError: at the construction, if one pass cannot serve both steps (`check_one_stage`); before
-            training, under float16.
+        ValueError: in the constructor, the loss or the discriminator does not allow it (`check_one_stage`);
+            before training, the precision is float16.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        if not torch.empty(0).is_meta:  # there weights have no values
+        if not torch.empty(0).is_meta:  # meta tensors have no values to check
             check_one_stage(self.loss, self.discriminator, self.sample_shape, self.num_classes)
-        self.passes: list[Pass] = []  # one for each micro-batch
+        self.cached_passes: list[FakePass] = []  # one for each micro-batch
 
     def setup(self, stage: str) -> None:
         if self.trainer.precision_plugin.precision == "16-mixed":
@@ -64,14 +65,14 @@ class OneStageGAN(GAN):
 
     def on_train_start(self) -> None:
         super().on_train_start()
-        self.passes.clear()
+        self.cached_passes.clear()
 
     def discriminator_loss(self, real: Tensor, condition: Tensor | None, noise: Noise) -> tuple[Tensor, Logs]:
-        if (self.discriminator_updates + 1) % self.discriminator_steps:  # no generator step follows
+        if (self.discriminator_updates + 1) % self.discriminator_steps:  # not the last discriminator step
             return super().discriminator_loss(real, condition, noise)
-        with learning(self.generator):
-            made = self.augmented(self.generate(condition, noise), noise.stream("fake"))
-        fake = made.detach().requires_grad_()
+        with unfrozen(self.generator):
+            generated = self.augmented(self.generate(condition, noise), noise.stream("fake"))
+        fake = generated.detach().requires_grad_()
         real = self.augmented(real, noise.stream("real"))
         loss, logs = self.loss_of_samples(condition, noise, real=real, fake=fake)
 
@@ -84,24 +85,26 @@ class OneStageGAN(GAN):
             elif gradient is None:
                 (gradient,) = torch.autograd.grad(logs["loss/discriminator"], fake, retain_graph=True)
         logits = logs["logits/real"].detach(), logs["logits/fake"].detach()
-        self.passes.append(Pass(made, fake, *logits, gradient))
+        self.cached_passes.append(FakePass(generated, fake, *logits, gradient))
         return loss, logs
 
     def generator_loss(self, real: Tensor, condition: Tensor | None, noise: Noise) -> tuple[Tensor, Logs]:
-        """A scalar with the gradient of the generator's loss on the oldest pass kept; logs that loss."""
-        kept = self.passes.pop(0)
-        gradient = kept.fake.grad if kept.gradient is None else kept.gradient
-        assert gradient is not None  # the discriminator step has passed back through the fakes
-        ratio = feedback_ratio(self.loss, real=kept.real_logits, fake=kept.fake_logits)
+        """A scalar with the gradient of the generator's loss on the oldest cached pass; logs that loss."""
+        cached = self.cached_passes.pop(0)
+        gradient = cached.fake.grad if cached.gradient is None else cached.gradient
+        assert gradient is not None  # set by the discriminator step's backward pass
+        ratio = gradient_ratio(self.loss, real=cached.real_logits, fake=cached.fake_logits)
         feedback = gradient * ratio.reshape(-1, *[1] * (gradient.ndim - 1)).to(gradient.dtype)
-        scale = self.micro_batches if kept.gradient is None else 1  # backward passes divide by it
-        value = self.loss.generator(real=kept.real_logits, fake=kept.fake_logits).mean()
-        return scale * (feedback * kept.made).sum(), {"loss/generator": value}
+        scale = (
+            self.micro_batches if cached.gradient is None else 1
+        )  # undoes the division of the backward pass
+        value = self.loss.generator(real=cached.real_logits, fake=cached.fake_logits).mean()
+        return scale * (feedback * cached.generated).sum(), {"loss/generator": value}
 
 
 @contextmanager
-def learning(network: nn.Module) -> Iterator[None]:
-    """In here the network's graph is recorded, though another network is updated."""
+def unfrozen(network: nn.Module) -> Iterator[None]:
+    """All parameters of the network require gradients in this context."""
     frozen = [parameter for parameter in network.parameters() if not parameter.requires_grad]
     for parameter in frozen:
         parameter.requires_grad_(True)
@@ -112,32 +115,32 @@ def learning(network: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(False)
 
 
-def feedback_ratio(loss: AdversarialLoss, *, real: Tensor, fake: Tensor) -> Tensor:
-    """L_G' / L_D', the derivatives of the two losses in the fakes' logits, [B, 1] like these.
+def gradient_ratio(loss: AdversarialLoss, *, real: Tensor, fake: Tensor) -> Tensor:
+    """L_G' / L_D', the ratio of the derivatives of the two losses in the fakes' logits, [B, 1].
 
-    Zero where the discriminator's derivative is zero, or too small for float32 (with `NonSaturating` from
-    logits of -87 down): such a fake sends nothing back.
+    Zero where L_D' is zero or below the smallest normal float32 (`NonSaturating`: logits below -87): these
+    fakes contribute no gradient.
     """
     with torch.enable_grad():
         logits = fake.detach().float().requires_grad_()
         (of_generator,) = torch.autograd.grad(loss.generator(real=real, fake=logits).sum(), logits)
         (of_discriminator,) = torch.autograd.grad(loss.discriminator(real=real, fake=logits).sum(), logits)
-    silent = of_discriminator.abs() < torch.finfo(torch.float32).tiny
-    return torch.where(silent, 0.0, of_generator / of_discriminator)
+    vanished = of_discriminator.abs() < torch.finfo(torch.float32).tiny
+    return torch.where(vanished, 0.0, of_generator / of_discriminator)
 
 
 def check_penalty(penalty: Penalty, value: Tensor, fake: Tensor) -> None:
-    """Checks whether a penalty that does not say so adds to the gradient that its update leaves in the fakes.
+    """Checks that a penalty without "fake" in `differentiates` has no gradient in the fakes.
 
     Raises:
-        RuntimeError: one sentence, if it does: the generator would learn from the penalty too.
+        RuntimeError: it has one, which would change the generator's gradient.
     """
     gradient = None
     if value.requires_grad:
         (gradient,) = torch.autograd.grad(value.sum(), fake, retain_graph=True, allow_unused=True)
     if gradient is not None:
         raise RuntimeError(
-            f"Penalty {penalty.name!r} depends on the fakes without saying so, which OneStageGAN must know: "
+            f"Penalty {penalty.name!r} depends on the fakes, which OneStageGAN must know: "
             'name "fake" in its `differentiates`, or take litgan.GAN.'
         )
 
@@ -145,27 +148,29 @@ def check_penalty(penalty: Penalty, value: Tensor, fake: Tensor) -> None:
 def check_one_stage(
     loss: AdversarialLoss, discriminator: nn.Module, sample_shape: tuple[int, ...], num_classes: int
 ) -> None:
-    """Checks whether one pass can serve both updates.
+    """Checks that the generator's gradient follows from the discriminator's.
 
     Raises:
-        ValueError: one sentence, if samples see each other in the discriminator, if it gives several logits
-            a sample, or if its loss sends nothing back from fakes that it knows already (hinge).
+        ValueError: the discriminator mixes the samples of a batch or has several logits per sample, or the
+            loss has zero gradient for some fakes, as hinge has for fakes with logits below -1.
     """
-    probe = torch.linspace(-2.9, 3.1, 13)[:, None]  # beside the isolated zeros at integers
-    if (feedback_ratio(loss, real=torch.zeros_like(probe), fake=probe) == 0).any():
+    probe = torch.linspace(-2.9, 3.1, 13)[
+        :, None
+    ]  # between the integers, where some losses have isolated zeros
+    if (gradient_ratio(loss, real=torch.zeros_like(probe), fake=probe) == 0).any():
         raise ValueError(
-            f"OneStageGAN cannot train this: {type(loss).__name__} sends nothing back from fakes that the "
-            "discriminator knows already: take NonSaturating, or litgan.GAN."
+            f"OneStageGAN cannot train this: {type(loss).__name__} has no gradient at fakes that the "
+            "discriminator classifies with a margin: take NonSaturating, or litgan.GAN."
         )
-    network = copy.deepcopy(discriminator).train()  # the probe moves running statistics
-    mixing = any(isinstance(part, _BatchNorm) for part in network.modules())
+    network = copy.deepcopy(discriminator).train()  # the probe changes running statistics
+    has_batch_norm = any(isinstance(part, _BatchNorm) for part in network.modules())
     samples = torch.randn(4, *sample_shape, generator=torch_generator("one stage")).requires_grad_()
     logits = network(samples, torch.zeros(4, dtype=torch.long) if num_classes else None)
     (gradient,) = torch.autograd.grad(logits[0].sum(), samples)
-    if mixing or getattr(discriminator, "mixes_samples", False) or gradient[1:].any():
+    if has_batch_norm or getattr(discriminator, "mixes_samples", False) or gradient[1:].any():
         raise ValueError(
-            f"OneStageGAN cannot train this: samples see each other in {type(discriminator).__name__} (batch "
-            "norm, minibatch statistics): take a discriminator without them, or litgan.GAN."
+            f"OneStageGAN cannot train this: {type(discriminator).__name__} mixes the samples of a batch "
+            "(batch norm, minibatch statistics): take a discriminator that does not, or litgan.GAN."
         )
     if logits.shape[1] != 1:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Path length: equal steps in the latent space change a sample equally, wherever they are taken."""
+"""Path length regularization: steps of equal length in latent space change samples by equal amounts."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from litgan.schedules import Schedule
 class PathLength(GeneratorPenalty, nn.Module):
     """Karras et al. 2020 (StyleGAN2), section 3.2, eq. 4:  (||J^T y|| - a)^2,  y ~ N(0, I) / sqrt(pixels).
 
-    J is the Jacobian of a sample in the styles of a generator that has `styles` and `synthesis`, else in its
-    latents; the norm is the root of the mean over layers. a is a running mean of the lengths, over all ranks,
-    and is in the checkpoint.
+    J is the Jacobian of a sample with respect to the styles if the generator has `styles` and `synthesis`,
+    else to its latents; with several layers of styles the squared norm is their mean. a is a running mean of
+    ||J^T y|| over all ranks, stored in checkpoints.
 
     Args:
         weight: as in `GeneratorPenalty`; 2 in the paper.
         interval: as in `GeneratorPenalty`; 4 there.
-        decay: the weight that the running mean keeps.
-        share: of the batch that is used: a half there, to save memory.
+        decay: of the running mean.
+        share: fraction of the batch that is used; a half there, to save memory.
 
     Raises:
-        ValueError: as `GeneratorPenalty`; or a share that is not in (0, 1].
+        ValueError: as `GeneratorPenalty`; or `share` is not in (0, 1].
     """
 
     name = "path_length"
@@ -64,14 +64,14 @@ class PathLength(GeneratorPenalty, nn.Module):
                 points = latents.detach().requires_grad_()
                 samples = generator(points, condition)
             samples = to_float32(samples)
-            of_these = replace(context, noise=None if noise is None else replace(noise, count=count))
-            probe = of_these.normal_like(samples, self.name) / math.sqrt(math.prod(samples.shape[2:]))
-            (slope,) = torch.autograd.grad((samples * probe).sum(), points, create_graph=True)
-            return to_float32(slope).square().sum(-1).reshape(count, -1).mean(1).sqrt()
+            subset = replace(context, noise=None if noise is None else replace(noise, count=count))
+            probe = subset.normal_like(samples, self.name) / math.sqrt(math.prod(samples.shape[2:]))
+            (gradient,) = torch.autograd.grad((samples * probe).sum(), points, create_graph=True)
+            return to_float32(gradient).square().sum(-1).reshape(count, -1).mean(1).sqrt()
 
     @torch.no_grad()
     def update_mean(self, mean: Tensor) -> None:
-        """Moves the running mean, equally on all ranks."""
+        """Updates the running mean; all ranks get the same value."""
         if dist.is_available() and dist.is_initialized():
             dist.all_reduce(mean)
             mean /= dist.get_world_size()

@@ -1,11 +1,11 @@
-"""Residual networks of SNGAN, Miyato et al. 2018, and of what grew from them: projection, SAGAN, BigGAN.
+"""Residual networks of SNGAN, Miyato et al. 2018, and their successors: projection, SAGAN, BigGAN.
 
 The defaults are SNGAN for 32 x 32 (its appendix B.4, table 4); with classes they are the networks of
 Miyato & Koyama 2018, "cGANs with projection discriminator". BigGAN (Brock et al. 2019, appendix B) is
 `conditioning: shared, hierarchical: true, initialisation: orthogonal, spectral_norm: true` and attention in
 the generator, `wide: true, initialisation: orthogonal` and attention in the discriminator.
 
-One entry of `widths` is one block and one factor of two. All other layers keep the resolution.
+Each entry of `widths` is a block that doubles or halves the side. All other layers keep the resolution.
 """
 
 from __future__ import annotations
@@ -31,19 +31,20 @@ from litgan.networks.layers import (
     image_geometry,
     initialise,
 )
-from litgan.zoo.attention import SelfAttention, attending_block
+from litgan.zoo.attention import SelfAttention, attention_index
 
 
-def doubled(maps: Tensor) -> Tensor:
-    """Maps [B, C, R, R] to [B, C, 2R, 2R], each pixel repeated."""
+def upsample(maps: Tensor) -> Tensor:
+    """Maps [B, C, R, R] to [B, C, 2R, 2R] by nearest-neighbor interpolation."""
     return interpolate(maps, scale_factor=2.0, mode="nearest")
 
 
 class GeneratorBlock(nn.Module):
     """Maps [B, inputs, R, R] to [B, outputs, 2R, 2R]; Miyato et al. 2018, appendix B.4.
 
-    Norm, ReLU, doubling, convolution, norm, ReLU, convolution; plus a 1 x 1 convolution of the input, taken
-    before its doubling, which it commutes with, at a quarter of the cost. `norm` makes one from its channels.
+    Norm, ReLU, upsampling, convolution, norm, ReLU, convolution; plus a 1 x 1 convolution of the input. The
+    latter comes before its upsampling, with which it commutes, at a quarter of the cost. `norm(channels)`
+    builds a norm.
     """
 
     def __init__(
@@ -55,19 +56,19 @@ class GeneratorBlock(nn.Module):
             nn.Conv2d(width, outputs, kernel_size=3, padding=1) for width in (inputs, outputs)
         )
         self.shortcut = nn.Conv2d(inputs, outputs, kernel_size=1)
-        self.attend = SelfAttention(outputs) if attention else nn.Identity()
+        self.attention = SelfAttention(outputs) if attention else nn.Identity()
 
     def forward(self, maps: Tensor, condition: Tensor | None) -> Tensor:
-        residual = self.convolutions[0](doubled(relu(self.norms[0](maps, condition))))
+        residual = self.convolutions[0](upsample(relu(self.norms[0](maps, condition))))
         residual = self.convolutions[1](relu(self.norms[1](residual, condition)))
-        return self.attend(doubled(self.shortcut(maps)) + residual)
+        return self.attention(upsample(self.shortcut(maps)) + residual)
 
 
 class DiscriminatorBlock(nn.Module):
     """Maps [B, inputs, R, R] to [B, outputs, R/2, R/2], or R if not `down`; Miyato et al. 2018, B.4.
 
-    ReLU, convolution to `hidden`, ReLU, convolution, average pooling; plus the input, pooled and through a
-    1 x 1 convolution if shape or channels change. The `first` block does not rectify the image.
+    ReLU, convolution to `hidden` channels, ReLU, convolution, average pooling; plus the input, pooled, after
+    a 1 x 1 convolution if shape or channels change. The `first` block has no ReLU on the image.
     """
 
     def __init__(
@@ -80,21 +81,21 @@ class DiscriminatorBlock(nn.Module):
         )
         changes = down or inputs != outputs
         self.shortcut = nn.Conv2d(inputs, outputs, kernel_size=1) if changes else nn.Identity()
-        self.attend = SelfAttention(outputs) if attention else nn.Identity()
+        self.attention = SelfAttention(outputs) if attention else nn.Identity()
 
-    def pooled(self, maps: Tensor) -> Tensor:
+    def downsample(self, maps: Tensor) -> Tensor:
         return avg_pool2d(maps, 2) if self.down else maps
 
     def forward(self, maps: Tensor) -> Tensor:
         residual = self.convolutions[0](maps if self.first else relu(maps))
-        residual = self.pooled(self.convolutions[1](relu(residual)))
-        return self.attend(self.shortcut(self.pooled(maps)) + residual)
+        residual = self.downsample(self.convolutions[1](relu(residual)))
+        return self.attention(self.shortcut(self.downsample(maps)) + residual)
 
 
-def initialise_residual(network: nn.Module, scheme: Initialisation) -> None:
-    """`layers.initialise`, where "glorot" has a gain of sqrt(2) behind the ReLUs of the blocks.
+def init_residual_weights(network: nn.Module, scheme: Initialisation) -> None:
+    """`layers.initialise`, with gain sqrt(2) for "glorot" in the residual branches, as in the authors' code.
 
-    The authors' code starts so: each residual branch then keeps the mean square that ReLU halves.
+    The gain compensates for the ReLUs there, each of which halves the mean square.
     """
     initialise(network, scheme)
     for block in network.modules():
@@ -105,28 +106,28 @@ def initialise_residual(network: nn.Module, scheme: Initialisation) -> None:
 class ResNetGenerator(nn.Module):
     """Latents [B, latent_dim] to images [B, C, R, R] in (-1, 1).
 
-    A linear layer makes widths[0] maps at the base resolution R / 2^len(widths); each block doubles the side;
-    norm, ReLU and a 3 x 3 convolution make the image.
+    A linear layer outputs widths[0] maps at the base resolution R / 2^len(widths); each block doubles the
+    side; norm, ReLU, a 3 x 3 convolution and tanh give the image.
 
     Args:
         sample_shape: [C, R, R], R a power of two.
         num_classes: 0 for an unconditional generator, which ignores labels.
         latent_dim: Length of the latents.
-        widths: Channels that each block puts out, from the base upwards.
+        widths: Output channels of each block, from the base resolution on.
         norm: "none", "batch" (the papers'), "group" or "pixel".
-        conditioning: Where the class enters the blocks' norms: "norm" gives each class its own gains and
-            biases (Miyato & Koyama), "shared" learns one embedding, to which those of all norms are linear
+        conditioning: How the norms of the blocks get the class: "norm" has gains and biases for each class
+            (Miyato & Koyama), "shared" has one embedding, of which all gains and biases are linear functions
             (BigGAN).
         embedding_dim: Length of the shared embedding.
-        hierarchical: The latents are cut into len(widths) + 1 equal chunks, one for the linear layer and one
-            for the norms of each block, beside the shared embedding (BigGAN).
-        attention: Resolution of the maps that self-attention follows (SAGAN), 0 for none.
-        spectral_norm: Every weight matrix divided by its spectral norm, embeddings excepted (SAGAN).
+        hierarchical: Split the latents into len(widths) + 1 equal chunks, one for the linear layer and one
+            for the norms of each block, concatenated with the shared embedding (BigGAN).
+        attention: Resolution of the maps after which self-attention is inserted (SAGAN), 0 for none.
+        spectral_norm: Divide every weight matrix by its spectral norm, except embeddings (SAGAN).
         initialisation: "glorot" (SNGAN), "orthogonal" (BigGAN), "dcgan" or "he", see `layers.initialise`.
 
     Raises:
         ValueError: The shape is not square or not a power of two, `widths` does not fit it, the latents
-            cannot be cut, an option is unknown or two do not go together; in `forward`, latents of another
+            cannot be split, an option is unknown or two are incompatible; in `forward`, latents of another
             length, or labels that are missing from a conditional generator or not integers [B].
     """
 
@@ -151,14 +152,14 @@ class ResNetGenerator(nn.Module):
         widths = check_widths(widths, self)
         channels, base = image_geometry(sample_shape, widths, self)
         resolutions = [base << doublings for doublings in range(1, len(widths) + 1)]
-        attending = attending_block(attention, resolutions, self)
+        attention_depth = attention_index(attention, resolutions, self)
         self.num_classes, self.latent_dim = num_classes, latent_dim
         self.mixes_samples = norm == "batch"
         self.base_shape = (widths[0], base, base)
         shared = num_classes > 0 and conditioning == "shared"
         if hierarchical and num_classes and not shared:
             raise ValueError(
-                "ResNetGenerator joins hierarchical latents to the embedding that all norms share: "
+                "ResNetGenerator concatenates hierarchical latents with the shared embedding: "
                 "set conditioning to shared, or hierarchical to false."
             )
         self.chunks = chunk_sizes(latent_dim, len(widths), hierarchical)
@@ -171,12 +172,12 @@ class ResNetGenerator(nn.Module):
 
         self.base = nn.Linear(self.chunks[0], widths[0] * base * base)
         self.blocks = nn.ModuleList(
-            GeneratorBlock(a, b, block_norm, attention=depth == attending)
+            GeneratorBlock(a, b, block_norm, attention=depth == attention_depth)
             for depth, (a, b) in enumerate(pairwise((widths[0], *widths)))
         )
         self.norm = Norm(norm, widths[-1])
         self.head = nn.Conv2d(widths[-1], channels, kernel_size=3, padding=1)
-        initialise_residual(self, initialisation)
+        init_residual_weights(self, initialisation)
         if spectral_norm:
             add_spectral_norm(self, embeddings=False)
 
@@ -194,12 +195,12 @@ class ResNetGenerator(nn.Module):
 
 
 def chunk_sizes(latent_dim: int, blocks: int, hierarchical: bool) -> list[int]:
-    """How many latents the linear layer and each block see; ValueError where they cannot be cut equally."""
+    """Numbers of latents for the linear layer and each block; ValueError if there is no equal split."""
     if not hierarchical:
         return [latent_dim, *[0] * blocks]
     if latent_dim % (blocks + 1):
         raise ValueError(
-            f"ResNetGenerator cuts {latent_dim} latents into {blocks + 1} equal chunks, one for the linear "
+            f"ResNetGenerator splits {latent_dim} latents into {blocks + 1} equal chunks, one for the linear "
             f"layer and one for each of the {blocks} widths: give a latent_dim that {blocks + 1} divides."
         )
     return [latent_dim // (blocks + 1)] * (blocks + 1)
@@ -208,17 +209,17 @@ def chunk_sizes(latent_dim: int, blocks: int, hierarchical: bool) -> list[int]:
 class ResNetDiscriminator(nn.Module):
     """Images [B, C, R, R] to logits [B, 1]; conditional by projection (`layers.Projection`).
 
-    Blocks that halve the side, blocks that keep it, ReLU, the sum over all positions, one linear layer.
+    Blocks that halve the side, blocks that keep it, ReLU, the sum over all positions, a linear layer.
 
     Args:
         sample_shape: [C, R, R], R a power of two.
         num_classes: 0 for an unconditional discriminator, which ignores labels.
-        widths: Channels that each halving block puts out, from the image downwards.
-        flat_widths: Channels that each block at the last resolution puts out.
-        wide: The first convolution of a block already makes its outputs (BigGAN), not as many channels as
-            its inputs (SNGAN).
-        attention: Resolution of the maps that self-attention follows (SAGAN), 0 for none.
-        spectral_norm: Every weight matrix divided by its spectral norm.
+        widths: Output channels of each block that halves the side.
+        flat_widths: Output channels of each block at the last resolution.
+        wide: The first convolution of a block has as many output channels as the block (BigGAN), not as its
+            input (SNGAN).
+        attention: Resolution of the maps after which self-attention is inserted (SAGAN), 0 for none.
+        spectral_norm: Divide every weight matrix by its spectral norm.
         initialisation: "glorot" (SNGAN), "orthogonal" (BigGAN), "dcgan" or "he", see `layers.initialise`.
 
     Raises:
@@ -245,18 +246,20 @@ class ResNetDiscriminator(nn.Module):
         widths, flat_widths = check_widths(widths, self), check_widths(flat_widths, self)
         channels, base = image_geometry(sample_shape, widths, self)
         resolutions = [base << halvings for halvings in reversed(range(len(widths)))]
-        attending = attending_block(attention, resolutions, self)
+        attention_depth = attention_index(attention, resolutions, self)
         self.sample_shape, self.num_classes = tuple(sample_shape), num_classes
         blocks = []
         for depth, (inputs, outputs) in enumerate(pairwise((channels, *widths, *flat_widths))):
             hidden = outputs if wide or depth == 0 else inputs
-            down, attends = depth < len(widths), depth == attending
+            down, has_attention = depth < len(widths), depth == attention_depth
             blocks += [
-                DiscriminatorBlock(inputs, hidden, outputs, down=down, first=depth == 0, attention=attends)
+                DiscriminatorBlock(
+                    inputs, hidden, outputs, down=down, first=depth == 0, attention=has_attention
+                )
             ]
         self.blocks = nn.Sequential(*blocks)
         self.head = Projection((*widths, *flat_widths)[-1], num_classes)
-        initialise_residual(self, initialisation)
+        init_residual_weights(self, initialisation)
         if spectral_norm:
             add_spectral_norm(self)
 

@@ -2,7 +2,7 @@
 
 Truncation and style mixing are those of Karras et al. 2019; the conditional networks and the defaults, for
 32 x 32, are those of Karras et al. 2020b, "Training generative adversarial networks with limited data" (ADA).
-Maps begin and end at 4 x 4: `widths` has one entry for each resolution.
+The smallest maps are 4 x 4: `widths` has one entry for each resolution.
 """
 
 from __future__ import annotations
@@ -15,29 +15,29 @@ from torch import Tensor, nn
 from torch.nn.functional import leaky_relu
 
 from litgan.networks.layers import SLOPE, check_input, check_labels, check_widths, image_side
-from litgan.zoo.equalized import FIR, GAIN, EqualisedConv2d, EqualisedLinear
-from litgan.zoo.modulation import EPSILON, Mapping, Synthesis
+from litgan.zoo.equalized import FIR, GAIN, EqualizedConv2d, EqualizedLinear
+from litgan.zoo.modulation import EPSILON, MappingNetwork, SynthesisNetwork
 
-DECAY = 0.998  # of the average style, a batch; the authors' code
+STYLE_DECAY = 0.998  # of the average style, per batch; 0.995 in the code of ADA. Only truncation uses it.
 
 
 class StyleGAN2Generator(nn.Module):
-    """Latents [B, latent_dim] to images [B, C, R, R], which nothing squashes into [-1, 1].
+    """Latents [B, latent_dim] to images [B, C, R, R]; the last layer is linear, so pixels may exceed [-1, 1].
 
-    In training each forward pass moves `average_style`, a running mean, towards which `truncation` pulls the
-    styles: with 0 all samples of a batch are one picture, with 1 they stay what they are.
+    In training each forward pass updates `average_style`, a running mean. `truncation` interpolates from it
+    (0: all samples are equal) to the styles (1: no truncation).
 
     Args:
         sample_shape: [C, R, R], R a power of two.
         num_classes: 0 for an unconditional generator, which ignores labels.
         latent_dim: Length of the latents.
-        style_dim: Length of the styles, and of the class's embedding beside the latents.
+        style_dim: Length of the styles and of the class embedding.
         widths: Channels of the maps at each resolution, from 4 x 4 upwards.
         mapping_layers: Layers of the mapping network.
         noise: Add noise to the maps of all layers.
-        style_mixing: Share of training samples whose layers from a random one on take the style of other
-            latents, drawn from torch's own generator (Karras et al. 2019, section 3.1; 0.9 there).
-        grouped: Form of the modulated convolutions, see `modulation.ModulatedConv2d`.
+        style_mixing: Fraction of training samples whose layers from a random one on take the style of other
+            latents, drawn from torch's global generator (Karras et al. 2019, section 3.1; 0.9 there).
+        grouped: Implementation of the modulated convolutions, see `modulation.ModulatedConv2d`.
 
     Raises:
         ValueError: The shape is not square or not a power of two, `widths` does not fit it, or an option is
@@ -46,7 +46,7 @@ class StyleGAN2Generator(nn.Module):
     """
 
     mixes_samples = False
-    truncates = True  # forward takes `truncation`: whoever samples leaves the latents as they are
+    truncates = True  # `forward` takes `truncation`, so `sampling` does not truncate the latents
 
     average_style: Tensor
 
@@ -64,16 +64,15 @@ class StyleGAN2Generator(nn.Module):
         grouped: bool = False,
     ) -> None:
         super().__init__()
-        channels, widths = pyramid(sample_shape, widths, self)
+        channels, widths = stylegan2_geometry(sample_shape, widths, self)
         check_counts(self, latent_dim=latent_dim, style_dim=style_dim, mapping_layers=mapping_layers)
         if not 0 <= style_mixing <= 1:
             raise ValueError(f"StyleGAN2Generator has style_mixing {style_mixing}: give a share from 0 to 1.")
         self.num_classes, self.latent_dim, self.style_mixing = num_classes, latent_dim, style_mixing
         self.num_styles = 2 * len(widths)
-        self.mapping = Mapping(latent_dim, style_dim, mapping_layers, num_classes)
-        self.synthesis = Synthesis(channels, widths, style_dim, noise=noise, grouped=grouped)
+        self.mapping = MappingNetwork(latent_dim, style_dim, mapping_layers, num_classes)
+        self.synthesis = SynthesisNetwork(channels, widths, style_dim, noise=noise, grouped=grouped)
         self.register_buffer("average_style", torch.zeros(style_dim))
-        self.truncates = True  # itself: styles, not latents
 
     def forward(
         self,
@@ -93,23 +92,23 @@ class StyleGAN2Generator(nn.Module):
         truncation: float | None = None,
         cutoff: int | None = None,
     ) -> Tensor:
-        """Styles [B, num_styles, style_dim], those of the layers from 4 x 4 upwards.
+        """Styles [B, num_styles, style_dim], in the order of the layers from 4 x 4 on.
 
         Args:
             latents: [B, latent_dim].
             labels: Classes [B].
             truncation: psi of Karras et al. 2019, appendix B: w' = average + psi (w - average).
-            cutoff: How many of the first styles are truncated; None for all.
+            cutoff: Number of the first styles that are truncated; None for all.
         """
         check_input(latents, (self.latent_dim,), self)
         labels = check_labels(labels, self.num_classes, latents.shape[0], self)
-        drawn = self.mapping(latents, labels).to(self.average_style.dtype)
+        mapped = self.mapping(latents, labels).to(self.average_style.dtype)
         if self.training:
             with torch.no_grad():
-                self.average_style.lerp_(drawn.mean(0), 1 - DECAY)
-        styles = drawn[:, None].expand(-1, self.num_styles, -1)
+                self.average_style.lerp_(mapped.mean(0), 1 - STYLE_DECAY)
+        styles = mapped[:, None].expand(-1, self.num_styles, -1)
         if self.training and self.style_mixing:
-            styles = self.mixed(styles, labels)
+            styles = self.mix_styles(styles, labels)
         if truncation is None:
             return styles
         cutoff = self.num_styles if cutoff is None else cutoff
@@ -117,11 +116,11 @@ class StyleGAN2Generator(nn.Module):
             raise ValueError(
                 f"StyleGAN2Generator has {self.num_styles} styles: give a cutoff from 0 to that."
             )
-        pulled = torch.lerp(self.average_style, styles[:, :cutoff], truncation)
-        return torch.cat([pulled, styles[:, cutoff:]], dim=1)
+        truncated = torch.lerp(self.average_style, styles[:, :cutoff], truncation)
+        return torch.cat([truncated, styles[:, cutoff:]], dim=1)
 
-    def mixed(self, styles: Tensor, labels: Tensor | None) -> Tensor:
-        """The styles, of which some samples have others from a random layer on."""
+    def mix_styles(self, styles: Tensor, labels: Tensor | None) -> Tensor:
+        """Replaces the styles of some samples by others, from a random layer on."""
         count, device = styles.shape[0], styles.device
         others = self.mapping(
             torch.randn(count, self.latent_dim, device=device, dtype=styles.dtype), labels
@@ -133,11 +132,11 @@ class StyleGAN2Generator(nn.Module):
 
 
 class MinibatchStd(nn.Module):
-    """Appends to maps [B, C, H, W] how much they vary among a few samples: [B, C + channels, H, W].
+    """Appends standard deviations over groups of samples to maps [B, C, H, W]: [B, C + channels, H, W].
 
-    The standard deviation over a group, averaged over positions and over an equal share of the channels for
-    each that is appended; Karras et al. 2018, section 3. A group has `group_size` samples, or fewer where
-    that does not divide the batch.
+    Each appended channel is the standard deviation over a group, averaged over positions and C / channels
+    channels; Karras et al. 2018, section 3. A group has `group_size` samples, or fewer if `group_size` does
+    not divide the batch.
     """
 
     def __init__(self, group_size: int, channels: int) -> None:
@@ -151,47 +150,47 @@ class MinibatchStd(nn.Module):
         wide = maps.to(torch.promote_types(maps.dtype, torch.float32))
         groups = wide.unflatten(0, (size, -1)).unflatten(2, (self.channels, -1))
         variance = (groups - groups.mean(0)).square().mean(0)  # [B / size, channels, C / channels, H, W]
-        deviation = (variance + EPSILON).sqrt().mean((2, 3, 4))
-        planes = deviation.repeat(size, 1)[:, :, None, None].expand(-1, -1, *maps.shape[2:])
+        std = (variance + EPSILON).sqrt().mean((2, 3, 4))
+        planes = std.repeat(size, 1)[:, :, None, None].expand(-1, -1, *maps.shape[2:])
         return torch.cat([maps, planes.to(maps.dtype)], dim=1)
 
 
 class DiscriminatorBlock(nn.Module):
     """Maps [B, inputs, R, R] to [B, outputs, R/2, R/2]; Karras et al. 2020, figure 7c.
 
-    Two convolutions, low-pass filtered where they halve; plus the input, halved and through a 1 x 1
-    convolution, if `residual`: the sum is then divided by sqrt(2), which keeps its variance.
+    Two convolutions, the second low-pass filtered and strided. If `residual`, the downsampled input is added
+    after a 1 x 1 convolution, and the sum is divided by sqrt(2), which keeps its variance.
     """
 
     def __init__(self, inputs: int, outputs: int, *, residual: bool) -> None:
         super().__init__()
-        self.flat = EqualisedConv2d(inputs, inputs, 3, gain=GAIN)
-        self.down = EqualisedConv2d(
+        self.conv = EqualizedConv2d(inputs, inputs, 3, gain=GAIN)
+        self.conv_down = EqualizedConv2d(
             inputs, outputs, 3, stride=2, padding=0, gain=GAIN * 0.5**0.5 if residual else GAIN
         )
-        self.shortcut = EqualisedConv2d(inputs, outputs, 1, bias=False, gain=0.5**0.5) if residual else None
+        self.shortcut = EqualizedConv2d(inputs, outputs, 1, bias=False, gain=0.5**0.5) if residual else None
         self.filter = FIR()
 
     def forward(self, maps: Tensor) -> Tensor:
-        made = leaky_relu(self.flat(maps), SLOPE)
-        made = leaky_relu(self.down(self.filter(made, padding=2)), SLOPE)
-        return made if self.shortcut is None else made + self.shortcut(self.filter.halved(maps))
+        result = leaky_relu(self.conv(maps), SLOPE)
+        result = leaky_relu(self.conv_down(self.filter(result, padding=2)), SLOPE)
+        return result if self.shortcut is None else result + self.shortcut(self.filter.downsample(maps))
 
 
 class StyleGAN2Discriminator(nn.Module):
-    """Images [B, C, R, R] to logits [B, 1]; conditional by projection on the class's mapped embedding.
+    """Images [B, C, R, R] to logits [B, 1]; conditional by projection on the mapped class embedding.
 
-    Blocks down to 4 x 4, minibatch standard deviation, a convolution and two linear layers. Samples see each
-    other through that deviation: `mixes_samples`.
+    Blocks down to 4 x 4, minibatch standard deviation, a convolution and two linear layers. The logit of a
+    sample depends on the others of its group: `mixes_samples`.
 
     Args:
         sample_shape: [C, R, R], R a power of two.
         num_classes: 0 for an unconditional discriminator, which ignores labels.
-        widths: Channels of the maps at each resolution, from the image down to 4 x 4.
-        residual: Shortcuts around the blocks (Karras et al. 2020b leave them out for CIFAR-10).
-        group_size: Samples among which the standard deviation is taken.
-        std_channels: Channels that it makes.
-        mapping_layers: Layers between the embedding of a class and its projection.
+        widths: Channels of the maps at each resolution, down to 4 x 4.
+        residual: Whether blocks have shortcuts (Karras et al. 2020b: not for CIFAR-10).
+        group_size: Samples of a group of `MinibatchStd`.
+        std_channels: Channels that `MinibatchStd` appends.
+        mapping_layers: Layers that map the class embedding.
 
     Raises:
         ValueError: The shape is not square or not a power of two, `widths` does not fit it, or an option is
@@ -213,7 +212,7 @@ class StyleGAN2Discriminator(nn.Module):
         mapping_layers: int = 8,
     ) -> None:
         super().__init__()
-        channels, widths = pyramid(sample_shape, widths, self)
+        channels, widths = stylegan2_geometry(sample_shape, widths, self)
         check_counts(self, group_size=group_size, std_channels=std_channels, mapping_layers=mapping_layers)
         last = widths[-1]
         if last % std_channels:
@@ -222,21 +221,21 @@ class StyleGAN2Discriminator(nn.Module):
                 f"equal shares each: give a divisor of {last}."
             )
         self.sample_shape, self.num_classes = tuple(sample_shape), num_classes
-        self.first = EqualisedConv2d(channels, widths[0], 1, gain=GAIN)
+        self.from_rgb = EqualizedConv2d(channels, widths[0], 1, gain=GAIN)
         self.blocks = nn.Sequential(
             *(DiscriminatorBlock(a, b, residual=residual) for a, b in pairwise(widths))
         )
-        self.deviation = MinibatchStd(group_size, std_channels)
-        self.last = EqualisedConv2d(last + std_channels, last, 3, gain=GAIN)
-        self.linear = EqualisedLinear(last * 4 * 4, last, gain=GAIN)
-        self.head = EqualisedLinear(last, last if num_classes else 1)
-        self.mapping = Mapping(0, last, mapping_layers, num_classes) if num_classes else None
+        self.minibatch_std = MinibatchStd(group_size, std_channels)
+        self.conv = EqualizedConv2d(last + std_channels, last, 3, gain=GAIN)
+        self.linear = EqualizedLinear(last * 4 * 4, last, gain=GAIN)
+        self.head = EqualizedLinear(last, last if num_classes else 1)
+        self.mapping = MappingNetwork(0, last, mapping_layers, num_classes) if num_classes else None
 
     def forward(self, samples: Tensor, labels: Tensor | None = None) -> Tensor:
         check_input(samples, self.sample_shape, self)
         labels = check_labels(labels, self.num_classes, len(samples), self)
-        maps = self.blocks(leaky_relu(self.first(samples), SLOPE))
-        maps = leaky_relu(self.last(self.deviation(maps)), SLOPE)
+        maps = self.blocks(leaky_relu(self.from_rgb(samples), SLOPE))
+        maps = leaky_relu(self.conv(self.minibatch_std(maps)), SLOPE)
         features = self.head(leaky_relu(self.linear(maps.flatten(1)), SLOPE))
         if self.mapping is None:
             return features
@@ -244,26 +243,27 @@ class StyleGAN2Discriminator(nn.Module):
         return (features * mapped).sum(1, keepdim=True) * mapped.shape[1] ** -0.5
 
 
-def pyramid(
+def stylegan2_geometry(
     sample_shape: Sequence[int], widths: Sequence[int], owner: nn.Module
 ) -> tuple[int, tuple[int, ...]]:
     """Channels of the image, and the widths as a tuple.
 
-    Raises ValueError unless the image is square, its side a power of two, and there is one positive width for
-    each resolution from 4 x 4 on.
+    Raises:
+        ValueError: the image is not square, its side is not a power of two, or there is not one positive
+            width for each resolution from 4 x 4 on.
     """
     side = image_side(sample_shape, owner)
-    wanted = side.bit_length() - 2
-    if len(widths) != wanted:
+    expected = side.bit_length() - 2
+    if len(widths) != expected:
         raise ValueError(
-            f"{type(owner).__name__} has maps of {wanted} resolutions from 4 to {side}, but widths has "
-            f"{len(widths)} entries: give {wanted}."
+            f"{type(owner).__name__} has maps of {expected} resolutions from 4 to {side}, but widths has "
+            f"{len(widths)} entries: give {expected}."
         )
     return sample_shape[0], check_widths(widths, owner)
 
 
 def check_counts(owner: nn.Module, **counts: int) -> None:
-    """ValueError where an option is not positive."""
+    """Raises ValueError if an option is not positive."""
     for name, count in counts.items():
         if count < 1:
             raise ValueError(f"{type(owner).__name__} has {name} {count}: give at least 1.")

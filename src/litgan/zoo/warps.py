@@ -1,8 +1,8 @@
-"""Differentiable changes of images, each sample by its own amount: a picture's place, size and colours.
+"""Differentiable transforms of geometry and color, with separate parameters for each sample.
 
-All amounts are tensors [B]; pictures are float [B, C, H, W] in [-1, 1]. Geometry is collected in matrices
-[B, 3, 3] that lead from a point of the result to the point of the source that it shows, in pixels around
-the centre, and applied once. Colours are collected in matrices [B, 4, 4] of homogeneous RGB.
+Parameters are tensors [B]; images are float [B, C, H, W] in [-1, 1]. Geometric transforms are matrices
+[B, 3, 3] from output to input coordinates, in pixels around the center; their product is applied once. Color
+transforms are matrices [B, 4, 4] on homogeneous RGB.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Symlet of six vanishing moments (Daubechies 1992, table 6.3), the low-pass that keeps a doubled picture
-# free of aliases: as in StyleGAN2-ADA, appendix B.
+# Symlet of six vanishing moments (Daubechies 1992, table 6.3): the anti-aliasing filter of StyleGAN2-ADA,
+# appendix B.
 SYMLET = (
     0.015404109327, 0.003490712084, -0.117990111148, -0.048311742586, 0.491055941927, 0.787641141030,
     0.337929421728, -0.072637522786, -0.021060292512, 0.044724901771, 0.001767711864, -0.007800708325,
 )  # fmt: skip
-# It is not quite symmetric: what it doubles lies aside by so many pixels, which a turn would show.
-OFF_CENTRE = (5.5 - sum(place * tap for place, tap in enumerate(SYMLET)) / sum(SYMLET)) / 2
+# The filter is not symmetric: it shifts upsampled images by this many pixels, which rotations would reveal.
+OFF_CENTER = (5.5 - sum(place * tap for place, tap in enumerate(SYMLET)) / sum(SYMLET)) / 2
 
 
 def matrix(*rows: tuple[Tensor | float, ...]) -> Tensor:
@@ -30,85 +30,88 @@ def matrix(*rows: tuple[Tensor | float, ...]) -> Tensor:
     return torch.stack([entry.expand_as(like) for entry in entries], 1).view(-1, len(rows), len(rows[0]))
 
 
-def shift(across: Tensor, down: Tensor) -> Tensor:
-    """Moves what is shown by so many pixels to the right and down."""
-    return matrix((1.0, 0.0, -across), (0.0, 1.0, -down), (0.0, 0.0, 1.0))
+def translate(dx: Tensor, dy: Tensor) -> Tensor:
+    """Translates the image by `dx` pixels to the right and `dy` down."""
+    return matrix((1.0, 0.0, -dx), (0.0, 1.0, -dy), (0.0, 0.0, 1.0))
 
 
-def scale(across: Tensor, down: Tensor) -> Tensor:
-    """Enlarges what is shown by these factors."""
-    return matrix((1 / across, 0.0, 0.0), (0.0, 1 / down, 0.0), (0.0, 0.0, 1.0))
+def scale(x: Tensor, y: Tensor) -> Tensor:
+    """Scales the image up by the factors `x` and `y`."""
+    return matrix((1 / x, 0.0, 0.0), (0.0, 1 / y, 0.0), (0.0, 0.0, 1.0))
 
 
 def rotate(angle: Tensor) -> Tensor:
-    """Turns what is shown counter-clockwise, in radians."""
+    """Rotates the image counter-clockwise by `angle` radians."""
     cos, sin = angle.cos(), angle.sin()
     return matrix((cos, -sin, 0.0), (sin, cos, 0.0), (0.0, 0.0, 1.0))
 
 
 def warp(images: Tensor, inverse: Tensor) -> Tensor:
-    """Shows each image through its matrix, [B, 3, 3]; what lies outside is the image's mirror.
+    """Applies matrices [B, 3, 3] from output to input coordinates; images are padded by reflection.
 
-    Doubled in size with `SYMLET` before, halved after, so that thin lines survive small turns. Differentiable
-    once in the images: torch's `grid_sample` has no second derivative.
+    Images are upsampled before and downsampled after, so that thin lines survive small rotations.
     """
     height, width = images.shape[-2:]
-    fine = resampled(images, up=True)
-    aside = torch.full_like(inverse[:, 0, 0], OFF_CENTRE)
-    inverse = shift(aside, aside) @ inverse @ shift(-aside, -aside)
+    upsampled = resample(images, up=True)
+    offset = torch.full_like(inverse[:, 0, 0], OFF_CENTER)
+    inverse = translate(offset, offset) @ inverse @ translate(-offset, -offset)
     half = inverse.new_tensor([width / 2, height / 2])
     to_source = inverse[:, :2, :2] * half[None, None, :] / half[None, :, None]  # in units of half a side
     theta = torch.cat([to_source, (inverse[:, :2, 2] / half)[:, :, None]], 2)
-    grid = F.affine_grid(theta, list(fine.shape), align_corners=False)
-    shown = F.grid_sample(fine.float(), grid, mode="bilinear", padding_mode="reflection", align_corners=False)
-    return resampled(shown, up=False).to(images.dtype)
+    grid = F.affine_grid(theta, list(upsampled.shape), align_corners=False)
+    warped = F.grid_sample(
+        upsampled.float(), grid, mode="bilinear", padding_mode="reflection", align_corners=False
+    )
+    return resample(warped, up=False).to(images.dtype)
 
 
-def resampled(images: Tensor, *, up: bool) -> Tensor:
-    """Twice or half the size, through `SYMLET`; down undoes up, away from the borders, exactly."""
+def resample(images: Tensor, *, up: bool) -> Tensor:
+    """Doubles or halves the size, filtered by `SYMLET`; away from the borders the two are exact inverses."""
     channels, length = images.shape[1], len(SYMLET)
-    taps = images.new_tensor(SYMLET) * (math.sqrt(2.0) if up else math.sqrt(0.5))  # constants stay
+    taps = images.new_tensor(SYMLET) * (math.sqrt(2.0) if up else math.sqrt(0.5))  # keeps constants
     for axis in (2, 3):
         kernel = taps.view(1, 1, *((-1, 1) if axis == 2 else (1, -1))).expand(channels, -1, -1, -1)
         stride = (2, 1) if axis == 2 else (1, 2)
         border = length // 2 if up else length // 2 - 1
-        wide = F.pad(images, (0, 0, border, border) if axis == 2 else (border, border, 0, 0), mode="reflect")
+        padded = F.pad(
+            images, (0, 0, border, border) if axis == 2 else (border, border, 0, 0), mode="reflect"
+        )
         if up:
-            cut = 3 * border - 1  # the border, doubled, and half of the filter
-            images = F.conv_transpose2d(wide, kernel, stride=stride, groups=channels)
-            images = images.narrow(axis, cut, images.shape[axis] - 2 * cut)
+            crop = 3 * border - 1  # the padding at double size, and half of the filter
+            images = F.conv_transpose2d(padded, kernel, stride=stride, groups=channels)
+            images = images.narrow(axis, crop, images.shape[axis] - 2 * crop)
         else:
-            images = F.conv2d(wide, kernel, stride=stride, groups=channels)
+            images = F.conv2d(padded, kernel, stride=stride, groups=channels)
     return images
 
 
 def brightness(amount: Tensor) -> Tensor:
-    """Adds the amount to every channel."""
+    """Adds `amount` to every channel."""
     return matrix(
         (1.0, 0.0, 0.0, amount), (0.0, 1.0, 0.0, amount), (0.0, 0.0, 1.0, amount), (0.0, 0.0, 0.0, 1.0)
     )
 
 
 def contrast(factor: Tensor) -> Tensor:
-    """Multiplies every channel."""
+    """Multiplies every channel by `factor`."""
     return matrix(
         (factor, 0.0, 0.0, 0.0), (0.0, factor, 0.0, 0.0), (0.0, 0.0, factor, 0.0), (0.0, 0.0, 0.0, 1.0)
     )
 
 
-def luma(like: Tensor) -> Tensor:
-    """|v><v| of the grey axis v = (1, 1, 1, 0) / sqrt 3, [B, 4, 4]."""
+def luma_projection(like: Tensor) -> Tensor:
+    """The projection on the gray axis, v v^T with v = (1, 1, 1, 0) / sqrt 3, [B, 4, 4]."""
     axis = like.new_tensor([1.0, 1.0, 1.0, 0.0]) / math.sqrt(3.0)
     return torch.outer(axis, axis).expand(len(like), 4, 4)
 
 
 def flip_luma(flipped: Tensor) -> Tensor:
-    """Makes dark what is bright where `flipped` is 1, keeping hue: a Householder reflection."""
-    return torch.eye(4).to(flipped) - 2.0 * flipped.view(-1, 1, 1) * luma(flipped)
+    """Inverts the luma and keeps the hue where `flipped` is 1: a Householder reflection."""
+    return torch.eye(4).to(flipped) - 2.0 * flipped.view(-1, 1, 1) * luma_projection(flipped)
 
 
-def turn_hue(angle: Tensor) -> Tensor:
-    """Rotates colours about the grey axis, in radians (Rodrigues' formula)."""
+def rotate_hue(angle: Tensor) -> Tensor:
+    """Rotates colors about the gray axis by `angle` radians (Rodrigues' formula)."""
     cos, sin, third = angle.cos(), angle.sin() / math.sqrt(3.0), (1 - angle.cos()) / 3.0
     on, left, right = cos + third, third - sin, third + sin
     return matrix(
@@ -117,24 +120,24 @@ def turn_hue(angle: Tensor) -> Tensor:
 
 
 def saturation(factor: Tensor) -> Tensor:
-    """Moves colours away from the grey axis."""
-    keep = torch.eye(4).to(factor).expand(len(factor), 4, 4)
-    return luma(factor) + (keep - luma(factor)) * factor.view(-1, 1, 1)
+    """Multiplies the distance of colors from the gray axis by `factor`."""
+    identity = torch.eye(4).to(factor).expand(len(factor), 4, 4)
+    return luma_projection(factor) + (identity - luma_projection(factor)) * factor.view(-1, 1, 1)
 
 
-def recolour(images: Tensor, colours: Tensor) -> Tensor:
-    """Applies matrices [B, 4, 4] to RGB images; to grey ones, what they make of grey.
+def apply_color_matrix(images: Tensor, matrices: Tensor) -> Tensor:
+    """Applies matrices [B, 4, 4] to RGB images; gray images get the mean channel of the transformed gray.
 
     Raises:
-        ValueError: if the images have neither 1 nor 3 channels.
+        ValueError: the images have neither 1 nor 3 channels.
     """
     if images.shape[1] not in (1, 3):
         raise ValueError(
-            f"Colours cannot be changed in images of {images.shape[1]} channels: leave the colour part out."
+            f"Colors cannot be changed in images of {images.shape[1]} channels: give ADA color false."
         )
-    colours = colours.to(images.dtype)
+    matrices = matrices.to(images.dtype)
     if images.shape[1] == 1:
-        rows = colours[:, :3].mean(1)
+        rows = matrices[:, :3].mean(1)
         return images * rows[:, :3].sum(1).view(-1, 1, 1, 1) + rows[:, 3].view(-1, 1, 1, 1)
-    mixed = torch.einsum("bij,bjhw->bihw", colours[:, :3, :3], images)
-    return mixed + colours[:, :3, 3, None, None]
+    transformed = torch.einsum("bij,bjhw->bihw", matrices[:, :3, :3], images)
+    return transformed + matrices[:, :3, 3, None, None]
