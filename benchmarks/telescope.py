@@ -3,7 +3,7 @@
     python benchmarks/telescope.py [--only digits fashion_mnist] [--rounds 9]
 
 One run of a recipe, with its loggers and average, in blocks that take turns: unwatched, with one look through
-the telescope (`Gradients`, pictures and all), with one of `Health`. What a block takes longer than the
+the telescope (`Gradients`, pictures and all), with one of `Diagnosis`. What a block takes longer than the
 unwatched one before it is the price of a look; `share` is that price over the time of as many iterations as
 lie between two looks at the default cadence, in percent.
 """
@@ -20,12 +20,12 @@ from lightning.pytorch import Callback, Trainer
 from step import synchronise
 
 from litgan.callbacks import Gradients
-from litgan.diagnosis import Health
+from litgan.diagnosis import Diagnosis
 from litgan.gan import GAN
 from litgan.recipe import Recipe
 
 BLOCKS = {"digits": 30, "fashion_mnist": 8}  # iterations of a block, by recipe
-CADENCES = {"telescope": Gradients().every, "health": Health().every}  # images between two looks
+CADENCES = {"telescope": Gradients().every, "health": Diagnosis().every}  # images between two looks
 
 
 class Watched(Callback):
@@ -59,7 +59,7 @@ def run(name: str, number: int, rounds: int, options: list[str]) -> tuple[dict[s
     with tempfile.TemporaryDirectory() as folder:
         fixed = ["--trainer.max_steps=1000000", "--trainer.default_root_dir", folder]
         recipe = Recipe(["--config", f"configs/{name}.yaml", *off, *fixed, *options])
-        kinds = {"telescope": Gradients, "health": Health}
+        kinds = {"telescope": Gradients, "health": Diagnosis}
         found = {
             side: next(one for one in recipe.trainer.callbacks if isinstance(one, kind))
             for side, kind in kinds.items()

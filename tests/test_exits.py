@@ -24,7 +24,7 @@ from litgan import GAN, checkpoints, cli
 from litgan.callbacks import Checkpoint, Interrupted, Interruption, Samples
 from litgan.checkpoints import AtomicCheckpointIO
 from litgan.data import Ring
-from litgan.diagnosis import Health
+from litgan.diagnosis import Diagnosis
 from litgan.networks import MLPGenerator
 from litgan.runs import RunFolder, find_checkpoint
 
@@ -201,7 +201,7 @@ def test_a_roll_back_that_fails_leaves_the_state_whole(
     """What is saved then is the state before, at the end of the third iteration."""
     healthy, last = (tmp_path / "checkpoints" / f"{name}.ckpt" for name in ("healthy", "last"))
 
-    class RollBack(Health):
+    class RollBack(Diagnosis):
         def on_train_batch_end(self, trainer: Trainer, gan: GAN, *_: Any) -> None:
             if trainer.global_step == 3:
                 self.roll_back(trainer, gan, ["COLLAPSED"])

@@ -10,7 +10,7 @@ import torch
 from litgan import GAN
 from litgan.callbacks import Checkpoint, Gradients, Interruption, Progress, Realism, Samples, Throughput
 from litgan.data import Digits
-from litgan.diagnosis import Health  # fmt: skip
+from litgan.diagnosis import Diagnosis  # fmt: skip
 
 Make: TypeAlias = Callable[..., Any]  # what a fixture makes things with
 
@@ -24,7 +24,7 @@ def state(gan: GAN) -> dict[str, Any]:
 def test_callbacks_change_nothing(digits_gan: Make, make_trainer: Make, memory: Any) -> None:
     everything = [
         Throughput(), Realism("digits", every=16, count=20), Samples(every=16), Gradients(every=16),
-        Health(every=16, count=12), Checkpoint(every=16), Progress(), Interruption({"hours": 1}),
+        Diagnosis(every=16, count=12), Checkpoint(every=16), Progress(), Interruption({"hours": 1}),
     ]  # fmt: skip
     watched = {"callbacks": everything, "logger": memory, "log_every_n_steps": 1, "enable_progress_bar": True}
     ends = []
@@ -32,7 +32,7 @@ def test_callbacks_change_nothing(digits_gan: Make, make_trainer: Make, memory: 
         gan = digits_gan(discriminator_steps=2)
         make_trainer(6, **options).fit(gan, datamodule=Digits(batch_size=8))
         ends.append(state(gan))
-    for key in ("metric/fd_digits", "telescope/generator/latents", "health/collapsed"):
+    for key in ("metric/fd_digits", "telescope/generator/latents", "diagnosis/collapsed"):
         assert memory.values(key), "the callbacks were at work"
     assert ends[0].keys() == ends[1].keys()
     different = [key for key, value in ends[0].items() if not torch.equal(value, ends[1][key])]

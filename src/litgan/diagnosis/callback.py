@@ -1,4 +1,4 @@
-"""Health: named verdicts about the game while it is played, and what to do about them."""
+"""Diagnosis: named verdicts about the game while it is played, and what to do about them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from lightning.pytorch import Callback, Trainer
 from litgan import checkpoints
 from litgan.callbacks.gradients import will_pass
 from litgan.callbacks.throughput import untimed
-from litgan.diagnosis.verdicts import VERDICTS, Factors, Finding, Judge, remedy_for
-from litgan.diagnosis.vitals import Examination, sizes
+from litgan.diagnosis.checks import CHECKS, Monitor, Result, Scaling, rollback_scaling
+from litgan.diagnosis.metrics import DiagnosticMetrics, weight_norms
 from litgan.files import dispensable, set_aside, warn, whole
 from litgan.gan import GAN, Batch
 from litgan.loggers import WandbLogger
@@ -25,9 +25,9 @@ from litgan.telescope import total_norm
 Policy: TypeAlias = Literal["warn", "stop", "rollback"]
 
 
-class Health(Callback):
+class Diagnosis(Callback):
     """Looks at the game's vital signs at a cadence, and raises verdicts: SATURATED, VANISHED, OVERPOWERED,
-    COLLAPSED, OSCILLATING, DIVERGED, MEMORISING (`litgan.diagnosis.verdicts` defines each).
+    COLLAPSED, OSCILLATING, DIVERGED, MEMORIZING (`litgan.diagnosis.checks` defines each).
 
     A verdict has to hold at `patience` looks in a row; it is raised once, until it has cleared for as long.
     It is logged as `health/<verdict>` (0 or 1, with the signs as `vitals/<name>`), added to `health.jsonl` in
@@ -69,31 +69,31 @@ class Health(Callback):
             if number < int(least[0]):
                 raise ValueError(f"health.{name} is {number}: give at least {least}.")
         self.every, self.policy, self.tries = every, policy, tries
-        self.examination, self.judge = Examination(count, seed), Judge(patience)
-        self.looks = 0
-        self.told: list[tuple[int, str]] = []  # images_seen and name of each verdict raised so far
-        self.factors = Factors()  # by which roll-backs have changed the recipe
+        self.metrics, self.monitor = DiagnosticMetrics(count, seed), Monitor(patience)
+        self.measurements = 0
+        self.history: list[tuple[int, str]] = []  # images_seen and name of each verdict raised so far
+        self.scaling = Scaling()  # by which roll-backs have changed the recipe
         self.rollbacks = 0
-        self.rates: list[list[float]] = []  # the recipe's learning rates
+        self.recipe_lrs: list[list[float]] = []  # the recipe's learning rates
 
     def on_train_start(self, trainer: Trainer, gan: GAN) -> None:
-        self.rates = [list(rates) for rates in gan.initial_rates]
-        self.change(gan)
-        if not self.judge.first:  # of a run that begins here
-            self.judge.first = {name: size.item() for name, size in sizes(gan).items()}
+        self.recipe_lrs = [list(rates) for rates in gan.initial_rates]
+        self.apply_scaling(gan)
+        if not self.monitor.baseline:  # of a run that begins here
+            self.monitor.baseline = {name: norm.item() for name, norm in weight_norms(gan).items()}
         if self.every and trainer.is_global_zero:
-            self.begin(self.path(trainer), gan.images_seen)
-        kept = gan.images_seen > 0 and trainer.strategy.broadcast(self.healthy(trainer).exists())
+            self.prepare_file(self.events_path(trainer), gan.images_seen)
+        kept = gan.images_seen > 0 and trainer.strategy.broadcast(self.healthy_checkpoint(trainer).exists())
         if self.every and self.policy == "rollback" and not kept:  # what lies there is of another run
-            trainer.save_checkpoint(self.healthy(trainer), weights_only=False)
+            trainer.save_checkpoint(self.healthy_checkpoint(trainer), weights_only=False)
 
     def on_train_batch_start(self, trainer: Trainer, gan: GAN, batch: Batch, batch_idx: int) -> None:
         if not trainer.is_global_zero or (gan.discriminator_updates + 1) % gan.discriminator_steps:
             return
         if any(will_pass(gan, batch, self.every, ahead) for ahead in (0, 1)):
-            self.examination.remember(gan)
+            self.metrics.snapshot_weights(gan)
         else:
-            self.examination.forget()
+            self.metrics.clear_snapshots()
 
     def on_train_batch_end(
         self, trainer: Trainer, gan: GAN, outputs: Any, batch: Batch, batch_idx: int
@@ -101,61 +101,72 @@ class Health(Callback):
         if not gan.is_due(self.every):
             return
         with untimed(gan):
-            seen = self.examination(trainer, gan, len(batch[0])) if trainer.is_global_zero else {}
-            vitals = trainer.strategy.broadcast(seen)
-            judgement = self.judge(vitals)
-            self.looks += 1
-            marks = {f"health/{name.lower()}": float(name in self.judge.raised) for name in VERDICTS}
-            signs = {f"vitals/{name}": value for name, value in vitals.items()}
-            gan.log_scalars({**marks, **signs, "health/rollbacks": float(self.rollbacks)})
-            for name in judgement.raised:
-                self.raise_verdict(trainer, gan, name, judgement.findings[name])
-            if judgement.raised and self.policy == "stop":
+            measured = self.metrics(trainer, gan, len(batch[0])) if trainer.is_global_zero else {}
+            metrics = trainer.strategy.broadcast(measured)
+            evaluation = self.monitor(metrics)
+            self.measurements += 1
+            states = {f"diagnosis/{name.lower()}": float(name in self.monitor.active) for name in CHECKS}
+            values = {f"diagnostics/{name}": value for name, value in metrics.items()}
+            gan.log_scalars({**states, **values, "diagnosis/rollbacks": float(self.rollbacks)})
+            for name in evaluation.activated:
+                self.report_state(trainer, gan, name, evaluation.results[name])
+            if evaluation.activated and self.policy == "stop":
                 trainer.should_stop = True
-            elif judgement.raised and self.policy == "rollback" and self.rollbacks < self.tries:
-                self.roll_back(trainer, gan, judgement.raised)
-            elif self.judge.healthy and self.policy == "rollback":
-                trainer.save_checkpoint(self.healthy(trainer), weights_only=False)
+            elif evaluation.activated and self.policy == "rollback" and self.rollbacks < self.tries:
+                self.roll_back(trainer, gan, evaluation.activated)
+            elif self.monitor.healthy and self.policy == "rollback":
+                trainer.save_checkpoint(self.healthy_checkpoint(trainer), weights_only=False)
 
     def on_exception(self, trainer: Trainer, gan: GAN, exception: BaseException) -> None:
         if isinstance(exception, FloatingPointError) and self.every:  # between two looks
-            self.raise_verdict(trainer, gan, "DIVERGED", Finding(math.nan, math.nan, True))
+            self.report_state(trainer, gan, "DIVERGED", Result(math.nan, math.nan, True))
         self.on_train_end(trainer, gan)
 
     def on_train_end(self, trainer: Trainer, gan: GAN) -> None:
-        if self.looks or self.told:
+        if self.measurements or self.history:
             warn(self.summary())
 
     def summary(self) -> str:
         """One sentence on the whole run."""
-        told = ", ".join(f"{name} after {at:,} images" for at, name in self.told)
+        told = ", ".join(f"{name} after {at:,} images" for at, name in self.history)
         back = f"; rolled back {self.rollbacks} times" if self.rollbacks else ""
-        return f"health: {told or 'no verdict'} in {self.looks} looks{back}."
+        return f"health: {told or 'no verdict'} in {self.measurements} looks{back}."
 
-    def raise_verdict(self, trainer: Trainer, gan: GAN, name: str, finding: Finding) -> None:
+    def report_state(self, trainer: Trainer, gan: GAN, name: str, result: Result) -> None:
         """Tells the world of a verdict."""
-        verdict = VERDICTS[name]
-        self.told.append((gan.images_seen, name))
-        self.tell(trainer, gan, name, verdict.meaning, verdict.remedy, finding.value, finding.threshold)
+        check = CHECKS[name]
+        self.history.append((gan.images_seen, name))
+        self.report(trainer, gan, name, check.meaning, check.remedy, result.value, result.threshold)
 
-    def tell(
-        self, trainer: Trainer, gan: GAN, what: str, meaning: str, remedy: str, value: float, threshold: float
+    def report(
+        self,
+        trainer: Trainer,
+        gan: GAN,
+        state: str,
+        meaning: str,
+        remedy: str,
+        value: float,
+        threshold: float,
     ) -> None:
         """One line in health.jsonl, one on stderr, one alert."""
         if not trainer.is_global_zero:
             return
-        event = {"images_seen": gan.images_seen, "verdict": what, "meaning": meaning, "remedy": remedy}
+        event = {"images_seen": gan.images_seen, "verdict": state, "meaning": meaning, "remedy": remedy}
         numbers = {"value": value, "threshold": threshold}
-        event |= {key: one if math.isfinite(one) else None for key, one in numbers.items()}  # JSON has no NaN
+        event |= {
+            key: number if math.isfinite(number) else None for key, number in numbers.items()
+        }  # JSON has no NaN
         with dispensable("The verdict"):
-            self.path(trainer).parent.mkdir(parents=True, exist_ok=True)  # somebody may have removed it
-            with self.path(trainer).open("a") as file:
+            self.events_path(trainer).parent.mkdir(
+                parents=True, exist_ok=True
+            )  # somebody may have removed it
+            with self.events_path(trainer).open("a") as file:
                 file.write(json.dumps(event) + "\n")
-        warn(f"{what} after {gan.images_seen:,} images: {meaning} {remedy}")
+        warn(f"{state} after {gan.images_seen:,} images: {meaning} {remedy}")
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
                 logger.experiment.alert(
-                    title=what, text=f"After {gan.images_seen:,} images. {meaning} {remedy}"
+                    title=state, text=f"After {gan.images_seen:,} images. {meaning} {remedy}"
                 )
 
     def roll_back(self, trainer: Trainer, gan: GAN, names: list[str]) -> None:
@@ -164,42 +175,45 @@ class Health(Callback):
         Raises:
             ValueError: if it cannot be read, or is of another architecture; nothing has changed then.
         """
-        saved = checkpoints.read(self.healthy(trainer))
+        saved = checkpoints.read(self.healthy_checkpoint(trainer))
         checkpoints.check_architecture(saved, gan)
-        went = {side: gone(saved["state_dict"], gan, side) for side in ("generator", "discriminator")}
+        drift = {
+            f"{side}_drift": weight_drift(saved["state_dict"], gan, side)
+            for side in ("generator", "discriminator")
+        }
         gan.load_state_dict(saved["state_dict"])
         for optimizer, state in zip(trainer.optimizers, saved["optimizer_states"], strict=True):
             optimizer.load_state_dict(state)
         plugin = trainer.precision_plugin
         plugin.load_state_dict(saved.get(type(plugin).__qualname__, {}))
-        self.factors *= remedy_for(**went)
+        self.scaling *= rollback_scaling(**drift)
         self.rollbacks += 1
-        self.change(gan)
-        self.judge.restart()
-        self.examination.forget()
+        self.apply_scaling(gan)
+        self.monitor.reset()
+        self.metrics.clear_snapshots()
         at = saved["litgan"]["images_seen"]
         meaning = f"Weights and optimizers are those of {at:,} images again, after {' and '.join(names)}."
-        remedy = f"Changed for the rest of the run, next to the recipe: {self.factors}."
-        self.tell(trainer, gan, "ROLLED BACK", meaning, remedy, float(at), math.nan)
+        remedy = f"Changed for the rest of the run, next to the recipe: {self.scaling}."
+        self.report(trainer, gan, "ROLLED BACK", meaning, remedy, float(at), math.nan)
 
-    def change(self, gan: GAN) -> None:
+    def apply_scaling(self, gan: GAN) -> None:
         """Applies `factors` to the recipe's learning rates and penalty weights."""
-        for index, (rates, factor) in enumerate(zip(self.rates[:2], self.factors[:2], strict=True)):
+        for index, (rates, factor) in enumerate(zip(self.recipe_lrs[:2], self.scaling[:2], strict=True)):
             gan.initial_rates[index] = [rate * factor for rate in rates]
             for group, rate in zip(
                 gan.trainer.optimizers[index].param_groups, gan.initial_rates[index], strict=True
             ):
                 group["initial_lr"] = rate
         for penalty in gan.penalties:
-            original = penalty.weight.weight if isinstance(penalty.weight, Changed) else penalty.weight
-            if self.factors.penalty != 1:
-                penalty.weight = Changed(original, self.factors.penalty)
+            original = penalty.weight.weight if isinstance(penalty.weight, ScaledSchedule) else penalty.weight
+            if self.scaling.penalty != 1:
+                penalty.weight = ScaledSchedule(original, self.scaling.penalty)
 
-    def begin(self, path: Path, images_seen: int) -> None:
+    def prepare_file(self, path: Path, images_seen: int) -> None:
         """Makes health.jsonl, or drops what a lost part of the run wrote; a damaged one is set aside."""
         with dispensable("The file of verdicts"):
             lines = path.read_bytes().splitlines() if path.is_file() else []
-            clocks = [written_at(line) for line in lines]
+            clocks = [images_seen_of(line) for line in lines]
             if None in clocks or (os.path.lexists(path) and not path.is_file()):
                 set_aside(path)
             kept = [
@@ -208,34 +222,34 @@ class Health(Callback):
             with whole(path) as partial:
                 partial.write_bytes(b"".join(line + b"\n" for line in kept))
 
-    def path(self, trainer: Trainer) -> Path:
+    def events_path(self, trainer: Trainer) -> Path:
         return Path(trainer.default_root_dir) / "health.jsonl"
 
-    def healthy(self, trainer: Trainer) -> Path:
+    def healthy_checkpoint(self, trainer: Trainer) -> Path:
         return Path(trainer.default_root_dir) / "checkpoints" / "healthy.ckpt"
 
     def state_dict(self) -> dict[str, Any]:
         return {
-            "judge": self.judge.state_dict(), "looks": self.looks, "told": self.told,
-            "factors": list(self.factors), "rollbacks": self.rollbacks,
+            "monitor": self.monitor.state_dict(), "measurements": self.measurements, "history": self.history,
+            "scaling": list(self.scaling), "rollbacks": self.rollbacks,
         }  # fmt: skip
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.judge.load_state_dict(state_dict["judge"])
-        self.looks, self.rollbacks = state_dict["looks"], state_dict["rollbacks"]
-        self.told = [(at, name) for at, name in state_dict["told"]]
-        self.factors = Factors(*state_dict["factors"])
+        self.monitor.load_state_dict(state_dict["monitor"])
+        self.measurements, self.rollbacks = state_dict["measurements"], state_dict["rollbacks"]
+        self.history = [(at, name) for at, name in state_dict["history"]]
+        self.scaling = Scaling(*state_dict["scaling"])
 
 
-def gone(saved: dict[str, Any], gan: GAN, side: str) -> float:
+def weight_drift(saved: dict[str, Any], gan: GAN, side: str) -> float:
     """How far a network's weights are from the saved ones, over the norm of these; inf where not finite."""
     now = dict(getattr(gan, side).named_parameters())
     before = [saved[f"{side}.{name}"].to(weight.device) for name, weight in now.items()]
-    moved = total_norm(torch._foreach_sub(list(now.values()), before)) / total_norm(before).clamp_min(1e-30)
-    return moved.item() if moved.isfinite() else math.inf
+    drift = total_norm(torch._foreach_sub(list(now.values()), before)) / total_norm(before).clamp_min(1e-30)
+    return drift.item() if drift.isfinite() else math.inf
 
 
-class Changed(Schedule):
+class ScaledSchedule(Schedule):
     """A weight times the factor that a roll-back put on it."""
 
     def __init__(self, weight: float | Schedule, factor: float) -> None:
@@ -245,7 +259,7 @@ class Changed(Schedule):
         return self.factor * value_at(self.weight, images_seen)
 
 
-def written_at(line: bytes) -> float | None:
+def images_seen_of(line: bytes) -> float | None:
     """The clock of a line of health.jsonl; None for one that is damaged."""
     try:
         return float(json.loads(line.decode())["images_seen"])
