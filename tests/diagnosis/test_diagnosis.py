@@ -23,7 +23,7 @@ from litgan.data import Digits, Ring
 from litgan.diagnosis import Diagnosis
 from litgan.diagnosis.checks import CHECKS
 from litgan.diagnosis.metrics import mean_distance, overfitting
-from litgan.lab.games import between_features, energy_distance
+from litgan.lab.setups import energy_distance, frechet_distance_to_data
 from litgan.loggers import wandb_logger
 from litgan.losses import Minimax, Relativistic, Wasserstein
 from litgan.networks import DCGANDiscriminator, DCGANGenerator, MLPDiscriminator, MLPGenerator
@@ -649,7 +649,7 @@ def test_a_roll_back_rescues_digits_from_a_rate_far_too_large(play: Make) -> Non
         "lost": play(CONVOLUTIONS, 600, digits32(), generator=100),
         "saved": play(CONVOLUTIONS, 600, digits32(), generator=100, diagnosis=saving),
     }
-    distances = {name: between_features(gan, digits32(), "digits") for name, (gan, _) in runs.items()}
+    distances = {name: frechet_distance_to_data(gan, digits32(), "digits") for name, (gan, _) in runs.items()}
     print(distances, saving.history, saving.scaling)
     assert 1 <= saving.rollbacks <= 3
     assert distances["saved"] < 1.5 * distances["healthy"] < distances["lost"]
@@ -685,7 +685,7 @@ def test_a_roll_back_helps_against_an_overpowered_discriminator(play: Make) -> N
         "lost": play(CONVOLUTIONS, 300, digits32(), **spoilt),
         "saved": play(CONVOLUTIONS, 300, digits32(), **spoilt, diagnosis=saving),
     }
-    distances = {name: between_features(gan, digits32(), "digits") for name, (gan, _) in runs.items()}
+    distances = {name: frechet_distance_to_data(gan, digits32(), "digits") for name, (gan, _) in runs.items()}
     print(distances, saving.history, saving.scaling)
     assert 1 <= saving.rollbacks <= 3
     assert distances["saved"] < 1.2 * distances["healthy"] < distances["lost"]

@@ -1,6 +1,6 @@
 """Treatments of the feedback: what becomes of it on its way from the discriminator into the generator.
 
-A treatment leaves samples as they are and changes only the gradient that passes back through them.
+A transform leaves samples as they are and changes only the gradient that passes back through them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from litgan.gan import GAN, Logs
 from litgan.noise import Noise
 
 
-class Treatment(ABC):
+class GradientTransform(ABC):
     """A change of the feedback [B, *sample_shape], one row for each fake."""
 
     @abstractmethod
@@ -26,21 +26,21 @@ class Treatment(ABC):
         """The feedback that the generator gets; `noise` is that of its turn."""
 
 
-class Intact(Treatment):
+class Identity(GradientTransform):
     """As it comes."""
 
     def __call__(self, feedback: Tensor, noise: Noise) -> Tensor:
         return feedback
 
 
-class Cut(Treatment):
+class Zero(GradientTransform):
     """Nothing comes."""
 
     def __call__(self, feedback: Tensor, noise: Noise) -> Tensor:
         return torch.zeros_like(feedback)
 
 
-class Sign(Treatment):
+class Sign(GradientTransform):
     """Of every value only whether it should rise or fall; each sample keeps the mean size of its own."""
 
     def __call__(self, feedback: Tensor, noise: Noise) -> Tensor:
@@ -48,21 +48,21 @@ class Sign(Treatment):
         return feedback.sign() * size
 
 
-class Shuffled(Treatment):
+class Shuffled(GradientTransform):
     """Each sample gets the feedback of another."""
 
     def __call__(self, feedback: Tensor, noise: Noise) -> Tensor:
         return feedback.roll(1, 0)
 
 
-class Common(Treatment):
+class BatchMean(GradientTransform):
     """Each sample gets the mean over the batch: what all of them are told alike."""
 
     def __call__(self, feedback: Tensor, noise: Noise) -> Tensor:
         return feedback.mean(0, keepdim=True).expand_as(feedback)
 
 
-class Foreign(Treatment):
+class ShuffledResidual(GradientTransform):
     """Each sample gets the feedback of another, less what all of them are told alike."""
 
     def __call__(self, feedback: Tensor, noise: Noise) -> Tensor:
@@ -70,7 +70,7 @@ class Foreign(Treatment):
 
 
 @dataclass
-class Noised(Treatment):
+class Noised(GradientTransform):
     """With Gaussian noise, `level` times as large as the feedback of each sample."""
 
     level: float
@@ -83,18 +83,18 @@ class Noised(Treatment):
 
 
 @dataclass
-class Delayed(Treatment):
+class Delayed(GradientTransform):
     """From the discriminator as it was so many iterations ago, on the fakes of today."""
 
     iterations: int
-    past: deque[dict[str, Tensor]] = field(default_factory=deque, repr=False)
+    history: deque[dict[str, Tensor]] = field(default_factory=deque, repr=False)
 
     def __call__(self, feedback: Tensor, noise: Noise) -> Tensor:
         return feedback
 
 
 @dataclass
-class LastBlocks(Treatment):
+class LastBlocks(GradientTransform):
     """Through the last blocks of the generator only: what lies before them does not learn."""
 
     count: int
@@ -103,39 +103,39 @@ class LastBlocks(Treatment):
         return feedback
 
 
-class TreatedGAN(GAN):
-    """A GAN whose generator gets its feedback by way of a treatment; all else is the game as it is."""
+class TransformedGAN(GAN):
+    """A GAN whose generator gets its feedback by way of a transform; all else is the game as it is."""
 
-    def __init__(self, *arguments: Any, treatment: Treatment, **options: Any) -> None:
+    def __init__(self, *arguments: Any, transform: GradientTransform, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.treatment = treatment
-        if isinstance(treatment, LastBlocks):
-            for block in generator_blocks(self.generator)[: -treatment.count]:
+        self.transform = transform
+        if isinstance(transform, LastBlocks):
+            for block in generator_blocks(self.generator)[: -transform.count]:
                 block.requires_grad_(False)
 
     def generate(self, condition: Tensor | None, noise: Noise) -> Tensor:
         fake = super().generate(condition, noise)
         if fake.requires_grad:  # in the generator's update
-            fake.register_hook(lambda feedback: self.treatment(feedback, noise))
+            fake.register_hook(lambda feedback: self.transform(feedback, noise))
         return fake
 
     def generator_loss(self, real: Tensor, condition: Tensor | None, noise: Noise) -> tuple[Tensor, Logs]:
-        if not isinstance(self.treatment, Delayed):
+        if not isinstance(self.transform, Delayed):
             return super().generator_loss(real, condition, noise)
-        discriminator = self.past_discriminator()
+        discriminator = self.delayed_discriminator()
         fake_logits = discriminator(self.generate(condition, noise), condition)
         real_logits = discriminator(real, condition) if self.loss.relativistic else None
         loss = self.loss.generator(real=real_logits, fake=fake_logits).mean()
         return loss, {"loss/generator": loss}
 
-    def past_discriminator(self) -> Any:
+    def delayed_discriminator(self) -> Any:
         """The discriminator of `iterations` ago, or of the start where there was none."""
-        assert isinstance(self.treatment, Delayed)
+        assert isinstance(self.transform, Delayed)
         state = {name: value.detach().clone() for name, value in self.discriminator.state_dict().items()}
-        self.treatment.past.append(state)
-        if len(self.treatment.past) > self.treatment.iterations + 1:
-            self.treatment.past.popleft()
-        old = self.treatment.past[0]
+        self.transform.history.append(state)
+        if len(self.transform.history) > self.transform.iterations + 1:
+            self.transform.history.popleft()
+        old = self.transform.history[0]
         return lambda samples, labels: functional_call(self.discriminator, old, (samples, labels))
 
 
