@@ -1,4 +1,4 @@
-"""Verdicts from vital signs made by hand: when each holds, when it is raised, and when it clears."""
+"""Failure states from hand-made metrics: when each holds, becomes active and clears."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ HEALTHY = {
     "feedback_norm": 1.0, "auc": 0.8, "diversity": 1.0, "step_cosine": 0.1, "weight_norm_generator": 10.0,
     "weight_norm_discriminator": 10.0, "logits_rms": 1.0, "overfitting": 0.1, "overfitting_sigmas": 1.0,
 }  # fmt: skip
-CASES: list[tuple[str, dict[str, float], dict[str, float]]] = [  # name, what makes it hold, the same just not
+CASES: list[
+    tuple[str, dict[str, float], dict[str, float]]
+] = [  # name, metrics that show it, metrics just below the threshold
     ("SATURATED", {"g_loss_gradient": 0.0099}, {"g_loss_gradient": 0.0101}),
     ("VANISHED", {"gradient_over_eps": 0.99}, {"gradient_over_eps": 1.01}),
     ("VANISHED", {"step_ratio": 1.1e-7}, {"step_ratio": 1.3e-7}),
@@ -63,22 +65,22 @@ def test_each_holds_beyond_its_threshold_and_alone(
     assert result.value in {*failing.values(), failing.get("weight_norm_generator", 0) / 10, 10.1}
 
 
-def test_every_verdict_is_tried_above() -> None:
+def test_the_cases_cover_every_state() -> None:
     assert {name for name, _, _ in CASES} == set(CHECKS)
 
 
 @pytest.mark.parametrize("name", [name for name in CHECKS if name != "DIVERGED"])
-def test_raised_after_patience_once_and_cleared_after_as_many(name: str) -> None:
+def test_active_after_patience_once_and_cleared_after_as_many(name: str) -> None:
     failing = next(failing for which, failing, _ in CASES if which == name)
     monitor = Monitor(patience=3)
     measure(monitor)
-    said = [measure(monitor, **failing) for _ in range(5)] + [measure(monitor) for _ in range(4)]
-    assert [one.activated for one in said] == [[], [], [name], *[[]] * 6]
-    assert [one.cleared for one in said] == [*[[]] * 7, [name], []]
+    evaluations = [measure(monitor, **failing) for _ in range(5)] + [measure(monitor) for _ in range(4)]
+    assert [one.activated for one in evaluations] == [[], [], [name], *[[]] * 6]
+    assert [one.cleared for one in evaluations] == [*[[]] * 7, [name], []]
     assert [measure(monitor, **failing).activated for _ in range(3)] == [[], [], [name]], "and again"
 
 
-def test_an_interruption_starts_the_count_anew() -> None:
+def test_an_interruption_resets_the_streak() -> None:
     monitor = Monitor(patience=3)
     failing = {"diversity": 0.0}
     for changes in ({}, failing, failing, {}, failing, failing):
@@ -89,12 +91,12 @@ def test_an_interruption_starts_the_count_anew() -> None:
     assert measure(monitor).cleared == ["COLLAPSED"] and monitor.active == set()
 
 
-def test_divergence_needs_no_second_look() -> None:
+def test_divergence_needs_one_measurement() -> None:
     monitor = Monitor(patience=3)
     assert measure(monitor, g_loss_gradient=math.nan).activated == ["DIVERGED"]
 
 
-def test_the_first_look_is_the_yardstick() -> None:
+def test_the_first_measurement_is_the_baseline() -> None:
     monitor = Monitor(patience=1)
     assert measure(monitor, feedback_norm=1e-6, weight_norm_generator=1e3, auc=0.9).activated == []
     assert measure(monitor, feedback_norm=1e-8, weight_norm_generator=1e3, auc=0.9).activated == []
@@ -104,11 +106,11 @@ def test_the_first_look_is_the_yardstick() -> None:
     monitor = Monitor(patience=1)
     assert measure(monitor, feedback_norm=0.0, weight_norm_generator=0.0, auc=0.9).activated == []
     assert measure(monitor, feedback_norm=0.0, weight_norm_generator=5.0, auc=0.9).activated == [], (
-        "of nothing, no share"
+        "a baseline of 0 has no ratio"
     )
 
 
-def test_weights_are_measured_against_those_of_the_start_where_these_are_known() -> None:
+def test_weights_are_compared_with_those_at_the_start() -> None:
     monitor = Monitor(patience=3, baseline={"weight_norm_generator": 0.9, "weight_norm_discriminator": 9.0})
     evaluation = measure(monitor)
     assert evaluation.activated == ["DIVERGED"]
@@ -116,28 +118,28 @@ def test_weights_are_measured_against_those_of_the_start_where_these_are_known()
     assert monitor.baseline == HEALTHY | {"weight_norm_generator": 0.9, "weight_norm_discriminator": 9.0}
 
 
-def test_a_critic_may_tell_all_apart() -> None:
+def test_a_critic_may_separate_all_samples() -> None:
     """The derivative of Wasserstein's loss is 1 everywhere."""
     assert measure(Monitor(patience=1), auc=1.0, d_loss_gradient=1.0).activated == []
 
 
-def test_without_a_held_out_split_there_is_no_verdict_on_memory() -> None:
+def test_memorizing_needs_a_held_out_split() -> None:
     no_held_out = {key: value for key, value in HEALTHY.items() if not key.startswith("overfitting")}
     assert "MEMORIZING" not in Monitor()(no_held_out).results
 
 
-def test_healthy_once_nothing_has_held_for_as_long_as_patience() -> None:
+def test_healthy_after_patience_measurements_without_any_state() -> None:
     monitor = Monitor(patience=2)
-    seen = []
+    healthy = []
     for changes in ({}, {}, {"d_loss_gradient": 0.1}, {"diversity": 0.0}, {}, {}):
         measure(monitor, **changes)
-        seen.append(monitor.healthy)
-    assert seen == [False, True, True, False, False, True]
+        healthy.append(monitor.healthy)
+    assert healthy == [False, True, True, False, False, True]
     monitor.reset()
     assert not monitor.healthy and monitor.baseline == HEALTHY
 
 
-def test_the_judges_state_survives_json_and_goes_on() -> None:
+def test_the_monitors_state_survives_json() -> None:
     changes: list[dict[str, Any]] = [
         {},
         {"step_cosine": -0.9},
@@ -154,14 +156,14 @@ def test_the_judges_state_survives_json_and_goes_on() -> None:
 
 
 @pytest.mark.parametrize("name", CHECKS)
-def test_what_people_are_told(name: str) -> None:
+def test_meaning_and_remedy_are_sentences(name: str) -> None:
     check = CHECKS[name]
     for sentence in (check.meaning, check.remedy):
         assert sentence.endswith(".") and sentence[0].isupper() and 40 < len(sentence) < 200
 
 
 @pytest.mark.parametrize(
-    ("generator", "discriminator", "factors"),
+    ("generator", "discriminator", "scaling"),
     [
         (20.0, 1.0, (0.05, 1.0, 2.0)),
         (1.0, 50.0, (1.0, 0.02, 2.0)),
@@ -172,15 +174,15 @@ def test_what_people_are_told(name: str) -> None:
         (0.0, 0.0, (1.0, 0.1, 2.0)),
     ],
 )
-def test_who_went_astray_is_slowed_by_how_far(
-    generator: float, discriminator: float, factors: tuple[float, ...]
+def test_the_network_that_drifted_more_is_slowed_by_the_ratio(
+    generator: float, discriminator: float, scaling: tuple[float, ...]
 ) -> None:
     assert rollback_scaling(generator_drift=generator, discriminator_drift=discriminator) == pytest.approx(
-        factors
+        scaling
     )
 
 
-def test_factors() -> None:
+def test_scaling() -> None:
     both = Scaling(generator_lr=0.2) * Scaling(generator_lr=0.5, penalty=2.0)
     assert both == Scaling(0.1, 1.0, 2.0)
     assert str(both) == "the generator's learning rate x 0.1, penalty weights x 2"

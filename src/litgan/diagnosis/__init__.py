@@ -1,4 +1,4 @@
-"""Diagnosis: named states of a failing game, found while it trains. A wing: the core does not import it."""
+"""Diagnosis: detects named failure states of GAN training. A wing: the core does not import it."""
 
 from litgan.diagnosis.callback import Diagnosis
 

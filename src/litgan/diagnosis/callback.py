@@ -1,4 +1,4 @@
-"""Diagnosis: named verdicts about the game while it is played, and what to do about them."""
+"""The callback that measures a training GAN, reports failure states and applies a policy."""
 
 from __future__ import annotations
 
@@ -26,29 +26,29 @@ Policy: TypeAlias = Literal["warn", "stop", "rollback"]
 
 
 class Diagnosis(Callback):
-    """Looks at the game's vital signs at a cadence, and raises verdicts: SATURATED, VANISHED, OVERPOWERED,
+    """Measures the GAN every few images and reports failure states: SATURATED, VANISHED, OVERPOWERED,
     COLLAPSED, OSCILLATING, DIVERGED, MEMORIZING (`litgan.diagnosis.checks` defines each).
 
-    A verdict has to hold at `patience` looks in a row; it is raised once, until it has cleared for as long.
-    It is logged as `health/<verdict>` (0 or 1, with the signs as `vitals/<name>`), added to `health.jsonl` in
-    the run's folder, said on stderr, sent as a W&B alert, and summed up at the end of the run. Rank zero
-    looks, and all ranks judge what it saw; between looks nothing is computed.
+    A state becomes active after it has held in `patience` consecutive measurements, and clears after it has
+    not held in as many. When it becomes active, it is written to `health.jsonl` in the run's folder, printed
+    to stderr and sent as a W&B alert. Every measurement logs `diagnosis/<state>` (0 or 1) and the metrics
+    as `diagnostics/<metric>`; one line at the end of the run summarizes. Rank zero measures and broadcasts
+    the metrics. Iterations without a measurement cost nothing.
 
-    Under the policy "rollback" the state at the start, and later at looks before which nothing has been found
-    for `patience` looks, is kept as `checkpoints/healthy.ckpt`. On a verdict weights, averages and optimizers
-    go back to it. From then on the network that had moved farther from that state, relative to its weights,
-    has its learning rate divided by how many times farther than the other it had moved, by 10 to 100, and
-    penalties weigh twice as much; a resumed run keeps the change. The
-    clock does not go back: the batches and latents that follow are new ones, since the same ones might lead
-    to the same place, and the curves go on. A number that is not finite ends the run under any policy.
+    The policy "rollback" saves `checkpoints/healthy.ckpt` at the start and at every measurement after
+    `patience` healthy ones. When a state becomes active, it restores weights, averages and optimizers from
+    there. The network whose weights drifted more gets its learning rate divided by the drift ratio (clamped
+    to 10..100); penalty weights double. A resumed run keeps both changes. `images_seen` is not restored, so
+    training continues on new batches and latents: the old ones might fail again. A value that is not finite
+    ends the run under any policy.
 
     Args:
-        every: images between two looks, 0 for never.
-        policy: on a verdict "warn"; "stop", which ends the run in order; or "rollback".
-        patience: looks in a row at which a verdict must hold. DIVERGED needs but one.
-        tries: roll-backs in a run; after the last one verdicts are warnings.
-        count: samples of each kind in a look.
-        seed: of their fixed latents.
+        every: images between two measurements; 0 turns the callback off.
+        policy: "warn"; "stop" ends the run in order; "rollback" restores the last healthy state.
+        patience: consecutive measurements in which a state must hold. DIVERGED needs only one.
+        tries: maximum number of roll-backs in a run; later states are warnings.
+        count: real and generated samples in a measurement.
+        seed: of the fixed latents.
 
     Raises:
         ValueError: for another policy, a patience below 1, or a count below 2.
@@ -65,27 +65,28 @@ class Diagnosis(Callback):
     ) -> None:
         if policy not in get_args(Policy):
             raise ValueError(f"health.policy is {policy!r}: give {', '.join(get_args(Policy))}.")
-        for name, number, least in (("patience", patience, "1 look"), ("count", count, "2 samples")):
-            if number < int(least[0]):
+        for name, number, least in (("patience", patience, 1), ("count", count, 2)):
+            if number < least:
                 raise ValueError(f"health.{name} is {number}: give at least {least}.")
         self.every, self.policy, self.tries = every, policy, tries
         self.metrics, self.monitor = DiagnosticMetrics(count, seed), Monitor(patience)
         self.measurements = 0
-        self.history: list[tuple[int, str]] = []  # images_seen and name of each verdict raised so far
-        self.scaling = Scaling()  # by which roll-backs have changed the recipe
+        self.history: list[tuple[int, str]] = []  # images_seen and name of each state so far
+        self.scaling = Scaling()  # the product of all roll-backs' changes
         self.rollbacks = 0
-        self.recipe_lrs: list[list[float]] = []  # the recipe's learning rates
+        self.recipe_lrs: list[list[float]] = []  # as configured, by optimizer and parameter group
 
     def on_train_start(self, trainer: Trainer, gan: GAN) -> None:
         self.recipe_lrs = [list(rates) for rates in gan.initial_rates]
         self.apply_scaling(gan)
-        if not self.monitor.baseline:  # of a run that begins here
+        if not self.monitor.baseline:  # not resumed
             self.monitor.baseline = {name: norm.item() for name, norm in weight_norms(gan).items()}
         if self.every and trainer.is_global_zero:
             self.prepare_file(self.events_path(trainer), gan.images_seen)
-        kept = gan.images_seen > 0 and trainer.strategy.broadcast(self.healthy_checkpoint(trainer).exists())
-        if self.every and self.policy == "rollback" and not kept:  # what lies there is of another run
-            trainer.save_checkpoint(self.healthy_checkpoint(trainer), weights_only=False)
+        path = self.healthy_checkpoint(trainer)
+        resumed = gan.images_seen > 0 and trainer.strategy.broadcast(path.exists())
+        if self.every and self.policy == "rollback" and not resumed:  # replaces another run's
+            trainer.save_checkpoint(path, weights_only=False)
 
     def on_train_batch_start(self, trainer: Trainer, gan: GAN, batch: Batch, batch_idx: int) -> None:
         if not trainer.is_global_zero or (gan.discriminator_updates + 1) % gan.discriminator_steps:
@@ -118,7 +119,7 @@ class Diagnosis(Callback):
                 trainer.save_checkpoint(self.healthy_checkpoint(trainer), weights_only=False)
 
     def on_exception(self, trainer: Trainer, gan: GAN, exception: BaseException) -> None:
-        if isinstance(exception, FloatingPointError) and self.every:  # between two looks
+        if isinstance(exception, FloatingPointError) and self.every:  # between two measurements
             self.report_state(trainer, gan, "DIVERGED", Result(math.nan, math.nan, True))
         self.on_train_end(trainer, gan)
 
@@ -127,13 +128,13 @@ class Diagnosis(Callback):
             warn(self.summary())
 
     def summary(self) -> str:
-        """One sentence on the whole run."""
-        told = ", ".join(f"{name} after {at:,} images" for at, name in self.history)
+        """One sentence about the whole run."""
+        states = ", ".join(f"{name} after {at:,} images" for at, name in self.history)
         back = f"; rolled back {self.rollbacks} times" if self.rollbacks else ""
-        return f"health: {told or 'no verdict'} in {self.measurements} looks{back}."
+        return f"health: {states or 'no failure state'} in {self.measurements} measurements{back}."
 
     def report_state(self, trainer: Trainer, gan: GAN, name: str, result: Result) -> None:
-        """Tells the world of a verdict."""
+        """Records a state that has become active and reports it."""
         check = CHECKS[name]
         self.history.append((gan.images_seen, name))
         self.report(trainer, gan, name, check.meaning, check.remedy, result.value, result.threshold)
@@ -148,7 +149,7 @@ class Diagnosis(Callback):
         value: float,
         threshold: float,
     ) -> None:
-        """One line in health.jsonl, one on stderr, one alert."""
+        """Writes an event to health.jsonl and stderr, and sends a W&B alert."""
         if not trainer.is_global_zero:
             return
         event = {"images_seen": gan.images_seen, "verdict": state, "meaning": meaning, "remedy": remedy}
@@ -156,10 +157,8 @@ class Diagnosis(Callback):
         event |= {
             key: number if math.isfinite(number) else None for key, number in numbers.items()
         }  # JSON has no NaN
-        with dispensable("The verdict"):
-            self.events_path(trainer).parent.mkdir(
-                parents=True, exist_ok=True
-            )  # somebody may have removed it
+        with dispensable("The diagnosis"):
+            self.events_path(trainer).parent.mkdir(parents=True, exist_ok=True)  # may have been removed
             with self.events_path(trainer).open("a") as file:
                 file.write(json.dumps(event) + "\n")
         warn(f"{state} after {gan.images_seen:,} images: {meaning} {remedy}")
@@ -170,10 +169,10 @@ class Diagnosis(Callback):
                 )
 
     def roll_back(self, trainer: Trainer, gan: GAN, names: list[str]) -> None:
-        """Goes on from the last healthy state, more slowly; alike on all ranks.
+        """Restores the last healthy state on all ranks and lowers a learning rate.
 
         Raises:
-            ValueError: if it cannot be read, or is of another architecture; nothing has changed then.
+            ValueError: if the checkpoint cannot be read or has another architecture; then nothing changes.
         """
         saved = checkpoints.read(self.healthy_checkpoint(trainer))
         checkpoints.check_architecture(saved, gan)
@@ -192,12 +191,12 @@ class Diagnosis(Callback):
         self.monitor.reset()
         self.metrics.clear_snapshots()
         at = saved["litgan"]["images_seen"]
-        meaning = f"Weights and optimizers are those of {at:,} images again, after {' and '.join(names)}."
-        remedy = f"Changed for the rest of the run, next to the recipe: {self.scaling}."
+        meaning = f"Weights and optimizers were restored to {at:,} images after {' and '.join(names)}."
+        remedy = f"For the rest of the run, relative to the recipe: {self.scaling}."
         self.report(trainer, gan, "ROLLED BACK", meaning, remedy, float(at), math.nan)
 
     def apply_scaling(self, gan: GAN) -> None:
-        """Applies `factors` to the recipe's learning rates and penalty weights."""
+        """Multiplies the recipe's learning rates and penalty weights by `scaling`."""
         for index, (rates, factor) in enumerate(zip(self.recipe_lrs[:2], self.scaling[:2], strict=True)):
             gan.initial_rates[index] = [rate * factor for rate in rates]
             for group, rate in zip(
@@ -210,8 +209,8 @@ class Diagnosis(Callback):
                 penalty.weight = ScaledSchedule(original, self.scaling.penalty)
 
     def prepare_file(self, path: Path, images_seen: int) -> None:
-        """Makes health.jsonl, or drops what a lost part of the run wrote; a damaged one is set aside."""
-        with dispensable("The file of verdicts"):
+        """Creates health.jsonl, or drops lines beyond `images_seen` on resume; renames a damaged file."""
+        with dispensable("health.jsonl"):
             lines = path.read_bytes().splitlines() if path.is_file() else []
             clocks = [images_seen_of(line) for line in lines]
             if None in clocks or (os.path.lexists(path) and not path.is_file()):
@@ -242,7 +241,7 @@ class Diagnosis(Callback):
 
 
 def weight_drift(saved: dict[str, Any], gan: GAN, side: str) -> float:
-    """How far a network's weights are from the saved ones, over the norm of these; inf where not finite."""
+    """||w - w_saved|| / ||w_saved|| over all weights of a network; inf if not finite."""
     now = dict(getattr(gan, side).named_parameters())
     before = [saved[f"{side}.{name}"].to(weight.device) for name, weight in now.items()]
     drift = total_norm(torch._foreach_sub(list(now.values()), before)) / total_norm(before).clamp_min(1e-30)
@@ -250,7 +249,7 @@ def weight_drift(saved: dict[str, Any], gan: GAN, side: str) -> float:
 
 
 class ScaledSchedule(Schedule):
-    """A weight times the factor that a roll-back put on it."""
+    """A penalty weight or schedule, multiplied by a constant factor."""
 
     def __init__(self, weight: float | Schedule, factor: float) -> None:
         self.weight, self.factor = weight, factor
@@ -260,7 +259,7 @@ class ScaledSchedule(Schedule):
 
 
 def images_seen_of(line: bytes) -> float | None:
-    """The clock of a line of health.jsonl; None for one that is damaged."""
+    """`images_seen` of a line of health.jsonl; None if the line is damaged."""
     try:
         return float(json.loads(line.decode())["images_seen"])
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):

@@ -1,19 +1,20 @@
-"""Verdicts: what can go wrong in a game, told from a few numbers; pure evaluation, without networks.
+"""Failure states of GAN training, as thresholds on a few metrics; no networks are needed here.
 
-`Monitor` is given the vital signs of each look (see `litgan.diagnosis.Diagnosis`, which measures them):
+`DiagnosticMetrics` measures these metrics, and `Monitor` checks them:
 
-- `g_loss_gradient`, `d_loss_gradient`: |dL/dlogit| that the generator's and the discriminator's loss pass
-  at the present logits, over what they pass at logits of 0 (`telescope.derivative_share`);
+- `g_loss_gradient`, `d_loss_gradient`: mean |dL/dlogit| of the generator's and the discriminator's loss,
+  relative to its value at logits of 0 (`telescope.derivative_share`);
 - `gradient_over_eps`: root mean square of |g| / eps over the generator's parameters
   (`telescope.gradient_use`);
-- `step_ratio`: norm of the generator's last step over the norm of its weights;
-- `feedback_norm`: mean norm of a sample's feedback; `auc`: share of pairs that D puts in their order;
-- `diversity`: mean distance between fakes of fixed latents over that between reals;
-- `step_cosine`: cosine of two successive steps of the generator;
-- `weight_norm_generator`, `weight_norm_discriminator`, `logits_rms`: Euclidean norms and root mean
-  square;
+- `step_ratio`: norm of the generator's last update over the norm of its weights;
+- `feedback_norm`: mean norm of dL/dx over generated samples;
+- `auc`: area under D's ROC curve, the share of (real, fake) pairs in which the real logit is larger;
+- `diversity`: mean distance between fakes of fixed latents, over the mean distance between reals;
+- `step_cosine`: cosine between the generator's last two updates;
+- `weight_norm_generator`, `weight_norm_discriminator`, `logits_rms`: Euclidean norms, and the root
+  mean square of real and fake logits;
 - `overfitting`, `overfitting_sigmas`: (D(train) - D(held out)) / (D(train) - D(fake)) of mean logits, and its
-  numerator in standard errors; left out where the data have no split held out.
+  numerator in standard errors; absent if the data have no held-out split.
 """
 
 from __future__ import annotations
@@ -25,35 +26,35 @@ from typing import Any, NamedTuple, TypeAlias
 
 Metrics: TypeAlias = Mapping[str, float]
 
-MIN_G_LOSS_GRADIENT = 1e-2  # of the derivative at logits of 0: sigmoid(-5.3) / sigmoid(0), D sure to 1 in 200
-MIN_STEP_RATIO = 2.0**-23  # the spacing of float32 next to 1: steps that the weights themselves cannot hold
+MIN_G_LOSS_GRADIENT = 1e-2  # relative to logits of 0: sigmoid(-5.3) / sigmoid(0), i.e. D(fake) = 1/200
+MIN_STEP_RATIO = 2.0**-23  # float32's epsilon: smaller updates are rounded away
 MIN_GRADIENT_OVER_EPS = (
     1.0  # rms of |g| / eps: Adam's step, lr * m / (sqrt(v) + eps), is less than half of what it was
 )
-MIN_FEEDBACK_SHARE = 1e-3  # of the feedback at the first look; healthy recipes fall to 1e-1 at most
-INFORMED_AUC = 0.75  # halfway between guessing and knowing: feedback may fade where D cannot tell, not here
+MIN_FEEDBACK_SHARE = 1e-3  # of the first measurement; healthy recipes stay above 0.1
+INFORMED_AUC = 0.75  # between chance (0.5) and certainty; below it, a fading feedback is legitimate
 MIN_D_LOSS_GRADIENT = (
     0.2  # of the derivative of D's own loss at logits of 0: wrong one time in ten; ring, digits: 0.8
 )
-SEPARATED_AUC = 0.999  # of all pairs in their order: with 64 x 64 pairs, no more than 4 are not
-MIN_DIVERSITY = 0.1  # of the reals' own distance; untrained and healthy generators stay above 0.3
-MIN_STEP_COSINE = -0.5  # where |u + v| = |u| = |v|: two steps lead no further than one
-MAX_WEIGHT_GROWTH = 10.0  # times the norm of the weights at the start; healthy recipes grow it by 2 at most
-MAX_LOGITS = 1e4  # logits of which bf16 resolves steps of 64, so that differences of order 1 are lost
+SEPARATED_AUC = 0.999  # of 64 x 64 pairs at most 4 are in the wrong order
+MIN_DIVERSITY = 0.1  # relative to reals; untrained and healthy generators stay above 0.3
+MIN_STEP_COSINE = -0.5  # here |u + v| = |u| = |v|: two updates move no farther than one
+MAX_WEIGHT_GROWTH = 10.0  # relative to the start; healthy recipes at most double their norm
+MAX_LOGITS = 1e4  # from 8192 on bf16 resolves steps of 64: differences of order 1 are lost
 MAX_OVERFITTING = (
-    0.5  # held-out reals score nearer to fakes than to training reals (Karras et al. 2020, eq. 1)
+    0.5  # held-out reals score closer to fakes than to training reals (Karras et al. 2020, eq. 1)
 )
 MIN_OVERFITTING_SIGMAS = (
     4.0  # by which the scores of training reals must exceed those held out, to be no chance
 )
 
-MAX_LR_FACTOR = 0.1  # of a learning rate, at most; two tries span the two orders in which those of GANs lie
-MIN_LR_FACTOR = 0.01  # and at least: one try spans them
-PENALTY_FACTOR = 2.0  # of the weights of penalties
+MAX_LR_FACTOR = 0.1  # largest change: two roll-backs span two orders of magnitude, the usual range
+MIN_LR_FACTOR = 0.01  # smallest: one roll-back spans them
+PENALTY_FACTOR = 2.0  # of the penalty weights
 
 
 class Result(NamedTuple):
-    """One verdict's measure at one look."""
+    """The outcome of one check."""
 
     value: float
     threshold: float
@@ -61,13 +62,13 @@ class Result(NamedTuple):
 
 
 class Scaling(NamedTuple):
-    """What a roll-back multiplies, of what there is: two learning rates and the weights of the penalties."""
+    """Factors of the learning rates and of the penalty weights."""
 
     generator_lr: float = 1.0
     discriminator_lr: float = 1.0
     penalty: float = 1.0
 
-    def __mul__(self, other: Scaling) -> Scaling:  # type: ignore[override]
+    def __mul__(self, other: Scaling) -> Scaling:
         return Scaling(*(one * two for one, two in zip(self, other, strict=True)))
 
     def __str__(self) -> str:
@@ -77,11 +78,11 @@ class Scaling(NamedTuple):
 
 
 def rollback_scaling(*, generator_drift: float, discriminator_drift: float) -> Scaling:
-    """What a roll-back changes: the network that went astray is slowed by how much farther it went.
+    """The scaling for a roll-back: slows the network that drifted more, by the ratio of the drifts.
 
     Args:
-        generator_drift: How far it went from the last healthy state, relative to its weights; may be inf.
-        discriminator_drift: The same.
+        generator_drift: ||w - w_healthy|| / ||w_healthy|| of the generator; may be inf.
+        discriminator_drift: the same of the discriminator.
     """
     smaller, larger = sorted((generator_drift, discriminator_drift))
     share = MIN_LR_FACTOR if math.isinf(larger) else smaller / larger if larger else 1.0
@@ -96,8 +97,8 @@ def saturated(metrics: Metrics, baseline: Metrics) -> Result:
 
 
 def vanished(metrics: Metrics, baseline: Metrics) -> Result:
-    """The generator stands still, its gradient is too small for its optimizer, or D tells apart and sends
-    next to nothing."""
+    """The generator's weights do not change, its gradient is too small for its optimizer, or the feedback
+    has vanished although D separates real from fake."""
     share = metrics["feedback_norm"] / baseline["feedback_norm"] if baseline["feedback_norm"] else math.inf
     faded = below(share if metrics["auc"] > INFORMED_AUC else math.inf, MIN_FEEDBACK_SHARE)
     causes = (
@@ -109,9 +110,9 @@ def vanished(metrics: Metrics, baseline: Metrics) -> Result:
 
 
 def overpowered(metrics: Metrics, baseline: Metrics) -> Result:
-    """D orders all pairs, and its own loss, satisfied, passes it no derivative: nothing corrects it any more.
+    """D orders all pairs correctly and its own loss is flat, so that nothing corrects it.
 
-    A critic's loss passes its derivative whole, however well it separates: it is meant to.
+    A Wasserstein critic is never overpowered: the derivative of its loss is 1 everywhere.
     """
     value, threshold, sure = below(metrics["d_loss_gradient"], MIN_D_LOSS_GRADIENT)
     return Result(value, threshold, sure and metrics["auc"] >= SEPARATED_AUC)
@@ -126,7 +127,7 @@ def oscillating(metrics: Metrics, baseline: Metrics) -> Result:
 
 
 def diverged(metrics: Metrics, baseline: Metrics) -> Result:
-    """A number is not finite, or weights or logits have left the range in which the game is played."""
+    """A metric is not finite, or weights or logits are out of range."""
     lost = [value for value in metrics.values() if not math.isfinite(value)]
     if lost:
         return Result(lost[0], MAX_WEIGHT_GROWTH, True)
@@ -152,78 +153,78 @@ def below(value: float, threshold: float) -> Result:
 
 @dataclass(frozen=True)
 class Check:
-    """What a result is called, what it means for people, and what helps."""
+    """How to detect a state, what it means and what to try."""
 
     evaluate: Callable[[Metrics, Metrics], Result | None]
     meaning: str
     remedy: str
-    immediate: bool = False  # needs no second look
+    immediate: bool = False  # one measurement is enough
 
 
 CHECKS: dict[str, Check] = {
     "DIVERGED": Check(
         diverged,
-        "Weights or logits have exploded, or a number is not finite.",
+        "Weights or logits have exploded, or a value is not finite.",
         "Go back to an earlier checkpoint with lower learning rates, a larger penalty, or precision 32-true.",
         immediate=True,
     ),
     "VANISHED": Check(
         vanished,
-        "The generator gets too little feedback for its optimizer to follow, or its learning rate is 0.",
-        "Lower the learning rates, add R1 or raise its weight, or take a network with norms or shortcuts.",
+        "The generator's gradient is too small for its optimizer, or its learning rate is 0.",
+        "Lower the learning rates, add R1 or raise its weight, or use normalization or skip connections.",
     ),
     "COLLAPSED": Check(
         collapsed,
         "Different latents give nearly the same sample.",
-        "Lower the learning rates, raise the penalty's weight, or take a larger batch.",
+        "Lower the learning rates, raise the penalty's weight, or use a larger batch.",
     ),
     "OSCILLATING": Check(
         oscillating,
-        "Each step of the generator undoes most of the one before.",
+        "Each update of the generator undoes most of the previous one.",
         "Lower the generator's learning rate, or add R1, which damps the rotation.",
     ),
     "MEMORIZING": Check(
         memorizing,
-        "The discriminator knows its training samples by heart: it scores unseen reals like fakes.",
+        "The discriminator has memorized its training samples: it scores held-out reals like fakes.",
         "Add model.augment (litgan.augment), raise the penalty's weight, or find more data.",
     ),
     "SATURATED": Check(
         saturated,
-        "The generator's loss is flat where the fakes' logits lie: almost none of the discriminator's error "
-        "is passed back.",
-        "Take litgan.losses.NonSaturating, or slow the discriminator: lower learning rate, larger penalty.",
+        "The generator's loss is flat at the fakes' logits: almost no gradient reaches the generator.",
+        "Use litgan.losses.NonSaturating, or slow the discriminator: lower learning rate, larger penalty.",
     ),
     "OVERPOWERED": Check(
         overpowered,
-        "The discriminator tells every fake, and surely: hardly anything corrects it any more, and its "
-        "feedback says little about how to do better.",
-        "Raise the penalty's weight, lower the discriminator's learning rate, or give it fewer turns.",
+        "The discriminator separates all fakes with confidence: its own loss hardly corrects it, and its "
+        "feedback is uninformative.",
+        "Raise the penalty's weight, lower the discriminator's learning rate, or give it fewer steps.",
     ),
 }
 
 
 @dataclass
 class Evaluation:
-    """What one look came to."""
+    """The outcome of all checks on one measurement."""
 
     results: dict[str, Result]
-    activated: list[str]  # verdicts that have just been raised
-    cleared: list[str]  # and those that no longer hold
+    activated: list[str]  # states that have just become active
+    cleared: list[str]  # and those that are no longer active
 
 
 @dataclass
 class Monitor:
-    """Raises a verdict once it has held at `patience` looks in a row, and clears it after as many without."""
+    """Activates a state after `patience` consecutive measurements that show it, and clears it after as many
+    that do not."""
 
     patience: int = 3
-    baseline: dict[str, float] = field(default_factory=dict)  # vital signs of the start or the first look
-    streaks: dict[str, int] = field(default_factory=dict)  # looks in a row that say other than `active`
+    baseline: dict[str, float] = field(default_factory=dict)  # metrics of the start or first measurement
+    streaks: dict[str, int] = field(default_factory=dict)  # consecutive results that contradict `active`
     active: set[str] = field(default_factory=set)
-    healthy_streak: int = 0  # looks in a row at which nothing has held
+    healthy_streak: int = 0  # consecutive measurements without any state
 
     @property
     def healthy(self) -> bool:
-        """Whether nothing has held for so long that it would have been raised by now."""
+        """Whether the last `patience` measurements showed no state."""
         return self.healthy_streak >= self.patience
 
     def __call__(self, metrics: Metrics) -> Evaluation:
@@ -241,7 +242,7 @@ class Monitor:
         return evaluation
 
     def reset(self) -> None:
-        """Forgets what was found, for the networks are others; not where the run came from."""
+        """Clears all states after a roll-back; keeps the baseline."""
         self.streaks, self.active, self.healthy_streak = {}, set(), 0
 
     def state_dict(self) -> dict[str, Any]:

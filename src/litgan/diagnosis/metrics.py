@@ -1,4 +1,4 @@
-"""The metrics of a game, measured: `litgan.diagnosis.checks` says what each is, and judges by them."""
+"""Measures the metrics that `litgan.diagnosis.checks` defines and checks."""
 
 from __future__ import annotations
 
@@ -15,27 +15,25 @@ from litgan.gan import GAN, Batch
 from litgan.noise import Noise
 from litgan.sampling import choose_classes
 
-MAX_CPU_EXTRACTOR_SIZE = (
-    64  # pixels a side: what extractors of larger pictures cost on a CPU, a look is not worth
-)
+MAX_CPU_EXTRACTOR_SIZE = 64  # pixels a side; on a CPU, extractors of larger images take too long
 
 
 class DiagnosticMetrics:
-    """Measures the metrics on fixed latents and fixed reals, both networks in evaluation mode.
+    """Computes the metrics on fixed latents and fixed reals, with both networks in evaluation mode.
 
     Args:
-        count: of fakes, and of reals of each split where it has as many.
+        count: of fakes, and of reals of each split (all, if a split has fewer).
         seed: of the latents.
     """
 
     def __init__(self, count: int, seed: int) -> None:
         self.count, self.seed = count, seed
-        self.snapshots: list[list[Tensor]] = []  # the generator before its last step and the one before that
+        self.snapshots: list[list[Tensor]] = []  # generator weights before the last two updates
         self.reals: dict[str, Batch] = {}  # by split
         self.real_distance: Tensor | None = None  # mean distance between reals
 
     def snapshot_weights(self, gan: GAN) -> None:
-        """Called before each of the last two iterations that lead to a look, for `step` and `turning`."""
+        """Stores the weights before one of the last two updates; `step_ratio` and `step_cosine` need them."""
         self.snapshots = [*self.snapshots[-1:], telescope.copies(gan.generator)]
 
     def clear_snapshots(self) -> None:
@@ -43,9 +41,9 @@ class DiagnosticMetrics:
 
     @torch.no_grad()
     def __call__(self, trainer: Trainer, gan: GAN, size: int) -> dict[str, float]:
-        """The metrics, in one transfer; `size` samples go through the networks at once."""
+        """Computes all metrics in batches of `size` and copies them to the CPU at once."""
         real, held_out = (self.real_logits(trainer, gan, split, size) for split in ("train", "test"))
-        paired_reals = real[torch.arange(self.count) % len(real)]  # one to each fake, of however few
+        paired_reals = real[torch.arange(self.count) % len(real)]  # one for each fake; few reals repeat
         samples, fake, feedback = self.fakes(gan, paired_reals, size)
         loss, logits = gan.loss, {"real": paired_reals, "fake": fake}
         metrics = {
@@ -66,7 +64,7 @@ class DiagnosticMetrics:
         )
 
     def real_logits(self, trainer: Trainer, gan: GAN, split: str, size: int) -> Tensor:
-        """Logits [N, K] of the fixed reals of a split; none where there is no such split."""
+        """Logits [N, K] of a split's fixed reals; N is 0 if there is no such split."""
         samples, labels = self.fixed_reals(trainer, gan, split)
         with telescope.evaluating(gan.discriminator):
             logits = [
@@ -76,7 +74,7 @@ class DiagnosticMetrics:
         return torch.cat(logits).float() if logits else torch.empty(0, 1)
 
     def fixed_reals(self, trainer: Trainer, gan: GAN, split: str) -> Batch:
-        """The first of a metric's reals, read at the first look; kept on the device."""
+        """The first `count` evaluation samples of a split, cached on the device."""
         if split not in self.reals:
             data, samples, labels = trainer.datamodule, torch.empty(0), None
             if split in data.splits:
@@ -88,14 +86,14 @@ class DiagnosticMetrics:
                 except (OSError, ValueError, RuntimeError) as error:
                     if split == "train":
                         raise
-                    warn(f"The split {split!r} cannot be read ({error}): MEMORIZING is not watched for.")
+                    warn(f"The split {split!r} cannot be read ({error}): MEMORIZING is not checked.")
             self.reals[split] = samples, labels
         return self.reals[split]
 
     def fakes(self, gan: GAN, paired_reals: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Samples of the fixed latents, their logits [N, K], and the mean norm of their feedback.
+        """Samples of the fixed latents, their logits [N, K] and the mean norm of their feedback dL/dx.
 
-        `paired_reals` are logits of as many reals, for losses that compare.
+        `paired_reals` are the logits [N, K] that relativistic losses compare with.
         """
         latents = Noise(self.seed, 0, 0, self.count, "sample", gan.device).normal(gan.generator.latent_dim)  # type: ignore[arg-type]
         labels = choose_classes(None, 0, self.count, gan.num_classes)
@@ -112,14 +110,14 @@ class DiagnosticMetrics:
         return samples, logits.float(), telescope.mean_norm(feedback)
 
     def diversity(self, trainer: Trainer, gan: GAN, fake: Tensor) -> Tensor:
-        """Distance between fakes over that between reals, of the run's features where they cost little."""
+        """Mean distance between fakes over that between reals, in feature space if that is cheap."""
         features = self.features(trainer, gan)
         if self.real_distance is None:
             self.real_distance = mean_distance(features(self.fixed_reals(trainer, gan, "train")[0]))
         return mean_distance(features(fake)) / self.real_distance.clamp_min(1e-30)
 
     def features(self, trainer: Trainer, gan: GAN) -> Any:
-        """Samples to vectors [N, D]: as the realism callback sees them, or as they are."""
+        """A function of samples to vectors [N, D]: the realism callback's extractor, or flattening."""
         realism = next((one for one in trainer.callbacks if isinstance(one, Realism) and one.every), None)
         if realism is not None:
             extractor = realism.network(gan)
@@ -129,7 +127,7 @@ class DiagnosticMetrics:
         return lambda samples: samples.float().flatten(1)
 
     def step_cosine(self, gan: GAN) -> Tensor:
-        """Cosine between the last two steps of the generator; 0 where only one has been seen."""
+        """Cosine between the generator's last two updates; 0 if only one has been recorded."""
         if len(self.snapshots) < 2:
             return torch.zeros((), device=gan.device)
         earlier = torch._foreach_sub(self.snapshots[1], self.snapshots[0])
@@ -145,10 +143,10 @@ def weight_norms(gan: GAN) -> dict[str, Tensor]:
 
 
 def overfitting(*, train: Tensor, held_out: Tensor, fake: Tensor) -> dict[str, Tensor]:
-    """What a discriminator knows of its training samples alone, from logits [N, K].
+    """How much better a discriminator scores training samples than held-out ones, from logits [N, K].
 
-    `overfitting` is r_v of Karras et al. 2020 (ADA), eq. 1: 0 where held-out reals score as those seen, 1
-    where they score as fakes. `overfitting_sigmas` is its numerator in standard errors.
+    `overfitting` is r_v of Karras et al. 2020 (ADA), eq. 1: 0 if held-out reals score like training
+    reals, 1 if they score like fakes. `overfitting_sigmas` is its numerator in standard errors.
     """
     train, held_out, fake = train.float().mean(1), held_out.float().mean(1), fake.float().mean(1)
     gap_to_held_out = train.mean() - held_out.mean()
@@ -161,10 +159,10 @@ def overfitting(*, train: Tensor, held_out: Tensor, fake: Tensor) -> dict[str, T
 
 
 def mean_distance(features: Tensor) -> Tensor:
-    """Mean Euclidean distance between two of N vectors [N, D]; 0 for a single one."""
+    """Mean Euclidean distance between all pairs of N vectors [N, D]; 0 for a single vector."""
     return torch.pdist(features).sum() / max(1, len(features) * (len(features) - 1) // 2)
 
 
 def chunks(count: int, size: int) -> list[slice]:
-    """The parts of so many samples that go through a network at once."""
+    """Slices of at most `size` that cover `count` samples."""
     return [slice(at, at + size) for at in range(0, count, size)]

@@ -1,4 +1,4 @@
-"""The laboratory: controlled experiments on what backpropagation carries from one adversary to the other."""
+"""The lab: controlled experiments on the feedback dL/dx that the discriminator sends to the generator."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ FULL = Plan(((RING, 5), (DIGITS, 1), (FASHION, 1)))
 
 
 def lab(short: bool = False, out: str = "lab") -> None:
-    """Plays controlled experiments on the feedback between the adversaries: a table, a figure, claims.
+    """Runs experiments on the feedback dL/dx; writes a table, a figure and checked claims.
 
     Args:
-        short: only the smallest game, in about a minute instead of a quarter of an hour.
+        short: run only the ring, in about a minute instead of a quarter of an hour.
         out: folder to write to.
     """
     run(Path(out), short=short)
 
 
 def run(out: Path, *, short: bool = False, log: Callable[[str], None] = print) -> list[Claim]:
-    """Plays all games on one CPU thread; writes results.json, results.md and figure.png into `out`.
+    """Runs all experiments on one CPU thread; writes results.json, results.md and figure.png into `out`.
 
     Args:
         out: folder to write to.
-        short: two seeds of short runs on the ring alone, in about a minute.
-        log: text what is being played.
+        short: two seeds of short runs on the ring, in about a minute.
+        log: called with progress messages.
     """
     started, threads = time.process_time(), torch.get_num_threads()
     torch.set_num_threads(1)
@@ -65,7 +65,7 @@ def run(out: Path, *, short: bool = False, log: Callable[[str], None] = print) -
 
 
 def table(rows: list[experiments.Row]) -> str:
-    """Markdown: mean distance after each transform +- standard error, a column a setup."""
+    """Returns a Markdown table: mean final distance +- standard error, one column per setup."""
     setups = {
         row["setup"]: len({other["seed"] for other in rows if other["setup"] == row["setup"]}) for row in rows
     }
@@ -92,7 +92,7 @@ def _cell(distances: list[float]) -> str:
 
 
 def claims_list(claims: list[Claim]) -> str:
-    """Markdown: a point a claim, with the numbers."""
+    """Returns a Markdown list of the claims with their evidence."""
     return "\n".join(
         f"- {'yes' if claim.holds else '**no**'}: {claim.statement} {claim.evidence}" for claim in claims
     )
@@ -103,7 +103,7 @@ def _run_experiments(plan: Plan, log: Callable[[str], None]) -> dict[str, list[e
     for setup, seeds in plan.setups:
         try:
             setup.data(0).load("train")
-        except (OSError, RuntimeError) as error:  # data that have to be installed or downloaded
+        except (OSError, RuntimeError) as error:  # not installed or downloaded
             log(f"{setup.name} is left out: {error}")
         else:
             setups.append((setup, seeds))

@@ -1,4 +1,4 @@
-"""The experiments of the laboratory: each plays games and gives rows of numbers."""
+"""The experiments of the lab; each trains GANs and returns rows of numbers."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ Row = dict[str, Any]
 Log = Callable[[str], None]
 
 LEVELS = (1.0, 4.0, 16.0)  # of noise, times the feedback
-DELAYS = (1, 2, 4, 8)  # iterations; longer ones lose the game as well, in no order
-BLOCKS = (1, 2)  # the last ones of a generator
+DELAYS = (1, 2, 4, 8)  # iterations; longer ones fail too, in no order
+BLOCKS = (1, 2)  # last blocks of the generator
 LOSSES: tuple[AdversarialLoss, ...] = (
     NonSaturating(), Minimax(), Hinge(), LeastSquares(), Wasserstein(), Relativistic()
 )  # fmt: skip
@@ -52,14 +52,14 @@ UPDATES: tuple[Update, ...] = ("simultaneous", "alternating")
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is played.
+    """The size of the experiments.
 
     Args:
-        setups: with the seeds of each.
-        levels: of noise.
+        setups: with the number of seeds of each.
+        levels: of noise, relative to the feedback.
         delays: in iterations.
-        blocks: that get feedback, counted from the end.
-        iterations: of a run; None for its setup's own.
+        blocks: numbers of last blocks that are trained.
+        iterations: of a run; None for the setup's default.
     """
 
     setups: tuple[tuple[Setup, int], ...]
@@ -70,7 +70,7 @@ class Plan:
 
 
 def all_transforms(plan: Plan) -> list[tuple[str, float, Callable[[], GradientTransform]]]:
-    """(name, amount, maker) of each transform."""
+    """(name, amount, factory) of each transform."""
     return [
         ("identity", 0.0, Identity), ("zero", 0.0, Zero), ("sign", 0.0, Sign), ("shuffled", 0.0, Shuffled),
         ("batch mean", 0.0, BatchMean), ("shuffled residual", 0.0, ShuffledResidual),
@@ -81,7 +81,7 @@ def all_transforms(plan: Plan) -> list[tuple[str, float, Callable[[], GradientTr
 
 
 def feedback(plan: Plan, log: Log) -> list[Row]:
-    """What becomes of the generator when its feedback is changed on the way."""
+    """Trains every setup with every transform of the feedback."""
     rows: list[Row] = []
     for setup, seeds in plan.setups:
         for name, amount, make in all_transforms(plan):
@@ -100,11 +100,11 @@ def feedback(plan: Plan, log: Log) -> list[Row]:
 def loss_gradients(
     setup: Setup = DIGITS, d_steps: Sequence[int] = (0, 5, 10, 25, 50, 100, 200, 300)
 ) -> list[Row]:
-    """What each loss would send back through one and the same discriminator, while that grows confident.
+    """Measures the feedback of all losses through one discriminator while that grows confident.
 
-    The discriminator learns against a generator that stands still; after so many turns the feedback of all
-    losses is taken on the same batch: mean over the fakes of the norm of their own loss's gradient. What a
-    loss lets pass is that over the slope of the discriminator, which is the feedback of Wasserstein's loss.
+    The discriminator is trained against a frozen generator. After each of `d_steps` iterations `feedback` is
+    the mean norm of dL/dx over one batch of fakes, for every loss. `loss_derivative` is this over the mean
+    norm of dD/dx, the feedback of the Wasserstein loss.
     """
     rows: list[Row] = []
 
@@ -140,7 +140,7 @@ def loss_gradients(
 
 
 class WeightTrajectory(Callback):
-    """Keeps the generator's last updates, as vectors."""
+    """Records the generator's weights after the last iterations, as vectors."""
 
     def __init__(self, last: int) -> None:
         self.last = last
@@ -163,7 +163,7 @@ PENALTIES: dict[str, tuple[AdversarialLoss, list[Penalty]]] = {
 
 
 def penalties(plan: Plan, log: Log) -> list[Row]:
-    """The first setup with and without each penalty: distance, and how much the generator's steps turn."""
+    """Trains the first setup with each penalty; measures the distance and the rotation of the updates."""
     rows: list[Row] = []
     setup, seeds = plan.setups[0]
     for name, (loss, chosen) in PENALTIES.items():
@@ -178,10 +178,10 @@ def penalties(plan: Plan, log: Log) -> list[Row]:
 
 
 def dirac(gammas: Sequence[float] = (0.0, 0.02, 0.3, 1.0)) -> list[Row]:
-    """The smallest game: eigenvalues, and how wide its last turns are against its first ones.
+    """Computes eigenvalues and trajectories of the Dirac-GAN.
 
-    500 updates of each kind from (1, 0): the largest distance from the equilibrium in the last hundred, over
-    that in the first.
+    A trajectory has 500 updates from (1, 0). `amplitude_ratio` is the largest distance from the equilibrium
+    in the last 100 updates over that in the first 100.
     """
     rows: list[Row] = []
     origin, start = torch.zeros(2, dtype=torch.float64), torch.tensor([1.0, 0.0], dtype=torch.float64)

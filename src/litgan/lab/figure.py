@@ -1,4 +1,4 @@
-"""The laboratory's results in one figure."""
+"""Plots the results of all experiments."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from litgan.lab.claims import distances_by_amount, final_distances, mean_and_err
 Row = dict[str, Any]
 
 BLUE, ORANGE, GREEN, RED, GRAY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "0.55"
-COLORS = (BLUE, ORANGE, GREEN)  # one color a setup in all panels; red is what goes wrong
+COLORS = (BLUE, ORANGE, GREEN)  # one per setup; red marks failures
 MARKERS = ("o", "s", "^")
 STYLE: Any = {
     "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.titlelocation": "left",
@@ -27,7 +27,7 @@ NAMED = {
 
 
 def draw(found: dict[str, list[Row]], path: Path) -> Path:
-    """Six panels: transforms, noise and delay, loss gradients, penalties, the Dirac-GAN; a PNG."""
+    """Plots transforms, noise, delay, loss gradients, penalties and the Dirac-GAN into a PNG."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -54,7 +54,7 @@ def draw(found: dict[str, list[Row]], path: Path) -> Path:
 
 
 def _setups(rows: list[Row]) -> list[tuple[str, float, str, str]]:
-    """(name, mean distance at the start, color, marker) of each."""
+    """(name, mean distance at the start, color, marker) of each setup."""
     names = dict.fromkeys(row["setup"] for row in rows)
     starts = (fmean(row["start"] for row in rows if row["setup"] == name) for name in names)
     return list(zip(names, starts, COLORS, MARKERS, strict=False))
@@ -112,7 +112,7 @@ def _loss_gradients(axis: Any, rows: list[Row]) -> None:
 
 
 def _label_line_ends(axis: Any, line_ends: list[tuple[float, float, str]], colors: dict[str, str]) -> None:
-    """Writes names to the right of where their lines end; those that end together share one label."""
+    """Labels lines to the right of their ends; lines that end close together share a label."""
     groups: list[list[tuple[float, float, str]]] = []
     for point in sorted(line_ends, key=lambda point: point[1]):
         if groups and point[1] < 1.25 * groups[-1][0][1]:

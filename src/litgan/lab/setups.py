@@ -1,4 +1,4 @@
-"""The games of the laboratory, small enough to be played many times, and how far each is from its data."""
+"""The setups of the lab: small data sets and networks, with a distance between samples and data."""
 
 from __future__ import annotations
 
@@ -21,16 +21,17 @@ from litgan.penalties import R1, Penalty
 
 @dataclass(frozen=True)
 class Setup:
-    """A data set with networks, rates and a distance to judge the result by.
+    """A data set with networks, hyperparameters and a distance.
 
     Args:
         name: of the data set.
         data: makes the data module from a seed.
         networks: factories of the generator and the discriminator.
-        lr: learning rate of both.
-        r1_weight: weight of R1, gamma / 2, in the intact game.
+        lr: learning rate of both networks.
+        r1_weight: default weight of R1, gamma / 2.
         iterations: of a run.
-        distance: of a GAN from the data, >= 0; 0 is perfect.
+        distance: between a GAN's samples and the data, >= 0.
+        betas: of Adam.
     """
 
     name: str
@@ -53,7 +54,7 @@ class Setup:
         generator_optimizer: Callable[..., torch.optim.Optimizer] | None = None,
         callbacks: Sequence[Callback] = (),
     ) -> Result:
-        """One run from the start; what is None is as in the intact game."""
+        """Trains a new GAN; None stands for the setup's default."""
         adam = partial(torch.optim.Adam, lr=self.lr, betas=self.betas)
         data = self.data(seed)
         gan = TransformedGAN(
@@ -75,7 +76,7 @@ class Setup:
 
 @dataclass(frozen=True)
 class Result:
-    """Distances before and after a run."""
+    """Distances before and after training, and the GAN."""
 
     start: float
     end: float
@@ -83,20 +84,20 @@ class Result:
 
 
 def energy_distance(*, real: Tensor, fake: Tensor) -> Tensor:
-    """2 E|x - y| - E|x - x'| - E|y - y'|, Székely & Rizzo 2013; zero for equal distributions only."""
+    """2 E|x - y| - E|x - x'| - E|y - y'| of points [N, D] (Székely & Rizzo 2013); 0 if equal."""
     across = torch.cdist(real, fake).mean()
     within = [torch.cdist(side, side).sum() / (len(side) * (len(side) - 1)) for side in (real, fake)]
     return (2 * across - within[0] - within[1]).clamp_min(0)
 
 
 def energy_distance_to_data(gan: TransformedGAN, data: GANDataModule) -> float:
-    """Energy distance of 2,000 points."""
+    """Energy distance between 2,000 samples and 2,000 points of the data."""
     real = torch.cat([batch for batch, _ in data.real_batches(min(2000, data.size()))])
     return energy_distance(real=real, fake=gan.sample(len(real), ema=False)).item()
 
 
 def frechet_distance_to_data(gan: TransformedGAN, data: GANDataModule, extractor: str) -> float:
-    """Fréchet distance of 1,500 samples in the features of an embedded classifier."""
+    """Fréchet distance between 1,500 samples and the data, in the features of a classifier."""
     report = evaluate(
         lambda first, count: gan.sample(count, first=first), data, extractor, count=1500, neighbours_count=6
     )

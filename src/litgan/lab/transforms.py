@@ -1,6 +1,6 @@
-"""Treatments of the feedback: what becomes of it on its way from the discriminator into the generator.
+"""Transforms of the feedback dL/dx between the discriminator and the generator.
 
-A transform leaves samples as they are and changes only the gradient that passes back through them.
+They change only the gradient in the generator's backward pass; samples stay the same.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ from litgan.noise import Noise
 
 
 class GradientTransform(ABC):
-    """A change of the feedback [B, *sample_shape], one row for each fake."""
+    """Maps the feedback dL/dx of a batch to what the generator receives, both [B, *sample_shape]."""
 
     @abstractmethod
     def __call__(self, feedback: Tensor, noise: Noise) -> Tensor:
-        """The feedback that the generator gets; `noise` is that of its turn."""
+        """Returns the transformed feedback; `noise` is the random stream of this generator step."""
 
 
 class Identity(GradientTransform):
-    """As it comes."""
+    """The feedback unchanged."""
 
     def __call__(self, feedback: Tensor, noise: Noise) -> Tensor:
         return feedback
 
 
 class Zero(GradientTransform):
-    """Nothing comes."""
+    """No feedback."""
 
     def __call__(self, feedback: Tensor, noise: Noise) -> Tensor:
         return torch.zeros_like(feedback)
 
 
 class Sign(GradientTransform):
-    """Of every value only whether it should rise or fall; each sample keeps the mean size of its own."""
+    """Only the signs, scaled to the mean absolute value of each sample."""
 
     def __call__(self, feedback: Tensor, noise: Noise) -> Tensor:
         size = feedback.flatten(1).abs().mean(1).view(-1, *[1] * (feedback.ndim - 1))
@@ -49,21 +49,21 @@ class Sign(GradientTransform):
 
 
 class Shuffled(GradientTransform):
-    """Each sample gets the feedback of another."""
+    """Each sample gets the feedback of another sample of the batch."""
 
     def __call__(self, feedback: Tensor, noise: Noise) -> Tensor:
         return feedback.roll(1, 0)
 
 
 class BatchMean(GradientTransform):
-    """Each sample gets the mean over the batch: what all of them are told alike."""
+    """Each sample gets the mean over the batch."""
 
     def __call__(self, feedback: Tensor, noise: Noise) -> Tensor:
         return feedback.mean(0, keepdim=True).expand_as(feedback)
 
 
 class ShuffledResidual(GradientTransform):
-    """Each sample gets the feedback of another, less what all of them are told alike."""
+    """Each sample gets the feedback of another, minus the mean over the batch."""
 
     def __call__(self, feedback: Tensor, noise: Noise) -> Tensor:
         return (feedback - feedback.mean(0)).roll(1, 0)
@@ -71,7 +71,7 @@ class ShuffledResidual(GradientTransform):
 
 @dataclass
 class Noised(GradientTransform):
-    """With Gaussian noise, `level` times as large as the feedback of each sample."""
+    """Adds Gaussian noise whose standard deviation is `level` times the sample's RMS feedback."""
 
     level: float
 
@@ -84,7 +84,7 @@ class Noised(GradientTransform):
 
 @dataclass
 class Delayed(GradientTransform):
-    """From the discriminator as it was so many iterations ago, on the fakes of today."""
+    """Feedback on the present fakes from the discriminator of some iterations ago."""
 
     iterations: int
     history: deque[dict[str, Tensor]] = field(default_factory=deque, repr=False)
@@ -95,7 +95,7 @@ class Delayed(GradientTransform):
 
 @dataclass
 class LastBlocks(GradientTransform):
-    """Through the last blocks of the generator only: what lies before them does not learn."""
+    """Trains only the last blocks of the generator; earlier blocks are frozen."""
 
     count: int
 
@@ -104,7 +104,7 @@ class LastBlocks(GradientTransform):
 
 
 class TransformedGAN(GAN):
-    """A GAN whose generator gets its feedback by way of a transform; all else is the game as it is."""
+    """A GAN whose generator receives transformed feedback."""
 
     def __init__(self, *arguments: Any, transform: GradientTransform, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -115,7 +115,7 @@ class TransformedGAN(GAN):
 
     def generate(self, condition: Tensor | None, noise: Noise) -> Tensor:
         fake = super().generate(condition, noise)
-        if fake.requires_grad:  # in the generator's update
+        if fake.requires_grad:  # in the generator step
             fake.register_hook(lambda feedback: self.transform(feedback, noise))
         return fake
 
@@ -129,7 +129,7 @@ class TransformedGAN(GAN):
         return loss, {"loss/generator": loss}
 
     def delayed_discriminator(self) -> Any:
-        """The discriminator of `iterations` ago, or of the start where there was none."""
+        """The discriminator of `iterations` ago; the first one if there have been fewer."""
         assert isinstance(self.transform, Delayed)
         state = {name: value.detach().clone() for name, value in self.discriminator.state_dict().items()}
         self.transform.history.append(state)
@@ -140,7 +140,7 @@ class TransformedGAN(GAN):
 
 
 def generator_blocks(generator: nn.Module) -> list[nn.Module]:
-    """Parts of a generator that learn, from the latents on: its layers with weights."""
+    """All layers with weights of their own, from the latents to the samples."""
     return [
         part for part in generator.modules()
         if not list(part.children()) and any(True for _ in part.parameters(recurse=False))
