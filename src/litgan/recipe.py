@@ -48,7 +48,7 @@ def default_callbacks() -> dict[str, type[Callback]]:
     """The callbacks of every run, by their section in a recipe; the diagnosis where its wing is there."""
     diagnosis = wing("diagnosis")
     *others, last = CALLBACKS.items()  # the checkpoint comes last: it saves what the others know
-    return dict([*others, *([("health", diagnosis.Health)] if diagnosis else []), last])
+    return dict([*others, *([("health", diagnosis.Diagnosis)] if diagnosis else []), last])
 
 
 class Recipe(LightningCLI):

@@ -1,4 +1,4 @@
-"""The laboratory: treatments change the gradient alone, and the experiments show what they are for."""
+"""The lab: transforms change only the gradient; experiments support or refute the claims."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ import torch
 from PIL import Image
 
 from litgan import cli, lab
-from litgan.lab import verdicts
-from litgan.lab.experiments import Plan, feedback, starvation
-from litgan.lab.games import RING, energy_distance
-from litgan.lab.treatments import (
-    Common,
-    Cut,
+from litgan.lab import claims
+from litgan.lab.claims import FEEDBACK_CLAIMS, check_claims
+from litgan.lab.experiments import Plan, feedback, loss_gradients
+from litgan.lab.setups import RING, energy_distance
+from litgan.lab.transforms import (
+    BatchMean,
     Delayed,
-    Foreign,
-    Intact,
+    Identity,
     LastBlocks,
     Noised,
     Shuffled,
+    ShuffledResidual,
     Sign,
+    Zero,
     generator_blocks,
 )
-from litgan.lab.verdicts import BEARING, judge
 from litgan.losses import NonSaturating
 from litgan.noise import Noise
 from litgan.penalties import R1
@@ -33,72 +33,72 @@ from litgan.penalties import R1
 NOISE = Noise(0, 0, 0, 64, "test")
 
 
-def given() -> torch.Tensor:
+def random_gradients() -> torch.Tensor:
     torch.manual_seed(0)
     return torch.randn(64, 3, 4)
 
 
-def test_treatments_do_what_they_say():
-    slopes = given()
-    assert torch.equal(Intact()(slopes, NOISE), slopes)
-    assert not Cut()(slopes, NOISE).any()
-    signs = Sign()(slopes, NOISE)
-    assert torch.equal(signs.sign(), slopes.sign())
-    torch.testing.assert_close(signs.abs().flatten(1).amax(1), slopes.abs().flatten(1).mean(1))
-    shuffled = Shuffled()(slopes, NOISE)
-    assert torch.equal(shuffled.sum(0), slopes.sum(0)) or torch.allclose(
-        shuffled.sum(0), slopes.sum(0), atol=1e-5
+def test_transforms_are_as_defined():
+    gradients = random_gradients()
+    assert torch.equal(Identity()(gradients, NOISE), gradients)
+    assert not Zero()(gradients, NOISE).any()
+    signs = Sign()(gradients, NOISE)
+    assert torch.equal(signs.sign(), gradients.sign())
+    torch.testing.assert_close(signs.abs().flatten(1).amax(1), gradients.abs().flatten(1).mean(1))
+    shuffled = Shuffled()(gradients, NOISE)
+    assert torch.equal(shuffled.sum(0), gradients.sum(0)) or torch.allclose(
+        shuffled.sum(0), gradients.sum(0), atol=1e-5
     )
-    assert not (shuffled == slopes).flatten(1).all(1).any()
-    common, foreign = Common()(slopes, NOISE), Foreign()(slopes, NOISE)
-    torch.testing.assert_close(common, slopes.mean(0).repeat(64, 1, 1))
-    torch.testing.assert_close(common + foreign, shuffled)
-    assert foreign.mean(0).abs().max() < 1e-6
-    added = (Noised(2.0)(slopes, NOISE) - slopes).flatten(1)
-    ratio = added.square().mean(1).sqrt() / slopes.flatten(1).square().mean(1).sqrt()
+    assert not (shuffled == gradients).flatten(1).all(1).any()
+    common, residual = BatchMean()(gradients, NOISE), ShuffledResidual()(gradients, NOISE)
+    torch.testing.assert_close(common, gradients.mean(0).repeat(64, 1, 1))
+    torch.testing.assert_close(common + residual, shuffled)
+    assert residual.mean(0).abs().max() < 1e-6
+    added = (Noised(2.0)(gradients, NOISE) - gradients).flatten(1)
+    ratio = added.square().mean(1).sqrt() / gradients.flatten(1).square().mean(1).sqrt()
     assert 1.8 < ratio.mean() < 2.1
-    assert torch.equal(Noised(2.0)(slopes, NOISE), Noised(2.0)(slopes, NOISE))
+    assert torch.equal(Noised(2.0)(gradients, NOISE), Noised(2.0)(gradients, NOISE))
 
 
-def test_samples_stay_and_an_intact_game_is_the_game_itself(tiny_gan, tiny_data, make_trainer):
-    ours = RING.play(Intact(), iterations=5).gan
-    adam = partial(torch.optim.Adam, lr=RING.rate, betas=RING.betas)
+def test_the_identity_trains_like_a_plain_gan(tiny_gan, tiny_data, make_trainer):
+    ours = RING.train(Identity(), iterations=5).gan
+    adam = partial(torch.optim.Adam, lr=RING.lr, betas=RING.betas)
     plain = tiny_gan(
         generator=RING.networks[0], discriminator=RING.networks[1], generator_optimizer=adam,
-        discriminator_optimizer=adam, penalties=[R1(RING.penalty, interval=2)], ema_halflife=5000,
+        discriminator_optimizer=adam, penalties=[R1(RING.r1_weight, interval=2)], ema_halflife=5000,
     )  # fmt: skip
     make_trainer(5).fit(plain, datamodule=RING.data(0))
     theirs = plain.state_dict()
     assert all(torch.equal(value, theirs[name]) for name, value in ours.state_dict().items())
 
 
-def test_cut_feedback_leaves_the_generator_as_it_is_and_the_discriminator_learning():
-    cut = RING.play(Cut(), iterations=20)
-    assert cut.start == cut.end
-    intact = RING.play(Intact(), iterations=0).gan
+def test_zero_feedback_trains_only_the_discriminator():
+    zero = RING.train(Zero(), iterations=20)
+    assert zero.start == zero.end
+    identity = RING.train(Identity(), iterations=0).gan
     moved = [
         not torch.equal(one, other)
         for one, other in zip(
-            cut.gan.discriminator.parameters(), intact.discriminator.parameters(), strict=True
+            zero.gan.discriminator.parameters(), identity.discriminator.parameters(), strict=True
         )
     ]
     assert all(moved)
 
 
-def test_a_delay_of_nothing_is_none_and_a_long_one_is_the_first_discriminator():
-    intact, same = (RING.play(one, iterations=6).gan.state_dict() for one in (Intact(), Delayed(0)))
-    assert all(torch.allclose(value, same[name], atol=1e-6) for name, value in intact.items())
+def test_a_delay_keeps_only_the_discriminators_it_needs():
+    identity, same = (RING.train(one, iterations=6).gan.state_dict() for one in (Identity(), Delayed(0)))
+    assert all(torch.allclose(value, same[name], atol=1e-6) for name, value in identity.items())
     late = Delayed(100)
-    RING.play(late, iterations=6)
-    assert len(late.past) == 6
+    RING.train(late, iterations=6)
+    assert len(late.history) == 6
     short = Delayed(2)
-    RING.play(short, iterations=6)
-    assert len(short.past) == 3
+    RING.train(short, iterations=6)
+    assert len(short.history) == 3
 
 
 def test_only_the_last_block_learns():
-    gan = RING.play(LastBlocks(1), iterations=5).gan
-    fresh = RING.play(Intact(), iterations=0).gan
+    gan = RING.train(LastBlocks(1), iterations=5).gan
+    fresh = RING.train(Identity(), iterations=0).gan
     blocks = zip(generator_blocks(gan.generator), generator_blocks(fresh.generator), strict=True)
     same = [torch.equal(one.weight, other.weight) for one, other in blocks]
     assert same == [True, True, False]
@@ -111,10 +111,10 @@ def test_the_energy_distance_of_two_shifted_points():
     assert far.item() == pytest.approx(2 * torch.cdist(points, points + 100).mean().item() - 4.0)
 
 
-def test_what_each_loss_lets_pass_is_its_derivative():
-    rows = starvation(turns=(0, 20))
-    for turns in (0, 20):
-        passed = {row["loss"]: row["passed"] for row in rows if row["turns"] == turns}
+def test_the_feedback_of_each_loss_scales_with_its_derivative():
+    rows = loss_gradients(d_steps=(0, 20))
+    for d_steps in (0, 20):
+        passed = {row["loss"]: row["loss_derivative"] for row in rows if row["d_steps"] == d_steps}
         assert passed["Wasserstein"] == passed["Hinge"] == pytest.approx(1.0)
         assert 0 < passed["Minimax"] < 1 and 0 < passed["NonSaturating"] < 1
         assert passed["Minimax"] + passed["NonSaturating"] == pytest.approx(1.0, abs=0.02)  # s and 1 - s
@@ -122,12 +122,12 @@ def test_what_each_loss_lets_pass_is_its_derivative():
 
 
 @pytest.mark.slow
-def test_the_generator_learns_from_its_feedback_and_not_without(tmp_path, capsys):
+def test_the_short_experiments_support_most_claims(tmp_path, capsys):
     """The short form, from the command line."""
     cli.main(["lab", "--short", "--out", str(tmp_path / "lab")])
     said = capsys.readouterr().out
     found = json.loads((tmp_path / "lab" / "results.json").read_text())
-    holds = {verdict.claim: verdict.holds for verdict in judge(found)}
+    holds = {claim.statement: claim.holds for claim in check_claims(found)}
     assert {claim for claim in holds if not holds[claim]} <= OPEN
     assert len(holds.keys() - OPEN) >= 8
     assert (tmp_path / "lab" / "results.md").read_text() in said
@@ -136,48 +136,48 @@ def test_the_generator_learns_from_its_feedback_and_not_without(tmp_path, capsys
         assert picture.size == (1452, 836)
 
 
-OPEN = {  # what two seeds and 250 iterations do not settle, or what is not so
-    *(claim for claim in BEARING if claim.startswith(("The mean of", "The early"))),
-    "R1 brings the generator nearer to the data, by more than two standard errors.",
+OPEN = {  # false, or undecided with two seeds and 250 iterations
+    *(claim for claim in FEEDBACK_CLAIMS if claim.startswith(("The batch mean", "Training only"))),
+    "R1 lowers the final distance, by more than two standard errors.",
 }
 
 
-def test_verdicts_can_fail():
+def test_claims_can_fail():
     plan = Plan(
         ((RING, 1),), levels=(1.0,), delays=(1,), blocks=(1,), iterations=2
-    )  # nothing is learnt in two
+    )  # too few to learn anything
     rows = feedback(plan, lambda sentence: None)
-    found = {"feedback": rows, "starvation": STARVED, "penalties": PENALISED, "dirac": DIRAC}
-    holds = {verdict.claim: verdict.holds for verdict in judge(found)}
-    assert holds["Without it, it does not."]
+    found = {"feedback": rows, "loss_gradients": LOSS_GRADIENTS, "penalties": PENALTIES, "dirac": DIRAC}
+    holds = {claim.statement: claim.holds for claim in check_claims(found)}
+    assert holds["Without feedback it does not learn."]
     assert not any(holds[claim] for claim in holds if claim.startswith(NOT_IN_TWO))
 
 
 NOT_IN_TWO = (
-    "With its feedback", "It must be", "The mean of", "The early", "The noisier", "The later",
-    "The saturating", "R1", "Without a",
+    "With its feedback", "With another", "The batch mean", "Training only", "The noisier", "The later",
+    "Against", "R1", "Without a",
 )  # fmt: skip
 
 
-def test_a_dose_that_helps_fails_the_claim_and_one_within_the_error_does_not():
-    def verdict(*ends: tuple[float, float]) -> bool:
+def test_an_amount_that_helps_fails_the_claim_and_one_within_the_error_does_not():
+    def claim(*ends: tuple[float, float]) -> bool:
         rows = [
-            {"arena": "ring", "treatment": name, "dose": dose, "seed": seed, "start": 9.0, "end": end}
-            for name, dose, pair in zip(("intact", "noise", "noise"), (0.0, 1.0, 2.0), ends, strict=True)
+            {"setup": "ring", "transform": name, "amount": amount, "seed": seed, "start": 9.0, "end": end}
+            for name, amount, pair in zip(("identity", "noise", "noise"), (0.0, 1.0, 2.0), ends, strict=True)
             for seed, end in enumerate(pair)
         ]
-        return verdicts._on_doses(rows, "ring", "noise", "noisier").holds
+        return claims._on_amounts(rows, "ring", "noise", "noisier").holds
 
-    assert verdict((1.0, 1.2), (2.0, 2.2), (4.0, 4.2))
-    assert verdict((1.0, 1.2), (1.0, 1.1), (4.0, 4.2))
-    assert not verdict((1.0, 1.2), (6.0, 6.2), (4.0, 4.2))
-    assert not verdict((1.0, 1.2), (1.0, 1.2), (1.1, 1.3))
+    assert claim((1.0, 1.2), (2.0, 2.2), (4.0, 4.2))
+    assert claim((1.0, 1.2), (1.0, 1.1), (4.0, 4.2))
+    assert not claim((1.0, 1.2), (6.0, 6.2), (4.0, 4.2))
+    assert not claim((1.0, 1.2), (1.0, 1.2), (1.1, 1.3))
 
 
-def test_the_table_tells_the_mean_and_its_error():
+def test_the_table_shows_the_mean_and_its_error():
     rows = [
-        {"arena": "ring", "treatment": name, "dose": dose, "seed": seed, "start": 3.0, "end": end}
-        for name, dose, pair in (("cut", 0.0, (3.0, 3.0)), ("noise", 4.0, (1.0, 2.0)))
+        {"setup": "ring", "transform": name, "amount": amount, "seed": seed, "start": 3.0, "end": end}
+        for name, amount, pair in (("zero", 0.0, (3.0, 3.0)), ("noise", 4.0, (1.0, 2.0)))
         for seed, end in enumerate(pair)
     ]
     lines = lab.table(rows).splitlines()
@@ -185,13 +185,13 @@ def test_the_table_tells_the_mean_and_its_error():
     assert lines[-1] == "| noise 4 | 1.5 +- 0.5 |"
 
 
-STARVED = [
-    {"loss": name, "turns": 0, "feedback": 1.0, "passed": 1.0, "confidence": 0.0}
+LOSS_GRADIENTS = [
+    {"loss": name, "d_steps": 0, "feedback": 1.0, "loss_derivative": 1.0, "logit_gap": 0.0}
     for name in ("Minimax", "NonSaturating")
 ]
-PENALISED = [{"penalty": name, "seed": 0, "end": 1.0, "rotation": 0.5} for name in ("none", "R1")]
+PENALTIES = [{"penalty": name, "seed": 0, "end": 1.0, "rotation": 0.5} for name in ("none", "R1")]
 DIRAC = [
-    {"gamma": gamma, "update": kind, "real": 0.0, "imaginary": 0.5, "multiplier": 1.0, "left": 1.5}
+    {"gamma": gamma, "update": kind, "real": 0.0, "imaginary": 0.5, "multiplier": 1.0, "amplitude_ratio": 1.5}
     for gamma in (0.0, 1.0)
     for kind in ("simultaneous", "alternating")
 ]

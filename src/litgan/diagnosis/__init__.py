@@ -1,5 +1,5 @@
-"""Diagnosis: named states of a failing game, found while it trains. A wing: the core does not import it."""
+"""Diagnosis: detects named failure states of GAN training. A wing: the core does not import it."""
 
-from litgan.diagnosis.health import Health
+from litgan.diagnosis.callback import Diagnosis
 
-__all__ = ["Health"]
+__all__ = ["Diagnosis"]

@@ -1,4 +1,4 @@
-"""The laboratory: controlled experiments on what backpropagation carries from one adversary to the other."""
+"""The lab: controlled experiments on the feedback dL/dx that the discriminator sends to the generator."""
 
 from __future__ import annotations
 
@@ -14,73 +14,73 @@ from typing import Any
 import torch
 
 from litgan.lab import experiments
+from litgan.lab.claims import Claim, check_claims, final_distances, mean_and_error
 from litgan.lab.experiments import Plan
 from litgan.lab.figure import draw
-from litgan.lab.games import DIGITS, FASHION, RING
-from litgan.lab.verdicts import Verdict, ends, judge, mean_and_error
+from litgan.lab.setups import DIGITS, FASHION, RING
 
-__all__ = ["Plan", "Verdict", "lab", "run", "table"]
+__all__ = ["Claim", "Plan", "lab", "run", "table"]
 
 SHORT = Plan(((RING, 2),), levels=(4.0, 64.0), delays=(2, 8), blocks=(1,), iterations=250)
-WHOLE = Plan(((RING, 5), (DIGITS, 1), (FASHION, 1)))
+FULL = Plan(((RING, 5), (DIGITS, 1), (FASHION, 1)))
 
 
 def lab(short: bool = False, out: str = "lab") -> None:
-    """Plays controlled experiments on the feedback between the adversaries: a table, a figure, verdicts.
+    """Runs experiments on the feedback dL/dx; writes a table, a figure and checked claims.
 
     Args:
-        short: only the smallest game, in about a minute instead of a quarter of an hour.
+        short: run only the ring, in about a minute instead of a quarter of an hour.
         out: folder to write to.
     """
     run(Path(out), short=short)
 
 
-def run(out: Path, *, short: bool = False, say: Callable[[str], None] = print) -> list[Verdict]:
-    """Plays all games on one CPU thread; writes results.json, results.md and figure.png into `out`.
+def run(out: Path, *, short: bool = False, log: Callable[[str], None] = print) -> list[Claim]:
+    """Runs all experiments on one CPU thread; writes results.json, results.md and figure.png into `out`.
 
     Args:
         out: folder to write to.
-        short: two seeds of short runs on the ring alone, in about a minute.
-        say: told what is being played.
+        short: two seeds of short runs on the ring, in about a minute.
+        log: called with progress messages.
     """
-    began, threads = time.process_time(), torch.get_num_threads()
+    started, threads = time.process_time(), torch.get_num_threads()
     torch.set_num_threads(1)
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found = _play(SHORT if short else WHOLE, say)
+            found = _run_experiments(SHORT if short else FULL, log)
     finally:
         torch.set_num_threads(threads)
-    verdicts = judge(found)
+    claims = check_claims(found)
     out.mkdir(parents=True, exist_ok=True)
-    seconds = time.process_time() - began
+    seconds = time.process_time() - started
     record: dict[str, Any] = {"cpu_seconds": seconds, "torch": torch.__version__, **found}
     (out / "results.json").write_text(json.dumps(record, indent=1) + "\n")
-    told = f"{table(found['feedback'])}\n\n{listed(verdicts)}\n"
-    (out / "results.md").write_text(told)
+    text = f"{table(found['feedback'])}\n\n{claims_list(claims)}\n"
+    (out / "results.md").write_text(text)
     draw(found, out / "figure.png")
-    say(f"\n{told}\n{seconds / 60:.1f} CPU minutes; figure.png, results.md and results.json are in {out}")
-    return verdicts
+    log(f"\n{text}\n{seconds / 60:.1f} CPU minutes; figure.png, results.md and results.json are in {out}")
+    return claims
 
 
 def table(rows: list[experiments.Row]) -> str:
-    """Markdown: mean distance after each treatment +- standard error, a column an arena."""
-    arenas = {
-        row["arena"]: len({other["seed"] for other in rows if other["arena"] == row["arena"]}) for row in rows
+    """Returns a Markdown table: mean final distance +- standard error, one column per setup."""
+    setups = {
+        row["setup"]: len({other["seed"] for other in rows if other["setup"] == row["setup"]}) for row in rows
     }
-    heads = [f"{name}, {seeds} seed{'s' * (seeds > 1)}" for name, seeds in arenas.items()]
-    lines = [["distance from the data", *heads], ["---"] * (1 + len(heads))]
+    headers = [f"{name}, {seeds} seed{'s' * (seeds > 1)}" for name, seeds in setups.items()]
+    lines = [["distance from the data", *headers], ["---"] * (1 + len(headers))]
     starts = [
-        [row["start"] for row in rows if (row["arena"], row["treatment"]) == (arena, "cut")]
-        for arena in arenas
+        [row["start"] for row in rows if (row["setup"], row["transform"]) == (setup, "zero")]
+        for setup in setups
     ]
     lines.append(["at the start", *map(_cell, starts)])
-    for name, dose in dict.fromkeys((row["treatment"], row["dose"]) for row in rows):
+    for name, amount in dict.fromkeys((row["transform"], row["amount"]) for row in rows):
         lines.append(
             [
-                f"{name} {dose:g}" if dose else name,
-                *(_cell(ends(rows, arena, name, dose)) for arena in arenas),
+                f"{name} {amount:g}" if amount else name,
+                *(_cell(final_distances(rows, setup, name, amount)) for setup in setups),
             ]
         )
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
@@ -91,27 +91,26 @@ def _cell(distances: list[float]) -> str:
     return f"{mean:.3g} +- {error:.1g}" if len(distances) > 1 else f"{mean:.3g}"
 
 
-def listed(verdicts: list[Verdict]) -> str:
-    """Markdown: a point a claim, with the numbers."""
+def claims_list(claims: list[Claim]) -> str:
+    """Returns a Markdown list of the claims with their evidence."""
     return "\n".join(
-        f"- {'yes' if verdict.holds else '**no**'}: {verdict.claim} {verdict.evidence}"
-        for verdict in verdicts
+        f"- {'yes' if claim.holds else '**no**'}: {claim.statement} {claim.evidence}" for claim in claims
     )
 
 
-def _play(plan: Plan, say: Callable[[str], None]) -> dict[str, list[experiments.Row]]:
-    arenas = []
-    for arena, seeds in plan.arenas:
+def _run_experiments(plan: Plan, log: Callable[[str], None]) -> dict[str, list[experiments.Row]]:
+    setups = []
+    for setup, seeds in plan.setups:
         try:
-            arena.data(0).load("train")
-        except (OSError, RuntimeError) as error:  # data that have to be installed or downloaded
-            say(f"{arena.name} is left out: {error}")
+            setup.data(0).load("train")
+        except (OSError, RuntimeError) as error:  # not installed or downloaded
+            log(f"{setup.name} is left out: {error}")
         else:
-            arenas.append((arena, seeds))
-    plan = replace(plan, arenas=tuple(arenas))
+            setups.append((setup, seeds))
+    plan = replace(plan, setups=tuple(setups))
     return {
-        "feedback": experiments.feedback(plan, say),
-        "starvation": experiments.starvation(),
-        "penalties": experiments.penalties(plan, say),
+        "feedback": experiments.feedback(plan, log),
+        "loss_gradients": experiments.loss_gradients(),
+        "penalties": experiments.penalties(plan, log),
         "dirac": experiments.dirac(),
     }

@@ -1,8 +1,9 @@
-"""The dynamics of small games: the field of both players' steps, its Jacobian, and what an update does.
+"""The dynamics of two-player games: the gradient vector field, its Jacobian and the update operator.
 
-Mescheder et al. 2018, "Which training methods for GANs do actually converge?". Two players descend losses of
-their own: the field v = (-dL_G/dtheta, -dL_D/dpsi) is no gradient, and near an equilibrium the eigenvalues of
-its Jacobian decide: a step of size h multiplies what is left by 1 + h lambda, so imaginary ones rotate.
+Mescheder et al. 2018, "Which training methods for GANs do actually converge?". Each player
+descends its own loss, so the field v = (-dL_G/dtheta, -dL_D/dpsi) is not a gradient. Near an equilibrium the
+eigenvalues lambda of its Jacobian decide about convergence: an update of size h multiplies the distance along
+an eigenvector by 1 + h lambda, and imaginary eigenvalues rotate.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class Game:
         return point[: self.generator_size], point[self.generator_size :]
 
     def field(self, point: Tensor) -> Tensor:
-        """v at a point: where both players want to go."""
+        """The vector field v at a point: the negative gradients of both losses."""
         theta, psi = self.split(point)
         of_generator = grad(lambda own: self.losses(own, psi)[0])(theta)
         of_discriminator = grad(lambda own: self.losses(theta, own)[1])(psi)
@@ -58,15 +59,15 @@ class Game:
         return torch.cat([theta, psi])
 
     def eigenvalues(self, point: Tensor) -> Tensor:
-        """Of the field's Jacobian, complex; the flow converges where all real parts are negative."""
+        """Complex eigenvalues of the field's Jacobian; the flow converges if all real parts are negative."""
         return torch.linalg.eigvals(jacrev(self.field)(point))
 
     def multipliers(self, point: Tensor, rate: float, kind: Update = "simultaneous") -> Tensor:
-        """Eigenvalues of the update's Jacobian; iterations converge where all are inside the unit circle."""
+        """Eigenvalues of the update's Jacobian; iterations converge if all are inside the unit circle."""
         return torch.linalg.eigvals(jacrev(lambda place: self.update(place, rate, kind))(point))
 
     def trajectory(self, start: Tensor, rate: float, steps: int, kind: Update = "simultaneous") -> Tensor:
-        """The points from `start` on, [steps + 1, size]."""
+        """The points of all iterations, `start` included, [steps + 1, size]."""
         points = [start]
         for _ in range(steps):
             points.append(self.update(points[-1], rate, kind))
@@ -82,8 +83,8 @@ def dirac_gan(loss: AdversarialLoss, gamma: float = 0.0) -> Game:
     simultaneous updates of size h for gamma > h f'(0)^2.
 
     Args:
-        loss: the game's.
-        gamma: of R1, whose penalty here is psi^2: the squared gradient of D.
+        loss: the adversarial loss.
+        gamma: weight of R1; the squared gradient of D is psi^2 here.
     """
 
     def losses(theta: Tensor, psi: Tensor) -> tuple[Tensor, Tensor]:
@@ -104,15 +105,15 @@ def network_game(
     real: Tensor,
     gamma: float = 0.0,
 ) -> tuple[Game, Tensor]:
-    """The game of two small networks on a fixed batch, and the point where it stands.
+    """The game of two small networks on a fixed batch, and the point of their present weights.
 
     Args:
-        generator: without batch norm or dropout, as the discriminator.
-        discriminator: of samples without classes.
-        loss: the game's.
+        generator: without batch norm or dropout.
+        discriminator: unconditional, without batch norm or dropout.
+        loss: the adversarial loss.
         latents: [B, latent_dim].
         real: samples [B, *sample_shape].
-        gamma: of R1.
+        gamma: weight of R1.
     """
     networks = (generator, discriminator)
     shapes = [{name: weight.shape for name, weight in network.named_parameters()} for network in networks]
@@ -125,12 +126,12 @@ def network_game(
         }
 
     def losses(theta: Tensor, psi: Tensor) -> tuple[Tensor, Tensor]:
-        def judge(samples: Tensor) -> Tensor:
+        def logits_of(samples: Tensor) -> Tensor:
             return functional_call(discriminator, weights(psi, 1), (samples,))
 
         fake = functional_call(generator, weights(theta, 0), (latents,))
-        logits = {"real": judge(real), "fake": judge(fake)}
-        slope = grad(lambda samples: judge(samples).mean(1).sum())(real)
+        logits = {"real": logits_of(real), "fake": logits_of(fake)}
+        slope = grad(lambda samples: logits_of(samples).mean(1).sum())(real)
         penalty = gamma / 2 * slope.flatten(1).square().sum(1).mean() if gamma else 0.0
         return loss.generator(**logits).mean(), loss.discriminator(**logits).mean() + penalty
 
@@ -138,10 +139,10 @@ def network_game(
 
 
 def rotation_share(updates: Tensor) -> Tensor:
-    """How much of each update turns away from the one before, [N] of updates [N + 1, size], 0 to 1.
+    """The sine of the angle between successive updates, [N] from updates [N + 1, size].
 
-    The sine of the angle between the two: 0 for steps on along a line or back, 1 for steps at right angles.
-    A descent that settles has small ones, a game that circles keeps them up, whatever its step size.
+    It is 0 for updates along one line, forward or backward, and 1 for orthogonal ones. It does not depend on
+    the step size: it is small when training settles and stays large when it circles.
     """
     cosine = nn.functional.cosine_similarity(updates[1:], updates[:-1], dim=1)
     return (1 - cosine.square()).clamp_min(0).sqrt()

@@ -1,4 +1,4 @@
-"""The experiments of the laboratory: each plays games and gives rows of numbers."""
+"""The experiments of the lab; each trains GANs and returns rows of numbers."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from lightning.pytorch import Callback, Trainer
 
 from litgan.gan import GAN
 from litgan.lab.dynamics import Update, dirac_gan, rotation_share
-from litgan.lab.games import DIGITS, Arena
-from litgan.lab.treatments import (
-    Common,
-    Cut,
+from litgan.lab.setups import DIGITS, Setup
+from litgan.lab.transforms import (
+    BatchMean,
     Delayed,
-    Foreign,
-    Intact,
+    GradientTransform,
+    Identity,
     LastBlocks,
     Noised,
     Shuffled,
+    ShuffledResidual,
     Sign,
-    Treatment,
+    Zero,
 )
 from litgan.losses import (
     AdversarialLoss,
@@ -38,75 +38,77 @@ from litgan.noise import Noise
 from litgan.penalties import DRAGAN, R1, R2, WGANGP, LeCam, Penalty
 
 Row = dict[str, Any]
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 
 LEVELS = (1.0, 4.0, 16.0)  # of noise, times the feedback
-DELAYS = (1, 2, 4, 8)  # iterations; longer ones lose the game as well, in no order
-BLOCKS = (1, 2)  # the last ones of a generator
+DELAYS = (1, 2, 4, 8)  # iterations; longer ones fail too, in no order
+BLOCKS = (1, 2)  # last blocks of the generator
 LOSSES: tuple[AdversarialLoss, ...] = (
     NonSaturating(), Minimax(), Hinge(), LeastSquares(), Wasserstein(), Relativistic()
 )  # fmt: skip
-RATE = 0.2  # of the Dirac-GAN's updates
+DIRAC_LR = 0.2  # of the Dirac-GAN's updates
 UPDATES: tuple[Update, ...] = ("simultaneous", "alternating")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is played.
+    """The size of the experiments.
 
     Args:
-        arenas: with the seeds of each.
-        levels: of noise.
+        setups: with the number of seeds of each.
+        levels: of noise, relative to the feedback.
         delays: in iterations.
-        blocks: that get feedback, counted from the end.
-        iterations: of a run; None for its arena's own.
+        blocks: numbers of last blocks that are trained.
+        iterations: of a run; None for the setup's default.
     """
 
-    arenas: tuple[tuple[Arena, int], ...]
+    setups: tuple[tuple[Setup, int], ...]
     levels: tuple[float, ...] = LEVELS
     delays: tuple[int, ...] = DELAYS
     blocks: tuple[int, ...] = BLOCKS
     iterations: int | None = None
 
 
-def treatments(plan: Plan) -> list[tuple[str, float, Callable[[], Treatment]]]:
-    """(name, dose, maker) of each treatment."""
+def all_transforms(plan: Plan) -> list[tuple[str, float, Callable[[], GradientTransform]]]:
+    """(name, amount, factory) of each transform."""
     return [
-        ("intact", 0.0, Intact), ("cut", 0.0, Cut), ("sign", 0.0, Sign), ("shuffled", 0.0, Shuffled),
-        ("common", 0.0, Common), ("foreign", 0.0, Foreign),
+        ("identity", 0.0, Identity), ("zero", 0.0, Zero), ("sign", 0.0, Sign), ("shuffled", 0.0, Shuffled),
+        ("batch mean", 0.0, BatchMean), ("shuffled residual", 0.0, ShuffledResidual),
         *(("noise", level, partial(Noised, level)) for level in plan.levels),
         *(("delay", float(late), partial(Delayed, late)) for late in plan.delays),
         *(("last blocks", float(count), partial(LastBlocks, count)) for count in plan.blocks),
     ]  # fmt: skip
 
 
-def feedback(plan: Plan, say: Say) -> list[Row]:
-    """What becomes of the generator when its feedback is changed on the way."""
+def feedback(plan: Plan, log: Log) -> list[Row]:
+    """Trains every setup with every transform of the feedback."""
     rows: list[Row] = []
-    for arena, seeds in plan.arenas:
-        for name, dose, make in treatments(plan):
+    for setup, seeds in plan.setups:
+        for name, amount, make in all_transforms(plan):
             for seed in range(seeds):
-                result = arena.play(make(), seed=seed, iterations=plan.iterations)
+                result = setup.train(make(), seed=seed, iterations=plan.iterations)
                 rows.append(
-                    {"arena": arena.name, "treatment": name, "dose": dose, "seed": seed,
+                    {"setup": setup.name, "transform": name, "amount": amount, "seed": seed,
                      "start": result.start, "end": result.end}
                 )  # fmt: skip
             start, end = (sum(row[key] for row in rows[-seeds:]) / seeds for key in ("start", "end"))
-            what = f"{name} {dose:g}" if dose else name
-            say(f"{arena.name}, feedback {what}: distance {start:.3g} -> {end:.3g}")
+            label = f"{name} {amount:g}" if amount else name
+            log(f"{setup.name}, feedback {label}: distance {start:.3g} -> {end:.3g}")
     return rows
 
 
-def starvation(arena: Arena = DIGITS, turns: Sequence[int] = (0, 5, 10, 25, 50, 100, 200, 300)) -> list[Row]:
-    """What each loss would send back through one and the same discriminator, while that grows confident.
+def loss_gradients(
+    setup: Setup = DIGITS, d_steps: Sequence[int] = (0, 5, 10, 25, 50, 100, 200, 300)
+) -> list[Row]:
+    """Measures the feedback of all losses through one discriminator while that grows confident.
 
-    The discriminator learns against a generator that stands still; after so many turns the feedback of all
-    losses is taken on the same batch: mean over the fakes of the norm of their own loss's gradient. What a
-    loss lets pass is that over the slope of the discriminator, which is the feedback of Wasserstein's loss.
+    The discriminator is trained against a frozen generator. After each of `d_steps` iterations `feedback` is
+    the mean norm of dL/dx over one batch of fakes, for every loss. `loss_derivative` is this over the mean
+    norm of dD/dx, the feedback of the Wasserstein loss.
     """
     rows: list[Row] = []
 
-    def look(gan: GAN, done: int) -> None:
+    def measure(gan: GAN, done: int) -> None:
         noise = Noise(0, 0, 0, 256, "lab", gan.device)
         real = next(iter(gan.trainer.datamodule.real_batches(256, batch_size=256)))[0]
         with torch.enable_grad():
@@ -114,30 +116,31 @@ def starvation(arena: Arena = DIGITS, turns: Sequence[int] = (0, 5, 10, 25, 50, 
             fake = gan.generator(latents).detach().requires_grad_()
             logits, real_logits = gan.discriminator(fake), gan.discriminator(real).detach()
             (slope,) = torch.autograd.grad(logits.sum(), fake, retain_graph=True)
-            slopes = slope.flatten(1).norm(dim=1).mean().item()
+            slope_norm = slope.flatten(1).norm(dim=1).mean().item()
             for loss in LOSSES:
                 value = loss.generator(real=real_logits if loss.relativistic else None, fake=logits)
                 (gradient,) = torch.autograd.grad(value.sum(), fake, retain_graph=True)
                 size = gradient.flatten(1).norm(dim=1).mean().item()
                 rows.append(
-                    {"loss": type(loss).__name__, "turns": done, "feedback": size, "passed": size / slopes,
-                     "confidence": (real_logits.mean() - logits.mean()).item()}
+                    {"loss": type(loss).__name__, "d_steps": done, "feedback": size,
+                     "loss_derivative": size / slope_norm,
+                     "logit_gap": (real_logits.mean() - logits.mean()).item()}
                 )  # fmt: skip
 
-    class Looks(Callback):
+    class Measure(Callback):
         def on_train_start(self, trainer: Trainer, gan: GAN) -> None:
-            look(gan, 0)
+            measure(gan, 0)
 
         def on_train_batch_end(self, trainer: Trainer, gan: GAN, *_: object) -> None:
-            if gan.discriminator_updates in turns:
-                look(gan, gan.discriminator_updates)
+            if gan.discriminator_updates in d_steps:
+                measure(gan, gan.discriminator_updates)
 
-    arena.play(Cut(), iterations=max(turns), watch=[Looks()], penalties=[])
+    setup.train(Zero(), iterations=max(d_steps), callbacks=[Measure()], penalties=[])
     return rows
 
 
-class Updates(Callback):
-    """Keeps the generator's last updates, as vectors."""
+class WeightTrajectory(Callback):
+    """Records the generator's weights after the last iterations, as vectors."""
 
     def __init__(self, last: int) -> None:
         self.last = last
@@ -149,7 +152,7 @@ class Updates(Callback):
             self.points.append(torch.cat(weights).clone())
 
 
-PENALISED: dict[str, tuple[AdversarialLoss, list[Penalty]]] = {
+PENALTIES: dict[str, tuple[AdversarialLoss, list[Penalty]]] = {
     "none": (NonSaturating(), []),
     "R1": (NonSaturating(), [R1(0.01, interval=2)]),
     "R1 + R2": (NonSaturating(), [R1(0.01, interval=2), R2(0.01, interval=2)]),
@@ -159,26 +162,26 @@ PENALISED: dict[str, tuple[AdversarialLoss, list[Penalty]]] = {
 }
 
 
-def penalties(plan: Plan, say: Say) -> list[Row]:
-    """The first arena with and without each penalty: distance, and how much the generator's steps turn."""
+def penalties(plan: Plan, log: Log) -> list[Row]:
+    """Trains the first setup with each penalty; measures the distance and the rotation of the updates."""
     rows: list[Row] = []
-    arena, seeds = plan.arenas[0]
-    for name, (loss, chosen) in PENALISED.items():
+    setup, seeds = plan.setups[0]
+    for name, (loss, chosen) in PENALTIES.items():
         for seed in range(seeds):
-            updates = Updates(100)
-            options: dict[str, Any] = {"loss": loss, "penalties": chosen, "watch": [updates]}
-            result = arena.play(seed=seed, iterations=plan.iterations, **options)
-            share = rotation_share(torch.stack(updates.points).diff(dim=0)).mean().item()
+            trajectory = WeightTrajectory(100)
+            options: dict[str, Any] = {"loss": loss, "penalties": chosen, "callbacks": [trajectory]}
+            result = setup.train(seed=seed, iterations=plan.iterations, **options)
+            share = rotation_share(torch.stack(trajectory.points).diff(dim=0)).mean().item()
             rows.append({"penalty": name, "seed": seed, "end": result.end, "rotation": share})
-        say(f"{arena.name}, penalty {name}: distance {sum(row['end'] for row in rows[-seeds:]) / seeds:.3g}")
+        log(f"{setup.name}, penalty {name}: distance {sum(row['end'] for row in rows[-seeds:]) / seeds:.3g}")
     return rows
 
 
 def dirac(gammas: Sequence[float] = (0.0, 0.02, 0.3, 1.0)) -> list[Row]:
-    """The smallest game: eigenvalues, and how wide its last turns are against its first ones.
+    """Computes eigenvalues and trajectories of the Dirac-GAN.
 
-    500 updates of each kind from (1, 0): the largest distance from the equilibrium in the last hundred, over
-    that in the first.
+    A trajectory has 500 updates from (1, 0). `amplitude_ratio` is the largest distance from the equilibrium
+    in the last 100 updates over that in the first 100.
     """
     rows: list[Row] = []
     origin, start = torch.zeros(2, dtype=torch.float64), torch.tensor([1.0, 0.0], dtype=torch.float64)
@@ -186,12 +189,12 @@ def dirac(gammas: Sequence[float] = (0.0, 0.02, 0.3, 1.0)) -> list[Row]:
         game = dirac_gan(Minimax(), gamma)
         for kind in UPDATES:
             values = game.eigenvalues(origin)
-            path = game.trajectory(start, RATE, 500, kind)
+            path = game.trajectory(start, DIRAC_LR, 500, kind)
             rows.append(
                 {"gamma": gamma, "update": kind, "real": values.real.max().item(),
                  "imaginary": values.imag.abs().max().item(),
-                 "multiplier": game.multipliers(origin, RATE, kind).abs().max().item(),
-                 "left": (path[-100:].norm(dim=1).max() / path[:100].norm(dim=1).max()).item(),
+                 "multiplier": game.multipliers(origin, DIRAC_LR, kind).abs().max().item(),
+                 "amplitude_ratio": (path[-100:].norm(dim=1).max() / path[:100].norm(dim=1).max()).item(),
                  "path": path.tolist()}
             )  # fmt: skip
     return rows

@@ -1,4 +1,4 @@
-"""The laboratory's results in one figure."""
+"""Plots the results of all experiments."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from litgan.lab.verdicts import ends, mean_and_error, response
+from litgan.lab.claims import distances_by_amount, final_distances, mean_and_error
 
 Row = dict[str, Any]
 
-BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "0.55"
-ARENAS = (BLUE, ORANGE, GREEN)  # one colour an arena in all panels; red is what goes wrong
+BLUE, ORANGE, GREEN, RED, GRAY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "0.55"
+COLORS = (BLUE, ORANGE, GREEN)  # one per setup; red marks failures
 MARKERS = ("o", "s", "^")
 STYLE: Any = {
     "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.titlelocation": "left",
@@ -27,7 +27,7 @@ NAMED = {
 
 
 def draw(found: dict[str, list[Row]], path: Path) -> Path:
-    """Six panels: treatments, doses of noise and delay, starvation, penalties, the Dirac-GAN; a PNG."""
+    """Plots transforms, noise, delay, loss gradients, penalties and the Dirac-GAN into a PNG."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -35,11 +35,11 @@ def draw(found: dict[str, list[Row]], path: Path) -> Path:
 
     with pyplot.rc_context(STYLE):
         figure, axes = pyplot.subplots(2, 3, figsize=(13.2, 7.6), layout="constrained")
-        _treatments(axes[0, 0], found["feedback"])
-        _doses(axes[0, 1], found["feedback"], "noise", "noise / feedback")
-        _doses(axes[0, 2], found["feedback"], "delay", "age of the feedback's discriminator, iterations")
-        _starvation(axes[1, 0], found["starvation"])
-        _penalties(axes[1, 1], found["penalties"], found["feedback"][0]["arena"])
+        _transforms(axes[0, 0], found["feedback"])
+        _amounts(axes[0, 1], found["feedback"], "noise", "noise / feedback")
+        _amounts(axes[0, 2], found["feedback"], "delay", "age of the feedback's discriminator, iterations")
+        _loss_gradients(axes[1, 0], found["loss_gradients"])
+        _penalties(axes[1, 1], found["penalties"], found["feedback"][0]["setup"])
         _dirac(axes[1, 2], found["dirac"])
         titles = (
             "Feedback changed on its way", "Feedback with noise", "Feedback that comes late",
@@ -53,68 +53,68 @@ def draw(found: dict[str, list[Row]], path: Path) -> Path:
     return path
 
 
-def _arenas(rows: list[Row]) -> list[tuple[str, float, str, str]]:
-    """(name, mean distance at the start, colour, marker) of each."""
-    names = dict.fromkeys(row["arena"] for row in rows)
-    starts = (fmean(row["start"] for row in rows if row["arena"] == name) for name in names)
-    return list(zip(names, starts, ARENAS, MARKERS, strict=False))
+def _setups(rows: list[Row]) -> list[tuple[str, float, str, str]]:
+    """(name, mean distance at the start, color, marker) of each setup."""
+    names = dict.fromkeys(row["setup"] for row in rows)
+    starts = (fmean(row["start"] for row in rows if row["setup"] == name) for name in names)
+    return list(zip(names, starts, COLORS, MARKERS, strict=False))
 
 
 def _from_start(axis: Any, label: str = "distance from the data / at the start") -> None:
-    axis.axhline(1.0, color=GREY, linewidth=0.8, linestyle="--", zorder=0)
+    axis.axhline(1.0, color=GRAY, linewidth=0.8, linestyle="--", zorder=0)
     axis.set(yscale="log", ylabel=label)
     axis.yaxis.set_major_formatter("{x:g}")
     axis.yaxis.set_minor_formatter("")
 
 
-def _treatments(axis: Any, rows: list[Row]) -> None:
+def _transforms(axis: Any, rows: list[Row]) -> None:
     names = {
-        "intact": "intact", "sign": "signs\nonly", "last blocks": "last\nblock\nonly",
-        "shuffled": "another's", "common": "mean\nof all", "foreign": "another's\nless\nmean",
-        "cut": "cut",
+        "identity": "intact", "sign": "signs\nonly", "last blocks": "last\nblock\nonly",
+        "shuffled": "another's", "batch mean": "mean\nof all", "shuffled residual": "another's\nless\nmean",
+        "zero": "cut",
     }  # fmt: skip
-    for place, (arena, start, colour, marker) in enumerate(_arenas(rows)):
+    for place, (setup, start, color, marker) in enumerate(_setups(rows)):
         for index, name in enumerate(names):
-            mean, bar = mean_and_error(ends(rows, arena, name))
+            mean, bar = mean_and_error(final_distances(rows, setup, name))
             axis.errorbar(
-                index + 0.2 * (place - 1), mean / start, bar / start, marker=marker, color=colour, capsize=3,
-                linestyle="", label=None if index else NAMED.get(arena, arena),
+                index + 0.2 * (place - 1), mean / start, bar / start, marker=marker, color=color, capsize=3,
+                linestyle="", label=None if index else NAMED.get(setup, setup),
             )  # fmt: skip
     _from_start(axis)
     axis.set_xticks(range(len(names)), names.values(), fontsize=7.5)
     axis.legend(loc="lower right", bbox_to_anchor=(1.07, 0), fontsize=8, handletextpad=0.1)
 
 
-def _doses(axis: Any, rows: list[Row], treatment: str, unit: str) -> None:
-    for arena, start, colour, marker in _arenas(rows):
-        points = response(rows, arena, treatment)
+def _amounts(axis: Any, rows: list[Row], transform: str, unit: str) -> None:
+    for setup, start, color, marker in _setups(rows):
+        points = distances_by_amount(rows, setup, transform)
         means, bars = ([value / start for value in column] for column in zip(*points.values(), strict=True))
-        axis.errorbar(range(len(points)), means, bars, marker=marker, color=colour, capsize=3)
+        axis.errorbar(range(len(points)), means, bars, marker=marker, color=color, capsize=3)
     _from_start(axis)
-    axis.set_xticks(range(len(points)), [f"{dose:g}" for dose in points])
+    axis.set_xticks(range(len(points)), [f"{amount:g}" for amount in points])
     axis.set_xlabel(unit)
 
 
-def _starvation(axis: Any, rows: list[Row]) -> None:
-    colours = {"Minimax": RED, "NonSaturating": "black"}
-    ends_at = []
+def _loss_gradients(axis: Any, rows: list[Row]) -> None:
+    colors = {"Minimax": RED, "NonSaturating": "black"}
+    line_ends = []
     for name in dict.fromkeys(row["loss"] for row in rows):
-        own = sorted((row for row in rows if row["loss"] == name), key=lambda row: row["confidence"])
+        own = sorted((row for row in rows if row["loss"] == name), key=lambda row: row["logit_gap"])
         axis.plot(
-            [row["confidence"] for row in own], [row["passed"] for row in own],
-            marker=".", color=colours.get(name, GREY), zorder=3 if name in colours else 2,
+            [row["logit_gap"] for row in own], [row["loss_derivative"] for row in own],
+            marker=".", color=colors.get(name, GRAY), zorder=3 if name in colors else 2,
         )  # fmt: skip
-        ends_at.append((own[-1]["confidence"], own[-1]["passed"], name))
-    _beside(axis, ends_at, colours)
+        line_ends.append((own[-1]["logit_gap"], own[-1]["loss_derivative"], name))
+    _label_line_ends(axis, line_ends, colors)
     axis.set(yscale="log", xlabel="the discriminator's confidence: logit of real minus fake")
     axis.set_ylabel("feedback / slope of the discriminator")
     axis.yaxis.set_major_formatter("{x:g}")
 
 
-def _beside(axis: Any, ends_at: list[tuple[float, float, str]], colours: dict[str, str]) -> None:
-    """Writes names to the right of where their lines end; those that end together share one label."""
+def _label_line_ends(axis: Any, line_ends: list[tuple[float, float, str]], colors: dict[str, str]) -> None:
+    """Labels lines to the right of their ends; lines that end close together share a label."""
     groups: list[list[tuple[float, float, str]]] = []
-    for point in sorted(ends_at, key=lambda point: point[1]):
+    for point in sorted(line_ends, key=lambda point: point[1]):
         if groups and point[1] < 1.25 * groups[-1][0][1]:
             groups[-1].append(point)
         else:
@@ -122,35 +122,35 @@ def _beside(axis: Any, ends_at: list[tuple[float, float, str]], colours: dict[st
     for group in groups:
         place, height, _ = group[-1]
         names = [name for _, _, name in group]
-        colour = next((colours[name] for name in names if name in colours), "0.35")
+        color = next((colors[name] for name in names if name in colors), "0.35")
         axis.annotate(
             ",\n".join(names), (place, height), (6, 0), textcoords="offset points", va="center", fontsize=8,
-            color=colour, annotation_clip=False,
+            color=color, annotation_clip=False,
         )  # fmt: skip
 
 
-def _penalties(axis: Any, rows: list[Row], arena: str) -> None:
+def _penalties(axis: Any, rows: list[Row], setup: str) -> None:
     names = list(dict.fromkeys(row["penalty"] for row in rows))
     for index, name in enumerate(names):
         values = [row["end"] for row in rows if row["penalty"] == name]
-        colour = RED if name == "none" else BLUE
+        color = RED if name == "none" else BLUE
         spread = [index + 0.06 * (place - (len(values) - 1) / 2) for place in range(len(values))]
-        axis.plot(spread, values, ".", color=colour, alpha=0.5, markersize=6)
-        axis.plot([index - 0.28, index + 0.28], 2 * [fmean(values)], color=colour, linewidth=2)
+        axis.plot(spread, values, ".", color=color, alpha=0.5, markersize=6)
+        axis.plot([index - 0.28, index + 0.28], 2 * [fmean(values)], color=color, linewidth=2)
     axis.set_xticks(range(len(names)), [NAMED.get(name, name) for name in names])
-    axis.set(yscale="log", ylabel=f"distance from the data, {arena}")
+    axis.set(yscale="log", ylabel=f"distance from the data, {setup}")
     axis.yaxis.set_major_formatter("{x:g}")
     axis.yaxis.set_minor_formatter("")
 
 
 def _dirac(axis: Any, rows: list[Row]) -> None:
-    for gamma, kind, colour, label in (
+    for gamma, kind, color, label in (
         (0.0, "simultaneous", RED, "both at once"),
-        (0.0, "alternating", GREY, "in turns"),
+        (0.0, "alternating", GRAY, "in turns"),
         (1.0, "simultaneous", BLUE, r"both at once, R1 with $\gamma = 1$"),
     ):
         row = next(row for row in rows if (row["gamma"], row["update"]) == (gamma, kind))
-        axis.plot(*zip(*row["path"], strict=True), color=colour, linewidth=1.1, label=label)
+        axis.plot(*zip(*row["path"], strict=True), color=color, linewidth=1.1, label=label)
     axis.plot(1, 0, "o", color="black", markersize=4)
     axis.plot(0, 0, "+", color="black", zorder=4)
     axis.annotate("start", (1, 0), (4, 3), textcoords="offset points", fontsize=8)

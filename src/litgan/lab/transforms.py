@@ -1,6 +1,6 @@
-"""Treatments of the feedback: what becomes of it on its way from the discriminator into the generator.
+"""Transforms of the feedback dL/dx between the discriminator and the generator.
 
-A treatment leaves samples as they are and changes only the gradient that passes back through them.
+They change only the gradient in the generator's backward pass; samples stay the same.
 """
 
 from __future__ import annotations
@@ -18,60 +18,60 @@ from litgan.gan import GAN, Logs
 from litgan.noise import Noise
 
 
-class Treatment(ABC):
-    """A change of the feedback [B, *sample_shape], one row for each fake."""
+class GradientTransform(ABC):
+    """Maps the feedback dL/dx of a batch to what the generator receives, both [B, *sample_shape]."""
 
     @abstractmethod
     def __call__(self, feedback: Tensor, noise: Noise) -> Tensor:
-        """The feedback that the generator gets; `noise` is that of its turn."""
+        """Returns the transformed feedback; `noise` is the random stream of this generator step."""
 
 
-class Intact(Treatment):
-    """As it comes."""
+class Identity(GradientTransform):
+    """The feedback unchanged."""
 
     def __call__(self, feedback: Tensor, noise: Noise) -> Tensor:
         return feedback
 
 
-class Cut(Treatment):
-    """Nothing comes."""
+class Zero(GradientTransform):
+    """No feedback."""
 
     def __call__(self, feedback: Tensor, noise: Noise) -> Tensor:
         return torch.zeros_like(feedback)
 
 
-class Sign(Treatment):
-    """Of every value only whether it should rise or fall; each sample keeps the mean size of its own."""
+class Sign(GradientTransform):
+    """Only the signs, scaled to the mean absolute value of each sample."""
 
     def __call__(self, feedback: Tensor, noise: Noise) -> Tensor:
         size = feedback.flatten(1).abs().mean(1).view(-1, *[1] * (feedback.ndim - 1))
         return feedback.sign() * size
 
 
-class Shuffled(Treatment):
-    """Each sample gets the feedback of another."""
+class Shuffled(GradientTransform):
+    """Each sample gets the feedback of another sample of the batch."""
 
     def __call__(self, feedback: Tensor, noise: Noise) -> Tensor:
         return feedback.roll(1, 0)
 
 
-class Common(Treatment):
-    """Each sample gets the mean over the batch: what all of them are told alike."""
+class BatchMean(GradientTransform):
+    """Each sample gets the mean over the batch."""
 
     def __call__(self, feedback: Tensor, noise: Noise) -> Tensor:
         return feedback.mean(0, keepdim=True).expand_as(feedback)
 
 
-class Foreign(Treatment):
-    """Each sample gets the feedback of another, less what all of them are told alike."""
+class ShuffledResidual(GradientTransform):
+    """Each sample gets the feedback of another, minus the mean over the batch."""
 
     def __call__(self, feedback: Tensor, noise: Noise) -> Tensor:
         return (feedback - feedback.mean(0)).roll(1, 0)
 
 
 @dataclass
-class Noised(Treatment):
-    """With Gaussian noise, `level` times as large as the feedback of each sample."""
+class Noised(GradientTransform):
+    """Adds Gaussian noise whose standard deviation is `level` times the sample's RMS feedback."""
 
     level: float
 
@@ -83,19 +83,19 @@ class Noised(Treatment):
 
 
 @dataclass
-class Delayed(Treatment):
-    """From the discriminator as it was so many iterations ago, on the fakes of today."""
+class Delayed(GradientTransform):
+    """Feedback on the present fakes from the discriminator of some iterations ago."""
 
     iterations: int
-    past: deque[dict[str, Tensor]] = field(default_factory=deque, repr=False)
+    history: deque[dict[str, Tensor]] = field(default_factory=deque, repr=False)
 
     def __call__(self, feedback: Tensor, noise: Noise) -> Tensor:
         return feedback
 
 
 @dataclass
-class LastBlocks(Treatment):
-    """Through the last blocks of the generator only: what lies before them does not learn."""
+class LastBlocks(GradientTransform):
+    """Trains only the last blocks of the generator; earlier blocks are frozen."""
 
     count: int
 
@@ -103,44 +103,44 @@ class LastBlocks(Treatment):
         return feedback
 
 
-class TreatedGAN(GAN):
-    """A GAN whose generator gets its feedback by way of a treatment; all else is the game as it is."""
+class TransformedGAN(GAN):
+    """A GAN whose generator receives transformed feedback."""
 
-    def __init__(self, *arguments: Any, treatment: Treatment, **options: Any) -> None:
+    def __init__(self, *arguments: Any, transform: GradientTransform, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.treatment = treatment
-        if isinstance(treatment, LastBlocks):
-            for block in generator_blocks(self.generator)[: -treatment.count]:
+        self.transform = transform
+        if isinstance(transform, LastBlocks):
+            for block in generator_blocks(self.generator)[: -transform.count]:
                 block.requires_grad_(False)
 
     def generate(self, condition: Tensor | None, noise: Noise) -> Tensor:
         fake = super().generate(condition, noise)
-        if fake.requires_grad:  # in the generator's update
-            fake.register_hook(lambda feedback: self.treatment(feedback, noise))
+        if fake.requires_grad:  # in the generator step
+            fake.register_hook(lambda feedback: self.transform(feedback, noise))
         return fake
 
     def generator_loss(self, real: Tensor, condition: Tensor | None, noise: Noise) -> tuple[Tensor, Logs]:
-        if not isinstance(self.treatment, Delayed):
+        if not isinstance(self.transform, Delayed):
             return super().generator_loss(real, condition, noise)
-        discriminator = self.past_discriminator()
+        discriminator = self.delayed_discriminator()
         fake_logits = discriminator(self.generate(condition, noise), condition)
         real_logits = discriminator(real, condition) if self.loss.relativistic else None
         loss = self.loss.generator(real=real_logits, fake=fake_logits).mean()
         return loss, {"loss/generator": loss}
 
-    def past_discriminator(self) -> Any:
-        """The discriminator of `iterations` ago, or of the start where there was none."""
-        assert isinstance(self.treatment, Delayed)
+    def delayed_discriminator(self) -> Any:
+        """The discriminator of `iterations` ago; the first one if there have been fewer."""
+        assert isinstance(self.transform, Delayed)
         state = {name: value.detach().clone() for name, value in self.discriminator.state_dict().items()}
-        self.treatment.past.append(state)
-        if len(self.treatment.past) > self.treatment.iterations + 1:
-            self.treatment.past.popleft()
-        old = self.treatment.past[0]
+        self.transform.history.append(state)
+        if len(self.transform.history) > self.transform.iterations + 1:
+            self.transform.history.popleft()
+        old = self.transform.history[0]
         return lambda samples, labels: functional_call(self.discriminator, old, (samples, labels))
 
 
 def generator_blocks(generator: nn.Module) -> list[nn.Module]:
-    """Parts of a generator that learn, from the latents on: its layers with weights."""
+    """All layers with weights of their own, from the latents to the samples."""
     return [
         part for part in generator.modules()
         if not list(part.children()) and any(True for _ in part.parameters(recurse=False))

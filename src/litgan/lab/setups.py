@@ -1,4 +1,4 @@
-"""The games of the laboratory, small enough to be played many times, and how far each is from its data."""
+"""The setups of the lab: small data sets and networks, with a distance between samples and data."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
 from litgan.data import Digits, FashionMNIST, GANDataModule, Ring
-from litgan.lab.treatments import Intact, TreatedGAN, Treatment
+from litgan.lab.transforms import GradientTransform, Identity, TransformedGAN
 from litgan.losses import AdversarialLoss, NonSaturating
 from litgan.metrics import evaluate
 from litgan.networks import DCGANDiscriminator, DCGANGenerator, MLPDiscriminator, MLPGenerator
@@ -20,46 +20,47 @@ from litgan.penalties import R1, Penalty
 
 
 @dataclass(frozen=True)
-class Arena:
-    """A data set with networks, rates and a distance to judge the result by.
+class Setup:
+    """A data set with networks, hyperparameters and a distance.
 
     Args:
         name: of the data set.
         data: makes the data module from a seed.
         networks: factories of the generator and the discriminator.
-        rate: learning rate of both.
-        penalty: weight of R1, gamma / 2, in the intact game.
+        lr: learning rate of both networks.
+        r1_weight: default weight of R1, gamma / 2.
         iterations: of a run.
-        distance: of a GAN from the data, >= 0; 0 is perfect.
+        distance: between a GAN's samples and the data, >= 0.
+        betas: of Adam.
     """
 
     name: str
     data: Callable[[int], GANDataModule]
     networks: tuple[Any, Any]
-    rate: float
-    penalty: float
+    lr: float
+    r1_weight: float
     iterations: int
-    distance: Callable[[TreatedGAN, GANDataModule], float]
+    distance: Callable[[TransformedGAN, GANDataModule], float]
     betas: tuple[float, float] = (0.0, 0.99)
 
-    def play(
+    def train(
         self,
-        treatment: Treatment | None = None,
+        transform: GradientTransform | None = None,
         *,
         seed: int = 0,
         iterations: int | None = None,
         loss: AdversarialLoss | None = None,
         penalties: Sequence[Penalty] | None = None,
         generator_optimizer: Callable[..., torch.optim.Optimizer] | None = None,
-        watch: Sequence[Callback] = (),
+        callbacks: Sequence[Callback] = (),
     ) -> Result:
-        """One run from the start; what is None is as in the intact game."""
-        adam = partial(torch.optim.Adam, lr=self.rate, betas=self.betas)
+        """Trains a new GAN; None stands for the setup's default."""
+        adam = partial(torch.optim.Adam, lr=self.lr, betas=self.betas)
         data = self.data(seed)
-        gan = TreatedGAN(
+        gan = TransformedGAN(
             *self.networks, loss or NonSaturating(), generator_optimizer or adam, adam,
-            penalties=[R1(self.penalty, interval=2)] if penalties is None else penalties,
-            treatment=treatment or Intact(), sample_shape=data.sample_shape, seed=seed, ema_halflife=5000,
+            penalties=[R1(self.r1_weight, interval=2)] if penalties is None else penalties,
+            transform=transform or Identity(), sample_shape=data.sample_shape, seed=seed, ema_halflife=5000,
         )  # fmt: skip
         data.load("train")
         start = self.distance(gan, data)
@@ -67,7 +68,7 @@ class Arena:
         trainer = Trainer(
             max_steps=steps, max_epochs=-1, accelerator="cpu", devices=1, logger=False, barebones=False,
             enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
-            callbacks=list(watch), log_every_n_steps=steps + 1, num_sanity_val_steps=0,
+            callbacks=list(callbacks), log_every_n_steps=steps + 1, num_sanity_val_steps=0,
         )  # fmt: skip
         trainer.fit(gan, datamodule=data)
         return Result(start, self.distance(gan, data), gan)
@@ -75,68 +76,68 @@ class Arena:
 
 @dataclass(frozen=True)
 class Result:
-    """Distances before and after a run."""
+    """Distances before and after training, and the GAN."""
 
     start: float
     end: float
-    gan: TreatedGAN = field(repr=False, compare=False)
+    gan: TransformedGAN = field(repr=False, compare=False)
 
 
 def energy_distance(*, real: Tensor, fake: Tensor) -> Tensor:
-    """2 E|x - y| - E|x - x'| - E|y - y'|, Székely & Rizzo 2013; zero for equal distributions only."""
+    """2 E|x - y| - E|x - x'| - E|y - y'| of points [N, D] (Székely & Rizzo 2013); 0 if equal."""
     across = torch.cdist(real, fake).mean()
     within = [torch.cdist(side, side).sum() / (len(side) * (len(side) - 1)) for side in (real, fake)]
     return (2 * across - within[0] - within[1]).clamp_min(0)
 
 
-def between_points(gan: TreatedGAN, data: GANDataModule) -> float:
-    """Energy distance of 2,000 points."""
+def energy_distance_to_data(gan: TransformedGAN, data: GANDataModule) -> float:
+    """Energy distance between 2,000 samples and 2,000 points of the data."""
     real = torch.cat([batch for batch, _ in data.real_batches(min(2000, data.size()))])
     return energy_distance(real=real, fake=gan.sample(len(real), ema=False)).item()
 
 
-def between_features(gan: TreatedGAN, data: GANDataModule, eyes: str) -> float:
-    """Fréchet distance of 1,500 samples in the features of an embedded classifier."""
+def frechet_distance_to_data(gan: TransformedGAN, data: GANDataModule, extractor: str) -> float:
+    """Fréchet distance between 1,500 samples and the data, in the features of a classifier."""
     report = evaluate(
-        lambda first, count: gan.sample(count, first=first), data, eyes, count=1500, neighbours_count=6
+        lambda first, count: gan.sample(count, first=first), data, extractor, count=1500, neighbours_count=6
     )
-    return report.values[f"metric/fd_{eyes}"]
+    return report.values[f"metric/fd_{extractor}"]
 
 
-RING = Arena(
+RING = Setup(
     "ring",
     lambda seed: Ring(samples=4096, batch_size=128, seed=seed),
     (
         partial(MLPGenerator, latent_dim=4, widths=(64, 64), activation="relu"),
         partial(MLPDiscriminator, widths=(64, 64), activation="relu"),
     ),
-    rate=2e-3,
-    penalty=0.01,
+    lr=2e-3,
+    r1_weight=0.01,
     iterations=1000,
-    distance=between_points,
+    distance=energy_distance_to_data,
     betas=(0.5, 0.99),
 )
-DIGITS = Arena(
+DIGITS = Setup(
     "digits",
     lambda seed: Digits(batch_size=64, seed=seed),
     (
         partial(DCGANGenerator, latent_dim=32, widths=[64, 32], norm="none", initialisation="he"),
         partial(DCGANDiscriminator, widths=[32, 64], initialisation="he"),
     ),
-    rate=2e-3,
-    penalty=0.5,
+    lr=2e-3,
+    r1_weight=0.5,
     iterations=400,
-    distance=partial(between_features, eyes="digits"),
+    distance=partial(frechet_distance_to_data, extractor="digits"),
 )
-FASHION = Arena(
+FASHION = Setup(
     "fashion_mnist",
     lambda seed: FashionMNIST(batch_size=64, seed=seed),
     (
         partial(DCGANGenerator, latent_dim=64, widths=[64, 32, 16], norm="none", initialisation="he"),
         partial(DCGANDiscriminator, widths=[16, 32, 64], initialisation="he"),
     ),
-    rate=1e-3,
-    penalty=0.5,
+    lr=1e-3,
+    r1_weight=0.5,
     iterations=250,
-    distance=partial(between_features, eyes="fashion"),
+    distance=partial(frechet_distance_to_data, extractor="fashion"),
 )

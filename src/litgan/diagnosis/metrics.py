@@ -1,0 +1,168 @@
+"""Measures the metrics that `litgan.diagnosis.checks` defines and checks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+from torch import Tensor
+
+from litgan import telescope
+from litgan.callbacks.realism import Realism
+from litgan.files import warn
+from litgan.gan import GAN, Batch
+from litgan.noise import Noise
+from litgan.sampling import choose_classes
+
+MAX_CPU_EXTRACTOR_SIZE = 64  # pixels a side; on a CPU, extractors of larger images take too long
+
+
+class DiagnosticMetrics:
+    """Computes the metrics on fixed latents and fixed reals, with both networks in evaluation mode.
+
+    Args:
+        count: of fakes, and of reals of each split (all, if a split has fewer).
+        seed: of the latents.
+    """
+
+    def __init__(self, count: int, seed: int) -> None:
+        self.count, self.seed = count, seed
+        self.snapshots: list[list[Tensor]] = []  # generator weights before the last two updates
+        self.reals: dict[str, Batch] = {}  # by split
+        self.real_distance: Tensor | None = None  # mean distance between reals
+
+    def snapshot_weights(self, gan: GAN) -> None:
+        """Stores the weights before one of the last two updates; `step_ratio` and `step_cosine` need them."""
+        self.snapshots = [*self.snapshots[-1:], telescope.copies(gan.generator)]
+
+    def clear_snapshots(self) -> None:
+        self.snapshots = []
+
+    @torch.no_grad()
+    def __call__(self, trainer: Trainer, gan: GAN, size: int) -> dict[str, float]:
+        """Computes all metrics in batches of `size` and copies them to the CPU at once."""
+        real, held_out = (self.real_logits(trainer, gan, split, size) for split in ("train", "test"))
+        paired_reals = real[torch.arange(self.count) % len(real)]  # one for each fake; few reals repeat
+        samples, fake, feedback = self.fakes(gan, paired_reals, size)
+        loss, logits = gan.loss, {"real": paired_reals, "fake": fake}
+        metrics = {
+            "g_loss_gradient": telescope.derivative_share(loss.generator, **logits, of=["fake"]),
+            "d_loss_gradient": telescope.derivative_share(loss.discriminator, **logits, of=["real", "fake"]),
+            "gradient_over_eps": telescope.gradient_use(gan.trainer.optimizers[0])[1],
+            "feedback_norm": feedback,
+            "auc": telescope.separation(real=real, fake=fake),
+            "diversity": self.diversity(trainer, gan, samples),
+            "step_ratio": telescope.step_ratio(self.snapshots[-1], gan.generator),
+            "step_cosine": self.step_cosine(gan),
+            **weight_norms(gan),
+            "logits_rms": torch.cat([real, fake]).square().mean().sqrt(),
+            **(overfitting(train=real, held_out=held_out, fake=fake) if len(held_out) else {}),
+        }
+        return dict(
+            zip(metrics, torch.stack([metric.float() for metric in metrics.values()]).tolist(), strict=True)
+        )
+
+    def real_logits(self, trainer: Trainer, gan: GAN, split: str, size: int) -> Tensor:
+        """Logits [N, K] of a split's fixed reals; N is 0 if there is no such split."""
+        samples, labels = self.fixed_reals(trainer, gan, split)
+        with telescope.evaluating(gan.discriminator):
+            logits = [
+                gan.discriminator(samples[chunk], None if labels is None else labels[chunk])
+                for chunk in chunks(len(samples), size)
+            ]
+        return torch.cat(logits).float() if logits else torch.empty(0, 1)
+
+    def fixed_reals(self, trainer: Trainer, gan: GAN, split: str) -> Batch:
+        """The first `count` evaluation samples of a split, cached on the device."""
+        if split not in self.reals:
+            data, samples, labels = trainer.datamodule, torch.empty(0), None
+            if split in data.splits:
+                try:
+                    batches = list(data.real_batches(min(self.count, data.size(split)), split=split))
+                    samples = torch.cat([batch for batch, _ in batches]).to(gan.device)
+                    if gan.num_classes:
+                        labels = torch.cat([label for _, label in batches]).to(gan.device)
+                except (OSError, ValueError, RuntimeError) as error:
+                    if split == "train":
+                        raise
+                    warn(f"The split {split!r} cannot be read ({error}): MEMORIZING is not checked.")
+            self.reals[split] = samples, labels
+        return self.reals[split]
+
+    def fakes(self, gan: GAN, paired_reals: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Samples of the fixed latents, their logits [N, K] and the mean norm of their feedback dL/dx.
+
+        `paired_reals` are the logits [N, K] that relativistic losses compare with.
+        """
+        latents = Noise(self.seed, 0, 0, self.count, "sample", gan.device).normal(gan.generator.latent_dim)  # type: ignore[arg-type]
+        labels = choose_classes(None, 0, self.count, gan.num_classes)
+        labels = None if labels is None else labels.to(gan.device)
+        traces = [
+            telescope.look(
+                gan.generator, gan.discriminator, gan.loss, latents[chunk],
+                None if labels is None else labels[chunk], real_logits=paired_reals[chunk],
+            ) for chunk in chunks(self.count, size)
+        ]  # fmt: skip
+        samples, logits, feedback = (
+            torch.cat([getattr(one, name) for one in traces]) for name in ("samples", "logits", "feedback")
+        )
+        return samples, logits.float(), telescope.mean_norm(feedback)
+
+    def diversity(self, trainer: Trainer, gan: GAN, fake: Tensor) -> Tensor:
+        """Mean distance between fakes over that between reals, in feature space if that is cheap."""
+        features = self.features(trainer, gan)
+        if self.real_distance is None:
+            self.real_distance = mean_distance(features(self.fixed_reals(trainer, gan, "train")[0]))
+        return mean_distance(features(fake)) / self.real_distance.clamp_min(1e-30)
+
+    def features(self, trainer: Trainer, gan: GAN) -> Any:
+        """A function of samples to vectors [N, D]: the realism callback's extractor, or flattening."""
+        realism = next((one for one in trainer.callbacks if isinstance(one, Realism) and one.every), None)
+        if realism is not None:
+            extractor = realism.network(gan)
+            extractor.settle(trainer.datamodule)
+            if gan.device.type != "cpu" or extractor.size <= MAX_CPU_EXTRACTOR_SIZE:
+                return extractor
+        return lambda samples: samples.float().flatten(1)
+
+    def step_cosine(self, gan: GAN) -> Tensor:
+        """Cosine between the generator's last two updates; 0 if only one has been recorded."""
+        if len(self.snapshots) < 2:
+            return torch.zeros((), device=gan.device)
+        earlier = torch._foreach_sub(self.snapshots[1], self.snapshots[0])
+        return telescope.steps_cosine(earlier, telescope.step(self.snapshots[1], gan.generator))
+
+
+def weight_norms(gan: GAN) -> dict[str, Tensor]:
+    """The norm of each network's weights."""
+    return {
+        f"weight_norm_{name}": telescope.total_norm(telescope.weights(network))
+        for name, network in (("generator", gan.generator), ("discriminator", gan.discriminator))
+    }
+
+
+def overfitting(*, train: Tensor, held_out: Tensor, fake: Tensor) -> dict[str, Tensor]:
+    """How much better a discriminator scores training samples than held-out ones, from logits [N, K].
+
+    `overfitting` is r_v of Karras et al. 2020 (ADA), eq. 1: 0 if held-out reals score like training
+    reals, 1 if they score like fakes. `overfitting_sigmas` is its numerator in standard errors.
+    """
+    train, held_out, fake = train.float().mean(1), held_out.float().mean(1), fake.float().mean(1)
+    gap_to_held_out = train.mean() - held_out.mean()
+    error = sum(side.var(correction=0) / len(side) for side in (train, held_out)) ** 0.5
+    gap = (train.mean() - fake.mean()).clamp_min(1e-3 * gap_to_held_out.abs() + 1e-12)
+    return {
+        "overfitting": gap_to_held_out / gap,
+        "overfitting_sigmas": gap_to_held_out / error.clamp_min(1e-12),
+    }
+
+
+def mean_distance(features: Tensor) -> Tensor:
+    """Mean Euclidean distance between all pairs of N vectors [N, D]; 0 for a single vector."""
+    return torch.pdist(features).sum() / max(1, len(features) * (len(features) - 1) // 2)
+
+
+def chunks(count: int, size: int) -> list[slice]:
+    """Slices of at most `size` that cover `count` samples."""
+    return [slice(at, at + size) for at in range(0, count, size)]
