@@ -12,7 +12,7 @@ sys.path.append(str(Path(__file__).parents[1]))
 
 import telescope
 
-from litgan.diagnosis import Health
+from litgan.diagnosis import Diagnosis
 
 if __name__ == "__main__":
-    telescope.main({"health": Health}, __doc__, __file__)
+    telescope.main({"health": Diagnosis}, __doc__, __file__)

@@ -649,7 +649,7 @@ def test_a_roll_back_that_fails_leaves_the_state_whole(
     """What is saved then is the state before, at the end of the third iteration."""
     healthy, last = (tmp_path / "checkpoints" / f"{name}.ckpt" for name in ("healthy", "last"))
 
-    class RollBack(Health):
+    class RollBack(Diagnosis):
         def on_train_batch_end(self, trainer: Trainer, gan: GAN, *_: Any) -> None:
             if trainer.global_step == 3:
                 self.roll_back(trainer, gan, ["COLLAPSED"])
@@ -672,7 +672,9 @@ def test_a_roll_back_that_fails_leaves_the_state_whole(
 
 def test_it_changes_nothing(digits_gan: Make, make_trainer: Make, memory: Any) -> None:
     """Unless a policy acts."""
-    bystanders.check([Health(every=16, count=12)], ["health/collapsed"], digits_gan, make_trainer, memory)
+    bystanders.check(
+        [Diagnosis(every=16, count=12)], ["diagnosis/collapsed"], digits_gan, make_trainer, memory
+    )
 
 
 # -- roll-back rescues

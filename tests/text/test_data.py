@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from litgan.checkpoints import build_data
-from litgan.data import GANDataModule
 from litgan.text import Grammar, Text, Texts
 from litgan.text.data import UNK, king_james_bible
 

@@ -15,7 +15,6 @@ from PIL import Image
 from litgan import GAN, cli
 from litgan.callbacks import Samples
 from litgan.checkpoints import build_data, read
-from litgan.data import GANDataModule
 from litgan.loggers import read_metrics
 from litgan.losses import NonSaturating, Wasserstein
 from litgan.penalties import R1, WGANGP

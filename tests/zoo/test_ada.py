@@ -65,9 +65,12 @@ def test_colours():
     torch.testing.assert_close(warps.apply_color_matrix(images, warps.contrast(half)), images * 0.5)
     grey = images.mean(1, keepdim=True).expand_as(images)
     torch.testing.assert_close(warps.apply_color_matrix(images, warps.saturation(0 * half)), grey)
-    torch.testing.assert_close(warps.apply_color_matrix(images, warps.flip_luma(2 * half)), images - 2 * grey)
+    flipped = warps.apply_color_matrix(images, warps.flip_luma(2 * half))
+    torch.testing.assert_close(flipped, images - 2 * grey)
     third = torch.full((8,), 2 * math.pi / 3)
-    torch.testing.assert_close(warps.apply_color_matrix(images, warps.rotate_hue(third)), images[:, [2, 0, 1]])
+    torch.testing.assert_close(
+        warps.apply_color_matrix(images, warps.rotate_hue(third)), images[:, [2, 0, 1]]
+    )
     one = smooth(channels=1)
     torch.testing.assert_close(warps.apply_color_matrix(one, warps.saturation(0 * half)), one)
     torch.testing.assert_close(warps.apply_color_matrix(one, warps.flip_luma(2 * half)), -one)
