@@ -543,7 +543,7 @@ def recognised(health: Health, *names: str) -> int:
     return found[0]
 
 
-@pytest.mark.slow
+@pytest.mark.train
 def test_a_generator_that_learns_a_hundred_times_too_fast(play: Make) -> None:
     _, health = play(MLPS, 110, ring(), generator=100)
     assert recognised(health, "VANISHED", "COLLAPSED") < 7_000
@@ -552,7 +552,7 @@ def test_a_generator_that_learns_a_hundred_times_too_fast(play: Make) -> None:
         assert recognised(health, "DIVERGED", "COLLAPSED", "OVERPOWERED") < 8_100
 
 
-@pytest.mark.slow
+@pytest.mark.train
 @pytest.mark.parametrize("game", ["ring", "digits"])
 def test_a_frozen_generator(game: str, play: Make) -> None:
     kind, data, count = (MLPS, ring(), 100) if game == "ring" else (CONVOLUTIONS, digits32(), 200)
@@ -560,25 +560,25 @@ def test_a_frozen_generator(game: str, play: Make) -> None:
     assert recognised(health, "VANISHED") < 6_200
 
 
-@pytest.mark.slow
+@pytest.mark.train
 def test_a_discriminator_with_far_too_many_turns(play: Make) -> None:
     _, health = play(CONVOLUTIONS, 12, digits32(), discriminator_steps=20, penalties=[])
     assert recognised(health, "OVERPOWERED") < 7_000
 
 
-@pytest.mark.slow
+@pytest.mark.train
 def test_a_data_set_of_one_sample(play: Make) -> None:
     _, health = play(MLPS, 200, Single(samples=4096, batch_size=64))
     assert recognised(health, "MEMORISING") < 9_000
 
 
-@pytest.mark.slow
+@pytest.mark.train
 def test_a_mark_that_leaks_what_is_real(play: Make) -> None:
     _, health = play(CONVOLUTIONS, 320, Leaking(batch_size=32))
     assert recognised(health, "MEMORISING") < 10_000
 
 
-@pytest.mark.slow
+@pytest.mark.train
 def test_a_saturating_loss_against_a_trained_discriminator(play: Make) -> None:
     """Plain descent, for Adam makes up for a loss that is merely small."""
     trained, _ = play(CONVOLUTIONS, 300, digits32(), generator=0, penalties=[], health=Health(every=0))
@@ -610,7 +610,7 @@ def test_logits_that_explode(play: Make) -> None:
     assert recognised(health, "DIVERGED") < 2_000
 
 
-@pytest.mark.slow
+@pytest.mark.train
 @pytest.mark.parametrize(("name", "every", "iterations"), [("ring", 4000, 300), ("digits", 1000, 250)])
 def test_no_false_alarm_in_a_healthy_recipe(name: str, every: int, iterations: int, tmp_path: Path) -> None:
     recipe = Recipe([
@@ -671,7 +671,7 @@ def fd_digits(gan: GAN) -> float:
     return report.values["metric/fd_digits"]
 
 
-@pytest.mark.slow
+@pytest.mark.train
 def test_a_roll_back_rescues_digits_from_a_rate_far_too_large(play: Make) -> None:
     saving = Health(every=2000, policy="rollback")
     runs = {
@@ -685,7 +685,7 @@ def test_a_roll_back_rescues_digits_from_a_rate_far_too_large(play: Make) -> Non
     assert distances["saved"] < 1.5 * distances["healthy"] < distances["lost"]
 
 
-@pytest.mark.slow
+@pytest.mark.train
 def test_a_roll_back_rescues_the_ring_from_a_rate_far_too_large(play: Make) -> None:
     """Where the ring ends varies more from seed to seed than digits do: the middle of three counts."""
     real = torch.cat([samples for samples, _ in ring().real_batches(4000)])
@@ -707,7 +707,7 @@ def test_a_roll_back_rescues_the_ring_from_a_rate_far_too_large(play: Make) -> N
     assert distance(generator=100) > 1
 
 
-@pytest.mark.slow
+@pytest.mark.train
 def test_a_roll_back_helps_against_an_overpowered_discriminator(play: Make) -> None:
     """What is not rolled back ends within 1.5 times the healthy distance, too, but farther."""
     spoilt = {"discriminator_steps": 10, "penalties": []}

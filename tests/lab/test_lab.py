@@ -121,7 +121,7 @@ def test_what_each_loss_lets_pass_is_its_derivative():
     assert {type(NonSaturating()).__name__, "Relativistic"} <= {row["loss"] for row in rows}
 
 
-@pytest.mark.slow
+@pytest.mark.train
 def test_the_generator_learns_from_its_feedback_and_not_without(tmp_path, capsys):
     """The short form, from the command line."""
     cli.main(["lab", "--short", "--out", str(tmp_path / "lab")])

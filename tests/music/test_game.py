@@ -21,8 +21,8 @@ from litgan.recipe import Recipe
 RECIPE = Path(__file__).parents[2] / "configs" / "music" / "scales.yaml"
 
 
-@pytest.mark.slow
-def test_the_recipe_learns_which_notes_are_right(tmp_path, single_thread) -> None:
+@pytest.mark.train
+def test_the_recipe_learns_which_notes_are_right(tmp_path) -> None:
     recipe = Recipe(
         ["--config", str(RECIPE), "--trainer.default_root_dir", str(tmp_path), "--trainer.logger", "false",
          "--trainer.enable_progress_bar", "false", "--realism.every", "0", "--samples.every", "0",
@@ -43,7 +43,6 @@ def test_the_recipe_learns_which_notes_are_right(tmp_path, single_thread) -> Non
     assert gan.images_seen == 44_800, "within this budget"
 
 
-@pytest.mark.slow
 def test_a_resumed_run_is_the_run_that_was_never_cut(tiny_gan, make_trainer, tmp_path) -> None:
     """With lazy penalties and transposition, in the midst of an epoch of 8 batches."""
 
@@ -92,7 +91,6 @@ def run(tmp_path_factory) -> Path:
     return metrics.parent
 
 
-@pytest.mark.slow
 def test_a_run_writes_rolls_and_measures_them(run: Path) -> None:
     names = {path.name for path in (run / "samples").iterdir()}
     assert {"reals.png", "reals.mid", "000000000.mid", "000000048.mid", "000000048.png"} <= names
@@ -102,7 +100,6 @@ def test_a_run_writes_rolls_and_measures_them(run: Path) -> None:
     assert yaml.safe_load((run / "config.yaml").read_text())["data"]["class_path"] == "litgan.music.Scales"
 
 
-@pytest.mark.slow
 def test_sampled_files_open_elsewhere_with_the_right_tempo_and_length(run: Path, tmp_path: Path) -> None:
     mido = pytest.importorskip("mido", reason="mido is not installed: pip install litgan[music]")
     cli.main(["sample", str(run / "checkpoints" / "last.ckpt"), "--count", "7", "--out", str(tmp_path)])
@@ -117,7 +114,6 @@ def test_sampled_files_open_elsewhere_with_the_right_tempo_and_length(run: Path,
     assert bars - 3 < file.length / (4 * 60 / 90) <= bars + 1e-3, "the last sample may end in silence"
 
 
-@pytest.mark.slow
 def test_validate_measures_what_fit_measured_last(run: Path, capsys, monkeypatch, tmp_path: Path) -> None:
     monkeypatch.setenv("LITGAN_CACHE", str(tmp_path))
     checkpoint = str(run / "checkpoints" / "last.ckpt")
@@ -127,7 +123,6 @@ def test_validate_measures_what_fit_measured_last(run: Path, capsys, monkeypatch
     assert float(line.replace("│", " ").split()[-1]) == pytest.approx(wanted, rel=1e-4)
 
 
-@pytest.mark.slow
 def test_evaluation_and_interpolation(run: Path, tmp_path: Path, capsys) -> None:
     checkpoint = str(run / "checkpoints" / "last.ckpt")
     cli.main(["evaluate", checkpoint, "--count", "40", "--split", "test"])

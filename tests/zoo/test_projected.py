@@ -53,7 +53,7 @@ def test_the_backbone_sees_what_its_training_saw():
     torch.testing.assert_close(seen[0][0, :, 0, 0], torch.tensor([5.0, 3.0, 1.75]))
 
 
-@pytest.mark.slow
+@pytest.mark.train
 def test_it_tells_fashion_from_noise_better_than_from_itself():
     torch.manual_seed(0)
     try:
