@@ -32,7 +32,7 @@ LAUNCHED = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT
 
 
 def pytest_configure() -> None:
-    torch.set_num_threads(1)  # tests are small, and run beside each other
+    torch.set_num_threads(1)  # tests are small, and workers run beside each other
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
