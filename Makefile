@@ -1,7 +1,7 @@
 # Every target first makes the virtual environment it needs, and installs only what it needs there.
 # A stamp file per set of extras remembers that; a change of pyproject.toml or constraints.txt renews it.
 #
-#   make train ARGS="--trainer.max_steps 100"     make test ARGS="-m 'not slow'"     make PYTHON=python3.12 test
+#   make train ARGS="--trainer.max_steps 100"     make test ARGS="-k losses"     make PYTHON=python3.12 test
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -9,20 +9,27 @@ ARGS   ?=
 
 BIN       := $(VENV)/bin
 INSTALLED := $(VENV)/.installed-
+PYTEST    := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 PIP       := $(BIN)/python -m pip --disable-pip-version-check install -c constraints.txt
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help train test lint format types notebooks bench clean
+.PHONY: help train test test-all wings lint format types notebooks bench clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
 
 train: $(INSTALLED)base ## train the embedded recipe: handwritten digits, on a CPU, without an account
 	$(BIN)/litgan fit --config configs/digits.yaml $(ARGS)
 
-test: $(INSTALLED)all ## run the whole test suite, two files at a time
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+test: $(INSTALLED)all ## run the quick tests, in a few minutes
+	$(PYTEST) -m "not train and not spawn and not heavy" $(ARGS)
+
+test-all: $(INSTALLED)all ## run all tests, those too that train, start processes or take published widths
+	$(PYTEST) $(ARGS)
+
+wings: $(INSTALLED)all ## cut off each wing, then all of them, and check that the rest stays green
+	$(BIN)/python .ci/wings.py $(ARGS)
 
 lint: $(INSTALLED)ruff ## check style and formatting
 	$(BIN)/ruff check .
@@ -36,7 +43,7 @@ types: $(INSTALLED)dev ## check the types
 	$(BIN)/python -m mypy
 
 notebooks: $(INSTALLED)notebooks ## execute the notebooks in place
-	$(BIN)/jupyter execute --inplace notebooks/*.ipynb
+	$(BIN)/jupyter execute --inplace notebooks/*.ipynb notebooks/*/*.ipynb
 
 bench: $(INSTALLED)dev,metrics ## measure what benchmarks/RESULTS.md tells, in about an hour
 	for name in step memory data evaluation scaling communication; do \

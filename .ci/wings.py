@@ -4,8 +4,8 @@ python .ci/wings.py            every wing, in a copy of the tracked files
 python .ci/wings.py sound      this one
 
 A wing owns src/litgan/WING, the folders WING in configs, tests, notebooks and benchmarks, docs/WING.md, lines
-between `<!-- wing: WING -->` and `<!-- end: WING -->` in Markdown or with the former at their end, and lines that end with
-`# wing: WING` elsewhere.
+between `<!-- wing: WING -->` and `<!-- end: WING -->` in Markdown or with the former at their end, and lines that
+end with `# wing: WING` elsewhere.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = next(path.parent.name for path in (ROOT / "src").glob("*/__init__.py"))
 WINGS = ("zoo", "text", "sound", "music", "lab", "diagnosis")
+QUICK = "not train and not spawn and not heavy"  # as `make test`
 GUARDS = ("architecture", "recipes", "readme", "cli", "losses", "ema", "gan")  # tests/test_<name>.py
 
 
@@ -33,7 +34,7 @@ def delete(tree: Path, wing: str) -> None:
     block = re.compile(rf"<!-- wing: {wing} -->\n.*?<!-- end: {wing} -->\n", re.DOTALL)
     row, line = re.compile(rf".+<!-- wing: {wing} -->\n"), re.compile(rf".*# wing: {wing}\n")
     for path in [tree / "README.md", *(tree / "docs").glob("*.md")]:
-        path.write_text(row.sub("", block.sub("", path.read_text())))
+        path.write_text(block.sub("", row.sub("", path.read_text())))
     for name in ("pyproject.toml", "Makefile", "constraints.txt"):
         path = tree / name
         path.write_text(line.sub("", path.read_text()))
@@ -44,10 +45,11 @@ def run(tree: Path, what: str, *command: str) -> None:
     started = time.monotonic()
     environment = os.environ | {"PYTHONPATH": str(tree / "src"), "OMP_NUM_THREADS": "1"}
     result = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True)
-    print(f"  {what}: {'green' if result.returncode == 0 else 'RED'}, {time.monotonic() - started:.0f} s", flush=True)
+    color = "red" if result.returncode else "green"
+    print(f"  {what}: {color}, {time.monotonic() - started:.0f} s", flush=True)
     if result.returncode:
         print(result.stdout[-8000:], result.stderr[-4000:])
-        sys.exit(f"without {tree.name}: {what} failed")
+        sys.exit(f"{what} failed")
 
 
 def check(tree: Path, *, whole: bool) -> None:
@@ -56,7 +58,7 @@ def check(tree: Path, *, whole: bool) -> None:
     run(tree, "lint", python, "-m", "ruff", "check", ".")
     run(tree, "types", python, "-m", "mypy")
     pytest = (python, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider")
-    quick = ("-m", "not train and not spawn and not heavy and not slow", "-n", "2")
+    quick = ("-m", QUICK, "-n", "2", "--dist", "worksteal")
     if whole:
         run(tree, "quick tests", *pytest, *quick)
     else:
@@ -65,7 +67,9 @@ def check(tree: Path, *, whole: bool) -> None:
 
 
 def main(chosen: list[str]) -> None:
-    files = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    files = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder) / "project"  # always the same place: mypy's cache serves all
 

@@ -27,13 +27,18 @@ pytest.register_assert_rewrite(
     "contract", "shared"
 )  # its asserts tell what they compared, as those of test files do
 
+LONG = ("train", "spawn", "heavy")
 LAUNCHED = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
+def pytest_configure() -> None:
+    torch.set_num_threads(1)  # tests are small, and workers run beside each other
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests come first: no worker starts a long one when the others have nothing left."""
-    slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    """Files with long tests come first: no worker starts one when the others have nothing left."""
+    long = {item.path for item in items if any(map(item.get_closest_marker, LONG))}
+    items.sort(key=lambda item: item.path not in long)
 
 
 class Memory(Logger):
@@ -135,15 +140,6 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
         file.parent.mkdir(exist_ok=True)
         Image.fromarray(noise.integers(0, 256, (40, 36, 3), dtype=np.uint8)).save(file)
     return folder
-
-
-@pytest.fixture
-def single_thread() -> Iterator[None]:
-    """One core, as on the smallest machine that litgan is meant for."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

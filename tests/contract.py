@@ -239,7 +239,7 @@ class Contract:
         assert devices == [{"cpu"}, {"meta"}, {"cpu"}]
         assert all(torch.equal(built[name], weights[name]) for name in weights)
 
-    @pytest.mark.slow
+    @pytest.mark.heavy
     def test_it_compiles_to_one_graph(self, network: Case) -> None:
         compiles(*network.make(CLASSES))
 

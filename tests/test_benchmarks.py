@@ -146,7 +146,7 @@ def test_nothing_saved_yet_is_all_lost(script: Any, tmp_path: Path) -> None:
     assert run.lost == 64
 
 
-@pytest.mark.slow
+@pytest.mark.spawn
 def test_a_small_storm(tmp_path: Path) -> None:
     done = run("kill_storm", "--kills", 2, "--jobs", 1, "--threads", 1, "--out", tmp_path / "storm.json")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -329,7 +329,7 @@ QUICK = {
 }  # fmt: skip
 
 
-@pytest.mark.slow
+@pytest.mark.spawn
 @pytest.mark.parametrize("name", QUICK)
 def test_quick_form(name: str, tmp_path: Path) -> None:
     smallest = {"step": "ring", "memory": "ring", "telescope": "digits"}

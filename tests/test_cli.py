@@ -172,7 +172,7 @@ def test_help(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert len(explained.split()) > 5, "an option is explained"
 
 
-@pytest.mark.slow
+@pytest.mark.spawn
 def test_the_command_runs_as_a_module(run: Finished, tmp_path: Path) -> None:
     arguments = ["sample", run.checkpoint, "--count", "4", "--out", str(tmp_path)]
     command = [sys.executable, "-m", "litgan", *arguments]

@@ -261,7 +261,7 @@ def run(script: str, *arguments: object, **environment: str) -> subprocess.Compl
     )  # fmt: skip
 
 
-@pytest.mark.slow
+@pytest.mark.spawn
 def test_without_a_compiler_the_run_goes_on(tmp_path):
     done = run(TINY, CXX="/nowhere/g++", TORCHINDUCTOR_CACHE_DIR=str(tmp_path))
     assert done.returncode == 0, done.stderr[-3000:]
@@ -270,7 +270,7 @@ def test_without_a_compiler_the_run_goes_on(tmp_path):
     assert "/nowhere/g++" in done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.spawn
 def test_two_compiled_ranks_learn_what_one_learns(tmp_path):
     done = run(RANKS, tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -281,7 +281,7 @@ def test_two_compiled_ranks_learn_what_one_learns(tmp_path):
         assert (first[name] - alone[name]).norm() <= 1e-5 * alone[name].norm(), name
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_inductor_learns_the_same(both):
     options = PICTURES | {"discriminator_steps": 2, "penalties": [R1(0.1, interval=3)]}
     plain, compiled, count = both(data=Digits(batch_size=8, num_classes=10), **options)

@@ -18,6 +18,8 @@ TRAVELLERS = Path(__file__).with_name("travellers.py")
 CASES = ("turns", "images")
 TURNS = {"turns": 40, "images": 20}  # of the discriminator in the whole run
 
+pytestmark = pytest.mark.spawn
+
 
 @pytest.fixture(scope="module")
 def legs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any]]]:

@@ -19,7 +19,7 @@ from PIL import Image
 
 from litgan import checkpoints
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.spawn
 
 PYTHON, TORCHRUN = [sys.executable], [sys.executable, "-m", "torch.distributed.run", "--standalone"]
 FIT = [

@@ -276,7 +276,7 @@ def test_nor_does_a_trainer_that_cannot_be_built_or_a_full_disk(
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.spawn
 def test_nor_what_wandb_wrote(run: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
     assert run(1) == 0
@@ -324,7 +324,7 @@ def test_a_run_that_fails_after_its_first_iteration_stays(
     assert clock(folder / "checkpoints" / "last.ckpt") == ITERATION
 
 
-@pytest.mark.slow
+@pytest.mark.spawn
 def test_a_data_folder_that_is_gone_costs_nothing(tmp_path: Path) -> None:
     """Real processes: train, move the data away, resume; move it back, resume."""
     data, away = tmp_path / "pictures", tmp_path / "away"

@@ -69,7 +69,7 @@ def test_safetensors_hold_the_generator_and_how_to_build_it(
     torch.testing.assert_close(samples, expected, rtol=0, atol=0)
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_onnx_runs_without_torch_for_any_batch(export: Callable[..., Path], checkpoint: str) -> None:
     runtime = pytest.importorskip("onnxruntime", reason="pip install litgan[export] onnxruntime")
     session = runtime.InferenceSession(export("generator.onnx", "--format=onnx"))
@@ -89,7 +89,7 @@ class Unspeakable(nn.Module):
         return latents if latents.sum().item() > 0 else -latents
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_what_onnx_cannot_say_is_told_in_a_sentence(tmp_path: Path) -> None:
     pytest.importorskip("onnxscript", reason="pip install litgan[export]")
     with pytest.raises(ValueError, match=r"Unspeakable cannot .* ONNX .*take --format safetensors"):

@@ -19,7 +19,7 @@ import torch
 from litgan import checkpoints
 from litgan.loggers import read_metrics
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.spawn
 
 TURNS, BATCH, ITERATIONS = 2, 16, 500
 FIT = [sys.executable, "-m", "litgan", "fit"]

@@ -94,7 +94,7 @@ def ranks_of(command: Started) -> list[int]:
     return sorted(pid for pid, args in command.family().items() if "litgan" in args and "torch" not in args)
 
 
-@pytest.mark.slow
+@pytest.mark.spawn
 def test_two_machines_make_one_run_continue_it_and_end_when_one_rank_dies(start, tmp_path):
     def begin(*options: str) -> list[Started]:
         with socket.socket() as free:
@@ -123,7 +123,7 @@ def test_two_machines_make_one_run_continue_it_and_end_when_one_rank_dies(start,
     wait_until(lambda: not remaining(family), 20)
 
 
-@pytest.mark.slow
+@pytest.mark.spawn
 def test_lightnings_launcher_leaves_nobody_behind_when_a_rank_dies_or_hangs(start, tmp_path):
     """Rank zero, which launched the other, is killed; and rank one is stopped, which SIGKILL alone ends."""
     strategy = ["--trainer.strategy=litgan.strategies.AdversarialDDPStrategy"]
@@ -152,8 +152,8 @@ with processes.ranks():  # one process group serves both
 """
 
 
-@pytest.mark.slow
-def test_ranks_evaluate_and_sample_together_what_one_process_does(start, tmp_path, single_thread):
+@pytest.mark.spawn
+def test_ranks_evaluate_and_sample_together_what_one_process_does(start, tmp_path):
     cli.main([
         "fit", "--config", str(CONFIGS / "digits.yaml"), "--trainer.max_steps=2", "--data.num_classes=10",
         "--data.batch_size=32", "--realism.every=0", "--samples.every=0", "--gradients.every=0",

@@ -16,8 +16,8 @@ from litgan.penalties import R1, R2, WGANGP
 RECIPE = Path(__file__).parents[1] / "configs" / "ring.yaml"
 
 
-@pytest.mark.slow
-def test_the_recipe_finds_all_modes_of_the_ring(tmp_path, single_thread):
+@pytest.mark.train
+def test_the_recipe_finds_all_modes_of_the_ring(tmp_path):
     from litgan.recipe import Recipe
 
     recipe = Recipe(["--config", str(RECIPE), "--trainer.default_root_dir", str(tmp_path),

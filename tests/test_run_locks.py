@@ -16,7 +16,7 @@ import pytest
 from litgan.loggers import read_metrics
 from litgan.recipe import Recipe
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.spawn
 
 RING = [
     "--config", str(Path(__file__).parents[1] / "configs" / "ring.yaml"), "--trainer.log_every_n_steps=1",

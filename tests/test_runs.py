@@ -194,6 +194,7 @@ def hold(folder: RunFolder, seconds: float, ready, worker_too: bool) -> None:
 
 @needs_flock
 @pytest.mark.parametrize("killed", [True, False])
+@pytest.mark.spawn
 def test_who_has_ended_holds_nothing(killed, lock, tmp_path, monkeypatch):
     """A process that was killed, though its worker still lives; and one that ends while we wait."""
     monkeypatch.setattr(runs, "PATIENCE", 0.0 if killed else 60.0)

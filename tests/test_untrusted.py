@@ -238,6 +238,7 @@ def test_neither_data_nor_extractor_are_built_of_another_class(
     assert_refused(lambda: commands.evaluate(str(path), count=8), workplace, match)
 
 
+@pytest.mark.spawn
 def test_the_command_line_says_one_sentence_and_ends(good: Path, workplace: Path) -> None:
     """In a process of its own, which would wait for the FIFO for ever."""
     path = edited(good, workplace / "stranger.ckpt", lambda said: said["recipe"].update(model="fifo"))

@@ -17,6 +17,8 @@ import torch
 WORKERS = Path(__file__).with_name("workers.py")
 TURNS = ("pictures", "points", "pairs", "encoder", "bf16")
 
+pytestmark = pytest.mark.spawn
+
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:

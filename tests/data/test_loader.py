@@ -96,7 +96,7 @@ def test_the_clock_is_read_when_the_first_batch_is_drawn_and_again_each_epoch():
     assert shown == (chosen(resident(seen=0)) + chosen(resident(seen=48)))[:10]  # 4, then the 2 left, then 4
 
 
-@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("num_workers", [0, pytest.param(2, marks=pytest.mark.spawn)])
 @pytest.mark.parametrize("flip", [False, True])
 def test_both_loaders_give_the_same_batches_bit_for_bit(flip, num_workers):
     clock = [16]
@@ -121,7 +121,7 @@ def test_loaders_leave_the_global_random_stream_alone():
     assert torch.equal(state, torch.get_rng_state())
 
 
-@pytest.mark.parametrize("num_workers", [0, 1])
+@pytest.mark.parametrize("num_workers", [0, pytest.param(1, marks=pytest.mark.spawn)])
 def test_a_damaged_file_is_reported_in_one_sentence_from_any_process(num_workers):
     loader = StreamingLoader(Files(broken=7), LABELS, ClockBatchSampler(SIZE, 25), num_workers=num_workers)
     with pytest.raises(ValueError, match=r"\Afile 7 is damaged: replace it\.\Z"):
@@ -207,6 +207,7 @@ def test_free_memory_of_the_host_is_plausible():
     assert 2**26 < free_memory() <= 2**62
 
 
+@pytest.mark.spawn
 def test_readers_survive_the_signals_that_all_processes_of_a_job_get():
     loader = StreamingLoader(Files(), LABELS, ClockBatchSampler(SIZE, 5), num_workers=1)
     batches = iter(loader)
@@ -217,6 +218,7 @@ def test_readers_survive_the_signals_that_all_processes_of_a_job_get():
     assert len([first, *batches]) == SIZE // 5
 
 
+@pytest.mark.spawn
 def test_readers_end_when_the_process_that_started_them_says_so():
     loader = StreamingLoader(Files(), LABELS, ClockBatchSampler(SIZE, 5), num_workers=2)
     batches = iter(loader)

@@ -560,7 +560,7 @@ def found_after(diagnosis: Diagnosis, *names: str) -> int:
     return found[0]
 
 
-@pytest.mark.slow
+@pytest.mark.train
 def test_a_generator_that_learns_a_hundred_times_too_fast(train: Make) -> None:
     _, diagnosis = train(MLPS, 110, ring(), generator=100)
     assert found_after(diagnosis, "VANISHED", "COLLAPSED") < 7_000
@@ -569,7 +569,7 @@ def test_a_generator_that_learns_a_hundred_times_too_fast(train: Make) -> None:
         assert found_after(diagnosis, "DIVERGED", "COLLAPSED", "OVERPOWERED") < 8_100
 
 
-@pytest.mark.slow
+@pytest.mark.train
 @pytest.mark.parametrize("game", ["ring", "digits"])
 def test_a_frozen_generator(game: str, train: Make) -> None:
     kind, data, count = (MLPS, ring(), 100) if game == "ring" else (CONVOLUTIONS, digits32(), 200)
@@ -577,25 +577,25 @@ def test_a_frozen_generator(game: str, train: Make) -> None:
     assert found_after(diagnosis, "VANISHED") < 6_200
 
 
-@pytest.mark.slow
+@pytest.mark.train
 def test_a_discriminator_with_far_too_many_steps(train: Make) -> None:
     _, diagnosis = train(CONVOLUTIONS, 12, digits32(), discriminator_steps=20, penalties=[])
     assert found_after(diagnosis, "OVERPOWERED") < 7_000
 
 
-@pytest.mark.slow
+@pytest.mark.train
 def test_a_data_set_of_one_sample(train: Make) -> None:
     _, diagnosis = train(MLPS, 200, Single(samples=4096, batch_size=64))
     assert found_after(diagnosis, "MEMORIZING") < 9_000
 
 
-@pytest.mark.slow
+@pytest.mark.train
 def test_a_mark_that_leaks_what_is_real(train: Make) -> None:
     _, diagnosis = train(CONVOLUTIONS, 320, Leaking(batch_size=32))
     assert found_after(diagnosis, "MEMORIZING") < 10_000
 
 
-@pytest.mark.slow
+@pytest.mark.train
 def test_a_saturating_loss_against_a_trained_discriminator(train: Make) -> None:
     """With SGD, since Adam compensates for small gradients."""
     trained, _ = train(CONVOLUTIONS, 300, digits32(), generator=0, penalties=[], diagnosis=Diagnosis(every=0))
@@ -629,7 +629,7 @@ def test_logits_that_explode(train: Make) -> None:
     assert found_after(diagnosis, "DIVERGED") < 2_000
 
 
-@pytest.mark.slow
+@pytest.mark.train
 @pytest.mark.parametrize(("name", "every", "iterations"), [("ring", 4000, 300), ("digits", 1000, 250)])
 def test_no_false_alarm_in_a_healthy_recipe(name: str, every: int, iterations: int, tmp_path: Path) -> None:
     recipe = Recipe([
@@ -692,7 +692,7 @@ def fd_digits(gan: GAN) -> float:
     return report.values["metric/fd_digits"]
 
 
-@pytest.mark.slow
+@pytest.mark.train
 def test_a_roll_back_rescues_digits_from_a_rate_far_too_large(train: Make) -> None:
     saving = Diagnosis(every=2000, policy="rollback")
     runs = {
@@ -706,7 +706,7 @@ def test_a_roll_back_rescues_digits_from_a_rate_far_too_large(train: Make) -> No
     assert distances["saved"] < 1.5 * distances["healthy"] < distances["lost"]
 
 
-@pytest.mark.slow
+@pytest.mark.train
 def test_a_roll_back_rescues_the_ring_from_a_rate_far_too_large(train: Make) -> None:
     """The ring's final distance varies between seeds: the median of three counts."""
     real = torch.cat([samples for samples, _ in ring().real_batches(4000)])
@@ -728,7 +728,7 @@ def test_a_roll_back_rescues_the_ring_from_a_rate_far_too_large(train: Make) -> 
     assert distance(generator=100) > 1
 
 
-@pytest.mark.slow
+@pytest.mark.train
 def test_a_roll_back_helps_against_an_overpowered_discriminator(train: Make) -> None:
     """Without roll-back the distance also ends within 1.5 times the healthy one, but farther."""
     spoilt = {"discriminator_steps": 10, "penalties": []}

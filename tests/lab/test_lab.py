@@ -121,7 +121,7 @@ def test_the_feedback_of_each_loss_scales_with_its_derivative():
     assert {type(NonSaturating()).__name__, "Relativistic"} <= {row["loss"] for row in rows}
 
 
-@pytest.mark.slow
+@pytest.mark.train
 def test_the_short_experiments_support_most_claims(tmp_path, capsys):
     """The short form, from the command line."""
     cli.main(["lab", "--short", "--out", str(tmp_path / "lab")])

@@ -339,7 +339,7 @@ def measure_as_rank(rank: int, world_size: int, folder: Path) -> list[dict[str, 
     ]
 
 
-@pytest.mark.slow  # two more processes import torch
+@pytest.mark.spawn  # two more processes import torch
 def test_two_ranks_measure_what_one_does(tmp_path):
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     command = [sys.executable, __file__, str(tmp_path)]

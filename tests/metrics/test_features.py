@@ -223,7 +223,7 @@ def test_inception_sees_what_torch_fidelitys_does(inception, reference):
     assert distance == pytest.approx(frechet_distance(**theirs).item(), rel=1e-6)
 
 
-@pytest.mark.slow  # its reference takes the eigenvalues of a 2048 x 2048 matrix
+@pytest.mark.heavy  # its reference takes the eigenvalues of a 2048 x 2048 matrix
 def test_inception_measures_what_torch_fidelity_does(inception, inception_weights):
     """Its own pipeline, to what the 2,041 zeros under its square root leave of so few samples."""
     torch_fidelity = pytest.importorskip("torch_fidelity")

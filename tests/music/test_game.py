@@ -21,8 +21,8 @@ from litgan.recipe import Recipe
 RECIPE = Path(__file__).parents[2] / "configs" / "music" / "scales.yaml"
 
 
-@pytest.mark.slow
-def test_the_recipe_learns_the_scale(tmp_path, single_thread) -> None:
+@pytest.mark.train
+def test_the_recipe_learns_the_scale(tmp_path) -> None:
     recipe = Recipe(
         ["--config", str(RECIPE), "--trainer.default_root_dir", str(tmp_path), "--trainer.logger", "false",
          "--trainer.enable_progress_bar", "false", "--realism.every", "0", "--samples.every", "0",
@@ -43,7 +43,6 @@ def test_the_recipe_learns_the_scale(tmp_path, single_thread) -> None:
     assert gan.images_seen == 44_800, "within this budget"
 
 
-@pytest.mark.slow
 def test_a_resumed_run_equals_an_uninterrupted_run(tiny_gan, make_trainer, tmp_path) -> None:
     """With lazy penalties and transposition, in the middle of an epoch of 8 batches."""
 
@@ -93,7 +92,6 @@ def run(tmp_path_factory) -> Path:
     return metrics.parent
 
 
-@pytest.mark.slow
 def test_a_run_writes_rolls_and_measures_them(run: Path) -> None:
     names = {path.name for path in (run / "samples").iterdir()}
     assert {"reals.png", "reals.mid", "000000000.mid", "000000048.mid", "000000048.png"} <= names
@@ -103,7 +101,6 @@ def test_a_run_writes_rolls_and_measures_them(run: Path) -> None:
     assert yaml.safe_load((run / "config.yaml").read_text())["data"]["class_path"] == "litgan.music.Scales"
 
 
-@pytest.mark.slow
 def test_sampled_midi_files_have_the_right_tempo_notes_and_length(run: Path, tmp_path: Path) -> None:
     import mido
 
@@ -119,7 +116,6 @@ def test_sampled_midi_files_have_the_right_tempo_notes_and_length(run: Path, tmp
     assert bars - 3 < file.length / (4 * 60 / 90) <= bars + 1e-3, "the last sample may end in silence"
 
 
-@pytest.mark.slow
 def test_validate_repeats_the_last_metrics_of_fit(run: Path, capsys, monkeypatch, tmp_path: Path) -> None:
     monkeypatch.setenv("LITGAN_CACHE", str(tmp_path))
     checkpoint = str(run / "checkpoints" / "last.ckpt")
@@ -129,7 +125,6 @@ def test_validate_repeats_the_last_metrics_of_fit(run: Path, capsys, monkeypatch
     assert float(line.replace("│", " ").split()[-1]) == pytest.approx(wanted, rel=1e-4)
 
 
-@pytest.mark.slow
 def test_evaluation_and_interpolation(run: Path, tmp_path: Path, capsys) -> None:
     checkpoint = str(run / "checkpoints" / "last.ckpt")
     cli.main(["evaluate", checkpoint, "--count", "40", "--split", "test"])

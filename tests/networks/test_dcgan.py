@@ -30,7 +30,7 @@ def test_he_initialisation_doubles_the_mean_square_that_relu_will_halve(layer, g
     assert not layer.bias.any()
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_evaluation_compiles_to_one_graph():
     """Of layers that do something else in training."""
     generator = DCGANGenerator((1, 16, 16), latent_dim=6, widths=(32, 16), norm="batch").eval()

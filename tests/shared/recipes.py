@@ -27,6 +27,7 @@ from litgan.recipe import Recipe
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "configs"
+HEAVY = pytest.mark.heavy
 LARGE = ("cifar10", "ffhq")  # for GPUs: built without memory, and not run
 BRIEF = {
     "trainer.max_steps": 2, "trainer.log_every_n_steps": 1, "trainer.accelerator": "cpu",
@@ -158,7 +159,8 @@ class Overlays:
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         overlays = sorted((CONFIGS / self.folder / "overlays").glob("*.yaml"))
         if "overlay" in metafunc.fixturenames:
-            metafunc.parametrize("overlay", overlays, ids=lambda path: path.stem)
+            cases = [pytest.param(path, marks=HEAVY if path.stem == "compile" else ()) for path in overlays]
+            metafunc.parametrize("overlay", cases, ids=lambda path: path.stem)
 
     def test_it_runs_over_digits(
         self, overlay: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -229,7 +229,7 @@ def test_missing_drum_kits_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         Sound().load()
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 @needs_soundfile
 @pytest.mark.skipif(not DRUMKITS.is_dir(), reason="Debian's hydrogen-drumkits is not installed")
 def test_the_drum_kits() -> None:

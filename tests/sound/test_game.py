@@ -26,8 +26,8 @@ from litgan.sound.tones import tone_errors
 RECIPE = Path(__file__).parents[2] / "configs" / "sound" / "tones.yaml"
 
 
-@pytest.mark.slow
-def test_the_recipe_finds_all_tones(tmp_path: Path, single_thread: None) -> None:
+@pytest.mark.train
+def test_the_recipe_finds_all_tones(tmp_path: Path) -> None:
     recipe = Recipe(["--config", str(RECIPE), "--trainer.default_root_dir", str(tmp_path),
                      "--trainer.logger", "false", "--trainer.enable_progress_bar", "false",
                      "--realism.every", "0", "--samples.every", "0", "--gradients.every", "0"])  # fmt: skip
@@ -46,7 +46,6 @@ def test_the_recipe_finds_all_tones(tmp_path: Path, single_thread: None) -> None
     assert recipe.model.images_seen == 32_000, "within this budget"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "discriminator",
     [
@@ -109,7 +108,6 @@ def read_wav(path: Path, length: int = 1_024, rate: int = 4_000) -> np.ndarray:
     return frames.reshape(-1, length + round(PAUSE_SECONDS * rate))[:, :length]
 
 
-@pytest.mark.slow
 def test_fit_leaves_sounds_pictures_and_metrics(run: Path) -> None:
     samples = {path.name for path in (run / "samples").iterdir()}
     assert samples == {
@@ -122,7 +120,6 @@ def test_fit_leaves_sounds_pictures_and_metrics(run: Path) -> None:
     assert {"metric/fd_sound", "metric/centroid_js", "metric/envelope_js"} <= set(header.split(","))
 
 
-@pytest.mark.slow
 def test_the_commands_write_what_others_can_read(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -145,7 +142,6 @@ def test_the_commands_write_what_others_can_read(
         assert loop.n_frames == 6
 
 
-@pytest.mark.slow
 def test_validate_measures_what_fit_measured_last(run: Path, capsys, monkeypatch, tmp_path: Path) -> None:
     monkeypatch.setenv("LITGAN_CACHE", str(tmp_path))
     checkpoint = str(run / "checkpoints" / "last.ckpt")

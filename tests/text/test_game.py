@@ -38,8 +38,8 @@ def small(data, **options):
     return GAN(**(defaults | options))
 
 
-@pytest.mark.slow
-def test_the_recipe_learns_valid_sentences(tmp_path, single_thread):
+@pytest.mark.train
+def test_the_recipe_learns_valid_sentences(tmp_path):
     from litgan.recipe import Recipe
 
     recipe = Recipe(["--config", str(RECIPE), "--trainer.default_root_dir", str(tmp_path),

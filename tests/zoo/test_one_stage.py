@@ -379,7 +379,7 @@ for world_size in (1, 2):
 """
 
 
-@pytest.mark.slow
+@pytest.mark.spawn
 def test_two_ranks_train_like_one(tmp_path):
     path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path}

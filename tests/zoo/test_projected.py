@@ -53,7 +53,7 @@ def test_the_backbone_gets_normalized_images():
     torch.testing.assert_close(seen[0][0, :, 0, 0], torch.tensor([5.0, 3.0, 1.75]))
 
 
-@pytest.mark.slow
+@pytest.mark.train
 def test_it_learns_to_recognize_flipped_images():
     torch.manual_seed(0)
     try:

@@ -165,7 +165,7 @@ def test_initialisations_are_those_of_the_papers():
     assert 0.95 < block.convolutions[0].weight.abs().max() / (glorot / 3 * 2**0.5) <= 1
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_evaluation_compiles_to_one_graph():
     generator, discriminator = pair("biggan", 3)
     latents, labels = inputs(generator, 4, 3)

@@ -323,7 +323,7 @@ def test_shortcuts_can_be_left_out():
     torch.testing.assert_close(block(maps), (other(maps) + shortcut) / 2**0.5)
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_evaluation_compiles_to_one_graph():
     generator, discriminator = pair(3, style_mixing=0.9)
     latents, labels = inputs(generator, 4, 3)
