@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -71,6 +72,7 @@ def _keep_to_yourself(
     torch's CPU generator is seeded before each test: no result depends on which tests ran before.
     """
     torch.default_generator.manual_seed(0)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # Lightning ignores it after a KeyboardInterrupt
     monkeypatch.setenv("LITGAN_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("LITGAN_RUN_ID", "")

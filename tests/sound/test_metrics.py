@@ -139,7 +139,7 @@ def test_all_metrics_come_from_one_evaluation() -> None:
     assert values["metric/fd_sound"] < 0.05 and values["metric/coverage"] > 0.8
     assert max(values[f"metric/{name}_js"] for name in ("centroid", "envelope", "flatness")) < 0.15
     noise = lambda first, count: Noise(0, 0, first, count).normal(1, 1_024) / 4  # noqa: E731
-    worse = evaluate(noise, data, eyes, count=64, batch_size=24).values
+    worse = evaluate(noise, data, SoundStatistics(), count=64, batch_size=24).values
     assert (
         worse["metric/fd_sound"] > 10 and worse["metric/flatness_js"] > 0.9 and worse["metric/precision"] == 0
     )

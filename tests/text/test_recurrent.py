@@ -62,7 +62,7 @@ def test_a_block_that_is_called_again_and_again_counts_as_a_whole() -> None:
     discriminator = TextDiscriminator((5, 4), widths=(4, 4))
     latents = torch.randn(7, generator.latent_dim)
     norms = telescope.look(generator, discriminator, NonSaturating(), latents).generator
-    assert list(norms) == ["latents", "begin", "cell", "head"]
+    assert list(norms) == ["latents", "initial_state", "cell", "head"]
     norm = norms["cell"]
     states: list[torch.Tensor] = []
     generator.cell.register_forward_hook(lambda _m, _i, state: states.append(state))
