@@ -517,7 +517,7 @@ ENTRIES: dict[str, Callable[[dict[str, Any]], object]] = {
     "callbacks ": lambda it: it.update(callbacks={"Checkpoint": 1}),
     "optimizer_states": lambda it: it.update(optimizer_states={"a": 1}),
     "optimizer_states ": lambda it: it.update(optimizer_states=[1, 2]),
-    "state_dict": lambda it: it["state_dict"].update({"generator.x": "y"}),
+    "generator.x": lambda it: it["state_dict"].update({"generator.x": "y"}),
     "global_step": lambda it: it.update(global_step="1"),
     "loops": lambda it: it.update(loops=1),
     "state": lambda it: it.update(Digits=1),
