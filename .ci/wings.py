@@ -3,9 +3,9 @@
 python .ci/wings.py            every wing, in a copy of the tracked files
 python .ci/wings.py sound      this one
 
-A wing owns src/litgan/WING, the folders WING in configs, tests, notebooks and benchmarks, docs/WING.md,
-what stands between `<!-- wing: WING -->` and `<!-- end: WING -->` in Markdown, lines that end with the first
-of the two and, elsewhere, lines that end with `# wing: WING`.
+A wing owns src/litgan/WING, the folders WING in configs, tests, notebooks and benchmarks, docs/WING.md; in
+Markdown, lines that end with `<!-- wing: WING -->` and what stands between such a line of its own and
+`<!-- end: WING -->`; elsewhere, lines that end with `# wing: WING`.
 """
 
 from __future__ import annotations

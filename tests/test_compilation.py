@@ -67,6 +67,7 @@ def test_compiled_networks_learn_the_same_in_few_graphs(game, both, tiny_gan):
     check_few_graphs(both, GAMES[game], tiny_gan)
 
 
+@pytest.mark.heavy
 def test_the_same_with_labels_and_state_in_the_layers(both):
     """Running statistics and power iterations are changed by graphs as they are without."""
     data = Digits(batch_size=8, num_classes=10)

@@ -367,8 +367,10 @@ def test_a_data_folder_that_is_gone_costs_nothing(tmp_path: Path) -> None:
 
 def save(path: Path, images_seen: int, mark: int = 0) -> bytes:
     """What lies at `path` after a save of so many images; the `mark` tells it from others."""
-    progress = {"format": checkpoints.FORMAT, "images_seen": images_seen}
-    state = {"litgan": progress, "state_dict": {"mark": torch.full((4,), mark)}}
+    state = {
+        "litgan": {"format": checkpoints.FORMAT, "images_seen": images_seen},
+        "state_dict": {"mark": torch.full((4,), mark)},
+    }
     AtomicCheckpointIO().save_checkpoint(state, path)
     return path.read_bytes()
 

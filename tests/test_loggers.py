@@ -102,6 +102,7 @@ def config(run: Path) -> dict[str, Any]:
     return nested(item for change in changes for item in change.update)
 
 
+@pytest.mark.spawn  # W&B's own process
 def test_wandb_holds_every_key_over_images_seen(runs: dict[str, Path]) -> None:
     rows = history(runs["whole"])
     assert {key for row in rows for key in row} >= KEYS
@@ -113,6 +114,7 @@ def test_wandb_holds_every_key_over_images_seen(runs: dict[str, Path]) -> None:
     assert [row["images_seen"] for row in rows if "reals" in row] == [0]
 
 
+@pytest.mark.spawn  # W&B's own process
 def test_images_seen_is_the_one_x_axis(runs: dict[str, Path]) -> None:
     globs = [metric for metric in records(runs["whole"], "metric") if metric.glob_name == "*"]
     assert globs[-1].step_metric == "images_seen"
@@ -121,6 +123,7 @@ def test_images_seen_is_the_one_x_axis(runs: dict[str, Path]) -> None:
     assert not any("trainer/global_step" in row for row in history(runs["whole"]))
 
 
+@pytest.mark.spawn  # W&B's own process
 def test_wandb_holds_the_pictures(runs: dict[str, Path]) -> None:
     found = [(key, row[key]) for row in history(runs["whole"]) for key in PICTURES & row.keys()]
     assert {key for key, _ in found} == PICTURES
@@ -130,6 +133,7 @@ def test_wandb_holds_the_pictures(runs: dict[str, Path]) -> None:
         assert picture.size == (entry["width"], entry["height"])
 
 
+@pytest.mark.spawn  # W&B's own process
 def test_wandb_holds_the_resolved_recipe_and_the_protocol(runs: dict[str, Path]) -> None:
     found = config(runs["whole"])
     assert found["trainer"]["max_steps"] == 6
@@ -141,6 +145,7 @@ def test_wandb_holds_the_resolved_recipe_and_the_protocol(runs: dict[str, Path])
     assert saved["model"]["init_args"]["generator"] == found["model"]["init_args"]["generator"]
 
 
+@pytest.mark.spawn  # W&B's own process
 def test_a_resumed_run_continues_the_same_wandb_run(runs: dict[str, Path]) -> None:
     begun, resumed = records(runs["resumed"], "run")[0], records(runs["resumed"], "run")[-1]
     assert begun.run_id == resumed.run_id == runs["resumed"].name
@@ -149,6 +154,7 @@ def test_a_resumed_run_continues_the_same_wandb_run(runs: dict[str, Path]) -> No
     assert checkpoint["litgan"]["recipe"]["name"] == "digits"
 
 
+@pytest.mark.spawn  # W&B's own process
 def test_a_resumed_run_loses_and_doubles_no_row(runs: dict[str, Path]) -> None:
     whole, resumed = (read_metrics(runs[name] / "metrics.csv") for name in ("whole", "resumed"))
     assert [row["images_seen"] for row in resumed] == [0, 32, 64, 96, 128, 160, 192]
@@ -172,6 +178,7 @@ def test_wandb_waits_for_a_run_that_was_told_to_stop(tmp_path: Path) -> None:
     assert [record.exit_code for record in records(folder, "exit")] == [75]
 
 
+@pytest.mark.spawn  # W&B's own process
 def test_a_checkpoint_that_was_moved_resumes_its_own_run(runs: dict[str, Path], tmp_path: Path) -> None:
     moved = tmp_path / "download.ckpt"
     moved.write_bytes((runs["whole"] / "checkpoints" / "last.ckpt").read_bytes())

@@ -12,7 +12,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from litgan import checkpoints, files, runs
+from litgan import runs
+from litgan.checkpoints import FORMAT
+from litgan.files import set_aside
 from litgan.runs import Lock, RunFolder, find_checkpoint, new_run, run_of
 
 needs_flock = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no flock")
@@ -21,7 +23,7 @@ needs_flock = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no
 def put(path, images_seen: int, age: int):
     """A checkpoint that was written `age` seconds ago."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({"state_dict": {}, "litgan": {"format": checkpoints.FORMAT, "images_seen": images_seen}}, path)
+    torch.save({"state_dict": {}, "litgan": {"format": FORMAT, "images_seen": images_seen}}, path)
     os.utime(path, (1_000_000 - age, 1_000_000 - age))
     return path
 
@@ -237,9 +239,9 @@ def test_what_is_damaged_is_set_aside_under_a_name_that_is_free(tmp_path, capsys
     path = tmp_path / "metrics.csv"
     for content in ("one", "two"):
         path.write_text(content)
-        files.set_aside(path)
+        set_aside(path)
     path.mkdir()
-    files.set_aside(path)
+    set_aside(path)
     assert sorted(each.name for each in tmp_path.iterdir()) == [f"metrics.damaged-{i}.csv" for i in (1, 2, 3)]
     assert [(tmp_path / f"metrics.damaged-{i}.csv").read_text() for i in (1, 2)] == ["one", "two"]
     said = capsys.readouterr().err.splitlines()

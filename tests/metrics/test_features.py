@@ -76,6 +76,7 @@ def test_digits_reaches_its_stated_accuracy(digits):
 
 
 @pytest.mark.skipif(not Path(DEBIAN_FASHION_MNIST).is_dir(), reason="dataset-fashion-mnist is not installed")
+@pytest.mark.heavy
 def test_fashion_reaches_its_stated_accuracy():
     data = FashionMNIST()
     _, unseen = labelled(data)
@@ -211,6 +212,7 @@ def inception(inception_weights) -> Inception:
     return Inception(inception_weights)
 
 
+@pytest.mark.heavy
 def test_inception_sees_what_torch_fidelitys_does(inception, reference):
     """The features of uint8 pictures that both round alike, and the distance to float32's own 1e-6."""
     real, fake = noise_pictures(9, seed=0), noise_pictures(8, seed=1)  # nine: more than one pass on a CPU
@@ -244,6 +246,7 @@ def test_inception_measures_what_torch_fidelity_does(inception, inception_weight
     assert (reals.mean(0) - fakes.mean(0)).square().sum() < 0.8 * theirs  # the covariances have their say
 
 
+@pytest.mark.heavy
 def test_bf16_inception_is_close_and_says_so(inception, inception_weights):
     half = Inception(inception_weights, precision="bf16")
     assert half.digest == inception.digest, "of the weights as published"

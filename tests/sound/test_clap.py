@@ -78,13 +78,13 @@ def test_gradients_flow_to_the_sound(weights: str) -> None:
 
 
 def test_it_measures_a_data_set_at_its_rate(weights: str, tmp_path: Path) -> None:
-    data = Tones(samples=32, batch_size=8)
+    data = Tones(samples=12, batch_size=4)
     eyes = Clap(weights=weights)
-    reals = torch.cat([samples for samples, _ in data.real_batches(32)])
+    reals = torch.cat([samples for samples, _ in data.real_batches(12)])
 
     def measured(fakes: torch.Tensor) -> float:
         report = evaluate(
-            lambda first, count: fakes[first : first + count], data, eyes, count=32, cache_dir=tmp_path
+            lambda first, count: fakes[first : first + count], data, eyes, count=12, cache_dir=tmp_path
         )
         assert report.protocol["sample_rate"] == data.sample_rate
         return report.values["metric/fd_clap"]
@@ -93,9 +93,9 @@ def test_it_measures_a_data_set_at_its_rate(weights: str, tmp_path: Path) -> Non
     explicit = Clap(data.sample_rate, weights=weights)
     assert torch.equal(eyes(reals), explicit(reals)), "the rate is that of the data"
     assert not torch.equal(eyes(reals), Clap(weights=weights)(reals)), "and it matters"
-    companded = Tones(samples=32, batch_size=8, mu_law=255)
+    companded = Tones(samples=12, batch_size=4, mu_law=255)
     explicit.settle(companded)
-    samples = torch.cat([samples for samples, _ in companded.real_batches(32)])
+    samples = torch.cat([samples for samples, _ in companded.real_batches(12)])
     torch.testing.assert_close(explicit(samples), eyes(reals), rtol=1e-3, atol=1e-3)
 
 

@@ -126,13 +126,13 @@ def test_other_media_are_refused(eyes: SoundStatistics) -> None:
             eyes(torch.zeros(shape))
 
 
-def test_all_metrics_come_from_one_evaluation() -> None:
+def test_all_metrics_come_from_one_evaluation(eyes: SoundStatistics) -> None:
     data = Tones(samples=64)
     real, _ = data.load("test")
     values = evaluate(
         lambda first, count: data.encode(real[first : first + count]),
         data,
-        SoundStatistics(),
+        eyes,
         count=64,
         batch_size=24,
     ).values
