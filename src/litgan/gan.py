@@ -1,6 +1,8 @@
 """GAN: a generator and a discriminator that learn by backpropagation through one another.
 
-One flat class. `training_step` and `update` are the order of events of an iteration; the two losses follow.
+One flat class. `training_step` and `update` show what happens in which order; the two losses follow.
+Lightning calls `training_step` once per batch: one update of the discriminator. Every
+`discriminator_steps`-th call also updates the generator. These calls together are one *iteration*.
 """
 
 from __future__ import annotations
@@ -49,8 +51,8 @@ class GAN(LightningModule):
     """Alternating updates of a discriminator and a generator, over any samples: images, sound, music, text.
 
     Time is counted in `images_seen`: real samples shown to the discriminator, over all ranks, since the run
-    began. Subclass it for another game: override `generate`, `discriminator_loss` or `generator_loss`; give
-    further networks as attributes and further optimizers in `configure_optimizers`.
+    began. Subclass it for another game: override `generate`, `discriminator_loss` or `generator_loss`. Another
+    network is an attribute, with an optimizer in `configure_optimizers` and an `update` in `training_step`.
 
     Args:
         generator: called with (sample_shape, num_classes), returns a module (latents, condition) -> samples.
@@ -62,12 +64,12 @@ class GAN(LightningModule):
         generator_penalties: regularizers in the generator's loss.
         augment: differentiable augmentation of all that the discriminator gets, real and fake.
         discriminator_steps: updates of the discriminator, each on a fresh batch, per update of the generator.
-        micro_batches: equal parts in which an update takes its batch, to save memory.
-        compile: the networks with torch.compile; a text is its mode, "reduce-overhead" for CUDA graphs.
-        gradient_clip_val: largest norm of a network's gradient, for each or {generator: ..., ...}.
+        micro_batches: number of equal parts in which an update takes its batch, to save memory.
+        compile: run the networks through torch.compile; a string gives its mode, e.g. "reduce-overhead".
+        gradient_clip_val: largest gradient norm, one for every network or {network name: norm}.
         lr_schedule: factor on every learning rate, e.g. a `litgan.schedules.WarmUp`.
         ema_halflife: of the averaged generator, in images.
-        ema_rampup: share of `images_seen` that bounds that half-life early on; 0 for none.
+        ema_rampup: early on the half-life is at most this fraction of `images_seen`; 0 for no bound.
         extra_ema_halflives: of further averages to choose from after training (Karras et al. 2024, EDM2).
         sample_shape: of one sample, without the batch; the command line takes it from the data.
         num_classes: that the networks are conditioned on, 0 for none; taken from the data.
@@ -107,7 +109,7 @@ class GAN(LightningModule):
             torch.manual_seed(seed)
             self.generator = make_network("generator", generator, self.sample_shape, num_classes)
             self.discriminator = make_network("discriminator", discriminator, self.sample_shape, num_classes)
-        if not torch.empty(0).is_meta:  # there weights have no values, with which nothing can be computed
+        if not torch.empty(0).is_meta:  # on the meta device weights have no values: nothing to try out
             check_networks(self.generator, self.discriminator, self.sample_shape, num_classes)
         if len(self.sample_shape) == 3:  # images: the memory layout in which convolutions run fastest
             self.to(memory_format=torch.channels_last)
@@ -128,11 +130,13 @@ class GAN(LightningModule):
         self.images_seen = 0  # the x axis of every curve
         self.discriminator_updates = 0
         self.updating = ""  # name of the network that is being updated
-        self.last_logs: dict[str, Tensor | float] = {}  # last value of each: lazy penalties are seldom due
+        self.last_logs: dict[
+            str, Tensor | float
+        ] = {}  # last value of each key: not all are in each update
         self.logged: dict[str, float] = {}  # last value of each key that was sent to the loggers
         self.images_per_iteration = 0
         self.seconds_excluded = 0.0  # spent on pictures, metrics and checkpoints, not on training
-        self.waiting_since = 0.0  # second of training from which on only the next batch was waited for
+        self.waiting_since = 0.0  # time at which the wait for the next batch began
 
     def configure_optimizers(self) -> list[Optimizer]:
         networks = (self.generator, self.discriminator)
@@ -146,7 +150,7 @@ class GAN(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Logs:
         real, condition = batch
         generator_optimizer, discriminator_optimizer = self.optimizers()[:2]  # type: ignore[index]
-        # Of dropout and the like, inside the networks.
+        # Seeds dropout and other random layers inside the networks.
         seed_device(self.device, "networks", self.seed, self.discriminator_updates, self.global_rank)
 
         # The discriminator learns to tell real from fake.
@@ -157,7 +161,8 @@ class GAN(LightningModule):
             self.augment.adapt(self.discriminator_updates + 1, images)
             logs |= self.augment.logs()
 
-        # Every discriminator_steps-th time the generator learns from the gradient that comes back through it.
+        # Every discriminator_steps-th time the generator learns from the feedback: the gradient of its loss
+        # that comes back through the discriminator.
         if (self.discriminator_updates + 1) % self.discriminator_steps == 0:
             logs |= self.update("generator", generator_optimizer, self.generator_loss, real, condition)
             self.images_per_iteration = images * self.discriminator_steps
@@ -177,7 +182,7 @@ class GAN(LightningModule):
         """One step of the network `name`; the others are frozen: gradients pass through and stay out of them.
 
         Raises:
-            FloatingPointError: if the loss is not finite (off the CPU: at the next logging point).
+            FloatingPointError: if the loss is not finite (on a GPU: noticed at the next logging point).
         """
         self.updating = name
         for group in optimizer.param_groups:
@@ -198,14 +203,14 @@ class GAN(LightningModule):
                     self.manual_backward(loss / self.micro_batches)  # the strategy averages over the ranks
                 parts.append({key: value.detach() for key, value in logs.items()})
 
-            # The step calls on_before_optimizer_step, which clips. The generator's alone goes through
-            # Lightning's wrapper, which counts it: so `trainer.global_step` and `max_steps` are iterations.
+            # Both steps call on_before_optimizer_step, which clips. Only the generator's step goes through
+            # Lightning's wrapper, which adds 1 to `trainer.global_step`: it and `max_steps` count iterations.
             if name == "generator":
                 optimizer.step()
             else:
                 self.trainer.strategy.optimizer_step(optimizer.optimizer, lambda: None)
 
-        if len(parts) == 1 and not self.compile_mode:  # CUDA graphs reuse the memory of logits
+        if len(parts) == 1 and not self.compile_mode:  # else only means: CUDA graphs reuse logits' memory
             return parts[0]
         return {key: torch.stack([part[key].float().mean() for part in parts]) for key in parts[0]}
 
@@ -224,7 +229,7 @@ class GAN(LightningModule):
     def loss_of_samples(
         self, condition: Tensor | None, noise: Noise, *, real: Tensor, fake: Tensor
     ) -> tuple[Tensor, Logs]:
-        """The discriminator's loss of samples as it gets them: augmented, without the generator's graph."""
+        """The discriminator's loss of augmented real and fake samples; fakes may require a gradient."""
         due = [penalty for penalty in self.penalties if self.discriminator_updates % penalty.interval == 0]
         differentiated = {side for penalty in due for side in penalty.differentiates}
         real = real.detach().requires_grad_("real" in differentiated)
@@ -315,14 +320,14 @@ class GAN(LightningModule):
         return self.extra_emas[str(ema)].average  # type: ignore[return-value]
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """The discriminator's logits of real samples; the realism callback adds the distances."""
+        """The discriminator's logits of real samples; the callback `Realism` adds the Fréchet distance."""
         real, condition = batch
         self.log("logits/real", self.discriminator(real, condition).float().mean(), batch_size=len(real))
 
     # ------------------------------------------------------------------ the run
 
     def configure_callbacks(self) -> list[Callback]:
-        check_trainer(self.trainer)  # the last hook before Lightning refuses them, without a remedy
+        check_trainer(self.trainer)  # Lightning checks the same next, and its message names no remedy
         return []
 
     def setup(self, stage: str) -> None:
@@ -337,7 +342,7 @@ class GAN(LightningModule):
         self.initial_rates = [[group["lr"] for group in o.param_groups] for o in self.trainer.optimizers]
 
     def on_train_start(self) -> None:
-        # A resumed run takes the learning rates of its recipe, which may be new, not of its checkpoint.
+        # On resume the learning rates come from the recipe, which may have changed, not from the checkpoint.
         for optimizer, rates in zip(self.trainer.optimizers, self.initial_rates, strict=True):
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["initial_lr"] = rate
@@ -359,7 +364,7 @@ class GAN(LightningModule):
         uncompile_networks(self.generator, self.discriminator)
 
     def step_schedules(self) -> None:
-        """Tells `images_seen` to parts of networks that change with it (a temperature, a ramp)."""
+        """Passes `images_seen` to the parts of networks that change with it (a temperature, a ramp)."""
         for part in self.modules():
             if hasattr(part, "step_schedule"):
                 part.step_schedule(self.images_seen)  # type: ignore[operator]
@@ -413,9 +418,9 @@ class GAN(LightningModule):
         """The GAN of a checkpoint, rebuilt from what the checkpoint says of litgan's and torch's classes.
 
         Args:
-            checkpoint_path: of a file that `litgan fit` or a Lightning Trainer saved.
+            checkpoint_path: path of a file that `litgan fit` or a Lightning Trainer saved.
             map_location: device to put it on; None for the CPU.
-            trust: modules whose classes it may name besides; they are imported, which runs their code.
+            trust: modules whose classes it may also name; they are imported, which runs their code.
             **arguments: the constructor's, where the run was not started from a recipe.
 
         Raises:
@@ -431,7 +436,7 @@ class GAN(LightningModule):
     # ------------------------------------------------------------------ small parts of the step
 
     def no_sync(self) -> AbstractContextManager[None]:
-        """Backward passes in here leave their gradients on this rank, to be added to by the next."""
+        """In here backward passes keep their gradients on this rank; the next pass adds to them."""
         return getattr(self.trainer.strategy, "block_backward_sync", nullcontext)()
 
     def eager(self, needed: bool) -> AbstractContextManager[Any]:
