@@ -51,8 +51,8 @@ class GAN(LightningModule):
     """Alternating updates of a discriminator and a generator, over any samples: images, sound, music, text.
 
     Time is counted in `images_seen`: real samples shown to the discriminator, over all ranks, since the run
-    began. Subclass it for another game: override `generate`, `discriminator_loss` or `generator_loss`. Another
-    network is an attribute, with an optimizer in `configure_optimizers` and an `update` in `training_step`.
+    began. Subclass it for another game: override `generate`, `discriminator_loss` or `generator_loss`. One
+    more network is an attribute, with an optimizer in `configure_optimizers` and an `update` in `training_step`.
 
     Args:
         generator: called with (sample_shape, num_classes), returns a module (latents, condition) -> samples.
@@ -130,9 +130,7 @@ class GAN(LightningModule):
         self.images_seen = 0  # the x axis of every curve
         self.discriminator_updates = 0
         self.updating = ""  # name of the network that is being updated
-        self.last_logs: dict[
-            str, Tensor | float
-        ] = {}  # last value of each key: not all are in each update
+        self.last_logs: dict[str, Tensor | float] = {}  # last value of each key: not all are in each update
         self.logged: dict[str, float] = {}  # last value of each key that was sent to the loggers
         self.images_per_iteration = 0
         self.seconds_excluded = 0.0  # spent on pictures, metrics and checkpoints, not on training
