@@ -52,7 +52,7 @@ class GAN(LightningModule):
 
     Time is counted in `images_seen`: real samples shown to the discriminator, over all ranks, since the run
     began. Subclass it for another game: override `generate`, `discriminator_loss` or `generator_loss`. One
-    more network is an attribute, with an optimizer in `configure_optimizers` and an `update` in `training_step`.
+    more network is an attribute with an optimizer in `configure_optimizers`; `training_step` calls `update`.
 
     Args:
         generator: called with (sample_shape, num_classes), returns a module (latents, condition) -> samples.
