@@ -58,7 +58,7 @@ def check(tree: Path, *, whole: bool) -> None:
     python = sys.executable
     run(tree, "lint", python, "-m", "ruff", "check", ".")
     run(tree, "types", python, "-m", "mypy")
-    pytest = (python, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-m", QUICK)
+    pytest = (python, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--disable-warnings", "-m", QUICK)
     if whole:
         run(tree, "quick tests", *pytest, "-n", "2", "--dist", "worksteal")
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import importlib.util
 import inspect
 import operator
 import re
@@ -135,7 +136,8 @@ def _either(choices: Iterable[str]) -> str:
 
 def _ours() -> dict[str, type]:
     """The classes of litgan that a recipe may name, by their full names."""
-    return {f"{room}.{name}": cls for room in ROOMS for name, cls in _classes(room).items()}
+    rooms = filter(importlib.util.find_spec, ROOMS)  # a wing may have been deleted
+    return {f"{room}.{name}": cls for room in rooms for name, cls in _classes(room).items()}
 
 
 def _classes(module: str) -> dict[str, type]:
