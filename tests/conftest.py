@@ -72,7 +72,10 @@ def _keep_to_yourself(
     torch's CPU generator is seeded before each test: no result depends on which tests ran before.
     """
     torch.default_generator.manual_seed(0)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # Lightning ignores it after a KeyboardInterrupt
+    # Lightning ignores Ctrl-C after a KeyboardInterrupt, and nohup ignores SIGHUP: what is ignored stays so.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
     monkeypatch.setenv("LITGAN_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("LITGAN_RUN_ID", "")

@@ -148,7 +148,7 @@ def test_it_ends(name: str, start: Callable[..., Fit]) -> None:
     assert fit.said.count("Stopped by") == (code in (75, 130))
     if saved:
         clock = checkpoints.read(fit.last)["litgan"]
-        assert clock["images_seen"] == 8 * clock["turns"] >= 80
+        assert clock["images_seen"] == 8 * clock["discriminator_updates"] >= 80
         assert code not in (75, 130) or f"after {clock['images_seen']:,} images" in fit.said
 
 
