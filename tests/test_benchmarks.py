@@ -320,7 +320,7 @@ def check_telescope(found: dict[str, Any]) -> None:
     assert row["recipe"] == "digits" and "telescope share %" in row
     blocks = found["seconds"]["digits"]
     assert {side: len(times) for side, times in blocks.items()} == {"unwatched": 2, "telescope": 2}
-    assert sum(blocks["telescope"]) > sum(blocks["unwatched"]) > 0  # a look draws two pictures
+    assert all(seconds > 0 for times in blocks.values() for seconds in times)
 
 
 QUICK = {
