@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from litgan.files import PARTIAL, whole
+from litgan.files import PARTIAL, atomic_write
 
 
 def test_a_file_appears_when_all_is_written(tmp_path: Path) -> None:
     path = tmp_path / "new" / "file.txt"
-    with whole(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text("whole")
         assert not path.exists()
         assert (
@@ -24,7 +24,7 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     path.write_text("old")
 
     def fail() -> None:
-        with whole(path) as partial:
+        with atomic_write(path) as partial:
             partial.write_text("half")
             raise OSError("disk full")
 
@@ -36,7 +36,7 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
 
 def test_two_write_at_once(tmp_path: Path) -> None:
     path = tmp_path / "file.txt"
-    with whole(path) as first, whole(path) as second:
+    with atomic_write(path) as first, atomic_write(path) as second:
         first.write_text("first")
         second.write_text("second")
     assert path.read_text() == "first"  # whose block ended last

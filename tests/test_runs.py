@@ -14,7 +14,7 @@ import torch
 
 from litgan import runs
 from litgan.checkpoints import FORMAT
-from litgan.files import set_aside
+from litgan.files import rename_damaged
 from litgan.runs import Lock, RunFolder, find_checkpoint, new_run, run_of
 
 needs_flock = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no flock")
@@ -239,9 +239,9 @@ def test_what_is_damaged_is_set_aside_under_a_name_that_is_free(tmp_path, capsys
     path = tmp_path / "metrics.csv"
     for content in ("one", "two"):
         path.write_text(content)
-        set_aside(path)
+        rename_damaged(path)
     path.mkdir()
-    set_aside(path)
+    rename_damaged(path)
     assert sorted(each.name for each in tmp_path.iterdir()) == [f"metrics.damaged-{i}.csv" for i in (1, 2, 3)]
     assert [(tmp_path / f"metrics.damaged-{i}.csv").read_text() for i in (1, 2)] == ["one", "two"]
     said = capsys.readouterr().err.splitlines()

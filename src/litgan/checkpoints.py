@@ -15,7 +15,7 @@ from lightning.fabric.plugins.io import TorchCheckpointIO
 from torch import Tensor, nn
 
 from litgan import archive
-from litgan.files import warn, whole
+from litgan.files import atomic_write, warn
 from litgan.rebuild import LARGEST, STRICT, Builder, check_plain
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -38,7 +38,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """
         path = Path(path)
         try:
-            with whole(path) as partial:
+            with atomic_write(path) as partial:
                 with partial.open("wb") as file:
                     torch.save(checkpoint, file)
                     file.flush()

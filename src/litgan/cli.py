@@ -94,7 +94,7 @@ NOISE = (
 
 def fit(arguments: list[str]) -> None:
     from litgan.callbacks import Interrupted
-    from litgan.files import dispensable
+    from litgan.files import ignore_disk_errors
     from litgan.recipe import Recipe
     from litgan.summary import introduce, summarise
 
@@ -109,7 +109,7 @@ def fit(arguments: list[str]) -> None:
                 print(f"\n{stop}", flush=True)
             raise
         if recipe.trainer.is_global_zero:
-            with dispensable("The picture of the curves"):
+            with ignore_disk_errors("The picture of the curves"):
                 print(summarise(recipe.trainer, recipe.folder.path))
 
 

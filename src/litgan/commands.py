@@ -12,7 +12,7 @@ import torch
 from litgan import checkpoints, sampling
 from litgan.data import GANDataModule
 from litgan.export import save_generator, save_onnx
-from litgan.files import whole
+from litgan.files import atomic_write
 from litgan.gan import GAN
 from litgan.media import save_gif
 from litgan.metrics import FeatureExtractor, Report
@@ -120,7 +120,7 @@ def evaluate(
             )  # fmt: skip
     result = best_of(reports) | {"images_seen": gan.images_seen}
     if out and rank == 0:
-        with whole(Path(out)) as partial:
+        with atomic_write(Path(out)) as partial:
             partial.write_text(json.dumps(result, indent=2) + "\n")
     if rank == 0:
         print(json.dumps(result))

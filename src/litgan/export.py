@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from litgan import checkpoints, extras
-from litgan.files import whole
+from litgan.files import atomic_write
 from litgan.rebuild import Builder
 
 LONGEST = 1_000_000  # characters of a recipe
@@ -33,7 +33,7 @@ def save_generator(network: nn.Module, recipe: dict[str, Any], images_seen: int,
     """
     weights = {name: value.contiguous().cpu() for name, value in network.state_dict().items()}
     about = {"model": json.dumps(recipe), "images_seen": str(images_seen)}
-    with whole(path) as partial:
+    with atomic_write(path) as partial:
         save_file(weights, partial, about)
 
 
@@ -109,5 +109,5 @@ def save_onnx(network: nn.Module, num_classes: int, path: Path) -> None:
         raise ValueError(
             f"{type(network).__name__} cannot be written as ONNX ({reason}): take --format safetensors."
         ) from error
-    with whole(path) as partial:
+    with atomic_write(path) as partial:
         program.save(str(partial))  # type: ignore[union-attr]

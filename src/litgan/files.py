@@ -16,7 +16,7 @@ PARTIAL = ".partial"  # how the hidden names of files end that are being written
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """A hidden place beside `path` to write to, which becomes `path` in one step when the block ends.
 
     Where the block fails, what `path` held before is untouched and nothing is left beside it; a process that
@@ -39,7 +39,7 @@ def warn(sentence: str) -> None:
         print(f"litgan: {sentence}", file=sys.stderr, flush=True)
 
 
-def set_aside(path: Path) -> None:
+def rename_damaged(path: Path) -> None:
     """Renames what is damaged, `NAME.SUFFIX`, to `NAME.damaged-1.SUFFIX` or the next number that is free."""
     names = (path.with_name(f"{path.stem}.damaged-{number}{path.suffix}") for number in count(1))
     aside = path.rename(next(name for name in names if not os.path.lexists(name)))
@@ -47,7 +47,7 @@ def set_aside(path: Path) -> None:
 
 
 @contextmanager
-def dispensable(what: str) -> Iterator[None]:
+def ignore_disk_errors(what: str) -> Iterator[None]:
     """What is written in here shows a run, and the run goes on without it where the disk is full."""
     try:
         yield

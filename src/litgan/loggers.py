@@ -16,7 +16,7 @@ from lightning.pytorch.loggers import WandbLogger as LightningWandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
-from litgan.files import dispensable, set_aside, whole
+from litgan.files import atomic_write, ignore_disk_errors, rename_damaged
 from litgan.media import Media
 
 CLOCK = "images_seen"
@@ -124,7 +124,7 @@ class CSVLogger(Logger):
         scalars = {key: value for key, value in metrics.items() if isinstance(value, (int, float))}
         if CLOCK not in scalars or len(scalars) == 1:
             return
-        with dispensable(f"A row of {self.path}"):
+        with ignore_disk_errors(f"A row of {self.path}"):
             self._write(scalars)
 
     def _write(self, scalars: dict[str, float]) -> None:
@@ -159,7 +159,7 @@ class CSVLogger(Logger):
             return []
         rows, damaged = parse_metrics(self.path.read_bytes()) if self.path.is_file() else ([], 1)
         if damaged or not self._size():
-            set_aside(self.path)
+            rename_damaged(self.path)
         return rows
 
     def _older(self, rows: list[dict[str, float]]) -> list[dict[str, float]]:
@@ -180,7 +180,7 @@ class CSVLogger(Logger):
 
     def _rewrite(self, columns: list[str], rows: list[dict[str, float]]) -> None:
         content = _encode([columns, *([row.get(key, "") for key in columns] for row in rows)])
-        with whole(self.path) as partial:
+        with atomic_write(self.path) as partial:
             partial.write_bytes(content)
         self.columns, self.start, self.end = columns, len(content), len(content)
 

@@ -33,7 +33,7 @@ from litgan.callbacks.throughput import untimed
 from litgan.checkpoints import AtomicCheckpointIO
 from litgan.data import GANDataModule
 from litgan.extras import wing
-from litgan.files import dispensable, warn, whole
+from litgan.files import atomic_write, ignore_disk_errors, warn
 from litgan.gan import GAN
 from litgan.hardware import best_precision
 from litgan.loggers import CSVLogger, wandb_logger
@@ -209,7 +209,7 @@ class Recipe(LightningCLI):
     def record(self) -> None:
         """Writes the recipe into the run's folder, and tells it to the loggers."""
         path = self.folder.path / "config.yaml"
-        with dispensable("The file config.yaml"), whole(path) as partial:
+        with ignore_disk_errors("The file config.yaml"), atomic_write(path) as partial:
             partial.write_text(self.written)
         for logger in self.trainer.loggers:
             logger.log_hyperparams(self.resolved)

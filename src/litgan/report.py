@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 from PIL import Image
 
-from litgan.files import warn, whole
+from litgan.files import atomic_write, warn
 from litgan.loggers import CLOCK, parse_metrics
 from litgan.media.curves import distance_keys, draw_curves
 
@@ -76,7 +76,7 @@ def write_report(run_dir: str | Path, out: str | Path | None = None) -> Path:
         )
     page, path = render(run), Path(out or run.folder / "report.html")
     try:
-        with whole(path) as partial:
+        with atomic_write(path) as partial:
             partial.write_text(page, encoding="utf-8", errors="replace")
     except OSError as error:
         cause = error.strerror or error

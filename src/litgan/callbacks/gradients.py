@@ -14,7 +14,7 @@ from torch.utils.hooks import RemovableHandle
 from litgan import telescope
 from litgan.callbacks.heat_map import heat_map
 from litgan.callbacks.throughput import untimed
-from litgan.files import dispensable
+from litgan.files import ignore_disk_errors
 from litgan.gan import GAN, Batch
 from litgan.loggers import log_picture
 from litgan.media import captioned, save_png
@@ -163,7 +163,7 @@ class Gradients(Callback):
         names = {"feedback": f"{gan.images_seen:09d}_feedback.png", "telescope": "telescope.png"}
         pictures = {"feedback": criticised, "telescope": heat_map(self.history)}
         for name, picture in pictures.items():
-            with dispensable(f"The picture of the {name}"):
+            with ignore_disk_errors(f"The picture of the {name}"):
                 save_png(picture, folder / names[name])
                 log_picture(trainer, name, picture)
 

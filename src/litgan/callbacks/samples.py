@@ -10,7 +10,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from litgan import sampling
 from litgan.callbacks.throughput import untimed
-from litgan.files import dispensable
+from litgan.files import ignore_disk_errors
 from litgan.gan import GAN
 from litgan.loggers import log_picture
 from litgan.media import stack
@@ -59,7 +59,7 @@ class Samples(Callback):
         batches = data.real_batches(min(self.count, data.size()))
         reals = data.decode(torch.cat([batch for batch, _ in batches]))
         picture = reals.picture(self.columns)
-        with dispensable("The picture of the reals"):
+        with ignore_disk_errors("The picture of the reals"):
             reals.save(self.path(trainer, "reals"), picture)
             log_picture(trainer, "reals", picture, reals)
 
@@ -73,7 +73,7 @@ class Samples(Callback):
             walk = trainer.datamodule.decode(self.walk(gan))
             picture = stack([grid.picture(columns), walk.picture(self.columns)])
             self.shown_at = gan.images_seen
-            with dispensable("The grid of samples"):
+            with ignore_disk_errors("The grid of samples"):
                 self.last = grid.save(self.path(trainer, gan.images_seen), picture)[0]
                 log_picture(trainer, "samples", picture, grid)
 

@@ -16,7 +16,7 @@ from litgan.callbacks.gradients import will_pass
 from litgan.callbacks.throughput import untimed
 from litgan.diagnosis.checks import CHECKS, Monitor, Result, Scaling, rollback_scaling
 from litgan.diagnosis.metrics import DiagnosticMetrics, weight_norms
-from litgan.files import dispensable, set_aside, warn, whole
+from litgan.files import atomic_write, ignore_disk_errors, rename_damaged, warn
 from litgan.gan import GAN, Batch
 from litgan.loggers import WandbLogger
 from litgan.schedules import Schedule, value_at
@@ -157,7 +157,7 @@ class Diagnosis(Callback):
         event |= {
             key: number if math.isfinite(number) else None for key, number in numbers.items()
         }  # JSON has no NaN
-        with dispensable("The diagnosis"):
+        with ignore_disk_errors("The diagnosis"):
             self.events_path(trainer).parent.mkdir(parents=True, exist_ok=True)  # may have been removed
             with self.events_path(trainer).open("a") as file:
                 file.write(json.dumps(event) + "\n")
@@ -210,15 +210,15 @@ class Diagnosis(Callback):
 
     def prepare_file(self, path: Path, images_seen: int) -> None:
         """Creates health.jsonl, or drops lines beyond `images_seen` on resume; renames a damaged file."""
-        with dispensable("health.jsonl"):
+        with ignore_disk_errors("health.jsonl"):
             lines = path.read_bytes().splitlines() if path.is_file() else []
             clocks = [images_seen_of(line) for line in lines]
             if None in clocks or (os.path.lexists(path) and not path.is_file()):
-                set_aside(path)
+                rename_damaged(path)
             kept = [
                 line for line, at in zip(lines, clocks, strict=True) if at is not None and at <= images_seen
             ]
-            with whole(path) as partial:
+            with atomic_write(path) as partial:
                 partial.write_bytes(b"".join(line + b"\n" for line in kept))
 
     def events_path(self, trainer: Trainer) -> Path:

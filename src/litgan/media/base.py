@@ -11,7 +11,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from litgan.files import whole
+from litgan.files import atomic_write
 
 GAP = 2  # pixels between tiles
 CAPTION = 13  # pixels: height of the letters below a picture
@@ -94,7 +94,7 @@ def to_tensor(image: Image.Image) -> Tensor:
 
 def save_png(picture: Tensor, path: Path) -> Path:
     """Writes a picture [H, W, 3] whole or not at all."""
-    with whole(path) as partial:
+    with atomic_write(path) as partial:
         Image.fromarray(picture.cpu().numpy()).save(partial, format="PNG")
     return path
 
@@ -102,6 +102,6 @@ def save_png(picture: Tensor, path: Path) -> Path:
 def save_gif(pictures: list[Tensor], path: Path, milliseconds: int = 80) -> Path:
     """Writes pictures [H, W, 3] of one size as an endless animation, whole or not at all."""
     first, *others = [Image.fromarray(picture.cpu().numpy()) for picture in pictures]
-    with whole(path) as partial:
+    with atomic_write(path) as partial:
         first.save(partial, format="GIF", save_all=True, append_images=others, duration=milliseconds, loop=0)
     return path

@@ -19,7 +19,7 @@ from safetensors.torch import save
 from torch import Tensor
 from torchmetrics import Metric
 
-from litgan.files import whole
+from litgan.files import atomic_write
 from litgan.metrics.distances import Moments
 from litgan.metrics.features import FeatureExtractor
 
@@ -276,7 +276,7 @@ def _save(path: Path, statistics: Statistics) -> None:
     }
     tensors = {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}
     try:
-        with whole(path) as partial:
+        with atomic_write(path) as partial:
             partial.write_bytes(save(tensors, {"sha256": _digest(tensors)}))
     except OSError as error:
         warnings.warn(

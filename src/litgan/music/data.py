@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from litgan.extras import require
-from litgan.files import whole
+from litgan.files import atomic_write
 from litgan.music.rolls import PianoRolls, to_piano_roll
 from litgan.music.scores import Score, UnreadableScoreError, list_chorales, list_midi, read_chorale, read_midi
 
@@ -152,7 +152,7 @@ class Music(PianoRolls):
 def save_packed(path: Path, rolls: np.ndarray, piece_ids: np.ndarray) -> None:
     """Writes rolls atomically, eight cells per byte; warns if the folder cannot be written."""
     try:
-        with whole(path) as partial, partial.open("wb") as file:
+        with atomic_write(path) as partial, partial.open("wb") as file:
             np.savez(file, packed=np.packbits(rolls), shape=np.array(rolls.shape), pieces=piece_ids)
     except OSError as error:
         warnings.warn(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from litgan.files import whole
+from litgan.files import atomic_write
 from litgan.media.base import GAP, Media, stack, tile
 from litgan.media.images import signed_heat
 from litgan.music.midi import Note, notes_from_roll, to_midi_file
@@ -77,7 +77,7 @@ class Rolls(Media):
         file = self.to_midi()  # first, so that no file is written if mido is missing
         written = super().save(stem, picture)
         path = stem.with_name(stem.name + ".mid")
-        with whole(path) as partial:
+        with atomic_write(path) as partial:
             file.save(partial)
         return [*written, path]
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from litgan.files import whole
+from litgan.files import atomic_write
 from litgan.media.base import GAP, Media, stack, tile
 from litgan.media.images import signed_heat
 from litgan.sound.signals import mel_filterbank, mu_law_gradient, stft
@@ -78,7 +78,7 @@ class AudioBatch(Media):
         """Writes the picture, and all sounds one after the other as 16-bit `<stem>.wav`."""
         written, path = super().save(stem, picture), stem.with_name(stem.name + ".wav")
         pause = round(PAUSE_SECONDS * self.sample_rate)
-        with whole(path) as partial, wave.open(str(partial), "wb") as file:
+        with atomic_write(path) as partial, wave.open(str(partial), "wb") as file:
             file.setparams((1, 2, self.sample_rate, 0, "NONE", "not compressed"))
             file.writeframes(F.pad(self.waves, (0, pause)).numpy().astype("<i2").tobytes())
         return [*written, path]

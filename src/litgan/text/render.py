@@ -10,7 +10,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from litgan.files import whole
+from litgan.files import atomic_write
 from litgan.media.base import Media, to_tensor
 from litgan.media.images import signed_heat
 
@@ -59,7 +59,7 @@ class Texts(Media):
         """Writes the picture and `<stem>.txt`, UTF-8, one sample per line."""
         written = super().save(stem, picture)
         path = stem.with_name(stem.name + ".txt")
-        with whole(path) as partial:
+        with atomic_write(path) as partial:
             partial.write_text("".join(f"{line}\n" for line in self.lines), encoding="utf-8", newline="\n")
         return [*written, path]
 
