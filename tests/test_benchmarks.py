@@ -315,23 +315,23 @@ def check_memory(found: dict[str, Any]) -> None:
     assert all(row["training adds, MiB"] > 0 for row in found["rows"])
 
 
-def check_telescope(found: dict[str, Any]) -> None:
+def check_gradient_flow(found: dict[str, Any]) -> None:
     (row,) = found["rows"]
-    assert row["recipe"] == "digits" and "telescope share %" in row
+    assert row["recipe"] == "digits" and "gradient_flow share %" in row
     blocks = found["seconds"]["digits"]
-    assert {side: len(times) for side, times in blocks.items()} == {"unwatched": 2, "telescope": 2}
+    assert {side: len(times) for side, times in blocks.items()} == {"unwatched": 2, "gradient_flow": 2}
     assert all(seconds > 0 for times in blocks.values() for seconds in times)
 
 
 QUICK = {
     "data": check_data, "scaling": check_scaling, "communication": check_communication, "step": check_step,
-    "memory": check_memory, "telescope": check_telescope,
+    "memory": check_memory, "gradient_flow": check_gradient_flow,
 }  # fmt: skip
 
 
 @pytest.mark.spawn
 @pytest.mark.parametrize("name", QUICK)
 def test_quick_form(name: str, tmp_path: Path) -> None:
-    smallest = {"step": "ring", "memory": "ring", "telescope": "digits"}
+    smallest = {"step": "ring", "memory": "ring", "gradient_flow": "digits"}
     only = ["--only", smallest[name]] if name in smallest else []
     QUICK[name](quick(name, tmp_path / "out.json", *only))

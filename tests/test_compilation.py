@@ -18,7 +18,7 @@ from shared.compiling import Graphs, assert_equal_weights, check_few_graphs, pai
 
 import litgan.gan
 from litgan import GAN
-from litgan.callbacks import Gradients
+from litgan.callbacks import Feedback
 from litgan.compilation import compile_networks
 from litgan.data import Digits
 from litgan.losses import Relativistic, Wasserstein
@@ -104,7 +104,7 @@ def test_a_network_that_is_no_single_graph_learns_the_same(both):
 
 def test_forward_hooks_of_callbacks_are_called(both, tmp_path):
     def listen(trainer):
-        trainer.callbacks.append(Gradients(every=0, folder=str(tmp_path)))
+        trainer.callbacks.append(Feedback(every=0, folder=str(tmp_path)))
 
     plain, compiled, count = both(prepare=listen, trainer={"log_every_n_steps": 3}, iterations=9)
     assert_equal_weights(compiled, plain)

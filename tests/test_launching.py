@@ -146,7 +146,7 @@ import sys
 from litgan import cli, processes
 
 checkpoint, out = sys.argv[1:]
-with processes.ranks():  # one process group serves both
+with processes.init_distributed():  # one process group serves both
     cli.main(["evaluate", checkpoint, "--count", "700", "--out", f"{out}/metrics.json"])
     cli.main(["sample", checkpoint, "--count", "600", "--seed", "3", "--labels", "1,7", "--out", out])
 """

@@ -50,7 +50,7 @@ def run(tmp_path: Path) -> Path:
         "images_seen,loss/generator,metric/fd_eyes\n0,,2.0\n64,0.5,3.0\n128,0.25,nan\n192,,4.0\n"
     )
     (folder / "health.jsonl").write_text(json.dumps(VERDICT) + "\n")
-    for name in ("reals", "telescope", "000000000", "000000192", "000000192_feedback"):
+    for name in ("reals", "gradient_flow", "000000000", "000000192", "000000192_feedback"):
         noise(folder / "samples" / f"{name}.png")
     for name in ("reals", "000000000", "000000192"):
         for kind in ("txt", "wav", "mid"):

@@ -1,4 +1,4 @@
-"""What watching the health costs, measured as benchmarks/telescope.py measures the telescope.
+"""What watching the health costs, measured as benchmarks/gradient_flow.py measures the gradient flow.
 
 python benchmarks/diagnosis/health.py [--only digits fashion_mnist] [--rounds 9]
 """
@@ -10,9 +10,9 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).parents[1]))
 
-import telescope
+import gradient_flow
 
 from litgan.diagnosis import Diagnosis
 
 if __name__ == "__main__":
-    telescope.main({"health": Diagnosis}, __doc__, __file__)
+    gradient_flow.main({"health": Diagnosis}, __doc__, __file__)

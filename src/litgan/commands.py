@@ -19,7 +19,7 @@ from litgan.metrics import FeatureExtractor, Report
 from litgan.metrics import evaluate as measure
 from litgan.metrics import extractor as find_extractor
 from litgan.noise import Noise
-from litgan.processes import best_device, first_on_its_machine, in_turn, ranks
+from litgan.processes import best_device, gather_interleaved, init_distributed, local_rank_zero_first
 from litgan.rebuild import Builder
 from litgan.report import write_report
 
@@ -53,7 +53,7 @@ def sample(
     if count < 1:
         raise ValueError(f"A count of {count} draws nothing: give at least 1.")
     checkpoint = checkpoints.read(ckpt)
-    with ranks() as (rank, world_size, device):
+    with init_distributed() as (rank, world_size, device):
         gan = GAN.load_from_checkpoint(ckpt, map_location=device, trust=trust)
         share = [  # in the very batches in which one process would draw them: the same bits
             gan.sample(
@@ -62,7 +62,7 @@ def sample(
             ).cpu()
             for first in range(rank * sampling.CHUNK, count, world_size * sampling.CHUNK)
         ]  # fmt: skip
-        chunks = in_turn(share)
+        chunks = gather_interleaved(share)
     if rank == 0:
         samples, path = torch.cat(chunks), Path(out) / f"samples_seed{seed}"
         written = (
@@ -102,10 +102,10 @@ def evaluate(
         trust: modules of yours whose classes the checkpoint may name, with commas between; they are imported.
     """
     checkpoint, builder = checkpoints.read(ckpt), Builder(trust, ckpt, download)
-    with ranks() as (rank, world_size, device):
+    with init_distributed() as (rank, world_size, device):
         gan = GAN.load_from_checkpoint(ckpt, map_location=device, trust=trust)
         data = checkpoints.build_data(checkpoint, GANDataModule, builder)
-        with first_on_its_machine():
+        with local_rank_zero_first():
             data.load(split)
             chosen = find_extractor(extractor) if extractor else None  # what the user names may be fetched
             network = chosen or build_extractor(checkpoint, builder)

@@ -20,7 +20,7 @@ def best_device() -> torch.device:
 
 
 @contextmanager
-def ranks() -> Iterator[tuple[int, int, torch.device]]:
+def init_distributed() -> Iterator[tuple[int, int, torch.device]]:
     """(rank, world size, device) of this process: one of torchrun's, else (0, 1, the best device).
 
     Joins a process group for the time in between, where there is none yet: what lies on the CPU travels by
@@ -44,7 +44,7 @@ def ranks() -> Iterator[tuple[int, int, torch.device]]:
 
 
 @contextmanager
-def first_on_its_machine() -> Iterator[None]:
+def local_rank_zero_first() -> Iterator[None]:
     """What is downloaded in here is downloaded once: the first rank of a machine goes before the others."""
     together, first = dist.is_initialized(), os.environ.get("LOCAL_RANK") == "0"
     if together and not first:
@@ -54,7 +54,7 @@ def first_on_its_machine() -> Iterator[None]:
         dist.barrier()
 
 
-def in_turn(share: list[Part]) -> list[Part]:
+def gather_interleaved(share: list[Part]) -> list[Part]:
     """The parts of all ranks on the first of them, one of each in turn; on the others nothing."""
     if not dist.is_initialized():
         return share

@@ -21,7 +21,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from litgan import checkpoints, runs, strategies
 from litgan.callbacks import (
     Checkpoint,
-    Gradients,
+    Feedback,
     Progress,
     ProgressLines,
     Realism,
@@ -40,7 +40,7 @@ from litgan.loggers import CSVLogger, wandb_logger
 from litgan.messages import explain
 
 CALLBACKS: dict[str, type[Callback]] = {
-    "realism": Realism, "samples": Samples, "gradients": Gradients, "checkpoint": Checkpoint,
+    "realism": Realism, "samples": Samples, "gradients": Feedback, "checkpoint": Checkpoint,
 }  # fmt: skip
 
 

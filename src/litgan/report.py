@@ -27,7 +27,7 @@ LARGEST_PNG = 100_000  # bytes; larger pictures become JPEGs
 LARGEST_SIDE = 800  # pixels of these
 SHARED = (  # keys that match the same pattern are drawn on the same axes, any other key on its own
     r"metric/(precision|recall|density|coverage)", r"loss/.*", r"gradient/(generator|discriminator)",
-    r"logits/(real|fake)", r"logits/sign_.*", r"logits/margin_.*", r"(update|telescope|diagnosis)/.*",
+    r"logits/(real|fake)", r"logits/sign_.*", r"logits/margin_.*", r"(update|gradient_flow|diagnosis)/.*",
 )  # fmt: skip
 SOUNDS = {".wav": "audio/wav", ".mid": "audio/midi"}
 DAMAGE = (  # what reading a damaged file raises

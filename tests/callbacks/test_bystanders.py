@@ -7,15 +7,15 @@ from typing import Any, TypeAlias
 
 from shared import bystanders
 
-from litgan.callbacks import Checkpoint, Gradients, Interruption, Progress, Realism, Samples, Throughput
+from litgan.callbacks import Checkpoint, Feedback, Interruption, Progress, Realism, Samples, Throughput
 
 Make: TypeAlias = Callable[..., Any]  # what a fixture makes things with
 
 
 def test_callbacks_change_nothing(digits_gan: Make, make_trainer: Make, memory: Any) -> None:
     everything = [
-        Throughput(), Realism("digits", every=16, count=20), Samples(every=16), Gradients(every=16),
+        Throughput(), Realism("digits", every=16, count=20), Samples(every=16), Feedback(every=16),
         Checkpoint(every=16), Progress(), Interruption({"hours": 1}),
     ]  # fmt: skip
-    keys = ["metric/fd_digits", "telescope/generator/latents"]
+    keys = ["metric/fd_digits", "gradient_flow/generator/latents"]
     bystanders.check(everything, keys, digits_gan, make_trainer, memory)

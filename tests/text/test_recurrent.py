@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from litgan import telescope
+from litgan import gradient_flow
 from litgan.losses import NonSaturating
 from litgan.text import RecurrentTextGenerator, TextDiscriminator
 
@@ -61,7 +61,7 @@ def test_a_block_that_is_called_again_and_again_counts_as_a_whole() -> None:
     generator = RecurrentTextGenerator((5, 4), latent_dim=3, width=6)
     discriminator = TextDiscriminator((5, 4), widths=(4, 4))
     latents = torch.randn(7, generator.latent_dim)
-    norms = telescope.look(generator, discriminator, NonSaturating(), latents).generator
+    norms = gradient_flow.trace_gradients(generator, discriminator, NonSaturating(), latents).generator
     assert list(norms) == ["latents", "initial_state", "cell", "head"]
     norm = norms["cell"]
     states: list[torch.Tensor] = []

@@ -15,7 +15,7 @@ from lightning.pytorch import Callback
 from torch import nn
 
 from litgan import GAN
-from litgan.callbacks import Gradients
+from litgan.callbacks import Feedback
 from litgan.data import Digits, Ring
 from litgan.losses import Hinge, LeastSquares, Minimax, NonSaturating, Relativistic, Wasserstein
 from litgan.networks import DCGANDiscriminator, DCGANGenerator, MLPDiscriminator
@@ -193,7 +193,7 @@ def test_the_logged_values_are_the_same(tiny_gan, tiny_data, make_trainer, tmp_p
         gan = tiny_gan(
             kind, penalties=[R2(1.0)], discriminator_optimizer=FIXED, generator_optimizer=FIXED
         )  # fmt: skip
-        watcher = Gradients(every=0, folder=str(tmp_path))
+        watcher = Feedback(every=0, folder=str(tmp_path))
         make_trainer(2, callbacks=[watcher], log_every_n_steps=1).fit(gan, datamodule=tiny_data())
         logged[update] = gan.logged
     assert {"gradient/feedback", "gradient/generator", "loss/generator"} <= logged["one_stage"].keys()

@@ -1,7 +1,7 @@
 """Callbacks that measure, draw and save a run: training with and without them is bit-identical."""
 
 from litgan.callbacks.checkpoint import Checkpoint
-from litgan.callbacks.gradients import Gradients
+from litgan.callbacks.feedback import Feedback
 from litgan.callbacks.interruption import Interrupted, Interruption
 from litgan.callbacks.progress import Progress, ProgressLines
 from litgan.callbacks.realism import Realism
@@ -9,6 +9,6 @@ from litgan.callbacks.samples import Samples
 from litgan.callbacks.throughput import Throughput
 
 __all__ = [
-    "Checkpoint", "Gradients", "Interrupted", "Interruption", "Progress", "ProgressLines", "Realism",
+    "Checkpoint", "Feedback", "Interrupted", "Interruption", "Progress", "ProgressLines", "Realism",
     "Samples", "Throughput",
 ]  # fmt: skip

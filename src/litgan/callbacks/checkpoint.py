@@ -47,28 +47,28 @@ class Checkpoint(LightningCheckpoint):
         self.saved_at = -1  # images_seen of last.ckpt
         self.best_value: float | None = None
         self.best_at = -1  # images_seen of best.ckpt
-        self.clock = time.monotonic()
-        self.ended = (0, 0)  # images_seen and turns when the last whole iteration ended
-        self.standing = False  # whether training has begun, from a state that is restored as a whole
+        self.last_save_time = time.monotonic()
+        self.last_complete = (0, 0)  # images_seen and turns when the last whole iteration ended
+        self.started = False  # whether training has begun, from a state that is restored as a whole
 
     def on_train_start(self, trainer: Trainer, gan: GAN) -> None:
-        self.clock, self.standing = time.monotonic(), True
-        self.saved_at, self.ended = gan.images_seen, (gan.images_seen, gan.discriminator_updates)
+        self.last_save_time, self.started = time.monotonic(), True
+        self.saved_at, self.last_complete = gan.images_seen, (gan.images_seen, gan.discriminator_updates)
 
     def on_train_batch_end(self, trainer: Trainer, gan: GAN, *_: object) -> None:
         if not gan.iteration_is_complete:
             return
-        self.ended = (gan.images_seen, gan.discriminator_updates)
+        self.last_complete = (gan.images_seen, gan.discriminator_updates)
         self.keep_best(trainer, gan)
-        if gan.is_due(self.every) or self.overdue(trainer):
+        if gan.is_due(self.every) or self.minutes_elapsed(trainer):
             self.save_last(trainer, gan)
 
     def on_train_end(self, trainer: Trainer, gan: GAN) -> None:
         self.if_unsaved = "stop"  # there is no next save
-        self.catch_up(trainer, gan)
-        self.standing = False
+        self.save_now(trainer, gan)
+        self.started = False
 
-    def catch_up(self, trainer: Trainer, gan: GAN) -> None:
+    def save_now(self, trainer: Trainer, gan: GAN) -> None:
         """Saves what has not been saved yet of the present state."""
         self.keep_best(trainer, gan)
         if self.saved_at != gan.images_seen:
@@ -80,14 +80,14 @@ class Checkpoint(LightningCheckpoint):
         An iteration that was cut short is run again on resuming, by a discriminator that may have
         taken its turns of it already. A disk that refuses is told of, and the exception stays what it was.
         """
-        stood, self.standing = self.standing, False
-        if not stood or trainer.world_size > 1:
+        started, self.started = self.started, False
+        if not started or trainer.world_size > 1:
             return
-        if gan.iteration_is_complete and gan.discriminator_updates > self.ended[1]:
-            self.ended = (gan.images_seen, gan.discriminator_updates)
-        if self.ended[0] == self.saved_at:
+        if gan.iteration_is_complete and gan.discriminator_updates > self.last_complete[1]:
+            self.last_complete = (gan.images_seen, gan.discriminator_updates)
+        if self.last_complete[0] == self.saved_at:
             return
-        gan.images_seen, gan.discriminator_updates = self.ended
+        gan.images_seen, gan.discriminator_updates = self.last_complete
         self.if_unsaved = "stop"  # there is no next save
         if is_finite(gan):
             try:
@@ -96,11 +96,11 @@ class Checkpoint(LightningCheckpoint):
                 if str(error) != str(exception):
                     warn(str(error))
 
-    def overdue(self, trainer: Trainer) -> bool:
+    def minutes_elapsed(self, trainer: Trainer) -> bool:
         """Whether the minutes are over: on rank zero's watch, asked where metrics are logged anyway."""
         if not self.minutes or trainer.global_step % trainer.log_every_n_steps:
             return False
-        return bool(trainer.strategy.broadcast(time.monotonic() - self.clock > 60.0 * self.minutes))
+        return bool(trainer.strategy.broadcast(time.monotonic() - self.last_save_time > 60.0 * self.minutes))
 
     def keep_best(self, trainer: Trainer, gan: GAN) -> None:
         """Saves `best.ckpt` if the realism callback has just measured a new least distance."""
@@ -116,7 +116,7 @@ class Checkpoint(LightningCheckpoint):
                 self.best_value, self.best_at = earlier
 
     def save_last(self, trainer: Trainer, gan: GAN) -> None:
-        self.clock = time.monotonic()
+        self.last_save_time = time.monotonic()
         self.saved_at = gan.images_seen if self.save(trainer, gan, "last.ckpt") else -1
 
     def save(self, trainer: Trainer, gan: GAN, name: str) -> bool:

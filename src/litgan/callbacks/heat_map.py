@@ -1,4 +1,4 @@
-"""The heat map of the telescope: how strong the feedback was in each block at each look, as one picture."""
+"""The heat map of the gradient flow: how strong the feedback was at each layer over time."""
 
 from __future__ import annotations
 

@@ -80,29 +80,29 @@ class Interruption(Callback):
 
     def __init__(self, max_time: str | timedelta | dict[str, int] | None = None) -> None:
         self.timer = Timer(max_time)
-        self.noticed = Reason.NONE
-        self.before: dict[signal.Signals, Any] = {}  # handlers that were in place
-        self.silenced: list[tuple[object, str]] = []  # methods of Lightning's
+        self.signal_received = Reason.NONE
+        self.previous_handlers: dict[signal.Signals, Any] = {}  # handlers that were in place
+        self.disabled: list[tuple[object, str]] = []  # methods of Lightning's
         self.group: Any = None  # of all ranks, where there are several
-        self.message = torch.zeros(())  # the reason that travels
-        self.travel: distributed.Work | None = None
+        self.reason_tensor = torch.zeros(())  # the reason that travels
+        self.pending: distributed.Work | None = None
 
     def on_fit_start(self, trainer: Trainer, gan: GAN) -> None:
-        keeper_of(trainer)
-        self.noticed = Reason.NONE
-        self.silence(trainer)
-        self.take("SIGTERM", "SIGUSR1", "SIGHUP")
+        find_checkpoint_callback(trainer)
+        self.signal_received = Reason.NONE
+        self.disable_lightning_handlers(trainer)
+        self.install_handlers("SIGTERM", "SIGUSR1", "SIGHUP")
 
-    def take(self, *names: str) -> None:
+    def install_handlers(self, *names: str) -> None:
         """Notices these signals from now on."""
         if threading.current_thread() is not threading.main_thread():  # others may not take signals
             return
         for name in names:
             one = getattr(signal, name, None)  # Windows has not all of them
             if one is not None and signal.getsignal(one) is not signal.SIG_IGN:  # as nohup has it
-                self.before[one] = signal.signal(one, self.notice)
+                self.previous_handlers[one] = signal.signal(one, self.handle_signal)
 
-    def silence(self, trainer: Trainer) -> None:
+    def disable_lightning_handlers(self, trainer: Trainer) -> None:
         """Keeps Lightning from handling the same signals.
 
         Its handler broadcasts from within the handler, so that a signal to one rank alone hangs the run;
@@ -111,36 +111,38 @@ class Interruption(Callback):
         """
         connector, loop = getattr(trainer, "_signal_connector", None), trainer.fit_loop.epoch_loop
         methods = ((connector, "register_signal_handlers"), (loop, "_broadcast_sigterm_tensor"))
-        self.silenced = [
+        self.disabled = [
             (owner, name) for owner, name in methods if hasattr(owner, name)
         ]  # not every version
-        for owner, name in self.silenced:
+        for owner, name in self.disabled:
             setattr(owner, name, lambda: None)
 
-    def notice(self, number: int, frame: FrameType | None) -> None:
+    def handle_signal(self, number: int, frame: FrameType | None) -> None:
         """The handler."""
-        self.noticed = max(self.noticed, Reason[signal.Signals(number).name])
+        self.signal_received = max(self.signal_received, Reason[signal.Signals(number).name])
         if number == signal.SIGINT:
             signal.signal(number, signal.default_int_handler)
         if number == getattr(signal, "SIGHUP", None):
-            let_go_of_terminal()
+            redirect_closed_terminal()
 
     def on_train_start(self, trainer: Trainer, gan: GAN) -> None:
-        self.take("SIGINT")  # not earlier: what comes before the first iteration leaves nothing to save
+        self.install_handlers(
+            "SIGINT"
+        )  # not earlier: what comes before the first iteration leaves nothing to save
         self.timer.on_train_start(trainer, gan)
-        self.travel = None
+        self.pending = None
         if trainer.world_size > 1:  # a group of its own keeps its messages apart from the gradients
             self.group = distributed.new_group(backend="gloo")
 
     def on_train_batch_end(self, trainer: Trainer, gan: GAN, *batch: Any) -> None:
         if not gan.iteration_is_complete:
             return
-        reason = self.told(trainer) if self.group is None else self.agreed(trainer)
+        reason = self.stop_reason(trainer) if self.group is None else self.all_reduce_reason(trainer)
         if not reason:
             return
-        keeper = keeper_of(trainer)
-        keeper.if_unsaved = "stop"  # there is no next save to wait for
-        keeper.catch_up(trainer, gan)
+        checkpoint = find_checkpoint_callback(trainer)
+        checkpoint.if_unsaved = "stop"  # there is no next save to wait for
+        checkpoint.save_now(trainer, gan)
         if 0 < trainer.max_steps <= trainer.global_step:  # a resumed run would have nothing left to end
             return
         gan.on_train_batch_end(*batch)  # its turn would come after the callbacks': it writes the last row
@@ -150,54 +152,54 @@ class Interruption(Callback):
             remedy = requeue() or remedy
         raise Interrupted(
             f"Stopped by {cause} after {gan.images_seen:,} images, saved in "
-            f"{keeper.path(trainer, 'last.ckpt')}: {remedy}",
+            f"{checkpoint.path(trainer, 'last.ckpt')}: {remedy}",
             0 if launched_by_lightning(trainer) else CANCELLED if reason is Reason.SIGINT else STOPPED,
         )
 
-    def told(self, trainer: Trainer) -> Reason:
+    def stop_reason(self, trainer: Trainer) -> Reason:
         """Why this process wants to stop; the time is that of rank zero."""
         left = self.timer.time_remaining()
         late = trainer.is_global_zero and left is not None and left <= 0
-        return max(self.noticed, Reason.MAX_TIME if late else Reason.NONE)
+        return max(self.signal_received, Reason.MAX_TIME if late else Reason.NONE)
 
-    def agreed(self, trainer: Trainer) -> Reason:
+    def all_reduce_reason(self, trainer: Trainer) -> Reason:
         """Why some rank wanted to stop one iteration ago; if none did, asks anew."""
-        if self.travel is not None:
-            self.travel.wait()
-            self.travel = None
-            if reason := Reason(int(self.message)):
+        if self.pending is not None:
+            self.pending.wait()
+            self.pending = None
+            if reason := Reason(int(self.reason_tensor)):
                 return reason
-        self.message = torch.tensor(int(self.told(trainer)))
-        self.travel = distributed.all_reduce(
-            self.message, distributed.ReduceOp.MAX, group=self.group, async_op=True
+        self.reason_tensor = torch.tensor(int(self.stop_reason(trainer)))
+        self.pending = distributed.all_reduce(
+            self.reason_tensor, distributed.ReduceOp.MAX, group=self.group, async_op=True
         )
         return Reason.NONE
 
     def on_train_end(self, trainer: Trainer, gan: GAN) -> None:
-        if self.travel is not None:
-            self.travel.wait()
+        if self.pending is not None:
+            self.pending.wait()
 
     def on_exception(self, trainer: Trainer, gan: GAN, exception: BaseException) -> None:
         if not isinstance(exception, Interrupted):  # which ends the process: no second signal shall cut that
-            self.put_back(trainer)
+            self.restore_handlers(trainer)
 
     def teardown(self, trainer: Trainer, gan: GAN, stage: str) -> None:
         if self.group is not None and distributed.is_initialized():
             distributed.destroy_process_group(self.group)
-        self.put_back(trainer)
+        self.restore_handlers(trainer)
 
-    def put_back(self, trainer: Trainer) -> None:
+    def restore_handlers(self, trainer: Trainer) -> None:
         """Leaves handlers and Lightning as they were."""
-        while self.before:
-            one, handler = self.before.popitem()
+        while self.previous_handlers:
+            one, handler = self.previous_handlers.popitem()
             signal.signal(one, signal.SIG_DFL if handler is None else handler)
-        while self.silenced:
-            owner, name = self.silenced.pop()
+        while self.disabled:
+            owner, name = self.disabled.pop()
             delattr(owner, name)  # the instance's, which hid the class's
         self.group = None
 
 
-def keeper_of(trainer: Trainer) -> Checkpoint:
+def find_checkpoint_callback(trainer: Trainer) -> Checkpoint:
     """The callback that saves this run."""
     for callback in trainer.callbacks:
         if isinstance(callback, Checkpoint):
@@ -205,7 +207,7 @@ def keeper_of(trainer: Trainer) -> Checkpoint:
     raise ValueError("Interruption saves with the callback Checkpoint: add it to the Trainer's callbacks.")
 
 
-def let_go_of_terminal() -> None:
+def redirect_closed_terminal() -> None:
     """Sends to nowhere what is printed on a terminal that is gone: that fails, and would end the run."""
     for stream in (1, 2):
         with suppress(OSError):  # closed before

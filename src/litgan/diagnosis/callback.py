@@ -12,15 +12,15 @@ import torch
 from lightning.pytorch import Callback, Trainer
 
 from litgan import checkpoints
-from litgan.callbacks.gradients import will_pass
+from litgan.callbacks.feedback import will_be_due
 from litgan.callbacks.throughput import untimed
 from litgan.diagnosis.checks import CHECKS, Monitor, Result, Scaling, rollback_scaling
 from litgan.diagnosis.metrics import DiagnosticMetrics, weight_norms
 from litgan.files import atomic_write, ignore_disk_errors, rename_damaged, warn
 from litgan.gan import GAN, Batch
+from litgan.gradient_flow import total_norm
 from litgan.loggers import WandbLogger
 from litgan.schedules import Schedule, value_at
-from litgan.telescope import total_norm
 
 Policy: TypeAlias = Literal["warn", "stop", "rollback"]
 
@@ -91,7 +91,7 @@ class Diagnosis(Callback):
     def on_train_batch_start(self, trainer: Trainer, gan: GAN, batch: Batch, batch_idx: int) -> None:
         if not trainer.is_global_zero or (gan.discriminator_updates + 1) % gan.discriminator_steps:
             return
-        if any(will_pass(gan, batch, self.every, ahead) for ahead in (0, 1)):
+        if any(will_be_due(gan, batch, self.every, ahead) for ahead in (0, 1)):
             self.metrics.snapshot_weights(gan)
         else:
             self.metrics.clear_snapshots()

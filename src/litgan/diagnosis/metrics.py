@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
 
-from litgan import telescope
+from litgan import gradient_flow
 from litgan.callbacks.realism import Realism
 from litgan.files import warn
 from litgan.gan import GAN, Batch
@@ -34,7 +34,7 @@ class DiagnosticMetrics:
 
     def snapshot_weights(self, gan: GAN) -> None:
         """Stores the weights before one of the last two updates; `step_ratio` and `step_cosine` need them."""
-        self.snapshots = [*self.snapshots[-1:], telescope.copies(gan.generator)]
+        self.snapshots = [*self.snapshots[-1:], gradient_flow.clone_params(gan.generator)]
 
     def clear_snapshots(self) -> None:
         self.snapshots = []
@@ -47,13 +47,15 @@ class DiagnosticMetrics:
         samples, fake, feedback = self.fakes(gan, paired_reals, size)
         loss, logits = gan.loss, {"real": paired_reals, "fake": fake}
         metrics = {
-            "g_loss_gradient": telescope.derivative_share(loss.generator, **logits, of=["fake"]),
-            "d_loss_gradient": telescope.derivative_share(loss.discriminator, **logits, of=["real", "fake"]),
-            "gradient_over_eps": telescope.gradient_use(gan.trainer.optimizers[0])[1],
+            "g_loss_gradient": gradient_flow.relative_loss_gradient(loss.generator, **logits, of=["fake"]),
+            "d_loss_gradient": gradient_flow.relative_loss_gradient(
+                loss.discriminator, **logits, of=["real", "fake"]
+            ),
+            "gradient_over_eps": gradient_flow.grad_over_eps(gan.trainer.optimizers[0]),
             "feedback_norm": feedback,
-            "auc": telescope.separation(real=real, fake=fake),
+            "auc": gradient_flow.auc(real=real, fake=fake),
             "diversity": self.diversity(trainer, gan, samples),
-            "step_ratio": telescope.step_ratio(self.snapshots[-1], gan.generator),
+            "step_ratio": gradient_flow.update_ratio(self.snapshots[-1], gan.generator),
             "step_cosine": self.step_cosine(gan),
             **weight_norms(gan),
             "logits_rms": torch.cat([real, fake]).square().mean().sqrt(),
@@ -66,7 +68,7 @@ class DiagnosticMetrics:
     def real_logits(self, trainer: Trainer, gan: GAN, split: str, size: int) -> Tensor:
         """Logits [N, K] of a split's fixed reals; N is 0 if there is no such split."""
         samples, labels = self.fixed_reals(trainer, gan, split)
-        with telescope.evaluating(gan.discriminator):
+        with gradient_flow.eval_mode(gan.discriminator):
             logits = [
                 gan.discriminator(samples[chunk], None if labels is None else labels[chunk])
                 for chunk in chunks(len(samples), size)
@@ -99,7 +101,7 @@ class DiagnosticMetrics:
         labels = choose_classes(None, 0, self.count, gan.num_classes)
         labels = None if labels is None else labels.to(gan.device)
         traces = [
-            telescope.look(
+            gradient_flow.trace_gradients(
                 gan.generator, gan.discriminator, gan.loss, latents[chunk],
                 None if labels is None else labels[chunk], real_logits=paired_reals[chunk],
             ) for chunk in chunks(self.count, size)
@@ -107,7 +109,7 @@ class DiagnosticMetrics:
         samples, logits, feedback = (
             torch.cat([getattr(one, name) for one in traces]) for name in ("samples", "logits", "feedback")
         )
-        return samples, logits.float(), telescope.mean_norm(feedback)
+        return samples, logits.float(), gradient_flow.mean_norm(feedback)
 
     def diversity(self, trainer: Trainer, gan: GAN, fake: Tensor) -> Tensor:
         """Mean distance between fakes over that between reals, in feature space if that is cheap."""
@@ -131,13 +133,15 @@ class DiagnosticMetrics:
         if len(self.snapshots) < 2:
             return torch.zeros((), device=gan.device)
         earlier = torch._foreach_sub(self.snapshots[1], self.snapshots[0])
-        return telescope.steps_cosine(earlier, telescope.step(self.snapshots[1], gan.generator))
+        return gradient_flow.update_cosine(
+            earlier, gradient_flow.param_update(self.snapshots[1], gan.generator)
+        )
 
 
 def weight_norms(gan: GAN) -> dict[str, Tensor]:
     """The norm of each network's weights."""
     return {
-        f"weight_norm_{name}": telescope.total_norm(telescope.weights(network))
+        f"weight_norm_{name}": gradient_flow.total_norm(gradient_flow.trainable_params(network))
         for name, network in (("generator", gan.generator), ("discriminator", gan.discriminator))
     }
 

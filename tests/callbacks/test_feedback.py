@@ -12,8 +12,8 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from PIL import Image
 
-from litgan import GAN, telescope
-from litgan.callbacks import Gradients
+from litgan import GAN, gradient_flow
+from litgan.callbacks import Feedback
 from litgan.callbacks.heat_map import heat_map
 from litgan.data import Digits, Ring
 from litgan.losses import AdversarialLoss, NonSaturating, Relativistic
@@ -62,7 +62,7 @@ def test_logged_norms_are_those_of_plain_autograd(
     gan, data = tiny_gan(loss=loss, micro_batches=micro_batches, **STILL), Ring(samples=64, batch_size=batch)
     real = next(iter(data.train_dataloader()))[0]
     wanted = by_hand(gan, real)
-    trainer = make_trainer(1, callbacks=[Gradients(every=0)], logger=memory, log_every_n_steps=1)
+    trainer = make_trainer(1, callbacks=[Feedback(every=0)], logger=memory, log_every_n_steps=1)
     trainer.fit(gan, datamodule=data)
     for key, value in wanted.items():
         assert memory.values(key) == {batch: pytest.approx(value, rel=1e-6)}, key
@@ -77,10 +77,10 @@ def test_only_iterations_that_are_logged_are_listened_to(
     gan = tiny_gan(discriminator_steps=2)
     heard = []
 
-    class Counting(Gradients):
-        def receive(self, feedback: torch.Tensor) -> None:
+    class Counting(Feedback):
+        def record_norms(self, feedback: torch.Tensor) -> None:
             heard.append(gan.images_seen)
-            super().receive(feedback)
+            super().record_norms(feedback)
 
     trainer = make_trainer(7, callbacks=[Counting(every=0)], logger=memory, log_every_n_steps=3)
     trainer.fit(gan, datamodule=tiny_data())
@@ -92,7 +92,7 @@ def test_only_iterations_that_are_logged_are_listened_to(
 def test_the_picture_shows_each_samples_own_feedback(digits_gan: Make) -> None:
     gan = digits_gan().train()
     before = deepcopy(gan.state_dict())
-    fake, feedback = Gradients(count=5, seed=1).feedback(gan)
+    fake, feedback = Feedback(count=5, seed=1).feedback(gan)
     assert gan.generator.training and gan.discriminator.training
     assert all(torch.equal(value, before[key]) for key, value in gan.state_dict().items())
     assert all(parameter.grad is None for parameter in gan.parameters())
@@ -107,17 +107,17 @@ def test_the_picture_shows_each_samples_own_feedback(digits_gan: Make) -> None:
 def test_pictures_follow_the_images(
     digits_gan: Make, digits: Digits, make_trainer: Make, tmp_path: Path
 ) -> None:
-    make_trainer(5, callbacks=[Gradients(every=20)]).fit(digits_gan(), datamodule=digits)
+    make_trainer(5, callbacks=[Feedback(every=20)]).fit(digits_gan(), datamodule=digits)
     pictures = sorted((tmp_path / "samples").glob("*.png"))
     assert [path.name for path in pictures] == [
-        "000000024_feedback.png", "000000040_feedback.png", "telescope.png",
+        "000000024_feedback.png", "000000040_feedback.png", "gradient_flow.png",
     ]  # fmt: skip
     red, _, blue = np.array(Image.open(pictures[0])).astype(int).transpose(2, 0, 1)
     assert (red > blue).any() and (blue > red).any()
-    assert (tmp_path / "samples" / "telescope.png").is_file()
+    assert (tmp_path / "samples" / "gradient_flow.png").is_file()
 
 
-# -- the telescope
+# -- gradient flow
 
 
 class Copies(Callback):
@@ -138,7 +138,7 @@ def test_a_look_logs_what_plain_autograd_finds(
     digits_gan: Make, digits: Digits, make_trainer: Make, memory: Any
 ) -> None:
     copies = Copies()
-    callbacks = [Gradients(every=16, count=6, seed=5), copies]
+    callbacks = [Feedback(every=16, count=6, seed=5), copies]
     gan = digits_gan(loss=Relativistic())
     make_trainer(4, callbacks=callbacks, logger=memory).fit(gan, datamodule=digits)
     previous = None
@@ -151,8 +151,12 @@ def test_a_look_logs_what_plain_autograd_finds(
         (feedback,) = torch.autograd.grad(loss, fake)
         row = {key: value[clock] for key in keys(memory) if clock in (value := memory.values(key))}
         assert row["feedback/norm"] == pytest.approx(feedback.flatten(1).norm(dim=1).mean().item(), rel=1e-5)
-        seen = telescope.look(generator, discriminator, gan.loss, latents)
-        rows = {f"telescope/{key}": norm.item() for key, norm in seen.way_back().items() if key != "samples"}
+        seen = gradient_flow.trace_gradients(generator, discriminator, gan.loss, latents)
+        rows = {
+            f"gradient_flow/{key}": norm.item()
+            for key, norm in seen.gradient_norms().items()
+            if key != "samples"
+        }
         assert {key: row[key] for key in rows} == pytest.approx(rows, rel=1e-5)
         for name, now, before in zip(
             ("generator", "discriminator"), copies.networks[clock], copies.networks[clock - 8], strict=True
@@ -176,21 +180,21 @@ def test_a_look_tells_how_surely_the_batch_is_told_apart(
 ) -> None:
     gan, data = tiny_gan(**STILL), tiny_data()
     real = next(iter(data.train_dataloader()))[0]
-    make_trainer(1, callbacks=[Gradients(every=8)], logger=memory).fit(gan, datamodule=data)
+    make_trainer(1, callbacks=[Feedback(every=8)], logger=memory).fit(gan, datamodule=data)
     fake = gan.generator(Noise(0, 0, 0, 8, "sample").normal(gan.generator.latent_dim))
     with torch.no_grad():
-        wanted = telescope.logit_statistics(real=gan.discriminator(real), fake=gan.discriminator(fake))
+        wanted = gradient_flow.logit_statistics(real=gan.discriminator(real), fake=gan.discriminator(fake))
     found = {key: memory.values(f"logits/{key}")[8] for key in wanted}
     assert found == pytest.approx({key: value.item() for key, value in wanted.items()}, abs=1e-6)
-    assert memory.values("gradient/vanishing") == {8: 0.0}
+    assert memory.values("gradient/below_eps") == {8: 0.0}
     assert memory.values("update/generator") == {8: 0.0}
 
 
 def test_the_history_survives_a_resume(
     tiny_gan: Make, tiny_data: Make, make_trainer: Make, memory: Any, tmp_path: Path
 ) -> None:
-    def run(iterations: int, ckpt_path: Path | None = None) -> Gradients:
-        gradients = Gradients(every=8, count=4)
+    def run(iterations: int, ckpt_path: Path | None = None) -> Feedback:
+        gradients = Feedback(every=8, count=4)
         trainer = make_trainer(iterations, callbacks=[gradients], logger=memory)
         trainer.fit(tiny_gan(), datamodule=tiny_data(), ckpt_path=ckpt_path)
         trainer.save_checkpoint(tmp_path / "cut.ckpt", weights_only=False)
@@ -209,16 +213,16 @@ def test_between_looks_nothing_is_computed(
     tiny_gan: Make, tiny_data: Make, make_trainer: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gan, at = tiny_gan(discriminator_steps=2), []
-    original = telescope.copies
+    original = gradient_flow.clone_params
     monkeypatch.setattr(
-        telescope, "copies", lambda network: (at.append(gan.images_seen), original(network))[1]
+        gradient_flow, "clone_params", lambda network: (at.append(gan.images_seen), original(network))[1]
     )
     looked = []
 
-    class Watching(Gradients):
-        def look(self, *arguments: Any) -> None:
+    class Watching(Feedback):
+        def measure(self, *arguments: Any) -> None:
             looked.append(gan.images_seen)
-            super().look(*arguments)
+            super().measure(*arguments)
 
     make_trainer(9, callbacks=[Watching(every=48)]).fit(gan, datamodule=tiny_data())
     assert looked == [48, 96, 144] and at == [40, 40, 88, 88, 136, 136], "before the turn that ends each"

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from functools import partial
 
-from shared.telescope import WayBack
+from shared.gradient_flow import GradientNorms
 
 from litgan.zoo import ResNetDiscriminator, ResNetGenerator, StyleGAN2Discriminator, StyleGAN2Generator
 
 IMAGE = (3, 16, 16)
 
 
-class TestWayBack(WayBack):
+class TestWayBack(GradientNorms):
     pairs = {
         "resnet": (
             partial(ResNetGenerator, IMAGE, widths=[8, 8]), partial(ResNetDiscriminator, IMAGE, widths=[8, 8])

@@ -1,4 +1,4 @@
-"""Gradients: how much each network is moved, and the feedback that the discriminator sends back."""
+"""Feedback: how much each network is moved, and the feedback that the discriminator sends back."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from litgan import telescope
+from litgan import gradient_flow
 from litgan.callbacks.heat_map import heat_map
 from litgan.callbacks.throughput import untimed
 from litgan.files import ignore_disk_errors
@@ -23,7 +23,7 @@ from litgan.precision import loss_scale
 from litgan.sampling import choose_classes
 
 
-class Gradients(Callback):
+class Feedback(Callback):
     """Logs the norm of each network's gradient and of the feedback; follows the feedback through the blocks.
 
     `gradient/generator`, `gradient/discriminator`: norm over all parameters, before any clipping.
@@ -31,19 +31,19 @@ class Gradients(Callback):
     loss with respect to that fake sample, so it does not depend on the batch size. It is caught on its
     way through the generator's turn at logging points: no second pass, nothing waits for the device.
 
-    At the cadence, a look through the telescope: one pass of fixed latents there and back, both networks
+    At the cadence, a trace: one forward and backward pass of fixed latents, both networks
     in evaluation mode, in the weights' own precision, on rank zero. Logged are
 
     - `feedback/norm`, as `gradient/feedback`, and `feedback/cosine` to the feedback of these latents at the
       look before: near 1 the generator is sent the same way again, below 0 back;
-    - `telescope/discriminator/<block>`, `telescope/generator/<block>`: mean over samples of the norm of
-      dL_i/dh_i at each block's output h, and at the latents (`litgan.telescope.blocks` says what is one);
+    - `gradient_flow/discriminator/<layer>`, `gradient_flow/generator/<layer>`: mean over samples of the norm
+      of dL_i/dh_i at each layer's output h, and at the latents (`litgan.gradient_flow.layers` lists them);
     - `update/generator`, `update/discriminator`: norm of the last step over the norm of the weights;
-    - `gradient/vanishing`: share of the generator's parameters whose last gradient is below Adam's eps;
-    - `logits/accuracy` and others, of the present batch and as many fakes: `telescope.logit_statistics`.
+    - `gradient/below_eps`: share of the generator's parameters whose last gradient is below Adam's eps;
+    - `logits/accuracy` and others, of the present batch and as many fakes: `gradient_flow.logit_statistics`.
 
     `samples/<images_seen>_feedback.png` shows samples beside the feedback that each gets, and
-    `samples/telescope.png` the norms of all looks so far; they go to W&B as `feedback` and `telescope`.
+    `samples/gradient_flow.png` the norms of all looks so far; W&B gets them as `feedback`, `gradient_flow`.
 
     Args:
         every: images between two looks, 0 for never.
@@ -57,26 +57,30 @@ class Gradients(Callback):
     ) -> None:
         self.every, self.count, self.seed, self.folder = every, count, seed, folder
         self.values: dict[str, Tensor] = {}
-        self.norms: list[Tensor] = []  # of the feedback of each sample, one tensor a micro-batch
+        self.feedback_norms: list[Tensor] = []  # of the feedback of each sample, one tensor a micro-batch
         self.handle: RemovableHandle | None = None
-        self.before: dict[str, list[Tensor]] = {}  # weights before the steps of an iteration with a look
+        self.params_before: dict[
+            str, list[Tensor]
+        ] = {}  # weights before the steps of an iteration with a look
         self.history: list[tuple[int, dict[str, float]]] = []  # images_seen, norms on the way back
         self.previous: Tensor | None = None  # the feedback of the last look
 
     def on_train_batch_start(self, trainer: Trainer, gan: GAN, batch: Batch, batch_idx: int) -> None:
         will_be_logged = (trainer.global_step + 1) % trainer.log_every_n_steps == 0
         if will_be_logged and self.handle is None:  # an iteration may have several turns
-            self.handle = gan.generator.register_forward_hook(self.listen)
-        if trainer.is_global_zero and will_pass(gan, batch, self.every):
-            self.before = {name: telescope.copies(network) for name, network in networks(gan).items()}
+            self.handle = gan.generator.register_forward_hook(self.hook_fake)
+        if trainer.is_global_zero and will_be_due(gan, batch, self.every):
+            self.params_before = {
+                name: gradient_flow.clone_params(network) for name, network in networks(gan).items()
+            }
 
-    def listen(self, generator: torch.nn.Module, inputs: object, fake: Tensor) -> None:
+    def hook_fake(self, generator: torch.nn.Module, inputs: object, fake: Tensor) -> None:
         """Attaches to fakes that will be differentiated, i.e. to those of the generator's turn."""
         if fake.requires_grad:
-            fake.register_hook(self.receive)
+            fake.register_hook(self.record_norms)
 
-    def receive(self, feedback: Tensor) -> None:
-        self.norms.append(feedback.detach().float().flatten(1).norm(dim=1))
+    def record_norms(self, feedback: Tensor) -> None:
+        self.feedback_norms.append(feedback.detach().float().flatten(1).norm(dim=1))
 
     def on_before_optimizer_step(self, trainer: Trainer, gan: GAN, optimizer: Optimizer) -> None:
         if self.handle is not None:
@@ -84,9 +88,13 @@ class Gradients(Callback):
                 p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None
             ]
             self.values[f"gradient/{gan.updating}"] = torch.nn.utils.get_total_norm(gradients)
-        if self.norms:  # the loss is a mean over the batch: the sum of norms is the mean of dL_i/dx_i's
-            self.values["gradient/feedback"] = torch.cat(self.norms).sum() / loss_scale(trainer, "generator")
-            self.norms = []
+        if (
+            self.feedback_norms
+        ):  # the loss is a mean over the batch: the sum of norms is the mean of dL_i/dx_i's
+            self.values["gradient/feedback"] = torch.cat(self.feedback_norms).sum() / loss_scale(
+                trainer, "generator"
+            )
+            self.feedback_norms = []
 
     def on_train_batch_end(
         self, trainer: Trainer, gan: GAN, outputs: Any, batch: Batch, batch_idx: int
@@ -98,70 +106,74 @@ class Gradients(Callback):
             self.values = {}
         if gan.is_due(self.every) and trainer.is_global_zero:
             with untimed(gan):
-                self.look(trainer, gan, batch)
+                self.measure(trainer, gan, batch)
 
-    def look(self, trainer: Trainer, gan: GAN, batch: Batch) -> None:
+    def measure(self, trainer: Trainer, gan: GAN, batch: Batch) -> None:
         """Measures, logs and draws the present state; rank zero's."""
-        seen = self.through(gan)
-        way = seen.way_back()
+        seen = self.trace(gan)
+        way = seen.gradient_norms()
         values = {key: value for key, value in way.items() if key != "samples"}
-        values = {f"telescope/{key}": value for key, value in values.items()}
-        values |= {"feedback/norm": way["samples"], **self.moved(gan), **self.told_apart(gan, batch)}
+        values = {f"gradient_flow/{key}": value for key, value in values.items()}
+        values |= {
+            "feedback/norm": way["samples"],
+            **self.update_ratios(gan),
+            **self.logit_statistics(gan, batch),
+        }
         if self.previous is not None and self.previous.shape == seen.feedback.shape:
             last = self.previous.to(gan.device)
-            values["feedback/cosine"] = telescope.mean_cosine(seen.feedback, last)
+            values["feedback/cosine"] = gradient_flow.mean_cosine(seen.feedback, last)
         self.previous = seen.feedback
         numbers = dict(zip(values, torch.stack(list(values.values())).tolist(), strict=True))
         gan.log_scalars(numbers)
-        norms = {key: numbers.get(f"telescope/{key}", numbers["feedback/norm"]) for key in way}
+        norms = {key: numbers.get(f"gradient_flow/{key}", numbers["feedback/norm"]) for key in way}
         self.history.append((gan.images_seen, norms))
-        self.draw(trainer, gan, seen)
+        self.save_pictures(trainer, gan, seen)
 
-    def through(self, gan: GAN) -> telescope.Look:
+    def trace(self, gan: GAN) -> gradient_flow.BackwardTrace:
         """The look itself."""
-        latents, labels = self.fixed(gan, self.count)
-        return telescope.look(gan.generator, gan.discriminator, gan.loss, latents, labels)
+        latents, labels = self.fixed_latents(gan, self.count)
+        return gradient_flow.trace_gradients(gan.generator, gan.discriminator, gan.loss, latents, labels)
 
-    def fixed(self, gan: GAN, count: int) -> tuple[Tensor, Tensor | None]:
+    def fixed_latents(self, gan: GAN, count: int) -> tuple[Tensor, Tensor | None]:
         """The latents of so many samples, the same at every look, and their labels."""
         latents = Noise(self.seed, 0, 0, count, "sample", gan.device).normal(gan.generator.latent_dim)  # type: ignore[arg-type]
         labels = choose_classes(None, 0, count, gan.num_classes)
         return latents, None if labels is None else labels.to(gan.device)
 
-    def moved(self, gan: GAN) -> dict[str, Tensor]:
+    def update_ratios(self, gan: GAN) -> dict[str, Tensor]:
         """What the last step of each network made of its gradient."""
         ratios = {
-            f"update/{name}": telescope.step_ratio(before, networks(gan)[name])
-            for name, before in self.before.items()
+            f"update/{name}": gradient_flow.update_ratio(before, networks(gan)[name])
+            for name, before in self.params_before.items()
         }
-        self.before = {}
+        self.params_before = {}
         return {
             **ratios,
-            "gradient/vanishing": telescope.gradient_use(gan.trainer.optimizers[0])[0],
+            "gradient/below_eps": gradient_flow.grad_below_eps(gan.trainer.optimizers[0]),
         }
 
     @torch.no_grad()
-    def told_apart(self, gan: GAN, batch: Batch) -> dict[str, Tensor]:
+    def logit_statistics(self, gan: GAN, batch: Batch) -> dict[str, Tensor]:
         """How surely the discriminator tells this batch from as many fakes of the same classes."""
         real, labels = batch
-        latents, _ = self.fixed(gan, len(real))
-        with telescope.evaluating(gan.generator, gan.discriminator):
+        latents, _ = self.fixed_latents(gan, len(real))
+        with gradient_flow.eval_mode(gan.generator, gan.discriminator):
             fake_logits = gan.discriminator(gan.generator(latents, labels), labels)
-            told = telescope.logit_statistics(real=gan.discriminator(real, labels), fake=fake_logits)
+            told = gradient_flow.logit_statistics(real=gan.discriminator(real, labels), fake=fake_logits)
         return {f"logits/{key}": value for key, value in told.items()}
 
     def feedback(self, gan: GAN) -> tuple[Tensor, Tensor]:
         """Samples [count, *sample_shape] and dL_i/dx_i of each, both networks in evaluation mode."""
-        seen = self.through(gan)
+        seen = self.trace(gan)
         return seen.samples, seen.feedback
 
-    def draw(self, trainer: Trainer, gan: GAN, seen: telescope.Look) -> None:
+    def save_pictures(self, trainer: Trainer, gan: GAN, seen: gradient_flow.BackwardTrace) -> None:
         """Saves and sends the samples beside their feedback, and the heat map of all looks."""
         folder = Path(self.folder) if self.folder else Path(trainer.default_root_dir) / "samples"
         media = trainer.datamodule.decode(seen.samples)
         criticised = captioned(media.criticised(seen.feedback, columns=8), media.legend)
-        names = {"feedback": f"{gan.images_seen:09d}_feedback.png", "telescope": "telescope.png"}
-        pictures = {"feedback": criticised, "telescope": heat_map(self.history)}
+        names = {"feedback": f"{gan.images_seen:09d}_feedback.png", "gradient_flow": "gradient_flow.png"}
+        pictures = {"feedback": criticised, "gradient_flow": heat_map(self.history)}
         for name, picture in pictures.items():
             with ignore_disk_errors(f"The picture of the {name}"):
                 save_png(picture, folder / names[name])
@@ -180,7 +192,7 @@ def networks(gan: GAN) -> dict[str, torch.nn.Module]:
     return {"generator": gan.generator, "discriminator": gan.discriminator}
 
 
-def will_pass(gan: GAN, batch: Batch, every: int, ahead: int = 0) -> bool:
+def will_be_due(gan: GAN, batch: Batch, every: int, ahead: int = 0) -> bool:
     """Whether the iteration that this batch ends will pass a multiple of `every` images (`GAN.passes`).
 
     `ahead` asks for the iteration so many after it; false for a batch that does not end its iteration.

@@ -24,8 +24,8 @@ QUANTILES = (0.1, 0.5, 0.9)  # of the margins that are told
 ADAMS_EPS = 1e-8  # the default of torch's Adam and of the paper's algorithm 1
 
 
-def blocks(network: nn.Module) -> dict[str, nn.Module]:
-    """The parts of a network that the telescope tells apart, by their dotted names.
+def layers(network: nn.Module) -> dict[str, nn.Module]:
+    """The parts of a network that are told apart, by their dotted names.
 
     The network is opened, and so is whatever keeps its layers in lists (`ModuleList`, `Sequential`), with
     these lists; an entry of a list stays whole. What has nothing to learn (activations, filters, a frozen
@@ -46,7 +46,7 @@ def _parts(module: nn.Module, prefix: str, opened: bool) -> Iterator[tuple[str, 
 
 
 @dataclass
-class Look:
+class BackwardTrace:
     """One pass there and back: samples, their logits, and the gradients L_i' of each sample's own loss."""
 
     samples: Tensor  # [B, *sample_shape]
@@ -56,14 +56,14 @@ class Look:
     generator: dict[str, Tensor] = field(default_factory=dict)  # mean over samples of ||dL_i/dh_i||, where
     # h_i is all that the block gave, in however many calls
 
-    def way_back(self) -> dict[str, Tensor]:
+    def gradient_norms(self) -> dict[str, Tensor]:
         """The norms in the order in which the feedback passes: from the discriminator's head to latents."""
         judged = {f"discriminator/{name}": norm for name, norm in reversed(self.discriminator.items())}
         made = {f"generator/{name}": norm for name, norm in reversed(self.generator.items())}
         return {**judged, "samples": mean_norm(self.feedback), **made}
 
 
-def look(
+def trace_gradients(
     generator: nn.Module,
     discriminator: nn.Module,
     loss: AdversarialLoss,
@@ -71,7 +71,7 @@ def look(
     labels: Tensor | None = None,
     *,
     real_logits: Tensor | None = None,
-) -> Look:
+) -> BackwardTrace:
     """Sends latents through both networks, in evaluation mode, and the generator's loss back.
 
     Args:
@@ -85,10 +85,10 @@ def look(
     """
     latents = latents.detach().requires_grad_()  # so that a frozen generator is seen through, too
     seed_device(latents.device, "telescope")
-    with evaluating(generator, discriminator), torch.enable_grad():
-        with outputs(generator) as made:
+    with eval_mode(generator, discriminator), torch.enable_grad():
+        with hook_outputs(generator) as made:
             samples = generator(latents, labels)
-        with outputs(discriminator) as judged:
+        with hook_outputs(discriminator) as judged:
             logits = discriminator(samples, labels)
         stand_in = logits.detach().flip(0) if real_logits is None else real_logits.detach()
         total = loss.generator(real=stand_in if loss.relativistic else None, fake=logits).sum()
@@ -104,11 +104,11 @@ def look(
 
     of_discriminator = norms(judged)
     of_generator = {"latents": mean_norm(of_latents), **norms(made)}
-    return Look(samples.detach(), logits.detach(), feedback, of_discriminator, of_generator)
+    return BackwardTrace(samples.detach(), logits.detach(), feedback, of_discriminator, of_generator)
 
 
 @contextmanager
-def outputs(network: nn.Module) -> Iterator[dict[str, list[Tensor]]]:
+def hook_outputs(network: nn.Module) -> Iterator[dict[str, list[Tensor]]]:
     """What each block gives in the passes in here, call by call; blocks in the order of the pass.
 
     Weights are frozen meanwhile, so that a gradient leads to what depends on the samples (or latents) alone,
@@ -121,7 +121,7 @@ def outputs(network: nn.Module) -> Iterator[dict[str, list[Tensor]]]:
         if isinstance(output, Tensor) and output.requires_grad:
             found.setdefault(name, []).append(output)
 
-    handles = [part.register_forward_hook(partial(keep, name)) for name, part in blocks(network).items()]
+    handles = [part.register_forward_hook(partial(keep, name)) for name, part in layers(network).items()]
     try:
         for weight in learning:
             weight.requires_grad = False
@@ -134,7 +134,7 @@ def outputs(network: nn.Module) -> Iterator[dict[str, list[Tensor]]]:
 
 
 @contextmanager
-def evaluating(*networks: nn.Module) -> Iterator[None]:
+def eval_mode(*networks: nn.Module) -> Iterator[None]:
     """Evaluation mode in here, and afterwards each network's own mode, part by part."""
     modes = [(part, part.training) for network in networks for part in network.modules()]
     try:
@@ -156,19 +156,19 @@ def mean_cosine(one: Tensor, other: Tensor) -> Tensor:
     return torch.cosine_similarity(one.float().flatten(1), other.float().flatten(1), dim=1, eps=1e-30).mean()
 
 
-def weights(network: nn.Module) -> list[Tensor]:
+def trainable_params(network: nn.Module) -> list[Tensor]:
     """The learning weights themselves, without a graph."""
     return [weight.detach() for weight in network.parameters() if weight.requires_grad]
 
 
-def copies(network: nn.Module) -> list[Tensor]:
+def clone_params(network: nn.Module) -> list[Tensor]:
     """The learning weights as they are now."""
-    return [weight.clone() for weight in weights(network)]
+    return [weight.clone() for weight in trainable_params(network)]
 
 
-def step(before: Sequence[Tensor], network: nn.Module) -> list[Tensor]:
-    """How far each learning weight has come since `copies`."""
-    return list(torch._foreach_sub(weights(network), list(before)))
+def param_update(before: Sequence[Tensor], network: nn.Module) -> list[Tensor]:
+    """How far each learning weight has come since `clone_params`."""
+    return list(torch._foreach_sub(trainable_params(network), list(before)))
 
 
 def total_norm(tensors: Sequence[Tensor]) -> Tensor:
@@ -176,46 +176,57 @@ def total_norm(tensors: Sequence[Tensor]) -> Tensor:
     return torch.nn.utils.get_total_norm([tensor.detach() for tensor in tensors])
 
 
-def step_ratio(before: Sequence[Tensor], network: nn.Module) -> Tensor:
+def update_ratio(before: Sequence[Tensor], network: nn.Module) -> Tensor:
     """||w - w_before|| / ||w_before|| over all learning weights: how much of itself a step changes."""
-    return total_norm(step(before, network)) / total_norm(before).clamp_min(1e-30)
+    return total_norm(param_update(before, network)) / total_norm(before).clamp_min(1e-30)
 
 
-def steps_cosine(one: Sequence[Tensor], other: Sequence[Tensor]) -> Tensor:
+def update_cosine(one: Sequence[Tensor], other: Sequence[Tensor]) -> Tensor:
     """Cosine between two steps of one network; 0 where it stood still."""
     product = torch.stack([(a * b).float().sum() for a, b in zip(one, other, strict=True)]).sum()
     return product / (total_norm(one) * total_norm(other)).clamp_min(1e-30)
 
 
-def gradient_use(optimizer: Optimizer) -> tuple[Tensor, Tensor]:
-    """What an Adam-like optimizer can make of the gradients that the last turn left in its parameters.
+def grad_below_eps(optimizer: Optimizer) -> Tensor:
+    """Share of parameters (elements) whose last gradient is smaller than the optimizer's eps, or missing.
 
-    A step of Adam is lr * m / (sqrt(v) + eps): of a gradient of size eps half of it is left, of a smaller one
-    next to nothing. Optimizers without an eps are measured by Adam's own, 1e-8.
-
-    Returns:
-        The share of parameters (elements) with |g| < eps, and the root mean square of |g| / eps.
+    A step of Adam is lr * m / (sqrt(v) + eps): a gradient of size eps halves it, a smaller one leaves next to
+    nothing. Optimizers without an eps are compared with Adam's default.
     """
-    small, square, count = [], [], 0
+    small = [
+        torch.tensor(float(weight.numel()), device=weight.device)
+        if weight.grad is None
+        else (weight.grad.abs() < eps).sum().float()
+        for weight, eps in params_with_eps(optimizer)
+    ]
+    return torch.stack(small).sum() / max(count_params(optimizer), 1)
+
+
+def grad_over_eps(optimizer: Optimizer) -> Tensor:
+    """Root mean square of |g| / eps over all parameters; a missing gradient counts as 0."""
+    square = [
+        (weight.grad.float().norm() / eps).square()
+        for weight, eps in params_with_eps(optimizer)
+        if weight.grad is not None
+    ]
+    return (torch.stack(square or [torch.zeros(())]).sum() / max(count_params(optimizer), 1)).sqrt()
+
+
+def params_with_eps(optimizer: Optimizer) -> Iterator[tuple[Tensor, float]]:
     for group in optimizer.param_groups:
-        eps = group.get("eps", ADAMS_EPS)
         for weight in group["params"]:
-            count += weight.numel()
-            if weight.grad is None:
-                small.append(torch.tensor(float(weight.numel()), device=weight.device))
-            else:
-                small.append((weight.grad.abs() < eps).sum().float())
-                square.append((weight.grad.float().norm() / eps).square())
-    share = torch.stack(small).sum() / max(count, 1)
-    total = torch.stack(square).sum() if square else torch.zeros_like(share)
-    return share, (total / max(count, 1)).sqrt()
+            yield weight, group.get("eps", ADAMS_EPS)
+
+
+def count_params(optimizer: Optimizer) -> int:
+    return sum(weight.numel() for weight, _ in params_with_eps(optimizer))
 
 
 def logit_statistics(*, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
     """How surely the discriminator tells real from fake, of logits [B, K], B > 0.
 
     `sign_real` and `sign_fake` are mean signs (+1 and -1 where it is always right), `accuracy` the share of
-    right ones. `separation` is the share of all pairs in which the real sample has the larger logit (the area
+    right ones. `auc` is the share of all pairs in which the real sample has the larger logit (the area
     under the ROC curve): unlike the signs it needs no zero, which the losses of critics leave open.
     `margin_10` and its kin are quantiles of real minus fake, of the samples one by one.
     """
@@ -224,7 +235,7 @@ def logit_statistics(*, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
         "sign_real": real.sign().mean(),
         "sign_fake": fake.sign().mean(),
         "accuracy": ((real > 0).float().mean() + (fake < 0).float().mean()) / 2,
-        "separation": separation(real=real, fake=fake),
+        "auc": auc(real=real, fake=fake),
     }
     count = min(len(real), len(fake))
     margins = torch.quantile(real[:count] - fake[:count], torch.tensor(QUANTILES, device=real.device))
@@ -233,13 +244,15 @@ def logit_statistics(*, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
     }
 
 
-def separation(*, real: Tensor, fake: Tensor) -> Tensor:
+def auc(*, real: Tensor, fake: Tensor) -> Tensor:
     """Share of pairs whose real logit is the larger, draws counted half; logits [B] or [B, K]."""
     gaps = real.float().reshape(len(real), -1).mean(1)[:, None] - fake.float().reshape(len(fake), -1).mean(1)
     return (gaps > 0).float().mean() + (gaps == 0).float().mean() / 2
 
 
-def derivative_share(side: Callable[..., Tensor], *, real: Tensor, fake: Tensor, of: Sequence[str]) -> Tensor:
+def relative_loss_gradient(
+    side: Callable[..., Tensor], *, real: Tensor, fake: Tensor, of: Sequence[str]
+) -> Tensor:
     """How much derivative a loss passes at these logits, next to what it passes where all logits are 0.
 
     Args:

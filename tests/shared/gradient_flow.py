@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from litgan import telescope
+from litgan import gradient_flow
 from litgan.losses import NonSaturating, Relativistic
 
 
@@ -29,7 +29,7 @@ def by_hand(network: nn.Module, names: list[str], run: Any) -> tuple[Any, dict[s
     return run(), kept
 
 
-class WayBack:
+class GradientNorms:
     """Subclasses say for which pairs of networks, each as a function of the number of classes."""
 
     pairs: ClassVar[Mapping[str, tuple[Any, Any]]] = {}
@@ -45,8 +45,10 @@ class WayBack:
         latents, labels = torch.randn(3, generator.latent_dim).double(), torch.arange(3)
         real_logits = torch.randn(3, 1).double() if loss.relativistic else None
         before = deepcopy([generator.state_dict(), discriminator.state_dict()])
-        seen = telescope.look(generator, discriminator, loss, latents, labels, real_logits=real_logits)
-        found = seen.way_back()
+        seen = gradient_flow.trace_gradients(
+            generator, discriminator, loss, latents, labels, real_logits=real_logits
+        )
+        found = seen.gradient_norms()
 
         assert all(part.training for network in networks for part in network.modules())
         assert all(weight.grad is None and weight.requires_grad for weight in generator.parameters())
@@ -59,8 +61,8 @@ class WayBack:
             made, judge = deepcopy(generator).eval(), deepcopy(discriminator).eval()
             z = latents[index : index + 1].clone().requires_grad_()
             label = labels[index : index + 1]
-            fake, of_made = by_hand(made, list(telescope.blocks(made)), lambda: made(z, label))  # noqa: B023
-            logit, of_judge = by_hand(judge, list(telescope.blocks(judge)), lambda: judge(fake, label))  # noqa: B023
+            fake, of_made = by_hand(made, list(gradient_flow.layers(made)), lambda: made(z, label))  # noqa: B023
+            logit, of_judge = by_hand(judge, list(gradient_flow.layers(judge)), lambda: judge(fake, label))  # noqa: B023
             real = None if real_logits is None else real_logits[index : index + 1]
             objective = loss.generator(real=real, fake=logit).squeeze()
             points = {"samples": fake, "generator/latents": z}
@@ -79,7 +81,11 @@ class WayBack:
     def test_rows_lead_from_the_discriminators_head_to_the_latents(self, pair: Any) -> None:
         networks = built(pair)
         latents = torch.randn(2, networks[0].latent_dim).double()
-        rows = list(telescope.look(*networks, NonSaturating(), latents, torch.arange(2)).way_back())
+        rows = list(
+            gradient_flow.trace_gradients(
+                *networks, NonSaturating(), latents, torch.arange(2)
+            ).gradient_norms()
+        )
         sides = [row.partition("/")[0] for row in rows]
         assert sides == sorted(sides, key=["discriminator", "samples", "generator"].index)
         assert rows[-1] == "generator/latents" and sides.count("samples") == 1

@@ -1,9 +1,9 @@
-"""What watching costs: iterations of a recipe with and without looks through the telescope.
+"""What watching costs: iterations of a recipe with and without traces of the gradient flow.
 
-    python benchmarks/telescope.py [--only digits fashion_mnist] [--rounds 9]
+    python benchmarks/gradient_flow.py [--only digits fashion_mnist] [--rounds 9]
 
 One run of a recipe, with its loggers and average, in blocks that take turns: unwatched, and with one look
-(`Gradients`, pictures and all). What a block takes longer than the unwatched one before it is the price of a
+(`Feedback`, pictures and all). What a block takes longer than the unwatched one before it is the price of a
 look; `share` is that price over the time of as many iterations as lie between two looks at the default
 cadence, in percent.
 """
@@ -19,12 +19,12 @@ import measure
 from lightning.pytorch import Callback, Trainer
 from step import synchronise
 
-from litgan.callbacks import Gradients
+from litgan.callbacks import Feedback
 from litgan.gan import GAN
 from litgan.recipe import Recipe
 
 BLOCKS = {"digits": 30, "fashion_mnist": 8}  # iterations of a block, by recipe
-KINDS: dict[str, type[Callback]] = {"telescope": Gradients}
+KINDS: dict[str, type[Callback]] = {"gradient_flow": Feedback}
 
 
 class Watched(Callback):
@@ -58,7 +58,7 @@ def run(
     """Seconds an iteration of each side, one figure a round, and the images of an iteration."""
     off = [
         f"--{part}.every=0"
-        for part in ("realism", "samples", *({"gradients"} | kinds.keys() - {"telescope"}))
+        for part in ("realism", "samples", *({"gradients"} | kinds.keys() - {"gradient_flow"}))
     ]
     with tempfile.TemporaryDirectory() as folder:
         fixed = ["--trainer.max_steps=1000000", "--trainer.default_root_dir", folder]

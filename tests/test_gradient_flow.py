@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-from shared.telescope import WayBack
+from shared.gradient_flow import GradientNorms
 from torch import nn
 
-from litgan import telescope
+from litgan import gradient_flow
 from litgan.losses import Hinge, LeastSquares, Minimax, NonSaturating, Relativistic, Wasserstein
 from litgan.networks import (
     DCGANDiscriminator,
@@ -35,13 +35,15 @@ NETWORKS: dict[str, Any] = {
 }
 
 
-class TestWayBack(WayBack):
+class TestWayBack(GradientNorms):
     pairs = NETWORKS
 
 
 def test_the_head_of_a_discriminator_gets_the_slope_of_the_loss() -> None:
     generator, discriminator = MLPGenerator((2,)), MLPDiscriminator((2,))
-    seen = telescope.look(generator, discriminator, NonSaturating(), torch.randn(4, generator.latent_dim))
+    seen = gradient_flow.trace_gradients(
+        generator, discriminator, NonSaturating(), torch.randn(4, generator.latent_dim)
+    )
     *_, head = seen.discriminator.values()
     assert head.item() == pytest.approx(torch.sigmoid(-seen.logits).mean().item(), rel=1e-5)
 
@@ -51,7 +53,7 @@ def test_blocks_leave_out_what_does_not_learn() -> None:
         nn.Linear(2, 4), nn.ReLU(), nn.Sequential(nn.Linear(4, 4), nn.ReLU()), nn.Linear(4, 1)
     )
     network[3].requires_grad_(False)
-    assert list(telescope.blocks(network)) == ["0", "2"]
+    assert list(gradient_flow.layers(network)) == ["0", "2"]
 
     class Nested(nn.Module):
         def __init__(self) -> None:
@@ -60,15 +62,15 @@ def test_blocks_leave_out_what_does_not_learn() -> None:
             self.body = nn.ModuleList([nn.Linear(4, 4), nn.Linear(4, 4)])
             self.last = nn.ModuleDict({"a": nn.Linear(4, 1)})
 
-    assert list(telescope.blocks(Nested())) == ["stem", "body.0", "body.1", "last"]
+    assert list(gradient_flow.layers(Nested())) == ["stem", "body.0", "body.1", "last"]
 
 
 def test_a_frozen_generator_is_seen_through() -> None:
     generator, discriminator = MLPGenerator((2,)), MLPDiscriminator((2,))
     latents = torch.randn(4, generator.latent_dim)
-    whole = telescope.look(generator, discriminator, NonSaturating(), latents)
+    whole = gradient_flow.trace_gradients(generator, discriminator, NonSaturating(), latents)
     generator.requires_grad_(False)
-    frozen = telescope.look(generator, discriminator, NonSaturating(), latents)
+    frozen = gradient_flow.trace_gradients(generator, discriminator, NonSaturating(), latents)
     torch.testing.assert_close(frozen.feedback, whole.feedback)
     torch.testing.assert_close(frozen.generator["latents"], whole.generator["latents"])
 
@@ -79,28 +81,34 @@ def test_a_frozen_generator_is_seen_through() -> None:
 def test_steps() -> None:
     network = nn.Linear(2, 2, bias=False)
     network.weight.data = torch.tensor([[3.0, 0.0], [0.0, 4.0]])
-    first = telescope.copies(network)
+    first = gradient_flow.clone_params(network)
     network.weight.data[0, 0] = 3.5
-    second = telescope.copies(network)
-    assert telescope.step_ratio(first, network).item() == pytest.approx(0.1)
+    second = gradient_flow.clone_params(network)
+    assert gradient_flow.update_ratio(first, network).item() == pytest.approx(0.1)
     network.weight.data[0] = torch.tensor([3.2, 0.4])  # 0.3 back, and 0.4 aside
-    cosine = telescope.steps_cosine(telescope.step(first, network), telescope.step(second, network))
+    cosine = gradient_flow.update_cosine(
+        gradient_flow.param_update(first, network), gradient_flow.param_update(second, network)
+    )
     there, back = torch.tensor([0.2, 0.4]), torch.tensor([-0.3, 0.4])
     assert cosine.item() == pytest.approx((there @ back / there.norm() / back.norm()).item(), rel=1e-5)
-    still = telescope.copies(network)
-    assert telescope.steps_cosine(telescope.step(still, network), telescope.step(first, network)) == 0
+    still = gradient_flow.clone_params(network)
+    assert (
+        gradient_flow.update_cosine(
+            gradient_flow.param_update(still, network), gradient_flow.param_update(first, network)
+        )
+        == 0
+    )
 
 
-def test_gradient_use() -> None:
+def test_gradients_are_compared_with_the_optimizers_eps() -> None:
     weight, silent = nn.Parameter(torch.zeros(4)), nn.Parameter(torch.zeros(2))
     weight.grad = torch.tensor([0.0, 5e-4, -3e-3, 4e-3])
-    adam = torch.optim.Adam([weight, silent], eps=1e-3)
-    share, size = telescope.gradient_use(adam)
-    assert share.item() == pytest.approx(4 / 6)  # two small ones, and two that got none
-    assert size.item() == pytest.approx(math.sqrt((0.25 + 9 + 16) / 6), rel=1e-6)
-    share, size = telescope.gradient_use(torch.optim.SGD([weight]))  # measured by Adam's own 1e-8
-    assert share.item() == pytest.approx(1 / 4)
-    assert size.item() == pytest.approx(math.sqrt((25e-8 + 9e-6 + 16e-6) / 4) / 1e-8, rel=1e-6)
+    adam, sgd = torch.optim.Adam([weight, silent], eps=1e-3), torch.optim.SGD([weight])  # sgd: 1e-8
+    assert gradient_flow.grad_below_eps(adam).item() == pytest.approx(4 / 6)  # two small, two missing
+    assert gradient_flow.grad_over_eps(adam).item() == pytest.approx(math.sqrt((0.25 + 9 + 16) / 6), rel=1e-6)
+    assert gradient_flow.grad_below_eps(sgd).item() == pytest.approx(1 / 4)
+    rms = math.sqrt((25e-8 + 9e-6 + 16e-6) / 4) / 1e-8
+    assert gradient_flow.grad_over_eps(sgd).item() == pytest.approx(rms, rel=1e-6)
 
 
 # -- logits
@@ -108,12 +116,10 @@ def test_gradient_use() -> None:
 
 def test_logit_statistics() -> None:
     real, fake = torch.tensor([[3.0], [1.0], [-1.0], [2.0]]), torch.tensor([[-2.0], [-1.0], [0.5], [-3.0]])
-    told = {key: value.item() for key, value in telescope.logit_statistics(real=real, fake=fake).items()}
+    told = {key: value.item() for key, value in gradient_flow.logit_statistics(real=real, fake=fake).items()}
     assert told["sign_real"] == 0.5 and told["sign_fake"] == -0.5
     assert told["accuracy"] == 0.75
-    assert told["separation"] == pytest.approx(
-        14.5 / 16
-    )  # -1 beats two fakes and draws with one, the rest all
+    assert told["auc"] == pytest.approx(14.5 / 16)  # -1 beats two fakes and draws with one, the rest all
     margins = sorted([5.0, 2.0, -1.5, 5.0])
     for q in (10, 50, 90):
         assert told[f"margin_{q}"] == pytest.approx(torch.tensor(margins).quantile(q / 100).item())
@@ -126,7 +132,7 @@ def test_separation_is_the_area_under_the_roc_curve() -> None:
     real, fake = torch.randn(50, 3, generator=generator) + 0.5, torch.randn(70, 3, generator=generator)
     scores = torch.cat([real, fake]).mean(1)
     wanted = roc_auc_score([1] * 50 + [0] * 70, scores)
-    assert telescope.separation(real=real, fake=fake).item() == pytest.approx(wanted, abs=1e-6)
+    assert gradient_flow.auc(real=real, fake=fake).item() == pytest.approx(wanted, abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -142,13 +148,13 @@ def test_separation_is_the_area_under_the_roc_curve() -> None:
 )
 def test_derivative_share_of_the_generators_loss(loss: Any, slope: Any) -> None:
     real, fake = torch.tensor([[2.0], [0.5], [4.0]]), torch.tensor([[-6.0], [0.25], [1.5]])
-    share = telescope.derivative_share(loss.generator, real=real, fake=fake, of=["fake"])
+    share = gradient_flow.relative_loss_gradient(loss.generator, real=real, fake=fake, of=["fake"])
     assert share.item() == pytest.approx(slope(real, fake).mean().item(), rel=1e-5)
 
 
 def test_derivative_share_of_the_discriminators_loss() -> None:
     real, fake = torch.tensor([[2.0], [0.5]]), torch.tensor([[-6.0], [0.25]])
-    both = partial(telescope.derivative_share, real=real, fake=fake, of=["real", "fake"])
+    both = partial(gradient_flow.relative_loss_gradient, real=real, fake=fake, of=["real", "fake"])
     wrong = torch.cat([torch.sigmoid(-real), torch.sigmoid(fake)])
     assert both(NonSaturating().discriminator).item() == pytest.approx(wrong.mean().item() / 0.5, rel=1e-5)
     assert both(Hinge().discriminator).item() == pytest.approx(0.5)  # satisfied with 2 and -6
@@ -158,5 +164,5 @@ def test_derivative_share_of_the_discriminators_loss() -> None:
 def test_cosine_and_norm_are_taken_sample_by_sample() -> None:
     one = torch.tensor([[[3.0, 4.0]], [[1.0, 0.0]], [[0.0, 0.0]]])
     other = torch.tensor([[[6.0, 8.0]], [[0.0, 2.0]], [[1.0, 0.0]]])
-    assert telescope.mean_norm(one).item() == pytest.approx((5 + 1 + 0) / 3)
-    assert telescope.mean_cosine(one, other).item() == pytest.approx(1 / 3)
+    assert gradient_flow.mean_norm(one).item() == pytest.approx((5 + 1 + 0) / 3)
+    assert gradient_flow.mean_cosine(one, other).item() == pytest.approx(1 / 3)
