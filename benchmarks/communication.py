@@ -37,7 +37,7 @@ from litgan import GAN
 from litgan.cli import quieten
 from litgan.losses import NonSaturating
 from litgan.networks import DCGANDiscriminator, DCGANGenerator
-from litgan.strategies import register
+from litgan.strategy import register
 
 STRATEGIES = {"stock": "ddp_find_unused_parameters_true", "litgan": "adversarial_ddp"}
 NETWORKS = {  # widths of the generator, from its first layer; the discriminator's are the same backwards

@@ -238,7 +238,7 @@ from litgan.compilation import compile_networks
 from litgan.data import Ring
 from litgan.losses import NonSaturating
 from litgan.penalties import R1
-from litgan.strategies import register
+from litgan.strategy import register
 
 litgan.gan.compile_networks = partial(compile_networks, backend="aot_eager")
 

@@ -126,7 +126,7 @@ def test_two_machines_make_one_run_continue_it_and_end_when_one_rank_dies(start,
 @pytest.mark.spawn
 def test_lightnings_launcher_leaves_nobody_behind_when_a_rank_dies_or_hangs(start, tmp_path):
     """Rank zero, which launched the other, is killed; and rank one is stopped, which SIGKILL alone ends."""
-    strategy = ["--trainer.strategy=litgan.strategies.AdversarialDDPStrategy"]
+    strategy = ["--trainer.strategy=litgan.strategy.AdversarialDDPStrategy"]
     strategy += ["--trainer.strategy.timeout_minutes=1"]
     runs = []
     for lost in (0, 1):

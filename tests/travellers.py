@@ -17,7 +17,7 @@ from workers import ITERATIONS, PICTURES, POINTS, Pictures, Witnessed, in_turn, 
 from litgan.data import Ring
 from litgan.losses import NonSaturating, Relativistic
 from litgan.penalties import R1, R2
-from litgan.strategies import register
+from litgan.strategy import register
 
 FIRST, SECOND = 5, 13  # iterations after which runs are cut
 LEGS: tuple[dict[str, tuple[str | None, int, str | None]], ...] = (  # from a checkpoint, until, to another

@@ -30,7 +30,7 @@ from litgan.metrics import evaluate
 from litgan.networks import DCGANDiscriminator, DCGANGenerator, MLPDiscriminator, MLPGenerator
 from litgan.noise import Noise, torch_generator
 from litgan.penalties import R1, R2, WGANGP
-from litgan.strategies import AdversarialDDPStrategy, register
+from litgan.strategy import AdversarialDDPStrategy, register
 
 WORLD, RANK = 1, 0  # of this process; forked ranks differ
 ITERATIONS = 20

@@ -18,7 +18,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from litgan import checkpoints, runs, strategies
+from litgan import checkpoints, runs, strategy
 from litgan.callbacks import (
     Checkpoint,
     Feedback,
@@ -156,7 +156,7 @@ class Recipe(LightningCLI):
         return found or runs.RunFolder(self.folder.path.with_name(saved))
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        strategies.register()
+        strategy.register()
         config = self._get(self.config_init, "trainer")
         if self.verb != "fit":
             kwargs["logger"] = False
@@ -198,7 +198,7 @@ class Recipe(LightningCLI):
             "data": resolved["data"], "realism": resolved["realism"],
             "precision": resolved["trainer"]["precision"],
         }  # fmt: skip
-        parallel = isinstance(self.trainer.strategy, strategies.AdversarialDDPStrategy)
+        parallel = isinstance(self.trainer.strategy, strategy.AdversarialDDPStrategy)
         if parallel and self.trainer.world_size == 1:
             warn(
                 "trainer.strategy is adversarial_ddp for one device: give --trainer.devices for more of them."

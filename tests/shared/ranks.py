@@ -15,7 +15,7 @@ import workers
 
 from litgan.data import GANDataModule
 from litgan.metrics import FeatureExtractor, evaluate
-from litgan.strategies import register
+from litgan.strategy import register
 
 
 def play(data: GANDataModule, eyes: FeatureExtractor, **options: Any) -> dict[str, Any]:

@@ -364,7 +364,7 @@ import torch, workers
 from litgan.data import Ring
 from litgan.losses import Relativistic
 from litgan.penalties import R1, R2
-from litgan.strategies import register
+from litgan.strategy import register
 from litgan.zoo import OneStageGAN
 
 def work():

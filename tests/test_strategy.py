@@ -13,7 +13,7 @@ from torch.distributed.algorithms.ddp_comm_hooks.powerSGD_hook import PowerSGDSt
 from torch.nn.parallel import DistributedDataParallel
 
 from litgan.recipe import Recipe
-from litgan.strategies import AdversarialDDPStrategy, register
+from litgan.strategy import AdversarialDDPStrategy, register
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
