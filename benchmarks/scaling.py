@@ -71,8 +71,8 @@ def train(case: dict[str, Any], accelerator: str, iterations: int) -> measure.Ro
     shape = (1, case["resolution"], case["resolution"])
     widths = [int(case["width"] * width) for width in (128, 64, 32)]
     gan = GAN(
-        partial(DCGANGenerator, widths=widths, norm="none", initialisation="he"),
-        partial(DCGANDiscriminator, widths=widths[::-1], initialisation="he"),
+        partial(DCGANGenerator, widths=widths, norm="none", initialization="he"),
+        partial(DCGANDiscriminator, widths=widths[::-1], initialization="he"),
         NonSaturating(), adam, adam, penalties=[R1(0.5, interval=BLOCK)], sample_shape=shape,
     )  # fmt: skip
     trainer = Trainer(

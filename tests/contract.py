@@ -189,13 +189,13 @@ class Contract:
             assert torch.allclose(first, last) == (classes == 0)
         assert torch.equal(made(given), first)
 
-    def test_samples_see_each_other_where_mixes_samples_says_so(self, network: Case) -> None:
+    def test_samples_see_each_other_where_uses_batch_statistics_says_so(self, network: Case) -> None:
         made, given, labels = network.make(CLASSES)
         for layer in made.modules():  # only batch norm is in training: noise and power iterations stand still
             layer.training = layer.training and isinstance(layer, nn.BatchNorm2d)
         alone = torch.cat([made(given[i : i + 1], labels[i : i + 1]) for i in range(COUNT)])
         mixes = not torch.allclose(alone, made(given, labels), rtol=1e-4, atol=1e-5)
-        assert getattr(made, "mixes_samples", False) is mixes
+        assert getattr(made, "uses_batch_statistics", False) is mixes
 
     def test_copies_and_state_dicts_are_equal(self, network: Case) -> None:
         made, given, labels = network.make(CLASSES)
@@ -245,15 +245,15 @@ class Contract:
 
     def test_spectral_norm_bounds_its_layers(self, network: Case) -> None:
         made, given, labels = network.make(CLASSES)
-        normalised = [
+        normalized = [
             layer
             for layer in made.modules()
             if isinstance(getattr(getattr(layer, "parametrizations", {}), "weight", [None])[0], _SpectralNorm)
         ]
-        assert len(normalised) == network.spectral
-        for _ in range(50 if normalised else 0):  # the power iteration moves with each pass
+        assert len(normalized) == network.spectral
+        for _ in range(50 if normalized else 0):  # the power iteration moves with each pass
             made(given[:2], labels[:2])
-        for layer in normalised:
+        for layer in normalized:
             assert torch.linalg.matrix_norm(layer.weight.flatten(1), 2).item() == pytest.approx(1, abs=0.05)
 
     def test_input_that_does_not_fit_is_named(self, network: Case) -> None:

@@ -156,16 +156,16 @@ def test_a_checkpoint_of_somebody_else(content, tmp_path):
             load(tmp_path / "other.ckpt")
 
 
-@pytest.mark.parametrize("found", [None, 1, 3])
+@pytest.mark.parametrize("found", [None, 2, 4])
 def test_a_checkpoint_of_another_format(found, saved, tiny_gan, tiny_data, make_trainer):
     """Names of weights and entries differ between formats; the first did not say its number."""
 
     def change(checkpoint):
-        assert checkpoint["litgan"].pop("format") == checkpoints.FORMAT == 2
+        assert checkpoint["litgan"].pop("format") == checkpoints.FORMAT == 3
         checkpoint["litgan"] |= {} if found is None else {"format": found}
 
     path = edited(saved[1], change)
-    sentence = rf"edited\.ckpt has format {found or 1} and this version of litgan reads 2: .* train again\.$"
+    sentence = rf"edited\.ckpt has format {found or 1} and this version of litgan reads 3: .* train again\.$"
     for load in (checkpoints.read, GAN.load_from_checkpoint):
         with pytest.raises(ValueError, match=sentence):
             load(path)
@@ -182,8 +182,8 @@ def test_no_checkpoint(tmp_path):
 @pytest.mark.parametrize(
     ("options", "difference"),
     [
-        ({"widths": (16,)}, r"generator\.trunk\.0\.weight is \(8, 6\) in it and \(16, 6\) in this recipe"),
-        ({"widths": (8, 8)}, r"generator\.trunk\.2\.weight is absent in it and \(8, 8\) in this recipe"),
+        ({"widths": (16,)}, r"generator\.backbone\.0\.weight is \(8, 6\) in it and \(16, 6\) in this recipe"),
+        ({"widths": (8, 8)}, r"generator\.backbone\.2\.weight is absent in it and \(8, 8\) in this recipe"),
     ],
 )
 def test_a_checkpoint_of_another_architecture(options, difference, saved, tiny_gan, make_trainer):

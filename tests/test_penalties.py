@@ -166,14 +166,14 @@ def test_wgan_gp_stays_finite_where_the_critic_is_flat():
 @pytest.mark.parametrize("kind", [R1, R2, WGANGP])
 def test_bfloat16_autocast_changes_little_and_returns_float32(kind):
     torch.manual_seed(1)
-    critic = DCGANDiscriminator((3, 16, 16), widths=(16, 32), initialisation="he")
+    critic = DCGANDiscriminator((3, 16, 16), widths=(16, 32), initialization="he")
     real, fake = torch.rand(2, 8, 3, 16, 16) * 2 - 1
     given = {"real": real, "fake": fake, "noise": Noise(0, 0, 0, 8)}
     exact = apply(kind(), critic, **given)
-    exact_gradients = torch.autograd.grad(exact.mean(), critic.trunk[0].weight)[0]
+    exact_gradients = torch.autograd.grad(exact.mean(), critic.backbone[0].weight)[0]
     with torch.autocast("cpu", torch.bfloat16):
         value = apply(kind(), critic, **given)
-    gradients = torch.autograd.grad(value.mean(), critic.trunk[0].weight)[0]
+    gradients = torch.autograd.grad(value.mean(), critic.backbone[0].weight)[0]
     assert value.dtype == torch.float32
     torch.testing.assert_close(value, exact, rtol=0.03, atol=0.01)
     assert torch.cosine_similarity(gradients.flatten(), exact_gradients.flatten(), dim=0) > 0.99

@@ -22,7 +22,7 @@ Network = TypeVar("Network", bound=nn.Module)
 RUN = ("last.ckpt", "best.ckpt", "healthy.ckpt")  # the checkpoints of a run, those to turn to first in front
 
 
-FORMAT = 2  # of what is saved: raised when names of weights or entries change
+FORMAT = 3  # of what is saved: raised when names of weights or entries change
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

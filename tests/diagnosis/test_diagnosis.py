@@ -470,8 +470,8 @@ MLPS: dict[str, Any] = {
     "sample_shape": (2,), "penalties": [R1(0.01, interval=2)],
 }  # fmt: skip
 CONVOLUTIONS: dict[str, Any] = {
-    "generator": partial(DCGANGenerator, latent_dim=32, widths=[32, 16], norm="none", initialisation="he"),
-    "discriminator": partial(DCGANDiscriminator, widths=[16, 32], initialisation="he"),
+    "generator": partial(DCGANGenerator, latent_dim=32, widths=[32, 16], norm="none", initialization="he"),
+    "discriminator": partial(DCGANDiscriminator, widths=[16, 32], initialization="he"),
     "sample_shape": (1, 8, 8), "penalties": [R1(0.5, interval=2)],
 }  # fmt: skip
 

@@ -4,7 +4,7 @@ from contract import compiles
 from torch import nn
 
 from litgan.networks import DCGANDiscriminator, DCGANGenerator
-from litgan.networks.layers import PixelNorm, initialise
+from litgan.networks.layers import PixelNorm, init_weights
 
 
 def test_pixel_norm_gives_every_position_unit_mean_square():
@@ -22,10 +22,10 @@ def test_pixel_norm_gives_every_position_unit_mean_square():
         (nn.Conv2d(32, 48, 3, padding=1), torch.randn(8, 32, 32, 32)),
     ],
 )
-def test_he_initialisation_doubles_the_mean_square_that_relu_will_halve(layer, given):
-    initialise(layer, "he")
+def test_he_initialization_doubles_the_mean_square_that_relu_will_halve(layer, given):
+    init_weights(layer, "he")
     assert layer(given).square().mean().item() == pytest.approx(2, rel=0.15)
-    initialise(layer, "dcgan")
+    init_weights(layer, "dcgan")
     assert layer.weight.std().item() == pytest.approx(0.02, rel=0.05)
     assert not layer.bias.any()
 

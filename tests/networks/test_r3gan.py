@@ -13,9 +13,9 @@ from litgan.networks.r3gan import (
     DiscriminativeBasis,
     GenerativeBasis,
     ResidualBlock,
-    doubling,
-    halving,
-    initialise_residual,
+    downsample,
+    init_residual_weights,
+    upsample,
 )
 
 SLOPE = 0.2
@@ -33,7 +33,7 @@ def pair(classes=0, resolution=16, widths=None, awake=False):
     networks = R3GANGenerator(shape, classes, **options[0]), R3GANDiscriminator(shape, classes, **options[1])
     for block in itertools.chain(*map(blocks, networks)):
         if awake:
-            nn.init.normal_(block.narrow.weight, 0.0, block.narrow.in_channels**-0.5)
+            nn.init.normal_(block.project.weight, 0.0, block.project.in_channels**-0.5)
     return networks
 
 
@@ -72,10 +72,10 @@ def test_parameters_at_the_published_configurations(resolution, classes, narrow,
             count(R3GANGenerator((3, resolution, resolution), classes, **options)),
             count(R3GANDiscriminator((3, resolution, resolution), classes, **backwards)),
         )
-    trunk = sum(2 * (4 * c * c + 2 * c * 16 * 9 + 4 * c) for c in widths) + 16 * 768
-    trunk += sum(a * b for a, b in itertools.pairwise(widths) if a != b) + 3 * widths[-1]
+    backbone = sum(2 * (4 * c * c + 2 * c * 16 * 9 + 4 * c) for c in widths) + 16 * 768
+    backbone += sum(a * b for a, b in itertools.pairwise(widths) if a != b) + 3 * widths[-1]
     ends = (64 + 64 * bool(classes)) * 768 + 64 * classes, 768 * (768 + classes if classes else 1)
-    assert counts == (trunk + ends[0], trunk + ends[1]) == (generator, discriminator)
+    assert counts == (backbone + ends[0], backbone + ends[1]) == (generator, discriminator)
 
 
 def test_the_defaults_are_cifar_10s():
@@ -108,7 +108,7 @@ def test_residual_blocks_are_identities_at_the_start():
     for block in itertools.chain(*map(blocks, networks)):
         assert torch.equal(block(maps), maps)
         block(maps).square().sum().backward()
-        assert block.narrow.weight.grad.any()  # but not for long
+        assert block.project.weight.grad.any()  # but not for long
 
 
 @pytest.mark.parametrize("depth", [1, 4, 16])
@@ -116,12 +116,12 @@ def test_a_branch_would_add_one_part_in_the_number_of_blocks(depth):
     """Fixup: two layers of gain L^(-1/4) each, so that L branches together add as much as came in."""
     torch.manual_seed(0)
     network = nn.Sequential(*(ResidualBlock(64, 8, 2) for _ in range(depth)))
-    initialise_residual(network)
-    nn.init.normal_(network[0].narrow.weight, 0.0, 128**-0.5)
+    init_residual_weights(network)
+    nn.init.normal_(network[0].project.weight, 0.0, 128**-0.5)
     maps = torch.randn(64, 64, 16, 16)
     interior = (network[0](maps) - maps)[:, :, 1:-1, 1:-1]  # the border sees zeros
     assert interior.square().mean().item() == pytest.approx(1 / depth, rel=0.2)
-    assert not network[0].to_float32.bias.any() and not network[0].mix.bias.any()
+    assert not network[0].expand.bias.any() and not network[0].mix.bias.any()
 
 
 @pytest.mark.parametrize("awake", [False, True])
@@ -130,9 +130,9 @@ def test_a_branch_would_add_one_part_in_the_number_of_blocks(depth):
 def test_signals_keep_their_size_at_the_start(awake, classes, resolution):
     """Maps after each stage have rms 0.1 to 2.5; interpolation takes a part of it, blocks take none.
 
-    Each doubling about halves the norm of the feedback, and each halving that of the gradient that returns
-    to the image, as averages of four pixels do: 0.2 to 0.85 of it is left. `awake`, with the branches' last
-    layers drawn as all others, is the size that the blocks can grow to.
+    Each upsampling about halves the norm of the feedback, and each downsampling that of the gradient in the
+    image, as averages of four pixels do: 0.2 to 0.85 of it is left. `awake`, with the branches' last layers
+    drawn as all others, is the size that the blocks can grow to.
     """
     torch.manual_seed(0)
     generator, discriminator = pair(classes, resolution, awake=awake)
@@ -166,35 +166,33 @@ def test_maps_keep_their_layout_and_their_precision(precision):
 def test_resampling_is_bilinear():
     torch.manual_seed(0)
     small, large = torch.randn(2, 3, 8, 8).double(), torch.randn(2, 3, 16, 16).double()
-    double, halve = doubling(3, 3).double(), halving(3, 3).double()
+    up, down = upsample(3, 3).double(), downsample(3, 3).double()
     bilinear = F.interpolate(small, scale_factor=2.0, mode="bilinear")
-    torch.testing.assert_close(double(small)[:, :, 1:-1, 1:-1], bilinear[:, :, 1:-1, 1:-1])
+    torch.testing.assert_close(up(small)[:, :, 1:-1, 1:-1], bilinear[:, :, 1:-1, 1:-1])
     antialiased = F.interpolate(large, scale_factor=0.5, mode="bilinear", antialias=True)
-    torch.testing.assert_close(halve(large)[:, :, 1:-1, 1:-1], antialiased[:, :, 1:-1, 1:-1])
-    torch.testing.assert_close((double(small) * large).sum(), 4 * (small * halve(large)).sum())
-    assert (
-        double(torch.ones(1, 3, 2, 2).double())[0, 0, 0, 0].item() == (3 / 4) ** 2
-    )  # zero beyond the border
+    torch.testing.assert_close(down(large)[:, :, 1:-1, 1:-1], antialiased[:, :, 1:-1, 1:-1])
+    torch.testing.assert_close((up(small) * large).sum(), 4 * (small * down(large)).sum())
+    assert up(torch.ones(1, 3, 2, 2).double())[0, 0, 0, 0].item() == (3 / 4) ** 2  # zero beyond the border
 
 
 def test_transitions_widen_where_resampling_is_cheapest():
     torch.manual_seed(0)
     maps, large = torch.randn(2, 3, 4, 4), torch.randn(2, 3, 8, 8)
-    double, halve = doubling(3, 5), halving(3, 5)
-    assert double[0].kernel_size == halve[-1].kernel_size == (1, 1)
-    torch.testing.assert_close(double(maps), double[0](double[1:](maps)))  # they commute
-    torch.testing.assert_close(halve(large), halve[:-1](halve[-1](large)))
-    assert count(doubling(3, 3)) == count(halving(3, 3)) == 0
+    up, down = upsample(3, 5), downsample(3, 5)
+    assert up[0].kernel_size == down[-1].kernel_size == (1, 1)
+    torch.testing.assert_close(up(maps), up[0](up[1:](maps)))  # they commute
+    torch.testing.assert_close(down(large), down[:-1](down[-1](large)))
+    assert count(upsample(3, 3)) == count(downsample(3, 3)) == 0
 
 
 def test_blocks_compute_what_the_paper_draws():
     torch.manual_seed(0)
     block = ResidualBlock(4, 2, 3).double()
-    for bias in (block.to_float32.bias, block.mix.bias):
+    for bias in (block.expand.bias, block.mix.bias):
         nn.init.normal_(bias)
     maps = torch.randn(2, 4, 8, 8).double()
-    hidden = F.leaky_relu(torch.einsum("oi,bihw->bohw", block.to_float32.weight[..., 0, 0], maps).add(
-        block.to_float32.bias[:, None, None]), SLOPE)  # fmt: skip
+    hidden = F.leaky_relu(torch.einsum("oi,bihw->bohw", block.expand.weight[..., 0, 0], maps).add(
+        block.expand.bias[:, None, None]), SLOPE)  # fmt: skip
     halves = [
         F.conv2d(half, weight, bias, padding=1)
         for half, weight, bias in zip(
@@ -203,7 +201,7 @@ def test_blocks_compute_what_the_paper_draws():
     ]
     hidden = F.leaky_relu(torch.cat(halves, dim=1), SLOPE)
     assert hidden.shape[1] == 12
-    branch = torch.einsum("oi,bihw->bohw", block.narrow.weight[..., 0, 0], hidden)
+    branch = torch.einsum("oi,bihw->bohw", block.project.weight[..., 0, 0], hidden)
     torch.testing.assert_close(block(maps), maps + branch)
 
 

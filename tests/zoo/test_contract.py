@@ -22,7 +22,7 @@ RESOLUTIONS = {
     (channels, side, side): {"widths": [8] * count}
     for channels, side, count in ((1, 4, 1), (1, 32, 4), (4, 128, 6), (3, 256, 7))
 }
-SAGAN = {"attention": 8, "initialisation": "orthogonal"}
+SAGAN = {"attention": 8, "initialization": "orthogonal"}
 BIGGAN = {
     "conditioning": "shared", "embedding_dim": 8, "hierarchical": True, "spectral_norm": True, **SAGAN
 }  # fmt: skip
@@ -87,7 +87,7 @@ class TestContract(Contract):
         (lambda: ResNetDiscriminator((1, 16, 16), flat_widths=(8, -1)), r"widths \[8, -1\]"),
         (lambda: ResNetGenerator((1, 32, 32), norm="instance"), "no norm 'instance'"),
         (lambda: ResNetGenerator((1, 32, 32), conditioning="film"), "no conditioning 'film'"),
-        (lambda: ResNetGenerator((1, 32, 32), initialisation="xavier"), "no initialisation 'xavier'"),
+        (lambda: ResNetGenerator((1, 32, 32), initialization="xavier"), "no initialization 'xavier'"),
         (lambda: ResNetGenerator((1, 32, 32), hierarchical=True, latent_dim=30), "that 4 divides"),
         (lambda: ResNetGenerator((1, 32, 32), 2, hierarchical=True), "set conditioning to shared"),
         (lambda: ResNetGenerator((1, 32, 32), attention=4), r"one of \[8, 16, 32\]"),

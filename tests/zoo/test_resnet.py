@@ -13,9 +13,9 @@ VARIANTS = {
     "biggan": (
         {
             "conditioning": "shared", "embedding_dim": 8, "hierarchical": True, "attention": 8,
-            "spectral_norm": True, "initialisation": "orthogonal",
+            "spectral_norm": True, "initialization": "orthogonal",
         },
-        {"wide": True, "attention": 8, "initialisation": "orthogonal"},
+        {"wide": True, "attention": 8, "initialization": "orthogonal"},
     ),
 }  # fmt: skip
 BOTH = pytest.mark.parametrize("variant", VARIANTS)
@@ -151,8 +151,8 @@ def test_adaptive_norm_is_linear_in_its_condition():
     torch.testing.assert_close(norm(maps, condition), expected)
 
 
-def test_initialisations_are_those_of_the_papers():
-    orthogonal = ResNetGenerator((3, 16, 16), widths=(16, 16), initialisation="orthogonal")
+def test_initializations_are_those_of_the_papers():
+    orthogonal = ResNetGenerator((3, 16, 16), widths=(16, 16), initialization="orthogonal")
     for layer in orthogonal.modules():
         if isinstance(layer, (nn.Linear, nn.Conv2d)):
             rows = layer.weight.flatten(1)

@@ -121,8 +121,8 @@ DIGITS = Setup(
     "digits",
     lambda seed: Digits(batch_size=64, seed=seed),
     (
-        partial(DCGANGenerator, latent_dim=32, widths=[64, 32], norm="none", initialisation="he"),
-        partial(DCGANDiscriminator, widths=[32, 64], initialisation="he"),
+        partial(DCGANGenerator, latent_dim=32, widths=[64, 32], norm="none", initialization="he"),
+        partial(DCGANDiscriminator, widths=[32, 64], initialization="he"),
     ),
     lr=2e-3,
     r1_weight=0.5,
@@ -133,8 +133,8 @@ FASHION = Setup(
     "fashion_mnist",
     lambda seed: FashionMNIST(batch_size=64, seed=seed),
     (
-        partial(DCGANGenerator, latent_dim=64, widths=[64, 32, 16], norm="none", initialisation="he"),
-        partial(DCGANDiscriminator, widths=[16, 32, 64], initialisation="he"),
+        partial(DCGANGenerator, latent_dim=64, widths=[64, 32, 16], norm="none", initialization="he"),
+        partial(DCGANDiscriminator, widths=[16, 32, 64], initialization="he"),
     ),
     lr=1e-3,
     r1_weight=0.5,

@@ -28,7 +28,7 @@ from litgan.networks.layers import (
     check_input,
     check_labels,
     check_widths,
-    initialise,
+    init_weights,
 )
 
 Voices = Literal["polyphonic", "monophonic"]
@@ -97,7 +97,7 @@ class PianoRollGenerator(nn.Module):
             or not integers [B].
     """
 
-    mixes_samples = False
+    uses_batch_statistics = False
 
     def __init__(
         self,
@@ -133,7 +133,7 @@ class PianoRollGenerator(nn.Module):
             PrivateLayers(self.tracks, width + 2 * private_dim, private_width, rows) for width in widths
         ]
         self.levels = nn.ModuleList(levels)
-        initialise(self, "he")
+        init_weights(self, "he")
         for finer in levels[1:]:
             nn.init.normal_(finer.last.weight, 0.0, 0.1 * finer.last.weight[0].numel() ** -0.5)
 
@@ -184,7 +184,7 @@ class PianoRollDiscriminator(nn.Module):
             shape, or labels that are missing from a conditional discriminator or not integers [B].
     """
 
-    mixes_samples = False
+    uses_batch_statistics = False
 
     def __init__(
         self,
@@ -209,7 +209,7 @@ class PianoRollDiscriminator(nn.Module):
         self.register_buffer(
             "classes", torch.eye(12).repeat(1, -(-pitches // 12))[:, :pitches], persistent=False
         )
-        initialise(self, "he")
+        init_weights(self, "he")
         if spectral_norm:
             add_spectral_norm(self)
 

@@ -1,7 +1,7 @@
 """Generators and discriminators, one architecture a file.
 
-A recipe gives the keyword options; the data gives `sample_shape` and `num_classes`. `mixes_samples`
-says whether the samples of a training batch influence each other.
+A recipe gives the keyword options; the data gives `sample_shape` and `num_classes`. With
+`uses_batch_statistics` the output for a sample depends on the other samples of the training batch.
 """
 
 from litgan.networks.dcgan import DCGANDiscriminator, DCGANGenerator

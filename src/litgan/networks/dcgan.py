@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from litgan.networks.layers import (
     SLOPE,
-    Initialisation,
+    Initialization,
     Norm,
     NormKind,
     Projection,
@@ -24,7 +24,7 @@ from litgan.networks.layers import (
     check_labels,
     check_widths,
     image_geometry,
-    initialise,
+    init_weights,
 )
 
 Upsample = Literal["transposed", "nearest"]
@@ -35,7 +35,7 @@ def has_bias(norm: NormKind) -> bool:
     return norm in ("none", "pixel")
 
 
-def doubling(inputs: int, outputs: int, kind: Upsample, *, bias: bool) -> nn.Module:
+def upsample_layer(inputs: int, outputs: int, kind: Upsample, *, bias: bool) -> nn.Module:
     """A layer [B, inputs, R, R] -> [B, outputs, 2R, 2R]."""
     if kind == "transposed":
         return nn.ConvTranspose2d(inputs, outputs, kernel_size=4, stride=2, padding=1, bias=bias)
@@ -48,8 +48,9 @@ def doubling(inputs: int, outputs: int, kind: Upsample, *, bias: bool) -> nn.Mod
 class DCGANGenerator(nn.Module):
     """Latents [B, latent_dim] to images [B, C, R, R] in (-1, 1).
 
-    A linear layer makes widths[0] maps at the base resolution R / 2^len(widths); each further width
-    doubles the side, and a last doubling makes the image. Norm and ReLU follow all layers but the last.
+    A linear layer gives widths[0] maps at the base resolution R / 2^len(widths); each further width
+    doubles the side, and a last upsampling layer gives the image. Norm and ReLU follow all layers but the
+    last.
 
     Args:
         sample_shape: [C, R, R], R a power of two.
@@ -61,7 +62,7 @@ class DCGANGenerator(nn.Module):
             et al. 2017), "concatenation" appends a learned embedding, as long as the latents, to them.
         upsample: "transposed" is the paper's 4 x 4 convolution; "nearest" repeats pixels, then convolves
             3 x 3: no checkerboard (Odena et al. 2016), 2.25 times the arithmetic.
-        initialisation: "dcgan" or "he", see `layers.initialise`.
+        initialization: "dcgan" or "he", see `layers.init_weights`.
 
     Raises:
         ValueError: The shape is not square or not a power of two, `widths` does not fit it, or an option is
@@ -79,7 +80,7 @@ class DCGANGenerator(nn.Module):
         norm: NormKind = "batch",
         conditioning: Literal["norm", "concatenation"] = "norm",
         upsample: Upsample = "transposed",
-        initialisation: Initialisation = "dcgan",
+        initialization: Initialization = "dcgan",
     ) -> None:
         super().__init__()
         if conditioning not in ("norm", "concatenation"):
@@ -89,7 +90,7 @@ class DCGANGenerator(nn.Module):
         widths = check_widths(widths, self)
         channels, base = image_geometry(sample_shape, widths, self)
         self.num_classes, self.latent_dim = num_classes, latent_dim
-        self.mixes_samples = norm == "batch"
+        self.uses_batch_statistics = norm == "batch"
         self.base_shape = (widths[0], base, base)
         concatenated = num_classes > 0 and conditioning == "concatenation"
         self.embed = nn.Embedding(num_classes, latent_dim) if concatenated else None
@@ -98,10 +99,10 @@ class DCGANGenerator(nn.Module):
         inputs = 2 * latent_dim if concatenated else latent_dim
         bias = has_bias(norm)
         self.base = nn.Linear(inputs, widths[0] * base * base, bias=bias)
-        self.stages = nn.ModuleList(doubling(a, b, upsample, bias=bias) for a, b in pairwise(widths))
+        self.stages = nn.ModuleList(upsample_layer(a, b, upsample, bias=bias) for a, b in pairwise(widths))
         self.norms = nn.ModuleList(Norm(norm, width, norm_classes) for width in widths)
-        self.head = doubling(widths[-1], channels, upsample, bias=True)
-        initialise(self, initialisation)
+        self.head = upsample_layer(widths[-1], channels, upsample, bias=True)
+        init_weights(self, initialization)
 
     def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
         check_input(latents, (self.latent_dim,), self)
@@ -118,9 +119,9 @@ class DCGANGenerator(nn.Module):
 class DCGANDiscriminator(nn.Module):
     """Images [B, C, R, R] to logits [B, 1]; conditional by projection (`layers.Projection`).
 
-    A 4 x 4 convolution of stride 2 per width halves the side, then one linear layer judges all that is
-    left. Leaky ReLU follows each convolution, the norm all but the first, as in the paper. `mixes_samples`
-    says whether samples of a batch see each other, which gradient penalties do not stand.
+    A 4 x 4 convolution of stride 2 per width halves the side; a linear layer follows. Leaky ReLU follows
+    each convolution, the norm all but the first, as in the paper. Gradient penalties do not work with
+    `uses_batch_statistics`: a logit then depends on several samples.
 
     Args:
         sample_shape: [C, R, R], R a power of two.
@@ -128,7 +129,7 @@ class DCGANDiscriminator(nn.Module):
         widths: Channels of each stage, from the image downwards.
         norm: "none", "batch" (the paper's), "group" or "pixel".
         spectral_norm: Every weight matrix divided by its spectral norm.
-        initialisation: "dcgan" or "he", see `layers.initialise`.
+        initialization: "dcgan" or "he", see `layers.init_weights`.
 
     Raises:
         ValueError: The shape is not square or not a power of two, `widths` does not fit it, or an option is
@@ -144,25 +145,25 @@ class DCGANDiscriminator(nn.Module):
         widths: Sequence[int] = (64, 128, 256),
         norm: NormKind = "none",
         spectral_norm: bool = False,
-        initialisation: Initialisation = "dcgan",
+        initialization: Initialization = "dcgan",
     ) -> None:
         super().__init__()
         widths = check_widths(widths, self)
         channels, base = image_geometry(sample_shape, widths, self)
         self.sample_shape, self.num_classes = tuple(sample_shape), num_classes
-        self.mixes_samples = norm == "batch" and len(widths) > 1
+        self.uses_batch_statistics = norm == "batch" and len(widths) > 1
         layers: list[nn.Module] = []
         for depth, (inputs, outputs) in enumerate(zip((channels, *widths), widths, strict=False)):
             kind: NormKind = norm if depth else "none"
             layers += [nn.Conv2d(inputs, outputs, kernel_size=4, stride=2, padding=1, bias=has_bias(kind))]
             layers += [Norm(kind, outputs), nn.LeakyReLU(SLOPE)]
-        self.trunk = nn.Sequential(*layers)
+        self.backbone = nn.Sequential(*layers)
         self.head = Projection(widths[-1] * base * base, num_classes)
-        initialise(self, initialisation)
+        init_weights(self, initialization)
         if spectral_norm:
             add_spectral_norm(self)
 
     def forward(self, samples: Tensor, labels: Tensor | None = None) -> Tensor:
         check_input(samples, self.sample_shape, self)
         labels = check_labels(labels, self.num_classes, len(samples), self)
-        return self.head(self.trunk(samples).flatten(1), labels)
+        return self.head(self.backbone(samples).flatten(1), labels)

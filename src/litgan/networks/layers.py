@@ -1,4 +1,4 @@
-"""What the architectures share: norms, class conditioning, initialisation, and checks of their input."""
+"""What the architectures share: norms, class conditioning, initialization, and checks of their input."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 Activation = Literal["relu", "leaky_relu", "silu"]
-Initialisation = Literal["dcgan", "he", "glorot", "orthogonal"]
+Initialization = Literal["dcgan", "he", "glorot", "orthogonal"]
 NormKind = Literal["none", "batch", "group", "pixel"]
 
 SLOPE = 0.2  # of leaky ReLU below zero; Radford et al. 2016, section 3
-GROUP = 16  # channels normalised together; Wu & He 2018, table 3
+GROUP = 16  # channels normalized together; Wu & He 2018, table 3
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d)
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, *TRANSPOSED)
 
@@ -39,8 +39,8 @@ class PixelNorm(nn.Module):
         return (wide * wide.square().mean(1, keepdim=True).add(1e-8).rsqrt()).to(maps.dtype)
 
 
-def normaliser(kind: NormKind, channels: int, *, affine: bool) -> nn.Module:
-    """A layer that normalises maps [B, C, H, W]; `affine` asks for gains and biases, if the kind has any."""
+def norm_layer(kind: NormKind, channels: int, *, affine: bool) -> nn.Module:
+    """A layer that normalizes maps [B, C, H, W]; `affine` asks for gains and biases, if the kind has any."""
     if kind == "batch":
         return nn.BatchNorm2d(channels, affine=affine)
     if kind == "group":
@@ -54,7 +54,7 @@ def normaliser(kind: NormKind, channels: int, *, affine: bool) -> nn.Module:
 
 
 class Norm(nn.Module):
-    """Normalises feature maps [B, C, H, W]; with classes, the gain and bias are the class's own.
+    """Normalizes feature maps [B, C, H, W]; with classes, the gain and bias are the class's own.
 
     Class-conditional batch norm is de Vries et al. 2017; the same gain and bias follow the other kinds
     (after "none" they modulate the maps as they are). "batch" mixes the samples of a batch; "group" and
@@ -72,18 +72,18 @@ class Norm(nn.Module):
     def __init__(self, kind: NormKind, channels: int, num_classes: int = 0) -> None:
         super().__init__()
         shared = num_classes == 0
-        self.normalise = normaliser(kind, channels, affine=shared)
+        self.norm = norm_layer(kind, channels, affine=shared)
         self.gain = None if shared else nn.Embedding(num_classes, channels)
         self.bias = None if shared else nn.Embedding(num_classes, channels)
         # Radford's code starts gains at N(1, 0.02); it also tells the classes apart from the first step.
-        gain = getattr(self.normalise, "weight", None) if self.gain is None else self.gain.weight
+        gain = getattr(self.norm, "weight", None) if self.gain is None else self.gain.weight
         if gain is not None:
             nn.init.normal_(gain, 1.0, 0.02)
         if self.bias is not None:
             nn.init.zeros_(self.bias.weight)
 
     def forward(self, maps: Tensor, labels: Tensor | None = None) -> Tensor:
-        maps = self.normalise(maps)
+        maps = self.norm(maps)
         if self.gain is None or self.bias is None:
             return maps
         gain, bias = self.gain(labels).to(maps.dtype), self.bias(labels).to(maps.dtype)
@@ -91,7 +91,7 @@ class Norm(nn.Module):
 
 
 class AdaptiveNorm(nn.Module):
-    """Normalises feature maps [B, C, H, W]; gain and bias are linear in a condition [B, D].
+    """Normalizes feature maps [B, C, H, W]; gain and bias are linear in a condition [B, D].
 
     Brock et al. 2019, section 3: what conditions all norms of a network is learned once, e.g. an embedding
     of the class, where `Norm` learns C gains and biases of each class anew. A condition of 0 leaves the
@@ -108,12 +108,12 @@ class AdaptiveNorm(nn.Module):
 
     def __init__(self, kind: NormKind, channels: int, condition: int) -> None:
         super().__init__()
-        self.normalise = normaliser(kind, channels, affine=False)
+        self.norm = norm_layer(kind, channels, affine=False)
         self.gain = nn.Linear(condition, channels, bias=False)
         self.bias = nn.Linear(condition, channels, bias=False)
 
     def forward(self, maps: Tensor, condition: Tensor) -> Tensor:
-        maps = self.normalise(maps)
+        maps = self.norm(maps)
         gain, bias = 1 + self.gain(condition).to(maps.dtype), self.bias(condition).to(maps.dtype)
         return torch.addcmul(bias[:, :, None, None], maps, gain[:, :, None, None])
 
@@ -139,7 +139,7 @@ class Projection(nn.Module):
         return logits + (self.embed(labels) * features).sum(1, keepdim=True)
 
 
-def initialise(network: nn.Module, scheme: Initialisation, gain: float = 1.0) -> None:
+def init_weights(network: nn.Module, scheme: Initialization, gain: float = 1.0) -> None:
     """Draws the weights of all linear and convolution layers anew and zeroes their biases.
 
     "dcgan" is N(0, 0.02), Radford et al. 2016, section 3: made for batch norm, which undoes the scale.
@@ -149,7 +149,7 @@ def initialise(network: nn.Module, scheme: Initialisation, gain: float = 1.0) ->
     orthonormal, Saxe et al. 2014. The last two are multiplied by `gain`. Raises ValueError for any other.
     """
     if scheme not in ("dcgan", "he", "glorot", "orthogonal"):
-        raise ValueError(f"There is no initialisation {scheme!r}: choose dcgan, he, glorot or orthogonal.")
+        raise ValueError(f"There is no initialization {scheme!r}: choose dcgan, he, glorot or orthogonal.")
     for layer in network.modules():
         if isinstance(layer, (nn.Linear, *CONVOLUTIONS)):
             fan_in = layer.weight[0].numel()
@@ -169,7 +169,7 @@ def add_spectral_norm(network: nn.Module, *, embeddings: bool = True) -> None:
     """Divides each weight matrix of the network by its largest singular value; Miyato et al. 2018.
 
     Class embeddings included, unless `embeddings` is false: the gains that a generator's norms hold for
-    each class are no matrix that its signal passes through. Initialise first: the power iteration starts
+    each class are no matrix that its signal passes through. Initialize first: the power iteration starts
     from the weights it finds.
     """
     kinds = (nn.Linear, *CONVOLUTIONS, *((nn.Embedding,) if embeddings else ()))

@@ -17,11 +17,11 @@ from litgan.networks.layers import (
     check_input,
     check_labels,
     check_widths,
-    initialise,
+    init_weights,
 )
 
 
-def trunk(inputs: int, widths: Sequence[int], kind: Activation) -> nn.Sequential:
+def hidden_layers(inputs: int, widths: Sequence[int], kind: Activation) -> nn.Sequential:
     """Linear layers of `widths`, each followed by its activation."""
     layers: list[nn.Module] = []
     for width in widths:
@@ -49,7 +49,7 @@ class MLPGenerator(nn.Module):
             labels that are missing from a conditional generator or not integers [B].
     """
 
-    mixes_samples = False
+    uses_batch_statistics = False
 
     def __init__(
         self,
@@ -68,17 +68,17 @@ class MLPGenerator(nn.Module):
         self.sample_shape, self.num_classes, self.latent_dim = tuple(sample_shape), num_classes, latent_dim
         self.embed = nn.Embedding(num_classes, latent_dim) if num_classes else None
         inputs = 2 * latent_dim if num_classes else latent_dim
-        self.trunk = trunk(inputs, widths, activation)
+        self.backbone = hidden_layers(inputs, widths, activation)
         self.head = nn.Linear((inputs, *widths)[-1], math.prod(self.sample_shape))
         self.squash = nn.Tanh() if output == "tanh" else nn.Identity()
-        initialise(self, "he")
+        init_weights(self, "he")
 
     def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
         check_input(latents, (self.latent_dim,), self)
         labels = check_labels(labels, self.num_classes, latents.shape[0], self)
         if self.embed is not None:
             latents = torch.cat([latents, self.embed(labels)], dim=1)
-        return self.squash(self.head(self.trunk(latents))).unflatten(1, self.sample_shape)
+        return self.squash(self.head(self.backbone(latents))).unflatten(1, self.sample_shape)
 
 
 class MLPDiscriminator(nn.Module):
@@ -96,7 +96,7 @@ class MLPDiscriminator(nn.Module):
             labels that are missing from a conditional discriminator or not integers [B].
     """
 
-    mixes_samples = False
+    uses_batch_statistics = False
 
     def __init__(
         self,
@@ -111,13 +111,13 @@ class MLPDiscriminator(nn.Module):
         widths = check_widths(widths, self)
         self.sample_shape, self.num_classes = tuple(sample_shape), num_classes
         size = math.prod(self.sample_shape)
-        self.trunk = trunk(size, widths, activation)
+        self.backbone = hidden_layers(size, widths, activation)
         self.head = Projection((size, *widths)[-1], num_classes)
-        initialise(self, "he")
+        init_weights(self, "he")
         if spectral_norm:
             add_spectral_norm(self)
 
     def forward(self, samples: Tensor, labels: Tensor | None = None) -> Tensor:
         check_input(samples, self.sample_shape, self)
         labels = check_labels(labels, self.num_classes, len(samples), self)
-        return self.head(self.trunk(samples.flatten(1)), labels)
+        return self.head(self.backbone(samples.flatten(1)), labels)

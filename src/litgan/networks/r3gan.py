@@ -1,7 +1,7 @@
 """R3GAN, Huang et al. 2024, "The GAN is dead; long live the GAN! A modern GAN baseline" (NeurIPS), section 3.
 
 What modern classifiers kept of the residual network, and none of StyleGAN2's tricks: grouped convolutions in
-inverted bottlenecks, no normalisation, branches that start at zero (Fixup, Zhang et al. 2019), bilinear
+inverted bottlenecks, no normalization, branches that start at zero (Fixup, Zhang et al. 2019), bilinear
 resampling, and a learned 4 x 4 basis where images begin and end. Made for `losses.Relativistic` with
 `penalties.R1` and `penalties.R2`. The defaults are the paper's for 32 x 32 (CIFAR-10).
 
@@ -38,7 +38,7 @@ class Blur(nn.Module):
         return conv2d(maps, self.kernel.to(maps.dtype).expand(channels, 1, 3, 3), padding=1, groups=channels)
 
 
-def doubling(inputs: int, outputs: int) -> nn.Sequential:
+def upsample(inputs: int, outputs: int) -> nn.Sequential:
     """A layer [B, inputs, R, R] -> [B, outputs, 2R, 2R], bilinear: pixels are repeated, then blurred.
 
     The 1 x 1 convolution, which is there where the width changes, commutes with that and comes first: a
@@ -48,8 +48,8 @@ def doubling(inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(*reshaping(inputs, outputs), *resample)
 
 
-def halving(inputs: int, outputs: int) -> nn.Sequential:
-    """A layer [B, inputs, 2R, 2R] -> [B, outputs, R, R], the transpose of `doubling` but for its scale."""
+def downsample(inputs: int, outputs: int) -> nn.Sequential:
+    """A layer [B, inputs, 2R, 2R] -> [B, outputs, R, R], the transpose of `upsample` but for its scale."""
     return nn.Sequential(Blur(), nn.AvgPool2d(2), *reshaping(inputs, outputs))
 
 
@@ -68,13 +68,13 @@ class ResidualBlock(nn.Module):
     def __init__(self, width: int, cardinality: int, expansion: int) -> None:
         super().__init__()
         hidden = expansion * width
-        self.to_float32 = nn.Conv2d(width, hidden, kernel_size=1)
+        self.expand = nn.Conv2d(width, hidden, kernel_size=1)
         self.mix = nn.Conv2d(hidden, hidden, kernel_size=3, padding=1, groups=cardinality)
-        self.narrow = nn.Conv2d(hidden, width, kernel_size=1, bias=False)
+        self.project = nn.Conv2d(hidden, width, kernel_size=1, bias=False)
 
     def forward(self, maps: Tensor) -> Tensor:
-        branch = leaky_relu(self.to_float32(maps), SLOPE)
-        return maps + self.narrow(leaky_relu(self.mix(branch), SLOPE))
+        branch = leaky_relu(self.expand(maps), SLOPE)
+        return maps + self.project(leaky_relu(self.mix(branch), SLOPE))
 
 
 class GenerativeBasis(nn.Module):
@@ -102,7 +102,7 @@ class DiscriminativeBasis(nn.Module):
         return self.linear((maps * self.basis).sum((2, 3)))
 
 
-def initialise_residual(network: nn.Module) -> None:
+def init_residual_weights(network: nn.Module) -> None:
     """Fixup, Zhang et al. 2019, section 3, for branches of m = 3 layers: identities that are free to grow.
 
     A branch's last layer is zero. Its others keep the mean square through leaky ReLU, He et al. 2015, times
@@ -117,9 +117,9 @@ def initialise_residual(network: nn.Module) -> None:
     gain = (2 / (1 + SLOPE**2)) ** 0.5 * len(blocks) ** -0.25
     for block in blocks:
         with torch.no_grad():
-            block.to_float32.weight *= gain
+            block.expand.weight *= gain
             block.mix.weight *= gain
-        nn.init.zeros_(block.narrow.weight)
+        nn.init.zeros_(block.project.weight)
 
 
 def residual_stages(
@@ -188,7 +188,7 @@ class R3GANGenerator(nn.Module):
             labels that are missing from a conditional generator or not integers [B].
     """
 
-    mixes_samples = False
+    uses_batch_statistics = False
 
     def __init__(
         self,
@@ -207,10 +207,10 @@ class R3GANGenerator(nn.Module):
         self.num_classes, self.latent_dim = num_classes, latent_dim
         self.embed = nn.Embedding(num_classes, embedding_dim) if num_classes else None
         self.basis = GenerativeBasis(latent_dim + (embedding_dim if num_classes else 0), widths[0])
-        self.doublings = nn.ModuleList([nn.Identity(), *(doubling(a, b) for a, b in pairwise(widths))])
+        self.upsamples = nn.ModuleList([nn.Identity(), *(upsample(a, b) for a, b in pairwise(widths))])
         self.stages = nn.ModuleList(residual_stages(widths, cardinalities, blocks, expansion))
         self.head = nn.Conv2d(widths[-1], sample_shape[0], kernel_size=1, bias=False)
-        initialise_residual(self)
+        init_residual_weights(self)
         if self.embed is not None:  # as a linear layer of one-hot labels, whose fan-in is num_classes
             nn.init.normal_(self.embed.weight, 0.0, num_classes**-0.5)
 
@@ -220,15 +220,15 @@ class R3GANGenerator(nn.Module):
         if self.embed is not None:
             latents = torch.cat([latents, self.embed(labels)], dim=1)
         maps = self.basis(latents)
-        for double, stage in zip(self.doublings, self.stages, strict=True):
-            maps = stage(double(maps))
+        for upsample, stage in zip(self.upsamples, self.stages, strict=True):
+            maps = stage(upsample(maps))
         return self.head(maps)
 
 
 class R3GANDiscriminator(nn.Module):
     """Images [B, C, R, R] to logits [B, 1].
 
-    A 1 x 1 convolution of the image, stages with a halving between them, the basis. With classes the basis
+    A 1 x 1 convolution of the image, stages with downsampling between them, the basis. With classes the basis
     makes vectors v(x) as long as the last stage is wide, and the logit is <embed(y), v(x)>, the projection of
     Miyato & Koyama 2018 without its unconditional term.
 
@@ -245,7 +245,7 @@ class R3GANDiscriminator(nn.Module):
             missing from a conditional discriminator or not integers [B].
     """
 
-    mixes_samples = False
+    uses_batch_statistics = False
 
     def __init__(
         self,
@@ -262,10 +262,10 @@ class R3GANDiscriminator(nn.Module):
         self.sample_shape, self.num_classes = tuple(sample_shape), num_classes
         self.extract = nn.Conv2d(sample_shape[0], widths[0], kernel_size=1, bias=False)
         self.stages = nn.ModuleList(residual_stages(widths, cardinalities, blocks, expansion))
-        self.halvings = nn.ModuleList([*(halving(a, b) for a, b in pairwise(widths)), nn.Identity()])
+        self.downsamples = nn.ModuleList([*(downsample(a, b) for a, b in pairwise(widths)), nn.Identity()])
         self.basis = DiscriminativeBasis(widths[-1], widths[-1] if num_classes else 1)
         self.embed = nn.Embedding(num_classes, widths[-1]) if num_classes else None
-        initialise_residual(self)
+        init_residual_weights(self)
         if self.embed is not None:  # as the generator's; the product over the width then keeps its size
             nn.init.normal_(self.embed.weight, 0.0, (num_classes * widths[-1]) ** -0.5)
 
@@ -273,7 +273,7 @@ class R3GANDiscriminator(nn.Module):
         check_input(samples, self.sample_shape, self)
         labels = check_labels(labels, self.num_classes, len(samples), self)
         maps = self.extract(samples)
-        for stage, halve in zip(self.stages, self.halvings, strict=True):
-            maps = halve(stage(maps))
+        for stage, downsample in zip(self.stages, self.downsamples, strict=True):
+            maps = downsample(stage(maps))
         vectors = self.basis(maps)
         return vectors if self.embed is None else (self.embed(labels) * vectors).sum(1, keepdim=True)

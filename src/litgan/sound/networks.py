@@ -17,12 +17,12 @@ from torch.nn.utils import parametrizations
 
 from litgan.networks.layers import (
     SLOPE,
-    Initialisation,
+    Initialization,
     Projection,
     check_input,
     check_labels,
     check_widths,
-    initialise,
+    init_weights,
 )
 
 STRIDE = 4
@@ -56,14 +56,14 @@ class WaveGANGenerator(nn.Module):
             size `latent_dim` is concatenated to the latents.
         latent_dim: Dimension of the latents.
         widths: Channels of each stage, from the base length upwards; the paper's are 1024, 512, 256, 128, 64.
-        initialisation: "he" or another of `layers.initialise`.
+        initialization: "he" or another of `layers.init_weights`.
 
     Raises:
         ValueError: The length does not fit the widths, or an option is unknown; in `forward`, latents of
             another dimension, or labels that are missing (where conditional) or not integers [B].
     """
 
-    mixes_samples = False
+    uses_batch_statistics = False
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class WaveGANGenerator(nn.Module):
         *,
         latent_dim: int = 100,
         widths: Sequence[int] = (256, 128, 64, 32, 16),
-        initialisation: Initialisation = "he",
+        initialization: Initialization = "he",
     ) -> None:
         super().__init__()
         widths = check_widths(widths, self)
@@ -83,7 +83,7 @@ class WaveGANGenerator(nn.Module):
         self.stages = nn.ModuleList(
             nn.ConvTranspose1d(a, b, **FILTER, output_padding=1) for a, b in pairwise((*widths, channels))
         )
-        initialise(self, initialisation)
+        init_weights(self, initialization)
 
     def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
         check_input(latents, (self.latent_dim,), self)
@@ -129,14 +129,14 @@ class WaveGANDiscriminator(nn.Module):
         num_classes: 0 for an unconditional discriminator, which ignores labels.
         widths: Channels of each stage, from the waveform to the base length.
         phase_shuffle: Largest shift of phase shuffle; 0 for none, 2 in the paper.
-        initialisation: "he" or another of `layers.initialise`.
+        initialization: "he" or another of `layers.init_weights`.
 
     Raises:
         ValueError: The length does not fit the widths, or an option is unknown; in `forward`, samples of
             another shape, or labels that are missing (where conditional) or not integers [B].
     """
 
-    mixes_samples = False
+    uses_batch_statistics = False
 
     def __init__(
         self,
@@ -145,7 +145,7 @@ class WaveGANDiscriminator(nn.Module):
         *,
         widths: Sequence[int] = (16, 32, 64, 128, 256),
         phase_shuffle: int = 2,
-        initialisation: Initialisation = "he",
+        initialization: Initialization = "he",
     ) -> None:
         super().__init__()
         widths = check_widths(widths, self)
@@ -161,7 +161,7 @@ class WaveGANDiscriminator(nn.Module):
             layers += [nn.Conv1d(inputs, outputs, **FILTER), nn.LeakyReLU(SLOPE), PhaseShuffle(phase_shuffle)]
         self.backbone = nn.Sequential(*layers[:-1])
         self.head = Projection(widths[-1] * base, num_classes)
-        initialise(self, initialisation)
+        init_weights(self, initialization)
 
     def forward(self, samples: Tensor, labels: Tensor | None = None) -> Tensor:
         check_input(samples, self.sample_shape, self)
@@ -189,7 +189,7 @@ class HiFiGANDiscriminator(nn.Module):
         ValueError: `sample_shape` is not [1, T] or T is too small, or there is neither a period nor a scale.
     """
 
-    mixes_samples = False
+    uses_batch_statistics = False
 
     def __init__(
         self,
@@ -251,7 +251,7 @@ class SubDiscriminator(nn.Module):
         self.backbone = nn.Sequential(*layers)
         self.head = nn.Conv2d(widths[-1], 1, (3, 1), padding=(1, 0))
         self.embed = nn.Embedding(num_classes, widths[-1]) if num_classes else None
-        initialise(self, "he")
+        init_weights(self, "he")
         if self.embed is not None:
             nn.init.normal_(self.embed.weight, 0.0, widths[-1] ** -0.5)
 

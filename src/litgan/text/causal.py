@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from litgan.networks.layers import check_input, check_labels, check_widths, initialise
+from litgan.networks.layers import check_input, check_labels, check_widths, init_weights
 
 
 class CausalBlock(nn.Module):
@@ -53,7 +53,7 @@ class CausalTextDiscriminator(nn.Module):
             another shape, or labels that are missing from a conditional discriminator or not integers [B].
     """
 
-    mixes_samples = False
+    uses_batch_statistics = False
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class CausalTextDiscriminator(nn.Module):
         blocks = [CausalBlock(width, kernel, dilation) for dilation in dilations]
         self.blocks = nn.Sequential(*blocks)
         self.head = nn.Conv1d(width, alphabet_size, 1)
-        initialise(self, "he")
+        init_weights(self, "he")
         with torch.no_grad():  # all residual branches together at most double the variance
             for block in blocks:
                 block.conv2.weight.mul_(len(blocks) ** -0.5)

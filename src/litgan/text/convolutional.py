@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from litgan.networks.layers import Projection, check_input, check_labels, check_widths, initialise
+from litgan.networks.layers import Projection, check_input, check_labels, check_widths, init_weights
 from litgan.schedules import Schedule, value_at
 
 # strided, not pooled: the mean of two positions would lose their order
@@ -58,7 +58,7 @@ class TextGenerator(nn.Module):
             that are missing from a conditional generator or not integers [B].
     """
 
-    mixes_samples = False
+    uses_batch_statistics = False
 
     def __init__(
         self,
@@ -121,7 +121,7 @@ class TextDiscriminator(nn.Module):
             missing from a conditional discriminator or not integers [B].
     """
 
-    mixes_samples = False
+    uses_batch_statistics = False
 
     def __init__(
         self,
@@ -176,7 +176,7 @@ def init_residual_weights(network: nn.Module) -> None:
     The head is not scaled down: a generator whose samples differ at initialization collapses to few modes
     less often than one that starts near the uniform distribution.
     """
-    initialise(network, "he")
+    init_weights(network, "he")
     layers = dict(network.named_modules())
     count = sum(isinstance(layer, ResidualBlock) for layer in layers.values())
     with torch.no_grad():

@@ -53,7 +53,7 @@ class RecurrentTextGenerator(nn.Module):
             another length, or labels that are missing from a conditional generator or not integers [B].
     """
 
-    mixes_samples = False
+    uses_batch_statistics = False
 
     def __init__(
         self,

@@ -167,7 +167,7 @@ def check_one_stage(
     samples = torch.randn(4, *sample_shape, generator=torch_generator("one stage")).requires_grad_()
     logits = network(samples, torch.zeros(4, dtype=torch.long) if num_classes else None)
     (gradient,) = torch.autograd.grad(logits[0].sum(), samples)
-    if has_batch_norm or getattr(discriminator, "mixes_samples", False) or gradient[1:].any():
+    if has_batch_norm or getattr(discriminator, "uses_batch_statistics", False) or gradient[1:].any():
         raise ValueError(
             f"OneStageGAN cannot train this: {type(discriminator).__name__} mixes the samples of a batch "
             "(batch norm, minibatch statistics): take a discriminator that does not, or litgan.GAN."

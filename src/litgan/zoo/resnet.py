@@ -2,8 +2,8 @@
 
 The defaults are SNGAN for 32 x 32 (its appendix B.4, table 4); with classes they are the networks of
 Miyato & Koyama 2018, "cGANs with projection discriminator". BigGAN (Brock et al. 2019, appendix B) is
-`conditioning: shared, hierarchical: true, initialisation: orthogonal, spectral_norm: true` and attention in
-the generator, `wide: true, initialisation: orthogonal` and attention in the discriminator.
+`conditioning: shared, hierarchical: true, initialization: orthogonal, spectral_norm: true` and attention in
+the generator, `wide: true, initialization: orthogonal` and attention in the discriminator.
 
 Each entry of `widths` is a block that doubles or halves the side. All other layers keep the resolution.
 """
@@ -20,7 +20,7 @@ from torch.nn.functional import avg_pool2d, interpolate, relu
 
 from litgan.networks.layers import (
     AdaptiveNorm,
-    Initialisation,
+    Initialization,
     Norm,
     NormKind,
     Projection,
@@ -29,7 +29,7 @@ from litgan.networks.layers import (
     check_labels,
     check_widths,
     image_geometry,
-    initialise,
+    init_weights,
 )
 from litgan.zoo.attention import SelfAttention, attention_index
 
@@ -92,15 +92,15 @@ class DiscriminatorBlock(nn.Module):
         return self.attention(self.shortcut(self.downsample(maps)) + residual)
 
 
-def init_residual_weights(network: nn.Module, scheme: Initialisation) -> None:
-    """`layers.initialise`, with gain sqrt(2) for "glorot" in the residual branches, as in the authors' code.
+def init_residual_weights(network: nn.Module, scheme: Initialization) -> None:
+    """`layers.init_weights`; "glorot" has gain sqrt(2) in the residual branches, as in the authors' code.
 
     The gain compensates for the ReLUs there, each of which halves the mean square.
     """
-    initialise(network, scheme)
+    init_weights(network, scheme)
     for block in network.modules():
         if isinstance(block, (GeneratorBlock, DiscriminatorBlock)) and scheme == "glorot":
-            initialise(block.convolutions, scheme, gain=2**0.5)
+            init_weights(block.convolutions, scheme, gain=2**0.5)
 
 
 class ResNetGenerator(nn.Module):
@@ -123,7 +123,7 @@ class ResNetGenerator(nn.Module):
             for the norms of each block, concatenated with the shared embedding (BigGAN).
         attention: Resolution of the maps after which self-attention is inserted (SAGAN), 0 for none.
         spectral_norm: Divide every weight matrix by its spectral norm, except embeddings (SAGAN).
-        initialisation: "glorot" (SNGAN), "orthogonal" (BigGAN), "dcgan" or "he", see `layers.initialise`.
+        initialization: "glorot" (SNGAN), "orthogonal" (BigGAN), "dcgan" or "he", see `layers.init_weights`.
 
     Raises:
         ValueError: The shape is not square or not a power of two, `widths` does not fit it, the latents
@@ -144,7 +144,7 @@ class ResNetGenerator(nn.Module):
         hierarchical: bool = False,
         attention: int = 0,
         spectral_norm: bool = False,
-        initialisation: Initialisation = "glorot",
+        initialization: Initialization = "glorot",
     ) -> None:
         super().__init__()
         if conditioning not in ("norm", "shared"):
@@ -154,7 +154,7 @@ class ResNetGenerator(nn.Module):
         resolutions = [base << doublings for doublings in range(1, len(widths) + 1)]
         attention_depth = attention_index(attention, resolutions, self)
         self.num_classes, self.latent_dim = num_classes, latent_dim
-        self.mixes_samples = norm == "batch"
+        self.uses_batch_statistics = norm == "batch"
         self.base_shape = (widths[0], base, base)
         shared = num_classes > 0 and conditioning == "shared"
         if hierarchical and num_classes and not shared:
@@ -177,7 +177,7 @@ class ResNetGenerator(nn.Module):
         )
         self.norm = Norm(norm, widths[-1])
         self.head = nn.Conv2d(widths[-1], channels, kernel_size=3, padding=1)
-        init_residual_weights(self, initialisation)
+        init_residual_weights(self, initialization)
         if spectral_norm:
             add_spectral_norm(self, embeddings=False)
 
@@ -220,7 +220,7 @@ class ResNetDiscriminator(nn.Module):
             input (SNGAN).
         attention: Resolution of the maps after which self-attention is inserted (SAGAN), 0 for none.
         spectral_norm: Divide every weight matrix by its spectral norm.
-        initialisation: "glorot" (SNGAN), "orthogonal" (BigGAN), "dcgan" or "he", see `layers.initialise`.
+        initialization: "glorot" (SNGAN), "orthogonal" (BigGAN), "dcgan" or "he", see `layers.init_weights`.
 
     Raises:
         ValueError: The shape is not square or not a power of two, `widths` does not fit it, or an option is
@@ -228,7 +228,7 @@ class ResNetDiscriminator(nn.Module):
             discriminator or not integers [B].
     """
 
-    mixes_samples = False
+    uses_batch_statistics = False
 
     def __init__(
         self,
@@ -240,7 +240,7 @@ class ResNetDiscriminator(nn.Module):
         wide: bool = False,
         attention: int = 0,
         spectral_norm: bool = True,
-        initialisation: Initialisation = "glorot",
+        initialization: Initialization = "glorot",
     ) -> None:
         super().__init__()
         widths, flat_widths = check_widths(widths, self), check_widths(flat_widths, self)
@@ -259,7 +259,7 @@ class ResNetDiscriminator(nn.Module):
             ]
         self.blocks = nn.Sequential(*blocks)
         self.head = Projection((*widths, *flat_widths)[-1], num_classes)
-        init_residual_weights(self, initialisation)
+        init_residual_weights(self, initialization)
         if spectral_norm:
             add_spectral_norm(self)
 

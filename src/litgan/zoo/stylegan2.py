@@ -45,7 +45,7 @@ class StyleGAN2Generator(nn.Module):
             a conditional generator or not integers [B], or a cutoff beyond the layers.
     """
 
-    mixes_samples = False
+    uses_batch_statistics = False
     truncates = True  # `forward` takes `truncation`, so `sampling` does not truncate the latents
 
     average_style: Tensor
@@ -181,7 +181,7 @@ class StyleGAN2Discriminator(nn.Module):
     """Images [B, C, R, R] to logits [B, 1]; conditional by projection on the mapped class embedding.
 
     Blocks down to 4 x 4, minibatch standard deviation, a convolution and two linear layers. The logit of a
-    sample depends on the others of its group: `mixes_samples`.
+    sample depends on the others of its group: `uses_batch_statistics`.
 
     Args:
         sample_shape: [C, R, R], R a power of two.
@@ -198,7 +198,7 @@ class StyleGAN2Discriminator(nn.Module):
             conditional discriminator or not integers [B].
     """
 
-    mixes_samples = True
+    uses_batch_statistics = True
 
     def __init__(
         self,
