@@ -28,7 +28,7 @@ from torchvision import datasets, transforms
 from litgan.cli import quieten
 from litgan.data import Digits, FashionMNIST, ImageFolder
 from litgan.data.images import ImageData
-from litgan.data.loader import ClockBatchSampler, ResidentLoader, StreamingLoader
+from litgan.data.loader import DiskLoader, InMemoryLoader, ResumableBatchSampler
 from litgan.loggers import read_metrics
 from litgan.recipe import Recipe
 
@@ -50,8 +50,8 @@ class Torchvision(datasets.FashionMNIST):
 def from_memory(data: ImageData, batch: int, workers: Sequence[int]) -> dict[str, Epoch]:
     """Epochs of a data set that is one tensor."""
     images, labels = cast("tuple[Tensor, Tensor]", data.load())
-    sampler = ClockBatchSampler(len(images), batch)
-    resident = {"resident": epoch(ResidentLoader(images, None, sampler, memory="device"))}
+    sampler = ResumableBatchSampler(len(images), batch)
+    resident = {"resident": epoch(InMemoryLoader(images, None, sampler, memory="device"))}
     return resident | both(images, Torchvision(images, labels), batch, workers)
 
 
@@ -64,11 +64,9 @@ def from_files(folder: Path, batch: int, workers: Sequence[int]) -> dict[str, Ep
 
 def both(ours: Any, theirs: Any, batch: int, workers: Sequence[int]) -> dict[str, Epoch]:
     """Sample after sample of either data set, by so many workers."""
-    sampler, found = ClockBatchSampler(len(ours), batch), {}
+    sampler, found = ResumableBatchSampler(len(ours), batch), {}
     for number in workers:
-        found[f"streaming, {number} workers"] = epoch(
-            StreamingLoader(ours, None, sampler, num_workers=number)
-        )
+        found[f"streaming, {number} workers"] = epoch(DiskLoader(ours, None, sampler, num_workers=number))
     for number in workers:
         options: dict[str, Any] = {"shuffle": True, "drop_last": True, "num_workers": number}
         usual = DataLoader(theirs, batch, persistent_workers=number > 0, **options)

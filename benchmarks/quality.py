@@ -65,7 +65,7 @@ class Watch(Callback):
         sample = lambda first, count: gan.sample(count, first=first)  # noqa: E731
         self.rows.append(rate(self.name, self.minutes.pop(0), gan.images_seen, sample, trainer.datamodule))
         if not self.minutes:
-            save_png(trainer.datamodule.decode(gan.sample(64)).picture(8), self.picture)
+            save_png(trainer.datamodule.decode(gan.sample(64)).render(8), self.picture)
             trainer.should_stop = True
             self.minutes = [float("inf")]
         gan.seconds_excluded += time.perf_counter() - began
@@ -145,7 +145,7 @@ def run_plain(minutes: list[float], picture: Path, workers: int) -> list[Row]:
                 with torch.no_grad():
                     rows.append(rate("plain", minutes[len(rows)], images, sample, data))
                     if len(rows) == len(minutes):
-                        save_png(data.decode(sample(0, 64)).picture(8), picture)
+                        save_png(data.decode(sample(0, 64)).render(8), picture)
                         return rows
                 generator.train()
                 began = time.perf_counter()

@@ -57,7 +57,7 @@ class Watch(Callback):
         self.rows[-1]["images/s"] = gan.images_seen / trained
         if not self.minutes:
             if self.picture is not None:
-                save_png(trainer.datamodule.decode(gan.sample(64)).picture(8), self.picture)
+                save_png(trainer.datamodule.decode(gan.sample(64)).render(8), self.picture)
             trainer.should_stop = True
         gan.seconds_excluded += time.perf_counter() - began
 

@@ -138,7 +138,7 @@ def make_trainer(tmp_path: Path) -> Callable[..., Trainer]:
 
 @pytest.fixture(scope="session")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of 12 synthetic colour images, of ten classes where somebody asks for classes."""
+    """A folder of 12 synthetic color images, of ten classes where somebody asks for classes."""
     folder, noise = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
     for index in range(12):
         file = folder / str(index % 10) / f"{index}.png"

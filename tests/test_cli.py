@@ -90,7 +90,7 @@ def drawn(run: Finished, out: Path, *options: str) -> torch.Tensor:
     cli.main(["sample", run.checkpoint, "--count", "12", "--out", str(out), *options])
     (tensor,), (picture,) = out.glob("*.pt"), out.glob("*.png")
     samples = torch.load(tensor, weights_only=True)
-    expected = Digits().decode(samples).picture().numpy()
+    expected = Digits().decode(samples).render().numpy()
     np.testing.assert_array_equal(np.array(Image.open(picture)), expected)
     return samples
 
@@ -189,7 +189,7 @@ def test_interpolate_walks_in_a_circle(run: Finished, tmp_path: Path) -> None:
     film = Image.open(out)
     assert film.n_frames == 12 and film.info["loop"] == 0
     samples = GAN.load_from_checkpoint(run.checkpoint).sample(3, seed=1, condition=[0])
-    corners = [Digits().decode(one[None]).picture().numpy().astype(float) for one in samples]
+    corners = [Digits().decode(one[None]).render().numpy().astype(float) for one in samples]
     for corner in range(3):
         film.seek(4 * corner)
         errors = [np.abs(np.array(film.convert("RGB")) - expected).max() for expected in corners]

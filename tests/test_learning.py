@@ -22,9 +22,9 @@ def test_the_recipe_finds_all_modes_of_the_ring(tmp_path):
 
     recipe = Recipe(["--config", str(RECIPE), "--trainer.default_root_dir", str(tmp_path),
                      "--trainer.logger", "false", "--trainer.enable_progress_bar", "false"])  # fmt: skip
-    untrained = mode_report(recipe.model.sample(4000), recipe.datamodule.centres, recipe.datamodule.std)
+    untrained = mode_report(recipe.model.sample(4000), recipe.datamodule.centers, recipe.datamodule.std)
     recipe.trainer.fit(recipe.model, datamodule=recipe.datamodule)
-    covered, good = mode_report(recipe.model.sample(4000), recipe.datamodule.centres, recipe.datamodule.std)
+    covered, good = mode_report(recipe.model.sample(4000), recipe.datamodule.centers, recipe.datamodule.std)
     print(f"{covered} of 8 modes, {good:.1%} of samples within 3 sigma")
     assert untrained[0] < 4 and untrained[1] < 0.2
     assert covered >= 7
@@ -51,8 +51,8 @@ def test_every_loss_finds_one_gaussian(loss, penalties, tiny_gan, make_trainer):
         generator_optimizer=adam, discriminator_optimizer=adam,
     )  # fmt: skip
     data = Ring(modes=1, radius=-0.75, std=0.2, batch_size=64)
-    assert (gan.sample(1000).mean(0) - data.centres[0]).norm() > 1
+    assert (gan.sample(1000).mean(0) - data.centers[0]).norm() > 1
     make_trainer(150).fit(gan, datamodule=data)
     samples = gan.sample(1000)
-    assert (samples.mean(0) - data.centres[0]).norm() < 0.15
+    assert (samples.mean(0) - data.centers[0]).norm() < 0.15
     assert samples.std(0).min() > 0.05  # and not as a single point

@@ -11,10 +11,10 @@ from litgan.media import (
     GAP,
     PLANE,
     SMALLEST_TILE,
-    Images,
-    Media,
-    Points,
-    captioned,
+    ImageBatch,
+    PointBatch,
+    SampleBatch,
+    add_caption,
     save_png,
     signed_heat,
     stack,
@@ -24,7 +24,7 @@ from litgan.media import (
 
 def test_a_grid_holds_the_samples_row_by_row() -> None:
     pixels = torch.randint(0, 256, (5, 3, 80, 80), dtype=torch.uint8)
-    picture = Images(pixels).picture(columns=3)
+    picture = ImageBatch(pixels).render(columns=3)
     assert picture.shape == (2 * 80 + GAP, 3 * 80 + 2 * GAP, 3)
     for index in range(5):
         top, left = index // 3 * (80 + GAP), index % 3 * (80 + GAP)
@@ -34,7 +34,7 @@ def test_a_grid_holds_the_samples_row_by_row() -> None:
 
 def test_small_grey_images_are_enlarged_pixel_by_pixel() -> None:
     pixels = torch.randint(0, 256, (1, 1, 8, 8), dtype=torch.uint8)
-    picture, scale = Images(pixels).picture(), SMALLEST_TILE // 8
+    picture, scale = ImageBatch(pixels).render(), SMALLEST_TILE // 8
     assert picture.shape == (SMALLEST_TILE, SMALLEST_TILE, 3)
     assert torch.equal(picture[::scale, ::scale, 0], pixels[0, 0])
     assert torch.equal(picture[scale - 1 :: scale, scale - 1 :: scale, 2], pixels[0, 0])
@@ -43,7 +43,7 @@ def test_small_grey_images_are_enlarged_pixel_by_pixel() -> None:
 @pytest.mark.parametrize("pixels", [torch.zeros(2, 1, 8, 8), torch.zeros(2, 2, 8, 8, dtype=torch.uint8)])
 def test_what_is_no_image_is_refused(pixels: torch.Tensor) -> None:
     with pytest.raises(ValueError, match=r"Images are uint8 of shape .*: decode the samples first"):
-        Images(pixels)
+        ImageBatch(pixels)
 
 
 def test_heat_is_red_above_zero_blue_below_and_white_at_it() -> None:
@@ -56,17 +56,17 @@ def test_heat_is_red_above_zero_blue_below_and_white_at_it() -> None:
 def test_feedback_stands_below_its_samples() -> None:
     side = SMALLEST_TILE
     pixels, feedback = torch.zeros(4, 1, side, side, dtype=torch.uint8), torch.ones(4, 1, side, side)
-    picture = Images(pixels).criticised(feedback, columns=2)
+    picture = ImageBatch(pixels).render_with_grad(feedback, columns=2)
     rows = [picture[top + 5, 5].tolist() for top in range(0, picture.shape[0], side + GAP)]
     assert rows == [[0, 0, 0], [255, 0, 0], [0, 0, 0], [255, 0, 0]]
 
 
 def test_points_lie_where_they_are_and_arrows_lead_down_the_feedback() -> None:
-    points = Points(torch.tensor([[0.5, 0.5]]), limit=1.0)
-    drawn = (points.picture() != 255).any(-1).nonzero().float()
+    points = PointBatch(torch.tensor([[0.5, 0.5]]), limit=1.0)
+    drawn = (points.render() != 255).any(-1).nonzero().float()
     assert drawn.mean(0).tolist() == pytest.approx([PLANE / 4, 3 * PLANE / 4], abs=1), "row, column"
-    pushed = points.criticised(torch.tensor([[1.0, 0.0]]))  # descent leads to the left
-    arrow = (pushed != points.picture()).any(-1).nonzero().float()
+    pushed = points.render_with_grad(torch.tensor([[1.0, 0.0]]))  # descent leads to the left
+    arrow = (pushed != points.render()).any(-1).nonzero().float()
     assert arrow[:, 1].min() == pytest.approx(3 * PLANE / 4 - 0.1 * PLANE, abs=2)
     assert arrow[:, 1].max() <= 3 * PLANE / 4 + 1
     assert len(points) == 1
@@ -80,12 +80,12 @@ def test_pictures_are_stacked_on_white() -> None:
 def test_a_sentence_stands_below_its_picture_and_is_broken_to_its_width() -> None:
     for width in (60, 480):
         picture = torch.full((20, width, 3), 7, dtype=torch.uint8)
-        told = captioned(picture, Images.legend)
+        told = add_caption(picture, ImageBatch.caption)
         assert torch.equal(told[:20], picture) and told.shape[1] == width
         ink = (told[24:] < 128).all(-1)
         assert ink.any(1).float().mean() > 0.4, "lines of letters down to the end"
         assert not ink[-1].any() and not ink[:, -1].any(), "none is cut off"
-    assert torch.equal(captioned(picture, Media.legend), picture)
+    assert torch.equal(add_caption(picture, SampleBatch.caption), picture)
 
 
 def test_by_default_a_grid_is_about_square() -> None:
@@ -93,10 +93,10 @@ def test_by_default_a_grid_is_about_square() -> None:
 
 
 def test_files_are_written_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    media = Images(torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8))
+    media = ImageBatch(torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8))
     (path,) = media.save(tmp_path / "new" / "grid")
     assert path == tmp_path / "new" / "grid.png"
-    assert torch.equal(torch.from_numpy(np.array(Image.open(path))), media.picture())
+    assert torch.equal(torch.from_numpy(np.array(Image.open(path))), media.render())
 
     def fail(*_: object, **__: object) -> None:
         raise OSError("No space left on device")

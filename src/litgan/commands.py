@@ -163,7 +163,7 @@ def interpolate(
     if label is None and labels is not None:
         labels = torch.zeros_like(labels)
     samples = sampling.generate_in_chunks(network, torch.cat(arcs), labels).cpu()
-    print(save_gif([data.decode(one[None]).picture() for one in samples], Path(out)))
+    print(save_gif([data.decode(one[None]).render() for one in samples], Path(out)))
 
 
 def export(

@@ -17,7 +17,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from litgan.files import atomic_write, ignore_disk_errors, rename_damaged
-from litgan.media import Media
+from litgan.media import SampleBatch
 
 CLOCK = "images_seen"
 BROKEN = "\ufffd"  # Unicode's replacement character
@@ -70,14 +70,14 @@ def _logged_in() -> bool:
         return bool(wandb.api.api_key)
 
 
-def log_picture(trainer: Trainer, name: str, picture: Tensor, media: Media | None = None) -> None:
+def log_picture(trainer: Trainer, name: str, picture: Tensor, media: SampleBatch | None = None) -> None:
     """Sends a picture, uint8 [H, W, 3], to every W&B logger, with what plays the media that it shows."""
     for logger in trainer.loggers:
         if isinstance(logger, WandbLogger):
             import wandb
 
-            players = {} if media is None else media.players()
-            shown = {f"{name}/{kind}": player for kind, player in players.items()}
+            playable = {} if media is None else media.wandb_media()
+            shown = {f"{name}/{kind}": one for kind, one in playable.items()}
             shown |= {name: wandb.Image(picture.cpu().numpy())}
             logger.log_metrics({**shown, "images_seen": trainer.lightning_module.images_seen})
 

@@ -191,19 +191,19 @@ def protocol(settings: dict[str, Any]) -> str:
 
 def samples(run: Run, files: dict[str, dict[int, str]]) -> str:
     """The pictures, each kind with a slider over time, and the newest sound, MIDI file and text."""
-    figures, players = [], []
+    figures, playable = [], []
     for kind, found in files.items():
         *_, newest = found.values()
         suffix, name = Path(newest).suffix, f"<h3>{escape(newest)}</h3>"
         if suffix == ".png":
             figures.append(slider(escape(kind[: -len(suffix)]) or "samples", thinned(run, found)))
         elif suffix == ".txt":
-            players.append(f"{name}<pre>{escape(run.read(newest).decode(errors='replace'))}</pre>")
+            playable.append(f"{name}<pre>{escape(run.read(newest).decode(errors='replace'))}</pre>")
         elif suffix in SOUNDS and (content := run.read(newest)):
             uri = data_uri(SOUNDS[suffix], content)
             link = f'<a download="{escape(Path(newest).name)}" href="{uri}">save</a>'
-            players.append(name + (f'<audio controls src="{uri}"></audio>' if suffix == ".wav" else link))
-    return "\n".join(['<div class="pictures">', *figures, "</div>", *players])
+            playable.append(name + (f'<audio controls src="{uri}"></audio>' if suffix == ".wav" else link))
+    return "\n".join(['<div class="pictures">', *figures, "</div>", *playable])
 
 
 def thinned(run: Run, files: dict[int, str]) -> dict[int, str]:

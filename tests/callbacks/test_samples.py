@@ -45,15 +45,15 @@ def test_the_first_grids_show_the_reals_and_the_untrained_generator(
 ) -> None:
     adam = partial(torch.optim.Adam, lr=0.05)  # the average lags behind visibly
     gan, samples = digits_gan(generator_optimizer=adam), Samples(every=1000, count=6, columns=3)
-    untrained = digits.decode(gan.sample(6)).picture(3)
+    untrained = digits.decode(gan.sample(6)).render(3)
     make_trainer(3, callbacks=[samples]).fit(gan, datamodule=digits)
     reals = torch.cat([batch for batch, _ in digits.real_batches(6)])
-    assert torch.equal(pixels(tmp_path / "samples" / "reals.png"), digits.decode(reals).picture(3))
+    assert torch.equal(pixels(tmp_path / "samples" / "reals.png"), digits.decode(reals).render(3))
     first = pixels(tmp_path / "samples" / "000000000.png")
     assert torch.equal(first[: len(untrained), : untrained.shape[1]], untrained)
-    walk = digits.decode(samples.walk(gan)).picture(3)
+    walk = digits.decode(samples.walk(gan)).render(3)
     last = pixels(tmp_path / "samples" / "000000024.png")
-    trained = digits.decode(gan.sample(6)).picture(3)
+    trained = digits.decode(gan.sample(6)).render(3)
     assert torch.equal(last[: len(trained), : trained.shape[1]], trained)
     assert torch.equal(last[-len(walk) :, : walk.shape[1]], walk)
     assert not torch.equal(first, last)
@@ -76,7 +76,7 @@ def test_a_data_set_smaller_than_the_grid_is_shown_whole(
     make_trainer(1, callbacks=[Samples(every=8, columns=8)]).fit(digits_gan(), datamodule=Few(batch_size=8))
     few = Few(batch_size=8)
     reals = torch.cat([batch for batch, _ in few.real_batches(10)])
-    assert torch.equal(pixels(tmp_path / "samples" / "reals.png"), few.decode(reals).picture(8))
+    assert torch.equal(pixels(tmp_path / "samples" / "reals.png"), few.decode(reals).render(8))
 
 
 def test_none_are_drawn_at_a_cadence_of_zero(

@@ -8,7 +8,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
 from litgan.data import Digits, GANDataModule, Grid
-from litgan.data.loader import ResidentLoader, StreamingLoader
+from litgan.data.loader import DiskLoader, InMemoryLoader
 
 IMAGES = torch.randint(0, 256, (40, 1, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
 
@@ -139,7 +139,7 @@ def test_memory_decides_the_loader_and_not_the_batches():
     on_disk, resident = (
         indexed(Files(), batch_size=8, memory=m).train_dataloader() for m in ("disk", "auto")
     )
-    assert isinstance(on_disk, StreamingLoader) and isinstance(resident, ResidentLoader)
+    assert isinstance(on_disk, DiskLoader) and isinstance(resident, InMemoryLoader)
     for streamed, kept in zip(on_disk, resident, strict=True):
         assert torch.equal(streamed[0], kept[0]) and torch.equal(streamed[1], kept[1])
 

@@ -13,8 +13,8 @@ from torchvision import datasets
 
 from litgan.data import CIFAR10, MNIST, CelebA, Digits, FashionMNIST, ImageFolder
 from litgan.data.images import DEBIAN_FASHION_MNIST, read_idx, resize
-from litgan.data.loader import StreamingLoader
-from litgan.media import Images
+from litgan.data.loader import DiskLoader
+from litgan.media import ImageBatch
 
 RANDOM = np.random.default_rng(0)
 
@@ -31,7 +31,7 @@ def save(path: Path, array: np.ndarray, **options) -> np.ndarray:
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
-    """Six colour images of the right size, in two classes."""
+    """Six color images of the right size, in two classes."""
     for index in range(6):
         save(tmp_path / "mine" / ("cat" if index < 4 else "dog") / f"{index}.png", pixels(16, 16, 3))
     return tmp_path / "mine"
@@ -76,7 +76,7 @@ def test_an_archive_can_be_read_by_several_processes(folder, num_workers):
     disk = ImageFolder(
         str(zipped(folder)), memory="disk", num_workers=num_workers, **options
     ).train_dataloader()
-    assert isinstance(disk, StreamingLoader)
+    assert isinstance(disk, DiskLoader)
     for (samples, labels), (streamed, streamed_labels) in zip(resident, disk, strict=True):
         assert torch.equal(samples, streamed) and torch.equal(labels, streamed_labels)
 
@@ -111,7 +111,7 @@ def test_shrinking_is_antialiased(tmp_path):
 
 
 def test_conversion_reaches_the_wanted_channels(tmp_path):
-    grey = save(tmp_path / "a.png", pixels(8, 8))
+    gray = save(tmp_path / "a.png", pixels(8, 8))
     clear = np.zeros((8, 8, 4), np.uint8)
     clear[:4] = 255, 0, 0, 255
     save(tmp_path / "b.png", clear)  # its upper half red, its lower half transparent
@@ -119,7 +119,7 @@ def test_conversion_reaches_the_wanted_channels(tmp_path):
     palette = Image.fromarray(pixels(8, 8, 3)).quantize(16)
     palette.save(tmp_path / "d.png")
     samples, _ = ImageFolder(str(tmp_path), resolution=8, convert=True).load()
-    assert torch.equal(samples[0], torch.from_numpy(grey).expand(3, 8, 8))
+    assert torch.equal(samples[0], torch.from_numpy(gray).expand(3, 8, 8))
     assert samples[1, :, 0, 0].tolist() == [255, 0, 0] and samples[1, :, 7, 7].tolist() == [255, 255, 255]
     deep = np.asarray(Image.open(tmp_path / "c.png")) >> 8
     assert torch.equal(samples[2, 1], torch.from_numpy(deep.astype(np.uint8)))
@@ -210,7 +210,7 @@ def test_other_channel_counts_than_expected_are_named(folder):
     save(folder / "cat" / "0.png", pixels(16, 16, 4))
     assert refused(ImageFolder(str(folder))).endswith("has 4 channels and data.channels is 3: "
                                                       "give --data.convert true.")  # fmt: skip
-    with pytest.raises(ValueError, match=r"data.channels must be 1 \(grey\) or 3 \(RGB\), not 4."):
+    with pytest.raises(ValueError, match=r"data.channels must be 1 \(gray\) or 3 \(RGB\), not 4."):
         ImageFolder(str(folder), channels=4)
 
 
@@ -240,7 +240,7 @@ def test_decoding_undoes_encoding():
     data = Digits()
     stored = torch.arange(256, dtype=torch.uint8).view(4, 1, 8, 8)
     media = data.decode(data.encode(stored))
-    assert isinstance(media, Images) and torch.equal(media.pixels, stored)
+    assert isinstance(media, ImageBatch) and torch.equal(media.pixels, stored)
     assert torch.equal(data.decode(torch.tensor([-9.0, 9.0]).view(2, 1, 1, 1)).pixels.flatten().int(),
                        torch.tensor([0, 255]).int())  # fmt: skip
 

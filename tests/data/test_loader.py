@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from litgan.data.loader import (
-    ClockBatchSampler,
-    ResidentLoader,
-    StreamingLoader,
+    DiskLoader,
+    InMemoryLoader,
+    ResumableBatchSampler,
     free_memory,
     gather,
     threaded,
@@ -43,11 +43,11 @@ def chosen(batches) -> list[list[int]]:
     return [labels.tolist() for _, labels in batches]
 
 
-def resident(batch_size=8, *, seed=0, rank=0, world_size=1, seen=0, **options) -> ResidentLoader:
-    sampler = ClockBatchSampler(
+def resident(batch_size=8, *, seed=0, rank=0, world_size=1, seen=0, **options) -> InMemoryLoader:
+    sampler = ResumableBatchSampler(
         SIZE, batch_size, seed=seed, rank=rank, world_size=world_size, images_seen=lambda: seen
     )
-    return ResidentLoader(IMAGES, LABELS, sampler, **options)
+    return InMemoryLoader(IMAGES, LABELS, sampler, **options)
 
 
 def test_an_epoch_shows_each_sample_at_most_once_and_drops_the_remainder():
@@ -87,7 +87,7 @@ def test_a_restart_in_mid_epoch_goes_on_with_the_next_batch(epoch, done):
 
 def test_the_clock_is_read_when_the_first_batch_is_drawn_and_again_each_epoch():
     clock = [0]
-    loader = ResidentLoader(IMAGES, LABELS, ClockBatchSampler(SIZE, 8, images_seen=lambda: clock[0]))
+    loader = InMemoryLoader(IMAGES, LABELS, ResumableBatchSampler(SIZE, 8, images_seen=lambda: clock[0]))
     shown = []
     for _ in range(3):  # epochs cut short after 4 of 6 batches
         for _, labels in islice(loader, 4):
@@ -101,9 +101,9 @@ def test_the_clock_is_read_when_the_first_batch_is_drawn_and_again_each_epoch():
 def test_both_loaders_give_the_same_batches_bit_for_bit(flip, num_workers):
     clock = [16]
     options = {"seed": 3, "rank": 1, "world_size": 2, "images_seen": lambda: clock[0]}
-    memory = ResidentLoader(IMAGES, LABELS, ClockBatchSampler(SIZE, 8, **options), flip=flip)
-    disk = StreamingLoader(
-        Files(), LABELS, ClockBatchSampler(SIZE, 8, **options), flip=flip, num_workers=num_workers
+    memory = InMemoryLoader(IMAGES, LABELS, ResumableBatchSampler(SIZE, 8, **options), flip=flip)
+    disk = DiskLoader(
+        Files(), LABELS, ResumableBatchSampler(SIZE, 8, **options), flip=flip, num_workers=num_workers
     )
     for clock[0], left in ((16, 4), (48, 6)):  # persistent workers are asked for a second epoch, too
         pairs = list(zip(memory, disk, strict=True))
@@ -117,19 +117,19 @@ def test_both_loaders_give_the_same_batches_bit_for_bit(flip, num_workers):
 def test_loaders_leave_the_global_random_stream_alone():
     state = torch.get_rng_state()
     list(resident(flip=True))
-    list(StreamingLoader(Files(), None, ClockBatchSampler(SIZE, 8), flip=True))
+    list(DiskLoader(Files(), None, ResumableBatchSampler(SIZE, 8), flip=True))
     assert torch.equal(state, torch.get_rng_state())
 
 
 @pytest.mark.parametrize("num_workers", [0, pytest.param(1, marks=pytest.mark.spawn)])
 def test_a_damaged_file_is_reported_in_one_sentence_from_any_process(num_workers):
-    loader = StreamingLoader(Files(broken=7), LABELS, ClockBatchSampler(SIZE, 25), num_workers=num_workers)
+    loader = DiskLoader(Files(broken=7), LABELS, ResumableBatchSampler(SIZE, 25), num_workers=num_workers)
     with pytest.raises(ValueError, match=r"\Afile 7 is damaged: replace it\.\Z"):
         list(loader)
 
 
 def test_labels_are_none_where_there_are_none():
-    assert {labels for _, labels in ResidentLoader(IMAGES, None, ClockBatchSampler(SIZE, 8))} == {None}
+    assert {labels for _, labels in InMemoryLoader(IMAGES, None, ResumableBatchSampler(SIZE, 8))} == {None}
 
 
 def test_samples_are_the_stored_ones_in_minus_one_to_one():
@@ -188,7 +188,7 @@ def test_a_gpu_gets_the_batches_of_the_cpu(memory):
 )
 def test_impossible_batch_sizes_are_refused(batch_size, world_size, sentence):
     with pytest.raises(ValueError, match=sentence):
-        ClockBatchSampler(SIZE, batch_size, world_size=world_size)
+        ResumableBatchSampler(SIZE, batch_size, world_size=world_size)
 
 
 def test_gather_reads_files_and_tensors_alike():
@@ -209,7 +209,7 @@ def test_free_memory_of_the_host_is_plausible():
 
 @pytest.mark.spawn
 def test_readers_survive_the_signals_that_all_processes_of_a_job_get():
-    loader = StreamingLoader(Files(), LABELS, ClockBatchSampler(SIZE, 5), num_workers=1)
+    loader = DiskLoader(Files(), LABELS, ResumableBatchSampler(SIZE, 5), num_workers=1)
     batches = iter(loader)
     first = next(batches)
     (child,) = (str(child.pid) for child in multiprocessing.active_children())
@@ -220,7 +220,7 @@ def test_readers_survive_the_signals_that_all_processes_of_a_job_get():
 
 @pytest.mark.spawn
 def test_readers_end_when_the_process_that_started_them_says_so():
-    loader = StreamingLoader(Files(), LABELS, ClockBatchSampler(SIZE, 5), num_workers=2)
+    loader = DiskLoader(Files(), LABELS, ResumableBatchSampler(SIZE, 5), num_workers=2)
     batches = iter(loader)
     next(batches)
     children = multiprocessing.active_children()
@@ -233,11 +233,11 @@ def test_readers_end_when_the_process_that_started_them_says_so():
 
 def test_a_balanced_epoch_shows_every_class_equally_often():
     labels = torch.tensor([0] * 30 + [1] * 7 + [2] * 3)
-    sampler = ClockBatchSampler(40, 8, balance=labels)
+    sampler = ResumableBatchSampler(40, 8, balance=labels)
     order = torch.cat([torch.tensor(batch) for batch in sampler])
     assert labels[order].bincount().tolist() == [14, 13, 13]
     assert set(order[labels[order] == 1].tolist()) == set(range(30, 37)), "the scarce ones come all"
     assert len(set(order[labels[order] == 0].tolist())) == 14, "none of the others twice"
-    assert order.tolist() != torch.cat([torch.tensor(b) for b in ClockBatchSampler(40, 8)]).tolist()
-    ranks = [list(ClockBatchSampler(40, 8, rank=rank, world_size=2, balance=labels)) for rank in (0, 1)]
+    assert order.tolist() != torch.cat([torch.tensor(b) for b in ResumableBatchSampler(40, 8)]).tolist()
+    ranks = [list(ResumableBatchSampler(40, 8, rank=rank, world_size=2, balance=labels)) for rank in (0, 1)]
     assert [a + b for a, b in zip(*ranks, strict=True)] == list(sampler)

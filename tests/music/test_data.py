@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from litgan.music import Music, PianoRolls, Rolls, Scales
+from litgan.music import Music, PianoRolls, RollBatch, Scales
 from litgan.music.data import load_packed, save_packed
 from litgan.music.midi import notes_from_roll, to_midi_file
 from litgan.music.rolls import to_piano_roll
@@ -174,22 +174,24 @@ def test_a_chorale_has_four_voices_ordered_by_pitch() -> None:
 @pytest.mark.parametrize("data", [Scales(transpose=5), Scales(tracks=1, pitches=40, transpose=40)])
 def test_transposition_shifts_all_notes_equally_and_none_out_of_the_roll(data: PianoRolls) -> None:
     stored = data.load()[0][:256]
-    transposed = data.vary(stored, Noise(0, 0, 0, 256))
+    transposed = data.augment(stored, Noise(0, 0, 0, 256))
     lows = [rolls.flatten(1, 2).amax(1).int().argmax(1) for rolls in (stored, transposed)]
     shifts = lows[1] - lows[0]
     for roll, other, shift in zip(stored, transposed, shifts.tolist(), strict=True):
         assert torch.equal(roll.roll(shift, -1), other)
     assert shifts.abs().max() <= data.transpose and len(shifts.unique()) > data.transpose
-    assert torch.equal(transposed[100:130], data.vary(stored[100:130], Noise(0, 0, 100, 30))), "on any rank"
+    assert torch.equal(transposed[100:130], data.augment(stored[100:130], Noise(0, 0, 100, 30))), (
+        "on any rank"
+    )
     silent = torch.zeros_like(stored[:4])
-    assert torch.equal(data.vary(silent, Noise(0, 0, 0, 4)), silent)
+    assert torch.equal(data.augment(silent, Noise(0, 0, 0, 4)), silent)
 
 
 def test_all_transpositions_that_fit_are_equally_likely() -> None:
     data = Scales(tracks=1, pitches=24, transpose=3)
     roll = torch.zeros(3000, 1, 16, 24, dtype=torch.uint8)
     roll[:, 0, 0, 1] = roll[:, 0, 1, 10] = 1
-    shifts = data.vary(roll, Noise(0, 0, 0, 3000))[:, 0, 0].argmax(1) - 1
+    shifts = data.augment(roll, Noise(0, 0, 0, 3000))[:, 0, 0].argmax(1) - 1
     shares = (shifts + 3).bincount(minlength=7) / 3000
     torch.testing.assert_close(shares, torch.tensor([0, 0, 1, 1, 1, 1, 1]) / 5, atol=0.03, rtol=0)
 
@@ -214,7 +216,7 @@ def test_samples_are_decoded_as_they_were_encoded() -> None:
     data = Scales()
     stored = data.load()[0][:9]
     media = data.decode(data.encode(stored))
-    assert isinstance(media, Rolls) and torch.equal(media.rolls, stored)
+    assert isinstance(media, RollBatch) and torch.equal(media.rolls, stored)
     assert (media.steps_per_bar, media.lowest, media.quarters_per_bar) == (8, 48, 4)
     waltz = Music(tracks=2, steps_per_bar=12, quarters_per_bar=3)
     assert waltz.decode(torch.zeros(1, 2, 24, 48)).quarters_per_bar == 3

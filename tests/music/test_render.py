@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from litgan.media import GAP
-from litgan.music import Rolls
+from litgan.music import RollBatch
 from litgan.music.midi import notes_from_roll, sounding_and_onsets, to_midi_file
 from litgan.music.render import BAR_LINE, CELL_SIZE, TRACK_COLORS
 
@@ -22,19 +22,19 @@ needs_mido = pytest.mark.skipif(mido is None, reason="mido is not installed: pip
 WIDTH, HEIGHT = CELL_SIZE
 
 
-def rolls(count: int = 3, tracks: int = 2) -> Rolls:
+def rolls(count: int = 3, tracks: int = 2) -> RollBatch:
     """Sample k: track t holds row 5 + t for the first half, then repeats row 7 + k in quarters."""
     cells = torch.zeros(count, tracks, 16, 24, dtype=torch.uint8)
     for sample in range(count):
         for track in range(tracks):
             cells[sample, track, :8, 5 + track] = 1
             cells[sample, track, 8:11, 7 + sample] = cells[sample, track, 12:, 7 + sample] = 1
-    return Rolls(cells, steps_per_bar=16, lowest=48)
+    return RollBatch(cells, steps_per_bar=16, lowest=48)
 
 
 def test_a_picture_shows_each_note_in_the_color_of_its_track() -> None:
     media = rolls()
-    picture = media.picture(columns=2)
+    picture = media.render(columns=2)
     assert picture.shape == (2 * 24 * HEIGHT + GAP, 2 * 16 * WIDTH + GAP, 3) and picture.dtype == torch.uint8
 
     def at(step: int, row: int) -> list[int]:
@@ -55,9 +55,9 @@ def test_feedback_is_drawn_below_its_samples() -> None:
     media = rolls()
     feedback = torch.zeros(3, 2, 16, 24)
     feedback[:, 0, 4, 20], feedback[:, 1, 9, 3] = 1.0, -1.0
-    picture = media.criticised(feedback, columns=3)
+    picture = media.render_with_grad(feedback, columns=3)
     assert picture.shape[0] == 2 * 24 * HEIGHT + GAP
-    assert torch.equal(picture[: 24 * HEIGHT], media.picture(columns=3))
+    assert torch.equal(picture[: 24 * HEIGHT], media.render(columns=3))
     below = picture[24 * HEIGHT + GAP :]
     assert below[(23 - 20) * HEIGHT, 4 * WIDTH].tolist() == [255, 0, 0]
     assert below[(23 - 3) * HEIGHT, 9 * WIDTH].tolist() == [0, 0, 255]
@@ -130,12 +130,12 @@ def test_a_missing_mido_is_named_with_its_extra_and_nothing_is_written(tmp_path,
 
 @needs_mido
 def test_silence_is_saved_as_an_empty_midi_file(tmp_path: Path) -> None:
-    media = Rolls(torch.zeros(2, 2, 16, 24, dtype=torch.uint8), steps_per_bar=16, lowest=48)
+    media = RollBatch(torch.zeros(2, 2, 16, 24, dtype=torch.uint8), steps_per_bar=16, lowest=48)
     assert media.to_midi().length == 0
     assert media.save(tmp_path / "silence")[1].is_file()
 
 
 @pytest.mark.parametrize("wrong", [torch.zeros(2, 2, 16, 24), torch.zeros(2, 16, 24, dtype=torch.uint8)])
 def test_invalid_rolls_are_rejected(wrong: torch.Tensor) -> None:
-    with pytest.raises(ValueError, match=r"Rolls are uint8 of shape .*: decode the samples first"):
-        Rolls(wrong, steps_per_bar=16, lowest=48)
+    with pytest.raises(ValueError, match=r"Piano rolls are uint8 of shape .*: decode the samples first"):
+        RollBatch(wrong, steps_per_bar=16, lowest=48)

@@ -94,7 +94,7 @@ def test_several_windows_a_file_leave_out_the_silent_ones(tmp_path: Path) -> Non
 
 
 def augmented(data: Sound, stored: torch.Tensor) -> torch.Tensor:
-    return data.vary(stored, Noise(0, 0, 0, len(stored)))
+    return data.augment(stored, Noise(0, 0, 0, len(stored)))
 
 
 def test_variations_stay_within_their_ranges_and_reach_their_ends() -> None:
@@ -114,8 +114,8 @@ def test_variations_are_each_sample_s_own() -> None:
     data = Sound(length=4_096, shift=8, gain=(-6, 0))
     stored = torch.randint(-32_767, 32_768, (100, 1, 4_096), generator=torch_generator(0)).to(torch.int16)
     for seed in range(20):
-        whole = data.vary(stored, Noise(seed, 0, 0, 100))
-        part = data.vary(stored[70:81], Noise(seed, 0, 70, 11))
+        whole = data.augment(stored, Noise(seed, 0, 0, 100))
+        part = data.augment(stored[70:81], Noise(seed, 0, 70, 11))
         assert torch.equal(part, whole[70:81]), "to the bit, whatever the rank"
 
 

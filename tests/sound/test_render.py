@@ -25,7 +25,7 @@ def tone(frequency: float, length: int = 4_096, rate: int = 8_000) -> torch.Tens
 
 def test_a_tone_is_a_line_in_its_mel_band_below_its_waveform() -> None:
     for frequency in (250.0, 1_000.0, 3_000.0):
-        picture = AudioBatch(tone(frequency), 8_000).picture()
+        picture = AudioBatch(tone(frequency), 8_000).render()
         assert picture.shape == (WAVE_HEIGHT + BANDS, WIDTH, 3) and picture.dtype == torch.uint8
         brightness = picture[WAVE_HEIGHT:].float().sum(2)
         places = torch.linspace(*hz_to_mel(torch.tensor([30.0, 4_000.0])).tolist(), BANDS + 2)[1:-1]
@@ -36,7 +36,7 @@ def test_a_tone_is_a_line_in_its_mel_band_below_its_waveform() -> None:
 
 
 def test_silence_is_dark_below_a_line() -> None:
-    picture = AudioBatch(torch.zeros(1, 4_096, dtype=torch.int16), 8_000).picture()
+    picture = AudioBatch(torch.zeros(1, 4_096, dtype=torch.int16), 8_000).render()
     assert picture[WAVE_HEIGHT:].max() < 10
     lit = (picture[:WAVE_HEIGHT] == torch.tensor(WAVE_COLOR)).all(2)
     assert lit.any(0).all() and lit.sum(0).max() <= 2
@@ -46,12 +46,12 @@ def test_a_grid_has_a_tile_for_each_sound() -> None:
     sounds = AudioBatch(tone(500.0).expand(5, -1), 8_000)
     height, width = WAVE_HEIGHT + BANDS, WIDTH
     assert len(sounds) == 5
-    assert sounds.picture(3).shape == (2 * height + GAP, 3 * width + 2 * GAP, 3)
+    assert sounds.render(3).shape == (2 * height + GAP, 3 * width + 2 * GAP, 3)
 
 
 @pytest.mark.parametrize(("length", "rate"), [(40, 8_000), (1_000, 4_000), (8_192, 16_000), (65_536, 44_100)])
 def test_any_length_and_rate_has_a_picture(length: int, rate: int) -> None:
-    picture = AudioBatch(tone(100.0, length, rate), rate).picture()
+    picture = AudioBatch(tone(100.0, length, rate), rate).render()
     assert picture.shape == (WAVE_HEIGHT + BANDS, WIDTH, 3)
 
 
@@ -59,7 +59,7 @@ def test_feedback_is_red_where_a_sound_is_to_be_quieter_and_blue_where_louder() 
     sound = tone(1_000.0) // 2
     feedback = sound.float()[:, None].clone()
     feedback[..., 2_048:] *= -1  # the loss falls as the second half grows
-    picture = AudioBatch(sound, 8_000).criticised(feedback, columns=1).float()
+    picture = AudioBatch(sound, 8_000).render_with_grad(feedback, columns=1).float()
     heat = picture[WAVE_HEIGHT + BANDS + GAP :]
     assert heat.shape[:2] == (BANDS, WIDTH)
     red, _, blue = heat.unbind(2)
@@ -75,10 +75,12 @@ def test_feedback_to_mu_law_samples_is_shown_as_that_to_the_waves() -> None:
     waves, direction = sounds / 32_768, noise[1:]
     samples = mu_law_encode(waves, 255).requires_grad_()
     (feedback,) = torch.autograd.grad((mu_law_decode(samples, 255) * direction).square().sum(), samples)
-    plain = AudioBatch(sounds, 8_000).criticised((2 * waves * direction.square())[:, None])
-    encoded = AudioBatch(sounds, 8_000, mu_law=255).criticised(feedback[:, None])
+    plain = AudioBatch(sounds, 8_000).render_with_grad((2 * waves * direction.square())[:, None])
+    encoded = AudioBatch(sounds, 8_000, mu_law=255).render_with_grad(feedback[:, None])
     assert (plain.int() - encoded.int()).abs().max() <= 1
-    assert (plain.int() - AudioBatch(sounds, 8_000).criticised(feedback[:, None]).int()).abs().max() > 30
+    assert (
+        plain.int() - AudioBatch(sounds, 8_000).render_with_grad(feedback[:, None]).int()
+    ).abs().max() > 30
 
 
 def test_the_file_holds_all_sounds_one_after_the_other(tmp_path: Path) -> None:
@@ -115,9 +117,9 @@ def test_independent_readers_and_players(tmp_path: Path) -> None:
     sounds = AudioBatch(waves, 11_025)
     read, rate = soundfile.read(sounds.save(tmp_path / "grid")[1], dtype="int16")
     assert rate == 11_025 and (read[:1_000] == waves[0].numpy()).all()
-    players = sounds.players()["audio"]
-    assert len(players) == 8
-    played, rate = soundfile.read(players[3]._path, dtype="int16")
+    audio = sounds.wandb_media()["audio"]
+    assert len(audio) == 8
+    played, rate = soundfile.read(audio[3]._path, dtype="int16")
     assert rate == 11_025 and (played == waves[3].numpy()).all()
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from litgan.checkpoints import build_data
-from litgan.text import Grammar, Text, Texts
+from litgan.text import Grammar, Text, TextBatch
 from litgan.text.data import UNK, king_james_bible
 
 
@@ -64,7 +64,7 @@ def test_samples_are_one_hot_and_decode_to_the_same_tokens(novel):
     assert samples.shape == (50, 32, 8) and samples.dtype == torch.float32
     assert torch.equal(samples.sum(1), torch.ones(50, 8)) and set(samples.unique().tolist()) == {0.0, 1.0}
     media = data.decode(samples)
-    assert isinstance(media, Texts) and torch.equal(media.tokens, stored[:50].long())
+    assert isinstance(media, TextBatch) and torch.equal(media.tokens, stored[:50].long())
 
 
 def test_the_alphabet_is_the_space_and_the_most_frequent(novel):

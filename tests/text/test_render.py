@@ -7,13 +7,13 @@ import wandb
 from PIL import Image
 
 from litgan.media import stack
-from litgan.text import Texts
+from litgan.text import TextBatch
 
 ALPHABET = " abcé"
 
 
 def texts(*rows):
-    return Texts(torch.tensor(rows), ALPHABET)
+    return TextBatch(torch.tensor(rows), ALPHABET)
 
 
 def test_lines_are_the_decoded_tokens():
@@ -28,7 +28,7 @@ def test_a_token_outside_the_alphabet_is_refused():
 
 
 def test_the_picture_has_a_cell_of_one_size_for_each_character():
-    picture = texts([1, 2, 0, 1], [0, 0, 0, 0]).picture()
+    picture = texts([1, 2, 0, 1], [0, 0, 0, 0]).render()
     height, width = picture.shape[0] // 2, picture.shape[1] // 4
     cells = picture.unflatten(0, (2, height)).unflatten(2, (4, width)).permute(0, 2, 1, 3, 4)
     assert picture.dtype == torch.uint8 and picture.shape == (2 * height, 4 * width, 3)
@@ -44,8 +44,8 @@ def test_the_gradient_colors_the_background():
     feedback[0, 2, 1] = -2.0  # this character lowers it
     feedback[0, :, 2] = 5.0  # all characters equal
     feedback[0, 4, 3] = -1.0  # another character lowers it
-    picture = media.criticised(feedback)
-    assert picture.shape == media.picture().shape
+    picture = media.render_with_grad(feedback)
+    assert picture.shape == media.render().shape
     width = picture.shape[1] // 4
     corners = [picture[0, place * width].tolist() for place in range(4)]
     assert corners[0] == [255, 0, 0] and corners[1] == [0, 0, 255] and corners[2] == [255, 255, 255]
@@ -57,10 +57,10 @@ def test_a_text_file_is_saved_beside_the_picture(tmp_path, monkeypatch):
     picture, text = media.save(tmp_path / "new.folder" / "samples_seed0")
     assert (picture.name, text.name) == ("samples_seed0.png", "samples_seed0.txt")
     assert text.read_bytes() == "ab \néc \n".encode()
-    assert torch.equal(torch.from_numpy(np.array(Image.open(picture))), media.picture())
+    assert torch.equal(torch.from_numpy(np.array(Image.open(picture))), media.render())
     assert sorted(path.name for path in text.parent.iterdir()) == [picture.name, text.name]
 
 
 def test_wandb_gets_a_table():
-    (table,) = texts([1, 2, 0], [4, 3, 0]).players().values()
+    (table,) = texts([1, 2, 0], [4, 3, 0]).wandb_media().values()
     assert isinstance(table, wandb.Table) and table.data == [["ab "], ["éc "]]

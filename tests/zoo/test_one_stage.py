@@ -249,10 +249,10 @@ def test_it_finds_one_gaussian(loss, penalties, iterations, tiny_gan, make_train
         generator_optimizer=adam, discriminator_optimizer=adam,
     )  # fmt: skip
     data = Ring(modes=1, radius=-0.75, std=0.2, batch_size=64)
-    assert (gan.sample(1000).mean(0) - data.centres[0]).norm() > 1
+    assert (gan.sample(1000).mean(0) - data.centers[0]).norm() > 1
     make_trainer(iterations).fit(gan, datamodule=data)
     samples = gan.sample(1000)
-    assert (samples.mean(0) - data.centres[0]).norm() < 0.15
+    assert (samples.mean(0) - data.centers[0]).norm() < 0.15
     assert samples.std(0).min() > 0.05
 
 

@@ -17,7 +17,7 @@ from litgan.callbacks.throughput import untimed
 from litgan.files import ignore_disk_errors
 from litgan.gan import GAN, Batch
 from litgan.loggers import log_picture
-from litgan.media import captioned, save_png
+from litgan.media import add_caption, save_png
 from litgan.noise import Noise
 from litgan.precision import loss_scale
 from litgan.sampling import choose_classes
@@ -171,9 +171,9 @@ class Feedback(Callback):
         """Saves and sends the samples beside their feedback, and the heat map of all looks."""
         folder = Path(self.folder) if self.folder else Path(trainer.default_root_dir) / "samples"
         media = trainer.datamodule.decode(seen.samples)
-        criticised = captioned(media.criticised(seen.feedback, columns=8), media.legend)
+        rendered = add_caption(media.render_with_grad(seen.feedback, columns=8), media.caption)
         names = {"feedback": f"{gan.images_seen:09d}_feedback.png", "gradient_flow": "gradient_flow.png"}
-        pictures = {"feedback": criticised, "gradient_flow": heat_map(self.history)}
+        pictures = {"feedback": rendered, "gradient_flow": heat_map(self.history)}
         for name, picture in pictures.items():
             with ignore_disk_errors(f"The picture of the {name}"):
                 save_png(picture, folder / names[name])

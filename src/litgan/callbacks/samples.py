@@ -58,7 +58,7 @@ class Samples(Callback):
         data = trainer.datamodule
         batches = data.real_batches(min(self.count, data.size()))
         reals = data.decode(torch.cat([batch for batch, _ in batches]))
-        picture = reals.picture(self.columns)
+        picture = reals.render(self.columns)
         with ignore_disk_errors("The picture of the reals"):
             reals.save(self.path(trainer, "reals"), picture)
             log_picture(trainer, "reals", picture, reals)
@@ -71,7 +71,7 @@ class Samples(Callback):
             count = max(1, self.count // columns) * columns if columns != self.columns else self.count
             grid = trainer.datamodule.decode(gan.sample(count, self.seed))
             walk = trainer.datamodule.decode(self.walk(gan))
-            picture = stack([grid.picture(columns), walk.picture(self.columns)])
+            picture = stack([grid.render(columns), walk.render(self.columns)])
             self.shown_at = gan.images_seen
             with ignore_disk_errors("The grid of samples"):
                 self.last = grid.save(self.path(trainer, gan.images_seen), picture)[0]

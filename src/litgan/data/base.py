@@ -13,14 +13,14 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from litgan.data.loader import (
-    SHARE,
+    AUTO_SHARE,
     Batch,
-    ClockBatchSampler,
-    ClockLoader,
+    DiskLoader,
+    InMemoryLoader,
+    Loader,
     Memory,
-    ResidentLoader,
+    ResumableBatchSampler,
     SampleFiles,
-    StreamingLoader,
     free_memory,
     gather,
     to_unit_range,
@@ -41,13 +41,13 @@ class GANDataModule(LightningDataModule, ABC):
             def read(self, split: str) -> tuple[Tensor, Tensor | None]:
                 return spirals(self.turns), None             # stored samples [N, ...], labels [N] or None
 
-            def decode(self, samples: Tensor) -> Points:
-                return Points(samples.cpu(), limit=1.0)
+            def decode(self, samples: Tensor) -> PointBatch:
+                return PointBatch(samples.cpu(), limit=1.0)
 
     then `litgan fit ... --data spirals.Spirals --data.turns 3`. `read` may return uint8 images,
     floats, or a map-style data set that reads one stored sample at a time (`SampleFiles`); it is
     called when a split is first used, once a process. Override `encode` where stored samples are
-    not what the discriminator sees, `vary` where a stored sample stands for others, and `splits` where
+    not what the discriminator sees, `augment` where a stored sample stands for others, and `splits` where
     there is a test set.
 
     Args:
@@ -99,7 +99,7 @@ class GANDataModule(LightningDataModule, ABC):
         """A whole batch of stored samples as the discriminator sees them, float32; inverse of `decode`."""
         return to_unit_range(stored)
 
-    def vary(self, stored: Tensor, noise: Noise) -> Tensor:
+    def augment(self, stored: Tensor, noise: Noise) -> Tensor:
         """A training batch of stored samples [B, ...] as it is shown this time, on its device.
 
         For variations that a data set allows for: loudness, onset, key. All randomness comes from `noise`,
@@ -155,11 +155,11 @@ class GANDataModule(LightningDataModule, ABC):
             for part in chosen.split(batch_size)[rank::world_size]
         )
 
-    def train_dataloader(self) -> ClockLoader:
+    def train_dataloader(self) -> Loader:
         """Loader of this rank's share, on the training device, that follows the run's clock."""
-        return self._loader(self._clock, flip=self.flip, vary=self.vary)
+        return self._loader(self._images_seen, flip=self.flip, augment=self.augment)
 
-    def val_dataloader(self) -> ClockLoader | list[Any]:
+    def val_dataloader(self) -> Loader | list[Any]:
         """One pass over the training samples under `trainer.validate`; nothing in the middle of a fit."""
         if self.trainer is None or self.trainer.state.fn != TrainerFn.VALIDATING:
             return []
@@ -188,16 +188,16 @@ class GANDataModule(LightningDataModule, ABC):
             self._loaded[split] = self._settle(samples), labels
         return self._loaded[split]
 
-    def _clock(self) -> int:
+    def _images_seen(self) -> int:
         run: Any = self.trainer
         return 0 if run is None else run.lightning_module.images_seen
 
-    def _loader(self, images_seen: Callable[[], int], **shown: Any) -> ClockLoader:
+    def _loader(self, images_seen: Callable[[], int], **shown: Any) -> Loader:
         samples, labels = self.load("train")
         if self.balanced and labels is None:
             raise ValueError(f"{type(self).__name__} has no labels to balance: give data.balanced false.")
         trainer = self.trainer
-        sampler = ClockBatchSampler(
+        sampler = ResumableBatchSampler(
             len(samples),
             self.batch_size,
             seed=self.seed,
@@ -210,8 +210,8 @@ class GANDataModule(LightningDataModule, ABC):
         device = "cpu" if trainer is None else trainer.strategy.root_device
         options: dict[str, Any] = {"device": device, "encode": self.encode, **shown}
         if isinstance(samples, Tensor):
-            return ResidentLoader(samples, labels, sampler, memory=self.memory, **options)
-        return StreamingLoader(samples, labels, sampler, num_workers=self.num_workers, **options)
+            return InMemoryLoader(samples, labels, sampler, memory=self.memory, **options)
+        return DiskLoader(samples, labels, sampler, num_workers=self.num_workers, **options)
 
     def _settle(self, samples: Tensor | SampleFiles) -> Tensor | SampleFiles:
         """Files read into memory where they fit; the shape of the first sample compared with the promise."""
@@ -228,7 +228,7 @@ class GANDataModule(LightningDataModule, ABC):
                 raise ValueError(f"{name} is always read whole: give memory auto, device or host, not disk.")
             return samples
         processes = self.trainer.num_devices if self.trainer is not None else 1
-        fits = one.nbytes * len(samples) * processes <= SHARE * free_memory()
+        fits = one.nbytes * len(samples) * processes <= AUTO_SHARE * free_memory()
         if self.memory in ("device", "host") or (self.memory == "auto" and fits):
             return gather(samples, torch.arange(len(samples)))
         return samples

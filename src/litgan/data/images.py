@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from litgan.data.base import GANDataModule, check_num_classes
-from litgan.data.pictures import Pictures, list_pictures
-from litgan.media import Images
+from litgan.data.pictures import ImageFiles, list_images
+from litgan.media import ImageBatch
 
 DEBIAN_FASHION_MNIST = "/usr/share/datasets/fashion-mnist"  # where package dataset-fashion-mnist puts it
 
@@ -27,7 +27,7 @@ class ImageData(GANDataModule):
 
     Args:
         resolution: side in pixels.
-        channels: 1 (grey) or 3 (RGB).
+        channels: 1 (gray) or 3 (RGB).
         flip: show each image mirrored left to right with probability one half.
         common: `batch_size`, `num_classes`, `seed`, `memory`, `num_workers`: see `GANDataModule`.
 
@@ -38,20 +38,21 @@ class ImageData(GANDataModule):
     def __init__(self, resolution: int, channels: int, *, flip: bool = False, **common: Any) -> None:
         super().__init__((channels, resolution, resolution), **common)
         if channels not in (1, 3):
-            raise ValueError(f"data.channels must be 1 (grey) or 3 (RGB), not {channels}.")
+            raise ValueError(f"data.channels must be 1 (gray) or 3 (RGB), not {channels}.")
         if self.class_names is not None:
             check_num_classes(type(self).__name__, self.num_classes, len(self.class_names))
         self.resolution = resolution
         self.channels = channels
         self.flip = flip
 
-    def decode(self, samples: Tensor) -> Images:
+    def decode(self, samples: Tensor) -> ImageBatch:
         """Samples in [-1, 1], clipped, to the nearest of 256 levels."""
-        return Images((samples.detach().float() * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8).cpu())
+        levels = (samples.detach().float() * 127.5 + 127.5).round().clamp(0, 255)
+        return ImageBatch(levels.to(torch.uint8).cpu())
 
 
 class Digits(ImageData):
-    """The 1,797 handwritten digits that come with scikit-learn: 8 x 8 pixels of 16 grey levels, 10 classes.
+    """The 1,797 handwritten digits that come with scikit-learn: 8 x 8 pixels of 16 gray levels, 10 classes.
 
     All of them are the training split, since every one is needed to learn from; there is no test split.
 
@@ -69,15 +70,15 @@ class Digits(ImageData):
         from sklearn.datasets import load_digits
 
         digits = load_digits()
-        grey = torch.from_numpy(digits.images)[:, None]
-        return resize((grey * (255 / 16)).round().to(torch.uint8), self.resolution), _labels(digits.target)
+        gray = torch.from_numpy(digits.images)[:, None]
+        return resize((gray * (255 / 16)).round().to(torch.uint8), self.resolution), _labels(digits.target)
 
 
 class _TorchvisionImages(ImageData):
     """Shared by the data sets that torchvision downloads: found under `root`, or put there if `download`."""
 
     splits: ClassVar[tuple[str, ...]] = ("train", "test")
-    remedy: ClassVar[str]  # "put ... into {root}/...", for the sentence that reports a failed download
+    hint: ClassVar[str]  # "put ... into {root}/...", for the sentence that reports a failed download
 
     def __init__(
         self, root: str, resolution: int, channels: int, *, download: bool = True, **common: Any
@@ -99,19 +100,19 @@ class _TorchvisionImages(ImageData):
             return getattr(datasets, name)(self.root, download=self.download, **options)
         except Exception as error:  # torchvision raises anything from URLError to AssertionError
             reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".:")
-            remedy = self.remedy.format(root=self.root)
+            hint = self.hint.format(root=self.root)
             if not self.download:
                 raise RuntimeError(
-                    f"{name} cannot be read from {self.root!r}, and no download was allowed: {remedy}, or "
+                    f"{name} cannot be read from {self.root!r}, and no download was allowed: {hint}, or "
                     "allow it (litgan evaluate --download; in a recipe data.download true)."
                 ) from error
             raise RuntimeError(
-                f"{name} can neither be read from {self.root!r} nor be downloaded ({reason}): {remedy}."
+                f"{name} can neither be read from {self.root!r} nor be downloaded ({reason}): {hint}."
             ) from error
 
 
 class MNIST(_TorchvisionImages):
-    """LeCun's handwritten digits: 60,000 for training, 10,000 for testing, grey, 10 classes.
+    """LeCun's handwritten digits: 60,000 for training, 10,000 for testing, gray, 10 classes.
 
     At resolution 32 the 28 x 28 picture is padded with black by 2 pixels a side, and no pixel changes;
     at 28 it is left alone; other resolutions are interpolated.
@@ -123,7 +124,7 @@ class MNIST(_TorchvisionImages):
     """
 
     class_names = tuple("0123456789")
-    remedy = "put the four *-ubyte.gz files, unpacked, into {root}/MNIST/raw"
+    hint = "put the four *-ubyte.gz files, unpacked, into {root}/MNIST/raw"
 
     def __init__(self, root: str = "data", resolution: int = 32, **common: Any) -> None:
         super().__init__(root, resolution, 1, **common)
@@ -140,7 +141,7 @@ class MNIST(_TorchvisionImages):
 
 
 class FashionMNIST(MNIST):
-    """Zalando's clothes: 60,000 pictures for training, 10,000 for testing, grey, 10 classes.
+    """Zalando's clothes: 60,000 pictures for training, 10,000 for testing, gray, 10 classes.
 
     Sized as `MNIST`. Looked for where Debian's package `dataset-fashion-mnist` installs it, then under
     `root`, then downloaded to there.
@@ -155,7 +156,7 @@ class FashionMNIST(MNIST):
     class_names = (
         "t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot",
     )  # fmt: skip
-    remedy = (
+    hint = (
         "run `apt-get install dataset-fashion-mnist`, "
         "or put the four *-ubyte.gz files, unpacked, into {root}/FashionMNIST/raw"
     )
@@ -175,7 +176,7 @@ class FashionMNIST(MNIST):
 
 
 class CIFAR10(_TorchvisionImages):
-    """Krizhevsky's 32 x 32 colour photographs: 50,000 for training, 10,000 for testing, 10 classes.
+    """Krizhevsky's 32 x 32 color photographs: 50,000 for training, 10,000 for testing, 10 classes.
 
     Args:
         root: folder of the download.
@@ -186,7 +187,7 @@ class CIFAR10(_TorchvisionImages):
     class_names = (
         "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
     )  # fmt: skip
-    remedy = "put cifar-10-python.tar.gz into {root}"
+    hint = "put cifar-10-python.tar.gz into {root}"
 
     def __init__(self, root: str = "data", resolution: int = 32, **common: Any) -> None:
         super().__init__(root, resolution, 3, **common)
@@ -198,7 +199,7 @@ class CIFAR10(_TorchvisionImages):
 
 
 class CelebA(_TorchvisionImages):
-    """202,599 aligned portraits, 178 x 218, of which 162,770 train; the centred square is resized.
+    """202,599 aligned portraits, 178 x 218, of which 162,770 train; the centered square is resized.
 
     Args:
         root: folder of the download.
@@ -208,7 +209,7 @@ class CelebA(_TorchvisionImages):
     """
 
     class_names = ("no", "yes")
-    remedy = "put img_align_celeba.zip, unpacked, and the five .txt files of annotations into {root}/celeba"
+    hint = "put img_align_celeba.zip, unpacked, and the five .txt files of annotations into {root}/celeba"
 
     def __init__(
         self, root: str = "data", resolution: int = 64, attribute: str = "Smiling", **common: Any
@@ -216,13 +217,13 @@ class CelebA(_TorchvisionImages):
         super().__init__(root, resolution, 3, **common)
         self.attribute = attribute
 
-    def read(self, split: str) -> tuple[Pictures, Tensor]:
+    def read(self, split: str) -> tuple[ImageFiles, Tensor]:
         found = self.find(split=split)
         if self.attribute not in found.attr_names:
             known = ", ".join(filter(None, found.attr_names))
             raise ValueError(f"CelebA has no attribute {self.attribute!r}: ask for one of {known}.")
         folder = Path(self.root) / "celeba" / "img_align_celeba"
-        files = Pictures(folder, found.filename, resolution=self.resolution, channels=3)
+        files = ImageFiles(folder, found.filename, resolution=self.resolution, channels=3)
         return files, _labels(found.attr[:, found.attr_names.index(self.attribute)])
 
 
@@ -231,8 +232,8 @@ class ImageFolder(ImageData):
 
     Args:
         root: the folder or .zip.
-        resolution: side in pixels; the largest centred square is resized to it (see `Pictures`).
-        channels: 1 (grey) or 3 (RGB).
+        resolution: side in pixels; the largest centered square is resized to it (see `ImageFiles`).
+        channels: 1 (gray) or 3 (RGB).
         convert: turn images of other channel counts into `channels` instead of refusing them.
         flip: show each image mirrored left to right with probability one half.
         common: the options of `GANDataModule`. With `num_classes` 0, subfolders mean nothing; otherwise
@@ -252,19 +253,19 @@ class ImageFolder(ImageData):
         self.root = root
         self.convert = convert
 
-    def read(self, split: str) -> tuple[Pictures, Tensor | None]:
+    def read(self, split: str) -> tuple[ImageFiles, Tensor | None]:
         """
         Raises:
             FileNotFoundError: nothing at `root`, or no image there.
             ValueError: an unreadable .zip or image, an unexpected number of channels or of subfolders.
         """
         root = Path(self.root).expanduser()
-        names = list_pictures(root)
+        names = list_images(root)
         labels = self._label(names) if self.num_classes else None
-        files = Pictures(
+        files = ImageFiles(
             root, names, resolution=self.resolution, channels=self.channels, convert=self.convert
         )
-        files.check_channels()  # a grey file among colours is found now, not an hour into the run
+        files.check_channels()  # a gray file among colors is found now, not an hour into the run
         return files, labels
 
     def _label(self, names: list[str]) -> Tensor:

@@ -2,7 +2,7 @@
 
 The order of an epoch is a function of (seed, epoch), so nothing is saved to resume in mid-epoch,
 and each rank takes a contiguous slice of every global batch, so that N ranks together see exactly
-what one rank sees. `ResidentLoader` keeps the data set as one tensor; `StreamingLoader` reads it
+what one rank sees. `InMemoryLoader` keeps the data set as one tensor; `DiskLoader` reads it
 sample by sample through torch's DataLoader. Their batches are equal bit for bit.
 """
 
@@ -28,7 +28,7 @@ from litgan.noise import Noise, torch_generator
 Batch: TypeAlias = tuple[Tensor, Tensor | None]  # samples [B, *sample_shape], labels [B] or None
 Memory: TypeAlias = Literal["auto", "device", "host", "disk"]
 
-SHARE = 0.25  # of the free memory: what "auto" lets a data set take
+AUTO_SHARE = 0.25  # of the free memory: what "auto" lets a data set take
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 
@@ -55,7 +55,7 @@ def to_unit_range(stored: Tensor) -> Tensor:
     return samples.sub_(127.5).mul_(1 / 127.5) if stored.dtype == torch.uint8 else samples
 
 
-class ClockBatchSampler(Sampler[list[int]]):
+class ResumableBatchSampler(Sampler[list[int]]):
     """This rank's sample indices for the batches that are left in the epoch that the clock is in.
 
     The order of epoch e is a permutation drawn from (seed, e); an incomplete last batch is dropped.
@@ -108,16 +108,16 @@ class ClockBatchSampler(Sampler[list[int]]):
         return self.size // self.batch_size
 
     def __iter__(self) -> Iterator[list[int]]:
-        return (indices.tolist() for _, indices in self.plan())
+        return (indices.tolist() for _, indices in self.batches())
 
-    def plan(self, device: torch.device | str = "cpu") -> Iterator[tuple[int, Tensor]]:
+    def batches(self, device: torch.device | str = "cpu") -> Iterator[tuple[int, Tensor]]:
         """Pairs of (number of the batch since the run began, this rank's indices [B / W] on `device`)."""
         seen = self.images_seen() // self.batch_size
         epoch = seen // len(self)
         draw = torch_generator("order", self.seed, epoch)
         order = torch.randperm(self.size, generator=draw)
         if self.balance is not None:
-            order = balanced(self.balance, draw)[order]
+            order = balanced_order(self.balance, draw)[order]
         order = order.to(device)
         share = self.batch_size // self.world_size
         for number in range(seen, (epoch + 1) * len(self)):
@@ -130,7 +130,7 @@ class ClockBatchSampler(Sampler[list[int]]):
         return Noise(self.seed, number, self.rank * share, share, name=name, device=device)
 
 
-def balanced(labels: Tensor, draw: torch.Generator) -> Tensor:
+def balanced_order(labels: Tensor, draw: torch.Generator) -> Tensor:
     """Indices [N] of samples, as many of each class (or one more), those of scarce ones repeated."""
     members = [(labels == label).nonzero().flatten() for label in labels.unique()]
     share, rest = divmod(len(labels), len(members))
@@ -142,7 +142,7 @@ def balanced(labels: Tensor, draw: torch.Generator) -> Tensor:
     return torch.cat(chosen)
 
 
-class ClockLoader(ABC):
+class Loader(ABC):
     """What both loaders share: iterable over (samples, labels or None) on `device`.
 
     No torch DataLoader, and without an attribute `sampler`, on purpose: under DDP Lightning puts a sampler
@@ -154,25 +154,25 @@ class ClockLoader(ABC):
         device: where batches are wanted.
         encode: whole batches of stored samples to what the discriminator sees.
         flip: mirror each image left to right with probability one half.
-        vary: stored samples and their noise to what else they may be: louder, later, transposed.
+        augment: stored samples and their noise to what else they may be: louder, later, transposed.
     """
 
     def __init__(
         self,
         labels: Tensor | None,
-        sampler: ClockBatchSampler,
+        sampler: ResumableBatchSampler,
         *,
         device: torch.device | str = "cpu",
         encode: Callable[[Tensor], Tensor] = to_unit_range,
         flip: bool = False,
-        vary: Callable[[Tensor, Noise], Tensor] | None = None,
+        augment: Callable[[Tensor, Noise], Tensor] | None = None,
     ) -> None:
         self.labels = labels
         self._sampler = sampler
         self.device = torch.device(device)
         self.encode = encode
         self.flip = flip
-        self.vary = vary
+        self.augment = augment
 
     def __len__(self) -> int:
         return len(self._sampler)
@@ -182,8 +182,8 @@ class ClockLoader(ABC):
             if self.flip:
                 chance = self._sampler.noise(number, "flip", stored.device).uniform(*[1] * (stored.ndim - 1))
                 stored = torch.where(chance < 0.5, stored.flip(-1), stored)
-            if self.vary is not None:
-                stored = self.vary(stored, self._sampler.noise(number, "vary", stored.device))
+            if self.augment is not None:
+                stored = self.augment(stored, self._sampler.noise(number, "vary", stored.device))
             yield self.encode(stored), labels
 
     @abstractmethod
@@ -197,12 +197,12 @@ class ClockLoader(ABC):
         return tensor.to(self.device)
 
 
-class ResidentLoader(ClockLoader):
+class InMemoryLoader(Loader):
     """Batches cut out of one tensor [N, ...] that stays on the device, or in the host's memory.
 
     Args:
         samples: stored samples, uint8 or float, first axis N; images are [N, C, H, W].
-        memory: "device" moves them to the device once, "auto" too if they fit into `SHARE` of the memory
+        memory: "device" moves them to the device once, "auto" too if they fit into `AUTO_SHARE` of the memory
             that is free there now; otherwise each batch is moved.
     """
 
@@ -210,31 +210,32 @@ class ResidentLoader(ClockLoader):
         self,
         samples: Tensor,
         labels: Tensor | None,
-        sampler: ClockBatchSampler,
+        sampler: ResumableBatchSampler,
         *,
         memory: Memory = "auto",
         **options: Any,
     ) -> None:
         super().__init__(labels, sampler, **options)
-        if memory == "device" or (memory == "auto" and samples.nbytes <= SHARE * free_memory(self.device)):
+        fits = samples.nbytes <= AUTO_SHARE * free_memory(self.device)
+        if memory == "device" or (memory == "auto" and fits):
             samples = samples.to(self.device)
             self.labels = None if labels is None else labels.to(self.device)
         self.samples = samples
 
     def _stored_batches(self) -> Iterator[tuple[int, Tensor, Tensor | None]]:
-        for number, chosen in self._sampler.plan(self.samples.device):
+        for number, chosen in self._sampler.batches(self.samples.device):
             labels = None if self.labels is None else self._send(self.labels[chosen])
             yield number, self._send(self.samples.index_select(0, chosen)), labels
 
 
-class StreamingLoader(ClockLoader):
+class DiskLoader(Loader):
     """Batches read from disk by torch's DataLoader, in `num_workers` processes (0: in this one)."""
 
     def __init__(
         self,
         samples: SampleFiles | Tensor,
         labels: Tensor | None,
-        sampler: ClockBatchSampler,
+        sampler: ResumableBatchSampler,
         *,
         num_workers: int = 0,
         **options: Any,
@@ -251,7 +252,7 @@ class StreamingLoader(ClockLoader):
         )
 
     def _stored_batches(self) -> Iterator[tuple[int, Tensor, Tensor | None]]:
-        for (number, chosen), stored in zip(self._sampler.plan(), self._loader, strict=True):
+        for (number, chosen), stored in zip(self._sampler.batches(), self._loader, strict=True):
             if isinstance(stored, Exception):
                 try:
                     raise stored

@@ -20,7 +20,7 @@ from litgan.data.loader import threaded
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff")
 
 
-def list_pictures(root: Path) -> list[str]:
+def list_images(root: Path) -> list[str]:
     """Names, relative to `root` and sorted, of the images anywhere below a folder or inside a .zip.
 
     Hidden files and folders are left out, and macOS's `__MACOSX` with them.
@@ -50,19 +50,19 @@ def list_pictures(root: Path) -> list[str]:
     return pictures
 
 
-class Pictures:
+class ImageFiles:
     """Map-style data set of image files: uint8 [channels, resolution, resolution].
 
-    The largest centred square is resized with Lanczos' filter, which is antialiased when it shrinks;
+    The largest centered square is resized with Lanczos' filter, which is antialiased when it shrinks;
     an image of the right size keeps its pixels. EXIF orientation is obeyed, of an animation the first
-    frame is taken, and 16-bit grey keeps its upper eight bits.
+    frame is taken, and 16-bit gray keeps its upper eight bits.
 
     Args:
         root: folder or .zip.
         names: of the images, relative to `root`.
         resolution: side in pixels.
-        channels: 1 (grey) or 3 (RGB).
-        convert: turn other colour modes into `channels`, transparency laid over white; otherwise
+        channels: 1 (gray) or 3 (RGB).
+        convert: turn other color modes into `channels`, transparency laid over white; otherwise
             they are refused.
     """
 
@@ -84,7 +84,7 @@ class Pictures:
         Raises:
             ValueError: the file, which is named, is damaged or of another number of channels.
         """
-        with self._picture(self.names[index]) as picture:
+        with self._open_image(self.names[index]) as picture:
             pixels = torch.from_numpy(self._shape(picture))
         return pixels.view(self.resolution, self.resolution, -1).permute(2, 0, 1).contiguous()
 
@@ -111,11 +111,11 @@ class Pictures:
                 pass
 
     def _check_header(self, name: str) -> None:
-        with self._picture(name):
+        with self._open_image(name):
             pass
 
     @contextmanager
-    def _picture(self, name: str) -> Iterator[Image.Image]:
+    def _open_image(self, name: str) -> Iterator[Image.Image]:
         """The opened file, its channels checked; what goes wrong meanwhile becomes a sentence naming it."""
         try:
             with self._open(name) as stream, Image.open(stream) as picture:
@@ -170,7 +170,7 @@ class _ChannelError(ValueError):
 
 
 def count_channels(picture: Image.Image) -> int:
-    """Channels as stored; a palette counts as the colours it stands for, 3, or 4 with transparency."""
+    """Channels as stored; a palette counts as the colors it stands for, 3, or 4 with transparency."""
     if picture.mode in ("P", "PA"):
         return 4 if picture.has_transparency_data else 3
     return len(picture.getbands())

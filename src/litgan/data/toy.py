@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from litgan.data.base import GANDataModule, check_num_classes
-from litgan.media import Points
+from litgan.media import PointBatch
 from litgan.noise import torch_generator
 
 
@@ -22,27 +22,27 @@ class GaussianMixture(GANDataModule):
     """Equal isotropic Gaussians; the same samples whatever the run's seed, as if they lay on disk.
 
     Args:
-        centres: of the modes, float32 [modes, 2].
+        centers: of the modes, float32 [modes, 2].
         std: standard deviation of each mode, per axis.
         samples: size of each split; modes take turns, so that each holds its share to within one.
     """
 
     splits: ClassVar[tuple[str, ...]] = ("train", "test")
 
-    def __init__(self, centres: Tensor, std: float, samples: int, **common: Any) -> None:
+    def __init__(self, centers: Tensor, std: float, samples: int, **common: Any) -> None:
         super().__init__((2,), **common)
-        check_num_classes(type(self).__name__, self.num_classes, len(centres))
-        self.centres = centres
+        check_num_classes(type(self).__name__, self.num_classes, len(centers))
+        self.centers = centers
         self.std = std
         self.samples = samples
 
     def read(self, split: str) -> tuple[Tensor, Tensor]:
-        labels = torch.arange(self.samples) % len(self.centres)
+        labels = torch.arange(self.samples) % len(self.centers)
         noise = torch.randn(self.samples, 2, generator=torch_generator(type(self).__name__, split))
-        return self.centres[labels] + self.std * noise, labels
+        return self.centers[labels] + self.std * noise, labels
 
-    def decode(self, samples: Tensor) -> Points:
-        return Points(samples.detach().float().cpu(), limit=1.0)
+    def decode(self, samples: Tensor) -> PointBatch:
+        return PointBatch(samples.detach().float().cpu(), limit=1.0)
 
 
 class Ring(GaussianMixture):
@@ -50,7 +50,7 @@ class Ring(GaussianMixture):
 
     Args:
         modes: number of Gaussians.
-        radius: of the circle that their centres lie on.
+        radius: of the circle that their centers lie on.
         std: standard deviation of each mode, per axis.
         samples: size of each split.
         common: `batch_size`, `num_classes` (0 or `modes`), `seed`, `memory`: see `GANDataModule`.
@@ -60,8 +60,8 @@ class Ring(GaussianMixture):
         self, modes: int = 8, radius: float = 0.75, std: float = 0.02, samples: int = 50_000, **common: Any
     ) -> None:
         angles = 2 * math.pi * torch.arange(modes) / modes
-        centres = radius * torch.stack((angles.cos(), angles.sin()), dim=1)
-        super().__init__(centres, std, samples, **common)
+        centers = radius * torch.stack((angles.cos(), angles.sin()), dim=1)
+        super().__init__(centers, std, samples, **common)
 
 
 class Grid(GaussianMixture):
@@ -79,28 +79,28 @@ class Grid(GaussianMixture):
         self, side: int = 5, extent: float = 0.8, std: float = 0.02, samples: int = 50_000, **common: Any
     ) -> None:
         axis = torch.linspace(-extent, extent, side)
-        centres = torch.cartesian_prod(axis, axis).flip(1)
-        super().__init__(centres, std, samples, **common)
+        centers = torch.cartesian_prod(axis, axis).flip(1)
+        super().__init__(centers, std, samples, **common)
 
 
-def mode_report(points: Tensor, centres: Tensor, std: float) -> tuple[int, float]:
+def mode_report(points: Tensor, centers: Tensor, std: float) -> tuple[int, float]:
     """How much of a mixture a generator has learned, from its samples.
 
-    A sample counts as good if it lies within 3 standard deviations of its nearest centre (98.9 % of a
+    A sample counts as good if it lies within 3 standard deviations of its nearest center (98.9 % of a
     perfect generator's do). A mode counts as covered if it holds good samples numbering at least a
     tenth of its fair share, N / modes: the single sample that Srivastava et al. 2017 ("VEEGAN",
     section 4.1) ask for would also be met by a generator that sweeps across a mode on its way.
 
     Args:
         points: samples, [N, 2].
-        centres: of the modes, [modes, 2].
+        centers: of the modes, [modes, 2].
         std: of each mode, per axis.
 
     Returns:
         The number of modes covered and the share of samples that are good, in [0, 1].
     """
-    distance, nearest = torch.cdist(points.double().cpu(), centres.double().cpu()).min(dim=1)
+    distance, nearest = torch.cdist(points.double().cpu(), centers.double().cpu()).min(dim=1)
     good = distance <= 3 * std
-    counts = nearest[good].bincount(minlength=len(centres))
-    covered = counts >= max(1.0, 0.1 * len(points) / len(centres))
+    counts = nearest[good].bincount(minlength=len(centers))
+    covered = counts >= max(1.0, 0.1 * len(points) / len(centers))
     return int(covered.sum()), good.double().mean().item()

@@ -1,17 +1,17 @@
-"""Media: what a data module's `decode` makes of samples, ready for people: pictures and files."""
+"""Rendering: pictures and files of decoded samples."""
 
-from litgan.media.base import GAP, Media, captioned, save_gif, save_png, stack, tile, to_tensor
-from litgan.media.images import SMALLEST_TILE, Images, signed_heat
-from litgan.media.points import PLANE, Points
+from litgan.media.base import GAP, SampleBatch, add_caption, save_gif, save_png, stack, tile, to_tensor
+from litgan.media.images import SMALLEST_TILE, ImageBatch, signed_heat
+from litgan.media.points import PLANE, PointBatch
 
 __all__ = [
     "GAP",
     "PLANE",
     "SMALLEST_TILE",
-    "Images",
-    "Media",
-    "Points",
-    "captioned",
+    "ImageBatch",
+    "PointBatch",
+    "SampleBatch",
+    "add_caption",
     "save_gif",
     "save_png",
     "signed_heat",

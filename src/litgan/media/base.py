@@ -17,27 +17,27 @@ GAP = 2  # pixels between tiles
 CAPTION = 13  # pixels: height of the letters below a picture
 
 
-class Media(ABC):
+class SampleBatch(ABC):
     """A batch of decoded samples."""
 
-    legend: ClassVar[str] = ""  # how to read what `criticised` draws, in a sentence or two
+    caption: ClassVar[str] = ""  # how to read what `render_with_grad` draws, in a sentence or two
 
     @abstractmethod
     def __len__(self) -> int: ...
 
     @abstractmethod
-    def picture(self, columns: int | None = None) -> Tensor:
+    def render(self, columns: int | None = None) -> Tensor:
         """All samples in one picture, uint8 [height, width, 3]."""
 
     @abstractmethod
-    def criticised(self, feedback: Tensor, columns: int | None = None) -> Tensor:
+    def render_with_grad(self, feedback: Tensor, columns: int | None = None) -> Tensor:
         """The samples with the feedback of each, [N, *sample_shape], uint8 [height, width, 3]."""
 
     def save(self, stem: Path, picture: Tensor | None = None) -> list[Path]:
         """Writes `<stem>.png` (the given picture or the media's own) and what else the medium needs."""
-        return [save_png(self.picture() if picture is None else picture, stem.with_name(stem.name + ".png"))]
+        return [save_png(self.render() if picture is None else picture, stem.with_name(stem.name + ".png"))]
 
-    def players(self) -> dict[str, Any]:
+    def wandb_media(self) -> dict[str, Any]:
         """What W&B shows besides the picture: kind -> W&B object, logged as <name>/<kind>.
 
         Called only where W&B logs: import it inside.
@@ -68,7 +68,7 @@ def stack(pictures: list[Tensor], gap: int = 4 * GAP) -> Tensor:
     return canvas
 
 
-def captioned(picture: Tensor, sentence: str) -> Tensor:
+def add_caption(picture: Tensor, sentence: str) -> Tensor:
     """A picture [H, W, 3] with a sentence, if there is one, below it, broken where it would be wider."""
     if not sentence:
         return picture

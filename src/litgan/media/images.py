@@ -5,15 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from litgan.media.base import GAP, Media, stack, tile
+from litgan.media.base import GAP, SampleBatch, stack, tile
 
 SMALLEST_TILE = 64  # pixels; smaller images are enlarged, each pixel to a square
 
 
-class Images(Media):
-    """Pixels, uint8 [N, C, H, W] with C = 1 (grey) or 3 (RGB)."""
+class ImageBatch(SampleBatch):
+    """Pixels, uint8 [N, C, H, W] with C = 1 (gray) or 3 (RGB)."""
 
-    legend = (
+    caption = (
         "Below each sample the feedback that it gets: the generator is pushed to darken what is red and to "
         "brighten what is blue. Each has its own scale."
     )
@@ -29,17 +29,17 @@ class Images(Media):
     def __len__(self) -> int:
         return len(self.pixels)
 
-    def picture(self, columns: int | None = None) -> Tensor:
+    def render(self, columns: int | None = None) -> Tensor:
         scale = max(1, SMALLEST_TILE // self.pixels.shape[-1])
         tiles = self.pixels.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
         return tile(tiles.expand(-1, 3, -1, -1).permute(0, 2, 3, 1), columns)
 
-    def criticised(self, feedback: Tensor, columns: int | None = None) -> Tensor:
+    def render_with_grad(self, feedback: Tensor, columns: int | None = None) -> Tensor:
         """Rows of samples, each above its feedback: the generator is pushed to darken what is red
         and to brighten what is blue."""
         columns, rgb = columns or len(self), self.pixels.expand(-1, 3, -1, -1)
         pairs = zip(rgb.split(columns), signed_heat(feedback.cpu()).split(columns), strict=True)
-        return stack([Images(rows).picture(columns) for pair in pairs for rows in pair], gap=GAP)
+        return stack([ImageBatch(rows).render(columns) for pair in pairs for rows in pair], gap=GAP)
 
 
 def signed_heat(values: Tensor) -> Tensor:

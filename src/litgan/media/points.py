@@ -6,15 +6,15 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from litgan.media.base import Media, to_tensor
+from litgan.media.base import SampleBatch, to_tensor
 
 PLANE = 480  # pixels, the side of a drawn plane
 
 
-class Points(Media):
+class PointBatch(SampleBatch):
     """Points of a plane, float [N, 2], shown on the square of half-width `limit` around the origin."""
 
-    legend = "Lines: where the feedback pushes each point; the longest is the strongest."
+    caption = "Lines: where the feedback pushes each point; the longest is the strongest."
 
     def __init__(self, points: Tensor, limit: float) -> None:
         self.points, self.limit = points.detach().float().cpu(), limit
@@ -22,10 +22,10 @@ class Points(Media):
     def __len__(self) -> int:
         return len(self.points)
 
-    def picture(self, columns: int | None = None) -> Tensor:
+    def render(self, columns: int | None = None) -> Tensor:
         return to_tensor(self._drawn())
 
-    def criticised(self, feedback: Tensor, columns: int | None = None) -> Tensor:
+    def render_with_grad(self, feedback: Tensor, columns: int | None = None) -> Tensor:
         """An arrow from each point to where descent on the generator's loss would push it."""
         canvas = self._drawn()
         draw = ImageDraw.Draw(canvas)

@@ -3,7 +3,7 @@
 from litgan.music.data import Music
 from litgan.music.metrics import MusicStatistics
 from litgan.music.networks import PianoRollDiscriminator, PianoRollGenerator
-from litgan.music.render import Rolls
+from litgan.music.render import RollBatch
 from litgan.music.rolls import PianoRolls, Scales
 
 __all__ = [
@@ -12,6 +12,6 @@ __all__ = [
     "PianoRollDiscriminator",
     "PianoRollGenerator",
     "PianoRolls",
-    "Rolls",
+    "RollBatch",
     "Scales",
 ]

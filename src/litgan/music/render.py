@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from litgan.files import atomic_write
-from litgan.media.base import GAP, Media, stack, tile
+from litgan.media.base import GAP, SampleBatch, stack, tile
 from litgan.media.images import signed_heat
 from litgan.music.midi import Note, notes_from_roll, to_midi_file
 
@@ -23,7 +23,7 @@ BEAT_LINE, BAR_LINE = (228, 228, 222), (150, 150, 145)
 TRACK_COLORS = ((214, 69, 65), (235, 151, 40), (38, 145, 120), (52, 88, 168), (142, 68, 160), (110, 110, 110))
 
 
-class Rolls(Media):
+class RollBatch(SampleBatch):
     """A batch of decoded piano rolls, which draws itself as a picture and saves itself as a MIDI file.
 
     A gap of one step between two notes of the same pitch is not played; see `litgan.music.PianoRolls`.
@@ -38,7 +38,7 @@ class Rolls(Media):
         ValueError: `rolls` has another dtype or number of dimensions.
     """
 
-    legend = (
+    caption = (
         "Below each sample (time to the right, pitch upwards) is the feedback that it gets: the generator is "
         "pushed to remove what is red and to add what is blue. Each sample has its own color scale."
     )
@@ -46,7 +46,7 @@ class Rolls(Media):
     def __init__(self, rolls: Tensor, *, steps_per_bar: int, lowest: int, quarters_per_bar: int = 4) -> None:
         if rolls.dtype != torch.uint8 or rolls.ndim != 4:
             raise ValueError(
-                f"Rolls are uint8 of shape [N, tracks, steps, pitches], not {rolls.dtype} of "
+                f"Piano rolls are uint8 of shape [N, tracks, steps, pitches], not {rolls.dtype} of "
                 f"{tuple(rolls.shape)}: decode the samples first."
             )
         self.rolls, self.steps_per_bar = rolls.cpu(), steps_per_bar
@@ -55,12 +55,12 @@ class Rolls(Media):
     def __len__(self) -> int:
         return len(self.rolls)
 
-    def picture(self, columns: int | None = None) -> Tensor:
+    def render(self, columns: int | None = None) -> Tensor:
         """All samples in one picture: time to the right, pitch upwards, a color per track, a darker shade at
         the beginning of each note."""
         return tile(self._tiles(), columns)
 
-    def criticised(self, feedback: Tensor, columns: int | None = None) -> Tensor:
+    def render_with_grad(self, feedback: Tensor, columns: int | None = None) -> Tensor:
         """Rows of samples, each above its feedback summed over tracks: the generator is pushed to remove what
         is red and to add what is blue."""
         columns = columns or len(self)

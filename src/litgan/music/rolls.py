@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from litgan.data.base import GANDataModule
-from litgan.music.render import Rolls
+from litgan.music.render import RollBatch
 from litgan.noise import Noise, torch_generator
 
 
@@ -19,7 +19,7 @@ class PianoRolls(GANDataModule):
 
     Networks get the same values as floats: silence is 0, which is also the padding of convolutions. Two
     consecutive notes of the same pitch would merge into one; so the first one is shortened by a step, unless
-    it has only one, and `Rolls` does not play such a gap of one step.
+    it has only one, and `RollBatch` does not play such a gap of one step.
 
     Args:
         tracks: number of voices or instruments.
@@ -71,17 +71,17 @@ class PianoRolls(GANDataModule):
     def encode(self, stored: Tensor) -> Tensor:
         return stored.float()
 
-    def decode(self, samples: Tensor) -> Rolls:
-        """Returns `Rolls` with a note wherever a sample is above one half."""
+    def decode(self, samples: Tensor) -> RollBatch:
+        """Rolls with a note wherever a sample is above one half."""
         sounding = (samples.detach() > 0.5).to(torch.uint8).cpu()
-        return Rolls(
+        return RollBatch(
             sounding,
             steps_per_bar=self.steps_per_bar,
             lowest=self.lowest,
             quarters_per_bar=self.quarters_per_bar,
         )
 
-    def vary(self, stored: Tensor, noise: Noise) -> Tensor:
+    def augment(self, stored: Tensor, noise: Noise) -> Tensor:
         """Transposes each window by a random number of semitones, which may be 0."""
         if not self.transpose:
             return stored

@@ -82,7 +82,7 @@ class AudioDataModule(GANDataModule):
         waves = mu_law_decode(samples.detach().float().clamp(-1, 1), self.mu_law).mul(32767).round()
         return AudioBatch(waves.to(torch.int16).flatten(1), self.sample_rate, self.mu_law)
 
-    def vary(self, stored: Tensor, noise: Noise) -> Tensor:
+    def augment(self, stored: Tensor, noise: Noise) -> Tensor:
         """Delays each sound by up to `shift` samples and applies a random `gain`."""
         if self.shift:
             delays = (noise.stream("shift").uniform(1, 1) * (self.shift + 1)).long()

@@ -1,4 +1,4 @@
-"""Media of sounds: pictures of waveforms and spectrograms, WAV files, audio players."""
+"""Renders sounds: pictures of waveforms and spectrograms, WAV files, W&B audio."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from litgan.files import atomic_write
-from litgan.media.base import GAP, Media, stack, tile
+from litgan.media.base import GAP, SampleBatch, stack, tile
 from litgan.media.images import signed_heat
 from litgan.sound.signals import mel_filterbank, mu_law_gradient, stft
 
@@ -25,10 +25,10 @@ MAX_PLAYERS = 8  # sounds that are logged to W&B
 WAVE_COLOR = (255, 236, 179)  # RGB
 
 
-class AudioBatch(Media):
+class AudioBatch(SampleBatch):
     """Mono waves, int16 [N, T], at `sample_rate` Hz; `mu_law` is the mu with which networks get them."""
 
-    legend = (
+    caption = (
         "Below each sound (time to the right, low frequencies at the bottom) is its feedback: the loss makes "
         "the generator reduce what is red and amplify what is blue. Each sound has its own scale."
     )
@@ -44,7 +44,7 @@ class AudioBatch(Media):
     def __len__(self) -> int:
         return len(self.waves)
 
-    def picture(self, columns: int | None = None) -> Tensor:
+    def render(self, columns: int | None = None) -> Tensor:
         """The waveform of each sound above its mel spectrogram, low frequencies at the bottom."""
         magnitudes = self._mel(self._stft(self.waves / 32768).abs())
         levels = 1 - 20 * magnitudes.clamp_min(1e-9).log10() / MIN_DB
@@ -54,7 +54,7 @@ class AudioBatch(Media):
         outlines = torch.where(self._waveform_mask()[..., None], torch.tensor(WAVE_COLOR), colors[0] * 255)
         return tile(torch.cat([outlines.to(torch.uint8), spectrograms], dim=1), columns)
 
-    def criticised(self, feedback: Tensor, columns: int | None = None) -> Tensor:
+    def render_with_grad(self, feedback: Tensor, columns: int | None = None) -> Tensor:
         """Rows of sounds, each row above a heat map of its feedback by mel band and time.
 
         The heat map is the derivative of the loss by the logarithm of each band's amplitude: Re(conj(F) X)
@@ -70,7 +70,7 @@ class AudioBatch(Media):
         rows = [
             row
             for waves, maps in pairs
-            for row in (AudioBatch(waves, self.sample_rate).picture(columns), tile(maps, columns))
+            for row in (AudioBatch(waves, self.sample_rate).render(columns), tile(maps, columns))
         ]
         return stack(rows, gap=GAP)
 
@@ -83,7 +83,7 @@ class AudioBatch(Media):
             file.writeframes(F.pad(self.waves, (0, pause)).numpy().astype("<i2").tobytes())
         return [*written, path]
 
-    def players(self) -> dict[str, Any]:
+    def wandb_media(self) -> dict[str, Any]:
         """The first sounds as W&B audio; none if soundfile, which W&B needs, is not installed."""
         if find_spec("soundfile") is None:
             return {}

@@ -5,15 +5,15 @@ from litgan.text.convolutional import TextDiscriminator, TextGenerator
 from litgan.text.data import Grammar, Text
 from litgan.text.metrics import TextStatistics
 from litgan.text.recurrent import RecurrentTextGenerator
-from litgan.text.render import Texts
+from litgan.text.render import TextBatch
 
 __all__ = [
     "CausalTextDiscriminator",
     "Grammar",
     "RecurrentTextGenerator",
     "Text",
+    "TextBatch",
     "TextDiscriminator",
     "TextGenerator",
     "TextStatistics",
-    "Texts",
 ]

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from litgan.data.base import GANDataModule
 from litgan.noise import torch_generator
-from litgan.text.render import Texts
+from litgan.text.render import TextBatch
 
 UNK = "\N{REPLACEMENT CHARACTER}"  # replaces characters outside the alphabet
 WORD = re.compile(r"[^\W\d_]+")
@@ -97,8 +97,8 @@ class CharacterData(GANDataModule):
     def encode(self, stored: Tensor) -> Tensor:
         return F.one_hot(stored.long(), self.alphabet_size).transpose(1, 2).float()
 
-    def decode(self, samples: Tensor) -> Texts:
-        return Texts(samples.argmax(1), self.padded_alphabet)
+    def decode(self, samples: Tensor) -> TextBatch:
+        return TextBatch(samples.argmax(1), self.padded_alphabet)
 
     def state_dict(self) -> dict[str, Any]:
         """The alphabet, which Lightning stores in every checkpoint."""

@@ -11,20 +11,20 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from litgan.files import atomic_write
-from litgan.media.base import Media, to_tensor
+from litgan.media.base import SampleBatch, to_tensor
 from litgan.media.images import signed_heat
 
 FONT_SIZE = 16  # pixels
 
 
-class Texts(Media):
+class TextBatch(SampleBatch):
     """Windows of characters, given as tokens, integers [N, length], of an alphabet.
 
     Raises:
         ValueError: a token is outside the alphabet.
     """
 
-    legend = (
+    caption = (
         "The background of each character shows the gradient: red pushes the generator to another character, "
         "blue to keep this one. Each line has its own scale."
     )
@@ -41,11 +41,11 @@ class Texts(Media):
     def __len__(self) -> int:
         return len(self.lines)
 
-    def picture(self, columns: int | None = None) -> Tensor:
+    def render(self, columns: int | None = None) -> Tensor:
         """One sample per line; `columns` is ignored."""
         return self._render(None)
 
-    def criticised(self, feedback: Tensor, columns: int | None = None) -> Tensor:
+    def render_with_grad(self, feedback: Tensor, columns: int | None = None) -> Tensor:
         """The lines on backgrounds colored by the gradient of each character minus the mean of all others.
 
         Red pushes the generator to another character, blue to keep this one.
@@ -63,7 +63,7 @@ class Texts(Media):
             partial.write_text("".join(f"{line}\n" for line in self.lines), encoding="utf-8", newline="\n")
         return [*written, path]
 
-    def players(self) -> dict[str, Any]:
+    def wandb_media(self) -> dict[str, Any]:
         import wandb
 
         return {"text": wandb.Table(columns=["text"], data=[[line] for line in self.lines])}
