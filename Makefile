@@ -14,7 +14,7 @@ PIP       := $(BIN)/python -m pip --disable-pip-version-check install -c constra
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help train test test-all wings lint format types notebooks bench clean
+.PHONY: help train test test-all wings new lint format types notebooks bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -28,8 +28,13 @@ test: $(INSTALLED)all ## run the quick tests, in a few minutes
 test-all: $(INSTALLED)all ## run all tests, those too that train, start processes or take published widths
 	$(PYTEST) $(ARGS)
 
+# wing: new
 wings: $(INSTALLED)all ## cut off each wing, then all of them, and check that the rest stays green
 	$(BIN)/python .ci/wings.py $(ARGS)
+
+new: $(INSTALLED)dev ## make this copy a project of your own: make new NAME=mygan WINGS=sound,lab
+	$(BIN)/litgan new . --name "$(NAME)" --wings "$(WINGS)"
+# end: new
 
 lint: $(INSTALLED)ruff ## check style and formatting
 	$(BIN)/ruff check .
@@ -45,7 +50,7 @@ types: $(INSTALLED)dev ## check the types
 notebooks: $(INSTALLED)notebooks ## execute the notebooks in place
 	$(BIN)/jupyter execute --inplace notebooks/*.ipynb notebooks/*/*.ipynb
 
-bench: $(INSTALLED)dev,metrics ## measure what benchmarks/RESULTS.md tells, in about an hour
+bench: $(INSTALLED)dev,metrics ## measure speed and memory, in about an hour
 	for name in step memory data evaluation scaling communication; do \
 	  $(BIN)/python benchmarks/$$name.py $(ARGS) || exit 1; done
 

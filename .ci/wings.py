@@ -1,17 +1,15 @@
-"""Cuts off one wing at a time, then all of them, and checks that the rest stays green.
+"""Checks that the project stays green without each of its wings, and a new project with each, none and all.
 
 python .ci/wings.py            every wing, in a copy of the tracked files
 python .ci/wings.py sound      this one
 
-A wing owns src/litgan/WING, the folders WING in configs, tests, notebooks and benchmarks, docs/WING.md; in
-Markdown, lines that end with `<!-- wing: WING -->` and what stands between such a line of its own and
-`<!-- end: WING -->`; elsewhere, lines that end with `# wing: WING`.
+The whole quick round runs in a new project with no wing and in one with all. What a wing owns is said in
+src/litgan/new/__init__.py.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -20,25 +18,14 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGE = next(path.parent.name for path in (ROOT / "src").glob("*/__init__.py"))
-WINGS = ("zoo", "text", "sound", "music", "lab", "diagnosis")
+sys.path.insert(0, str(ROOT / "src"))
+from litgan.new import WINGS, copy, delete, new, tracked_files  # noqa: E402
+
 CACHE = ".mypy_cache"
-QUICK = "not train and not spawn and not heavy"  # as `make test`
+NAME = "mygan"
+OPTIONS = ("-q", "-x", "-p", "no:cacheprovider", "--disable-warnings")
+OPTIONS += ("-m", "not train and not spawn and not heavy")  # as `make test`
 GUARDS = "test_architecture or test_readme or test_cli or first_line or is_known"  # of all tests, by name
-
-
-def delete(tree: Path, wing: str) -> None:
-    """Deletes a wing and what it owns from a tree of the project."""
-    for folder in (f"src/{PACKAGE}", "configs", "tests", "notebooks", "benchmarks"):
-        shutil.rmtree(tree / folder / wing, ignore_errors=True)
-    (tree / "docs" / f"{wing}.md").unlink(missing_ok=True)
-    block = re.compile(rf"<!-- wing: {wing} -->\n.*?<!-- end: {wing} -->\n", re.DOTALL)
-    row, line = re.compile(rf".+<!-- wing: {wing} -->\n"), re.compile(rf".*# wing: {wing}\n")
-    for path in [tree / "README.md", *(tree / "docs").glob("*.md")]:
-        path.write_text(block.sub("", row.sub("", path.read_text())))
-    for name in ("pyproject.toml", "Makefile", "constraints.txt"):
-        path = tree / name
-        path.write_text(line.sub("", path.read_text()))
 
 
 def run(tree: Path, what: str, *command: str) -> None:
@@ -53,43 +40,35 @@ def run(tree: Path, what: str, *command: str) -> None:
         sys.exit(f"{what} failed")
 
 
-def check(tree: Path, *, whole: bool) -> None:
-    """Linter, types and tests of a tree: all quick tests, or all collected and the guards run."""
+def check(tree: Path, *tests: str) -> None:
+    """Linter, types and tests of a tree; `tests` are arguments of pytest."""
     python = sys.executable
     run(tree, "lint", python, "-m", "ruff", "check", ".")
+    run(tree, "format", python, "-m", "ruff", "format", "--check", ".")
     run(tree, "types", python, "-m", "mypy")
-    pytest = (python, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--disable-warnings", "-m", QUICK)
-    if whole:
-        run(tree, "quick tests", *pytest, "-n", "2", "--dist", "worksteal")
-    else:
-        run(tree, "guards", *pytest, "-k", GUARDS)
+    run(tree, "tests", python, "-m", "pytest", *OPTIONS, *tests)
 
 
 def main(chosen: list[str]) -> None:
-    files = subprocess.run(
-        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout
+    files = tracked_files()
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder) / "project"  # always the same place: mypy's cache serves all
+        cache = tree / CACHE
         if (ROOT / CACHE).is_dir():
-            shutil.copytree(ROOT / CACHE, tree / CACHE)
-
-        def copy() -> None:
-            for name in filter(None, files.split("\0")):
-                (tree / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(ROOT / name, tree / name)
-
+            shutil.copytree(ROOT / CACHE, cache)
         for wing in chosen or WINGS:
-            copy()
+            copy(files, tree)
             print(f"without {wing}", flush=True)
             delete(tree, wing)
-            check(tree, whole=False)
-        if not chosen:
-            copy()
-            print("without any wing", flush=True)
-            for wing in WINGS:
-                delete(tree, wing)
-            check(tree, whole=True)
+            check(tree, "-k", GUARDS)
+        for wings in chosen or ("", *WINGS, "all"):
+            print(f"a new project with {wings or 'no wing'}", flush=True)
+            cache.rename(Path(folder) / CACHE)
+            shutil.rmtree(tree)
+            new(str(tree), NAME, wings)
+            (Path(folder) / CACHE).rename(cache)
+            whole = wings in ("", "all")
+            check(tree, *(("-n", "2", "--dist", "worksteal") if whole else ("-k", f"/{wings}/ or {GUARDS}")))
 
 
 if __name__ == "__main__":

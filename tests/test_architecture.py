@@ -10,7 +10,7 @@ import litgan
 
 ROOT = Path(litgan.__file__).parent
 PACKAGE = ROOT.name
-WINGS = {"zoo", "translation", "text", "sound", "music", "lab", "diagnosis"}
+WINGS = {"zoo", "translation", "text", "sound", "music", "lab", "diagnosis", "new"}
 FLOORS = 6
 SCIENCE = {"losses", "penalties", "networks", "gradient_flow"}  # torch, numpy and each other
 

@@ -22,8 +22,10 @@ USAGE = """litgan: adversarial training with PyTorch Lightning
   litgan interpolate CKPT --out loop.gif          a walk through the latents
   litgan export    CKPT --format onnx --out PATH  the generator alone, also as safetensors
   litgan report    RUN_DIR                        a run as one web page: curves, grids over time, verdicts
-{lab}`litgan VERB --help` tells all options of a verb."""
-LAB = "  litgan lab       [--short] --out DIR            experiments on the feedback itself\n\n"
+{lab}{new}
+`litgan VERB --help` tells all options of a verb."""
+LAB = "  litgan lab       [--short] --out DIR            experiments on the feedback itself\n"
+NEW = "  litgan new       DIR --name mygan [--wings ...] a project of your own, renamed and stripped\n"
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -34,7 +36,7 @@ def main(arguments: list[str] | None = None) -> None:
     """
     verb, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if verb in ("-h", "--help"):
-        print(USAGE.format(lab=LAB if "lab" in VERBS else "\n"))
+        print(USAGE.format(lab=LAB if "lab" in VERBS else "", new=NEW if "new" in VERBS else ""))
         return
     if verb not in VERBS:
         print(f"litgan: error: there is no verb {verb}: use one of {', '.join(VERBS)}.", file=sys.stderr)
@@ -176,5 +178,6 @@ VERBS: dict[str, Callable[[list[str]], None]] = {
     "export": command("export"),
     "report": command("report"),
 }
-if importlib.util.find_spec(f"{__package__}.lab"):
-    VERBS["lab"] = command("lab", "lab")
+for wing in ("lab", "new"):  # a project may have deleted them
+    if importlib.util.find_spec(f"{__package__}.{wing}"):
+        VERBS[wing] = command(wing, wing)
