@@ -154,7 +154,7 @@ def memory() -> Memory:
 
 @pytest.fixture
 def digits_gan(tiny_gan: Callable[..., GAN]) -> Callable[..., GAN]:
-    """Makes a small convolutional GAN for digits, with batch and spectral normalisation: both keep state."""
+    """Makes a small convolutional GAN for digits, with batch and spectral normalization: both keep state."""
 
     def make(**options: Any) -> GAN:
         networks = {

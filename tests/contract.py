@@ -177,7 +177,7 @@ class Contract:
 
     def test_gradient_penalties_reach_every_sample_and_weight(self, discriminator: Case) -> None:
         made, samples, labels = discriminator.make(CLASSES)
-        slopes = R1().gradients(samples=samples.requires_grad_(), logits=made(samples, labels))
+        slopes = R1().input_gradient(samples=samples.requires_grad_(), logits=made(samples, labels))
         assert slopes.norm(dim=1).gt(0).all()
         slopes.square().sum().backward()
         assert discriminator.deaf(made, 2) == []  # to biases alone a piecewise linear slope is constant

@@ -13,7 +13,7 @@ class TestDiffAugment(Augments):
     augment = DiffAugment()
 
 
-@pytest.mark.parametrize("policy", ["colour", "translation", "cutout"])
+@pytest.mark.parametrize("policy", ["color", "translation", "cutout"])
 def test_the_gradient_of_each_policy_is_that_of_finite_differences(policy):
     augment = DiffAugment([policy])
     images = smooth(2, side=8).double().requires_grad_()
@@ -29,5 +29,5 @@ def test_diffaugment_translates_and_cuts_as_published():
     cut = DiffAugment(["cutout"])
     black = (cut(images, draws(cut, 512)) == -1).float().sum((2, 3))
     assert black.max() == 16 * 16 and black.min() >= 8 * 8
-    with pytest.raises(ValueError, match="no policy 'zoom': give any of colour, translation, cutout"):
+    with pytest.raises(ValueError, match="no policy 'zoom': give any of color, translation, cutout"):
         DiffAugment(["zoom"])

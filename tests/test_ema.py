@@ -21,7 +21,7 @@ def filled(module: nn.Module, value: float) -> nn.Module:
 
 def test_an_old_value_weighs_one_half_after_one_half_life():
     zeros, ones = filled(nn.Linear(2, 3), 0.0), filled(nn.Linear(2, 3), 1.0)
-    ema = EMA(zeros, half_life=96, ramp_up=0)
+    ema = EMA(zeros, halflife=96, rampup=0)
     assert ema.decay(images_seen=0, images=96) == 0.5
     ema.update(ones, images_seen=96, images=96)
     for parameter in ema.average.parameters():
@@ -31,7 +31,7 @@ def test_an_old_value_weighs_one_half_after_one_half_life():
 def test_the_average_does_not_depend_on_the_batch_size():
     zeros, ones = filled(nn.Linear(2, 3), 0.0), filled(nn.Linear(2, 3), 1.0)
     for batch in (8, 16, 48):
-        ema = EMA(zeros, half_life=96, ramp_up=0)
+        ema = EMA(zeros, halflife=96, rampup=0)
         for seen in range(batch, 193, batch):
             ema.update(ones, images_seen=seen, images=batch)
         torch.testing.assert_close(ema.average.weight, torch.full((3, 2), 0.75))
@@ -40,7 +40,7 @@ def test_the_average_does_not_depend_on_the_batch_size():
 def test_closed_form_over_moving_weights():
     torch.manual_seed(0)
     source = nn.Linear(2, 3)
-    ema = EMA(source, half_life=40, ramp_up=0)
+    ema = EMA(source, halflife=40, rampup=0)
     expected, decay = source.weight.detach().clone(), 0.5 ** (10 / 40)
     for step in range(1, 6):
         nn.init.normal_(source.weight)
@@ -50,17 +50,17 @@ def test_closed_form_over_moving_weights():
 
 
 def test_the_half_life_ramps_up_with_the_run():
-    ema = EMA(nn.Linear(1, 1), half_life=1000, ramp_up=0.05)
+    ema = EMA(nn.Linear(1, 1), halflife=1000, rampup=0.05)
     assert ema.decay(images_seen=0, images=10) == 0.0  # nothing of the random start is kept
     assert ema.decay(images_seen=200, images=10) == pytest.approx(0.5)  # half-life 0.05 * 200 = 10
     assert ema.decay(images_seen=2000, images=10) == pytest.approx(0.5**0.1)
     assert ema.decay(images_seen=10**9, images=10) == pytest.approx(0.5**0.01)
-    scheduled = EMA(nn.Linear(1, 1), half_life=Linear(10, 30, images=100), ramp_up=0)
+    scheduled = EMA(nn.Linear(1, 1), halflife=Linear(10, 30, images=100), rampup=0)
     assert scheduled.decay(images_seen=50, images=20) == pytest.approx(0.5)
 
 
 def test_a_half_life_of_zero_follows_the_source():
-    ema = EMA(filled(nn.Linear(1, 1), 0.0), half_life=0, ramp_up=0)
+    ema = EMA(filled(nn.Linear(1, 1), 0.0), halflife=0, rampup=0)
     ema.update(filled(nn.Linear(1, 1), 1.0), images_seen=8, images=8)
     assert ema.average.weight.item() == 1.0
 
@@ -68,7 +68,7 @@ def test_a_half_life_of_zero_follows_the_source():
 def test_parameters_are_averaged_and_buffers_copied():
     torch.manual_seed(0)
     source = nn.Sequential(spectral_norm(nn.Linear(4, 4)), nn.BatchNorm1d(4))
-    ema = EMA(source, half_life=8, ramp_up=0)
+    ema = EMA(source, halflife=8, rampup=0)
     before = {name: value.clone() for name, value in ema.average.named_parameters()}
     source.train()
     for _ in range(3):
@@ -88,7 +88,7 @@ def test_parameters_are_averaged_and_buffers_copied():
 
 def test_it_is_never_trained_and_never_asked_for_gradients():
     source = nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.5))
-    ema = EMA(source, half_life=10)
+    ema = EMA(source, halflife=10)
     assert source.training and not ema.average.training
     parent = nn.ModuleDict({"source": source, "ema": ema}).train()
     assert not any(module.training for module in parent["ema"].modules())
@@ -102,13 +102,13 @@ def test_forward_is_the_averaged_generator():
         def forward(self, latents, labels=None):
             return latents if labels is None else latents + labels
 
-    ema = EMA(Conditional(), half_life=10)
+    ema = EMA(Conditional(), halflife=10)
     assert ema(torch.ones(2)).tolist() == [1, 1] and ema(torch.ones(2), torch.ones(2)).tolist() == [2, 2]
 
 
 def test_a_copy_of_both_follows_its_own_source():
     pair = nn.ModuleDict({"source": filled(nn.Linear(2, 3), 0.0)})
-    pair["ema"] = EMA(pair["source"], half_life=8, ramp_up=0)
+    pair["ema"] = EMA(pair["source"], halflife=8, rampup=0)
     pair["ema"].update(pair["source"], images_seen=8, images=8)
     twin = copy.deepcopy(pair)
     nn.init.ones_(twin["source"].weight)

@@ -8,7 +8,7 @@ from litgan.penalties import R1, R2, WGANGP, Context
 from litgan.schedules import Constant
 
 SHAPES = [(5,), (3, 7), (2, 4, 4)]
-ZERO_CENTRED = [R1, R2]
+ZERO_CENTERED = [R1, R2]
 
 
 class Linear(nn.Module):
@@ -58,8 +58,8 @@ def apply(penalty, discriminator, *, real, fake, labels=None, noise=None):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("kind", ZERO_CENTRED)
-def test_zero_centred_penalties_on_critics_whose_gradient_is_known(kind, shape):
+@pytest.mark.parametrize("kind", ZERO_CENTERED)
+def test_zero_centered_penalties_on_critics_whose_gradient_is_known(kind, shape):
     real, fake = samples(shape), samples(shape)
     linear, quadratic = Linear(shape), Quadratic(shape)
     value = apply(kind(), linear, real=real, fake=fake)
@@ -179,7 +179,7 @@ def test_bfloat16_autocast_changes_little_and_returns_float32(kind):
     assert torch.cosine_similarity(gradients.flatten(), exact_gradients.flatten(), dim=0) > 0.99
 
 
-@pytest.mark.parametrize("kind", ZERO_CENTRED)
+@pytest.mark.parametrize("kind", ZERO_CENTERED)
 @pytest.mark.parametrize("case", ["no grad on samples", "no graph", "grad too late"])
 def test_a_missing_graph_is_one_sentence_that_names_differentiates(kind, case):
     critic, points = Smooth(), samples((6,))

@@ -195,7 +195,7 @@ def points(**options: Any) -> dict[str, Any]:
 
 
 def pairs() -> dict[str, Any]:
-    """A loss that compares real i with fake i, both zero-centred penalties, and micro-batches."""
+    """A loss that compares real i with fake i, both zero-centered penalties, and micro-batches."""
     gan = Witnessed(loss=Relativistic(), penalties=[R1(0.1), R2(0.1, interval=2)], micro_batches=2, **POINTS)
     traffic = Traffic()
     return train(gan, Ring(batch_size=8, samples=40), traffic) | {"traffic": traffic.bytes}
@@ -209,7 +209,7 @@ def encoder() -> dict[str, Any]:
 
 
 def bf16() -> dict[str, Any]:
-    """Mixed precision, clipped and penalised."""
+    """Mixed precision, clipped and penalized."""
     gan = Witnessed(loss=NonSaturating(), penalties=[R1(0.5)], gradient_clip_val=1.0, **PICTURES)
     return train(gan, Pictures(batch_size=8, num_classes=3), precision="bf16-mixed")
 

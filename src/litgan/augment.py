@@ -18,16 +18,16 @@ from torch import Tensor, nn
 class Augmentation(nn.Module, ABC):
     """A random change of samples. Its buffers, if it has any, are in the checkpoint."""
 
-    draws: int  # random numbers that the change of a sample takes
+    num_uniforms: int  # random numbers that the change of a sample takes
 
     @abstractmethod
-    def forward(self, samples: Tensor, draws: Tensor) -> Tensor:
+    def forward(self, samples: Tensor, uniforms: Tensor) -> Tensor:
         """Samples [B, *sample_shape], changed as `draws` [B, draws], uniform in [0, 1), say."""
 
-    def watch(self, real_logits: Tensor) -> None:
+    def update_statistics(self, real_logits: Tensor) -> None:
         """Called in each discriminator step with the logits [B, K] of this rank's real samples."""
 
-    def adapt(self, updates: int, images: int) -> None:
+    def update_p(self, updates: int, images: int) -> None:
         """Called after the `updates`-th discriminator step, which showed so many images over all ranks."""
 
     def logs(self) -> dict[str, Tensor]:
@@ -38,45 +38,45 @@ class Augmentation(nn.Module, ABC):
 class DiffAugment(Augmentation):
     """Zhao et al. 2020, "Differentiable augmentation for data-efficient GAN training", for images.
 
-    colour: brightness + U(-1/2, 1/2) of the half-range, saturation x U(0, 2), contrast x U(1/2, 3/2).
+    color: brightness + U(-1/2, 1/2) of the half-range, saturation x U(0, 2), contrast x U(1/2, 3/2).
     translation: by whole pixels, up to an eighth of each side; black moves in.
     cutout: a black square of half the side, anywhere.
 
     Args:
-        policy: any of colour, translation and cutout.
+        policy: any of color, translation and cutout.
 
     Raises:
         ValueError: for another policy.
     """
 
-    def __init__(self, policy: Sequence[str] = ("colour", "translation", "cutout")) -> None:
+    def __init__(self, policy: Sequence[str] = ("color", "translation", "cutout")) -> None:
         super().__init__()
-        known = {"colour": (self.colour, 3), "translation": (self.translation, 2), "cutout": (self.cutout, 2)}
+        known = {"color": (self.color, 3), "translation": (self.translation, 2), "cutout": (self.cutout, 2)}
         if wrong := [name for name in policy if name not in known]:
             raise ValueError(f"DiffAugment has no policy {wrong[0]!r}: give any of {', '.join(known)}.")
         self.policy = tuple(policy)
-        self.draws = sum(known[name][1] for name in policy)
+        self.num_uniforms = sum(known[name][1] for name in policy)
 
-    def forward(self, samples: Tensor, draws: Tensor) -> Tensor:
+    def forward(self, samples: Tensor, uniforms: Tensor) -> Tensor:
         check_images(self, samples)
-        left = iter(draws.unbind(1))
+        left = iter(uniforms.unbind(1))
         for name in self.policy:
             samples = getattr(self, name)(samples, left)
         return samples
 
-    def colour(self, images: Tensor, draws: Iterator[Tensor]) -> Tensor:
-        bright, colourful, strong = (next(draws).view(-1, 1, 1, 1).to(images.dtype) for _ in range(3))
+    def color(self, images: Tensor, uniforms: Iterator[Tensor]) -> Tensor:
+        bright, saturation, strong = (next(uniforms).view(-1, 1, 1, 1).to(images.dtype) for _ in range(3))
         images = images + (bright - 0.5)
-        grey = images.mean(1, keepdim=True)
-        images = grey + (images - grey) * (2 * colourful)
+        gray = images.mean(1, keepdim=True)
+        images = gray + (images - gray) * (2 * saturation)
         middle = images.mean((1, 2, 3), keepdim=True)
         return middle + (images - middle) * (strong + 0.5)
 
-    def translation(self, images: Tensor, draws: Iterator[Tensor]) -> Tensor:
+    def translation(self, images: Tensor, uniforms: Iterator[Tensor]) -> Tensor:
         for axis in (2, 3):
             side = images.shape[axis]
             reach = round(side / 8)
-            by = (next(draws) * (2 * reach + 1)).long() - reach
+            by = (next(uniforms) * (2 * reach + 1)).long() - reach
             source = torch.arange(side, device=images.device)[None] - by[:, None]
             shape = [len(images), 1, side, 1] if axis == 2 else [len(images), 1, 1, side]
             inside = ((source >= 0) & (source < side)).view(shape)
@@ -85,13 +85,13 @@ class DiffAugment(Augmentation):
             images = torch.where(inside, images.gather(axis, index), -1.0)
         return images
 
-    def cutout(self, images: Tensor, draws: Iterator[Tensor]) -> Tensor:
+    def cutout(self, images: Tensor, uniforms: Iterator[Tensor]) -> Tensor:
         cut = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=images.device)
         for axis in (2, 3):
             side = images.shape[axis]
-            centre = (next(draws) * side).floor().view(-1, 1, 1, 1)
+            center = (next(uniforms) * side).floor().view(-1, 1, 1, 1)
             shape = [1, 1, side, 1] if axis == 2 else [1, 1, 1, side]
-            distance = torch.arange(side, device=images.device).view(shape) - centre
+            distance = torch.arange(side, device=images.device).view(shape) - center
             cut = cut & (distance >= -(side // 4)) & (distance < side // 4)
         return torch.where(cut, -1.0, images)
 

@@ -14,31 +14,31 @@ from litgan.schedules import Schedule, value_at
 class EMA(nn.Module):
     """A running average of a module's parameters; its buffers are copied.
 
-        average <- lerp(source, average, 0.5 ** (images / half_life))
+        average <- lerp(source, average, 0.5 ** (images / halflife))
 
-    The half-life ramps up with the run, `min(half_life, ramp_up * images_seen)` (Karras et al.
+    The half-life ramps up with the run, `min(halflife, rampup * images_seen)` (Karras et al.
     2020, StyleGAN2, `ema_rampup`), so that early averages forget the random start. Buffers are
     copied since averaging the state of a power iteration, or counters, breaks them.
 
     Args:
         source: the module to average; it is copied, on its own device and in its own precision.
-        half_life: images after which an old value weighs half.
-        ramp_up: share of `images_seen` that bounds the half-life; 0 turns the ramp off.
+        halflife: images after which an old value weighs half.
+        rampup: share of `images_seen` that bounds the half-life; 0 turns the ramp off.
     """
 
-    def __init__(self, source: nn.Module, half_life: float | Schedule, ramp_up: float = 0.05) -> None:
+    def __init__(self, source: nn.Module, halflife: float | Schedule, rampup: float = 0.05) -> None:
         super().__init__()
         self.average = copy.deepcopy(source).requires_grad_(False).eval()
         self.has_buffers = next(source.buffers(), None) is not None
-        self.half_life, self.ramp_up = half_life, ramp_up
+        self.halflife, self.rampup = halflife, rampup
         self.followed: tuple[nn.Module, list[Tensor], list[Tensor]] | None = None  # source, weights, ours
 
     def decay(self, *, images_seen: int, images: int) -> float:
         """The weight that the old average keeps after `images` more images."""
-        half_life = value_at(self.half_life, images_seen)
-        if self.ramp_up > 0:
-            half_life = min(half_life, self.ramp_up * images_seen)
-        return 0.5 ** (images / max(half_life, 1e-8))
+        halflife = value_at(self.halflife, images_seen)
+        if self.rampup > 0:
+            halflife = min(halflife, self.rampup * images_seen)
+        return 0.5 ** (images / max(halflife, 1e-8))
 
     @torch.no_grad()
     def update(self, source: nn.Module, *, images_seen: int, images: int) -> None:

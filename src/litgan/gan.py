@@ -156,7 +156,7 @@ class GAN(LightningModule):
         images = len(real) * self.trainer.world_size
         self.images_seen += images
         if self.augment is not None:
-            self.augment.adapt(self.discriminator_updates + 1, images)
+            self.augment.update_p(self.discriminator_updates + 1, images)
             logs |= self.augment.logs()
 
         # Every discriminator_steps-th time the generator learns from the feedback: the gradient of its loss
@@ -237,7 +237,7 @@ class GAN(LightningModule):
             real_logits = self.discriminator(real, condition)
             fake_logits = self.discriminator(fake, condition)
         if self.augment is not None:
-            self.augment.watch(real_logits)
+            self.augment.update_statistics(real_logits)
         loss = self.loss.discriminator(real=real_logits, fake=fake_logits).mean()
         logs = {"loss/discriminator": loss, "logits/real": real_logits, "logits/fake": fake_logits}
 
@@ -283,7 +283,11 @@ class GAN(LightningModule):
 
     def augmented(self, samples: Tensor, noise: Noise) -> Tensor:
         """Samples as the discriminator gets them."""
-        return samples if self.augment is None else self.augment(samples, noise.uniform(self.augment.draws))
+        return (
+            samples
+            if self.augment is None
+            else self.augment(samples, noise.uniform(self.augment.num_uniforms))
+        )
 
     # ------------------------------------------------------------------ sampling
 

@@ -20,7 +20,7 @@ def to_float32(tensor: Tensor) -> Tensor:
 
 
 class AdversarialLoss(ABC):
-    """What the two adversaries minimise: `discriminator` and `generator` map logits [B, K] to losses [B].
+    """What the two adversaries minimize: `discriminator` and `generator` map logits [B, K] to losses [B].
 
     K > 1 for patch or multi-scale critics: a subclass writes the terms of single logits, whose mean
     over K is the sample's loss (the mean follows the non-linearity, so each patch is judged by itself).
@@ -76,7 +76,7 @@ class Minimax(AdversarialLoss):
 
 
 class NonSaturating(Minimax):
-    """Goodfellow et al. 2014, section 3: the generator maximises log D(G(z)) and so learns while it loses.
+    """Goodfellow et al. 2014, section 3: the generator maximizes log D(G(z)) and so learns while it loses.
 
     L_D as in `Minimax`,   L_G = softplus(-D(G(z)))
     """

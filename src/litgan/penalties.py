@@ -104,7 +104,7 @@ class Penalty(_Term):
     def setup(self, sample_shape: tuple[int, ...], batch_size: int) -> None:
         """Called before training with the shape of one sample and the batch size over all ranks."""
 
-    def gradients(self, *, samples: Tensor, logits: Tensor) -> Tensor:
+    def input_gradient(self, *, samples: Tensor, logits: Tensor) -> Tensor:
         """Each sample's gradient of its mean logit, flattened, in at least float32: [B, N].
 
         Raises:
@@ -186,7 +186,7 @@ class R1(ZeroCentered):
     differentiates = ("real",)
 
     def __call__(self, context: Context) -> Tensor:
-        return self.gradients(samples=context.real, logits=context.real_logits).square().sum(1)
+        return self.input_gradient(samples=context.real, logits=context.real_logits).square().sum(1)
 
 
 class R2(ZeroCentered):
@@ -199,7 +199,7 @@ class R2(ZeroCentered):
     differentiates = ("fake",)
 
     def __call__(self, context: Context) -> Tensor:
-        return self.gradients(samples=context.fake, logits=context.fake_logits).square().sum(1)
+        return self.input_gradient(samples=context.fake, logits=context.fake_logits).square().sum(1)
 
 
 class WGANGP(Penalty):
@@ -226,7 +226,7 @@ class WGANGP(Penalty):
         with torch.enable_grad():
             points = (epsilon * real + (1 - epsilon) * fake).detach().requires_grad_()
             logits = context.discriminator(points, context.condition)
-            gradients = self.gradients(samples=points, logits=logits)
+            gradients = self.input_gradient(samples=points, logits=logits)
             # vector_norm, unlike sqrt of a sum, has a finite gradient where the critic is flat.
             return (torch.linalg.vector_norm(gradients, dim=1) - self.target).square()
 
@@ -259,7 +259,7 @@ class DRAGAN(Penalty):
             points = real + self.deviation * spread * context.normal_like(real, self.name)
             points = points.detach().requires_grad_()
             logits = context.discriminator(points, context.condition)
-            gradients = self.gradients(samples=points, logits=logits)
+            gradients = self.input_gradient(samples=points, logits=logits)
             return (torch.linalg.vector_norm(gradients, dim=1) - self.target).square()
 
 
@@ -292,10 +292,10 @@ class FiniteDifferenceR1(ZeroCentered):
         self.sigma = sigma
 
     def __call__(self, context: Context) -> Tensor:
-        return self.squared_slope(context, context.real, context.real_logits)
+        return self.squared_derivative(context, context.real, context.real_logits)
 
-    def squared_slope(self, context: Context, samples: Tensor, logits: Tensor) -> Tensor:
-        """The square [B] of the mean logit's slope, from the samples one random step on."""
+    def squared_derivative(self, context: Context, samples: Tensor, logits: Tensor) -> Tensor:
+        """The squared derivative [B] of the mean logit in a random direction, by a difference."""
         moved = samples.detach() + self.sigma * context.normal_like(samples, self.name)
         difference = to_float32(context.discriminator(moved, context.condition)) - to_float32(logits)
         return (difference.flatten(1).mean(1) / self.sigma).square()
@@ -307,7 +307,7 @@ class FiniteDifferenceR2(FiniteDifferenceR1):
     name = "r2_finite"
 
     def __call__(self, context: Context) -> Tensor:
-        return self.squared_slope(context, context.fake, context.fake_logits)
+        return self.squared_derivative(context, context.fake, context.fake_logits)
 
 
 class LeCam(Penalty, nn.Module):

@@ -28,7 +28,7 @@ def smooth(count: int = 8, channels: int = 3, side: int = 32) -> torch.Tensor:
 
 
 def draws(augment: Augmentation, count: int, first: int = 0) -> torch.Tensor:
-    return Noise(0, 0, first, count, "test").uniform(augment.draws)
+    return Noise(0, 0, first, count, "test").uniform(augment.num_uniforms)
 
 
 class Pictures(GANDataModule):

@@ -58,15 +58,15 @@ def test_enlarging_by_two_shows_the_middle():
     torch.testing.assert_close(inner(shown), inner(middle), atol=0.06, rtol=0.0)
 
 
-def test_colours():
+def test_colors():
     images = smooth()
     half = torch.full((8,), 0.5)
     torch.testing.assert_close(warps.apply_color_matrix(images, warps.brightness(half)), images + 0.5)
     torch.testing.assert_close(warps.apply_color_matrix(images, warps.contrast(half)), images * 0.5)
-    grey = images.mean(1, keepdim=True).expand_as(images)
-    torch.testing.assert_close(warps.apply_color_matrix(images, warps.saturation(0 * half)), grey)
+    gray = images.mean(1, keepdim=True).expand_as(images)
+    torch.testing.assert_close(warps.apply_color_matrix(images, warps.saturation(0 * half)), gray)
     flipped = warps.apply_color_matrix(images, warps.flip_luma(2 * half))
-    torch.testing.assert_close(flipped, images - 2 * grey)
+    torch.testing.assert_close(flipped, images - 2 * gray)
     third = torch.full((8,), 2 * math.pi / 3)
     torch.testing.assert_close(
         warps.apply_color_matrix(images, warps.rotate_hue(third)), images[:, [2, 0, 1]]
@@ -76,7 +76,7 @@ def test_colours():
     torch.testing.assert_close(warps.apply_color_matrix(one, warps.flip_luma(2 * half)), -one)
 
 
-def test_colours_of_other_than_pictures_are_refused():
+def test_colors_of_other_than_pictures_are_refused():
     with pytest.raises(ValueError, match="images of 2 channels"):
         warps.apply_color_matrix(torch.zeros(1, 2, 8, 8), warps.contrast(torch.ones(1)))
 
@@ -102,21 +102,21 @@ def test_ada_at_one_keeps_the_statistics_of_a_batch():
     changed = ada(images, draws(ada, 512))
     assert abs(changed.mean() - images.mean()) < 0.01
     assert 0.85 < changed.std() / images.std() < 1.1
-    coloured = ADA(1.0, target=None)(images, draws(ada, 512))
-    assert abs(coloured.mean() - images.mean()) < 0.03  # brightness is as often less as more
-    assert 1.0 < coloured.std() / images.std() < 2.2  # contrast of 2^(N(0, 1/2)), saturation of 2^N(0, 1)
+    colored = ADA(1.0, target=None)(images, draws(ada, 512))
+    assert abs(colored.mean() - images.mean()) < 0.03  # brightness is as often less as more
+    assert 1.0 < colored.std() / images.std() < 2.2  # contrast of 2^(N(0, 1/2)), saturation of 2^N(0, 1)
 
 
 @pytest.mark.parametrize(("logits", "sign"), [(torch.ones(8, 1), 1), (torch.tensor([[1.0], [-1.0]] * 4), -1)])
 def test_p_rises_while_the_discriminator_overfits_and_falls_while_it_is_fooled(logits, sign):
     ada = ADA(0.5, interval=4, images=1000)
     for turn in range(1, 9):
-        ada.watch(logits)
-        ada.adapt(turn, 10)
+        ada.update_statistics(logits)
+        ada.update_p(turn, 10)
     assert ada.p.item() == pytest.approx(0.5 + sign * 2 * 40 / 1000)
     for turn in range(9, 400):
-        ada.watch(logits)
-        ada.adapt(turn, 10)
+        ada.update_statistics(logits)
+        ada.update_p(turn, 10)
     assert ada.p.item() == (1.0 if sign > 0 else 0.0)
 
 

@@ -217,7 +217,7 @@ def test_the_average_style_converges_and_is_copied_to_the_ema(classes):
     with torch.no_grad():
         for layer in generator.mapping.layers:  # as after some training: a mean that is not 0
             layer.bias.normal_(0, 100)
-    ema = EMA(generator, half_life=100)
+    ema = EMA(generator, halflife=100)
     with torch.no_grad():
         many, labels = inputs(generator, 3000, classes)
         drawn = generator.mapping(many, labels)

@@ -32,7 +32,7 @@ class ADA(Augmentation):
         ValueError: p is not between 0 and 1, or both a schedule and a target are given.
     """
 
-    draws = 28
+    num_uniforms = 28
     p: Tensor
     sign_sums: Tensor
 
@@ -60,13 +60,13 @@ class ADA(Augmentation):
             self.p.fill_(self.schedule(images_seen))
 
     @torch.no_grad()
-    def watch(self, real_logits: Tensor) -> None:
+    def update_statistics(self, real_logits: Tensor) -> None:
         if self.target is not None:
             signs = real_logits.detach().float().sign()
             self.sign_sums += torch.stack([signs.sum(), torch.ones_like(signs).sum()])
 
     @torch.no_grad()
-    def adapt(self, updates: int, images: int) -> None:
+    def update_p(self, updates: int, images: int) -> None:
         if self.target is None or updates % self.interval:
             return
         if dist.is_available() and dist.is_initialized():  # all ranks get the same p
@@ -78,14 +78,14 @@ class ADA(Augmentation):
     def logs(self) -> dict[str, Tensor]:
         return {"augmentation/p": self.p.clone()}
 
-    def forward(self, samples: Tensor, draws: Tensor) -> Tensor:
+    def forward(self, samples: Tensor, uniforms: Tensor) -> Tensor:
         check_images(self, samples)
-        uniforms = iter(draws.unbind(1))
-        changed, inverse = self.geometry(uniforms, *samples.shape[-2:])
+        numbers = iter(uniforms.unbind(1))
+        changed, inverse = self.geometry(numbers, *samples.shape[-2:])
         warped = torch.where(changed.view(-1, 1, 1, 1), warps.warp(samples, inverse), samples)
-        return self.transform_colors(uniforms, warped) if self.color else warped
+        return self.transform_colors(numbers, warped) if self.color else warped
 
-    def geometry(self, uniforms: Iterator[Tensor], height: int, width: int) -> tuple[Tensor, Tensor]:
+    def geometry(self, numbers: Iterator[Tensor], height: int, width: int) -> tuple[Tensor, Tensor]:
         """A mask [B] of transformed samples, and their matrices [B, 3, 3] from output to input pixels."""
         p_rotation = 1 - (1 - self.p).sqrt()  # two rotations, together with probability p (appendix B)
         gates: list[Tensor] = []
@@ -94,27 +94,27 @@ class ADA(Augmentation):
             return torch.where(gate, value, neutral)
 
         def gate(chance: Tensor) -> Tensor:
-            gates.append(next(uniforms) < chance)
+            gates.append(next(numbers) < chance)
             return gates[-1]
 
         on = gate(self.p)
-        flip = gated(1.0, 1 - 2 * (next(uniforms) * 2).floor(), on)
+        flip = gated(1.0, 1 - 2 * (next(numbers) * 2).floor(), on)
         on = gate(self.p)
-        quarter_turn = gated(0.0, (next(uniforms) * 4).floor() * (math.pi / 2), on)
+        quarter_turn = gated(0.0, (next(numbers) * 4).floor() * (math.pi / 2), on)
         on = gate(self.p)
         integer_shift = [
-            gated(0.0, ((2 * next(uniforms) - 1) * side / 8).round(), on) for side in (width, height)
+            gated(0.0, ((2 * next(numbers) - 1) * side / 8).round(), on) for side in (width, height)
         ]
         on = gate(self.p)
-        zoom = gated(1.0, torch.exp2(0.2 * normal(next(uniforms))), on)
+        zoom = gated(1.0, torch.exp2(0.2 * normal(next(numbers))), on)
         on = gate(p_rotation)
-        pre_rotation = gated(0.0, (2 * next(uniforms) - 1) * math.pi, on)
+        pre_rotation = gated(0.0, (2 * next(numbers) - 1) * math.pi, on)
         on = gate(self.p)
-        stretch = gated(1.0, torch.exp2(0.2 * normal(next(uniforms))), on)
+        stretch = gated(1.0, torch.exp2(0.2 * normal(next(numbers))), on)
         on = gate(p_rotation)
-        post_rotation = gated(0.0, (2 * next(uniforms) - 1) * math.pi, on)
+        post_rotation = gated(0.0, (2 * next(numbers) - 1) * math.pi, on)
         on = gate(self.p)
-        fractional_shift = [gated(0.0, normal(next(uniforms)) * side / 8, on) for side in (width, height)]
+        fractional_shift = [gated(0.0, normal(next(numbers)) * side / 8, on) for side in (width, height)]
         inverse = warps.scale(flip, torch.ones_like(flip)) @ warps.rotate(quarter_turn)
         inverse = inverse @ warps.translate(*integer_shift)
         inverse = inverse @ warps.scale(zoom, zoom) @ warps.rotate(pre_rotation)
@@ -122,7 +122,7 @@ class ADA(Augmentation):
         inverse = inverse @ warps.translate(*fractional_shift)
         return torch.stack(gates).any(0), inverse
 
-    def transform_colors(self, uniforms: Iterator[Tensor], images: Tensor) -> Tensor:
+    def transform_colors(self, numbers: Iterator[Tensor], images: Tensor) -> Tensor:
         """Images with random brightness, contrast, luma flip, hue and saturation."""
         transforms = []
         for neutral, build, value in (
@@ -132,8 +132,8 @@ class ADA(Augmentation):
             (0.0, warps.rotate_hue, lambda u: (2 * u - 1) * math.pi),
             (1.0, warps.saturation, lambda u: torch.exp2(normal(u))),
         ):
-            on = next(uniforms) < self.p
-            transforms.append((on, build(torch.where(on, value(next(uniforms)), neutral))))
+            on = next(numbers) < self.p
+            transforms.append((on, build(torch.where(on, value(next(numbers)), neutral))))
         changed = torch.stack([on for on, _ in transforms]).any(0)
         matrix = transforms[0][1]
         for _, following in transforms[1:]:

@@ -38,8 +38,8 @@ class BalancedConsistency(Penalty):
         }
         differences = []
         for side, (samples, logits) in sides.items():
-            draws = context.uniform(f"{self.name}/{side}", self.augment.draws).to(samples.device)
-            augmented_samples = self.augment(samples.detach(), draws)
+            uniforms = context.uniform(f"{self.name}/{side}", self.augment.num_uniforms).to(samples.device)
+            augmented_samples = self.augment(samples.detach(), uniforms)
             differences.append(
                 squared_difference(context.discriminator(augmented_samples, context.condition), logits)
             )

@@ -27,23 +27,23 @@ def sides():
 class Shifted(Augmentation):
     """Adds what is drawn."""
 
-    draws = 1
+    num_uniforms = 1
 
     def __init__(self, by: float) -> None:
         super().__init__()
         self.by = by
 
-    def forward(self, samples, draws):
-        return samples + self.by * (draws[:, :, None] + 1)
+    def forward(self, samples, uniforms):
+        return samples + self.by * (uniforms[:, :, None] + 1)
 
 
 class Jittered(Augmentation):
     """Adds what is drawn for each value."""
 
-    draws = 2
+    num_uniforms = 2
 
-    def forward(self, samples, draws):
-        return samples + draws
+    def forward(self, samples, uniforms):
+        return samples + uniforms
 
 
 def test_consistency_is_the_squared_gap_of_both_sides(sides):
