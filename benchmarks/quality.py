@@ -27,9 +27,9 @@ from torch.utils.data import DataLoader
 
 from litgan.data import FashionMNIST
 from litgan.gan import GAN
-from litgan.media import save_png
 from litgan.metrics import evaluate
 from litgan.recipe import Recipe
+from litgan.render import save_png
 
 Row = dict[str, Any]
 SHOWN = ("metric/fd_fashion", "metric/kid", "metric/precision", "metric/recall")

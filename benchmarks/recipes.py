@@ -29,9 +29,9 @@ from torch import Tensor
 
 from litgan.data import GANDataModule
 from litgan.gan import GAN
-from litgan.media import save_png
 from litgan.metrics import evaluate, extractor
 from litgan.recipe import Recipe
+from litgan.render import save_png
 from litgan.sampling import choose_classes
 
 Row = dict[str, Any]

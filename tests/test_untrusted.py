@@ -277,7 +277,7 @@ def mutated(recipe: dict[str, Any], place: tuple[Any, ...], dice: random.Random)
             "os.system",
             "evilmod.Evil",
             "venv.__main__.x",
-            "litgan.media.ImageBatch",
+            "litgan.render.ImageBatch",
         )
         parent[last] = dice.choice(foreign)
     elif isinstance(parent[last], dict):

@@ -14,13 +14,13 @@ from litgan.data import GANDataModule
 from litgan.export import save_generator, save_onnx
 from litgan.files import atomic_write
 from litgan.gan import GAN
-from litgan.media import save_gif
 from litgan.metrics import FeatureExtractor, Report
 from litgan.metrics import evaluate as measure
 from litgan.metrics import extractor as find_extractor
 from litgan.noise import Noise
 from litgan.processes import best_device, gather_interleaved, init_distributed, local_rank_zero_first
 from litgan.rebuild import Builder
+from litgan.render import save_gif
 from litgan.report import write_report
 
 

@@ -17,7 +17,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from litgan.files import atomic_write, ignore_disk_errors, rename_damaged
-from litgan.media import SampleBatch
+from litgan.render import SampleBatch
 
 CLOCK = "images_seen"
 BROKEN = "\ufffd"  # Unicode's replacement character
@@ -223,3 +223,9 @@ def _encode(lines: list[list[Any]]) -> bytes:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(lines)
     return text.getvalue().encode()
+
+
+def distance_keys(rows: list[dict[str, float]]) -> list[str]:
+    """The keys of the distances to the data."""
+    keys = dict.fromkeys(key for row in rows for key in row)
+    return [key for key in keys if key == "metric/fid" or key.startswith("metric/fd_")]

@@ -18,8 +18,8 @@ import yaml
 from PIL import Image
 
 from litgan.files import atomic_write, warn
-from litgan.loggers import CLOCK, parse_metrics
-from litgan.media.curves import distance_keys, draw_curves
+from litgan.loggers import CLOCK, distance_keys, parse_metrics
+from litgan.render import draw_curves
 
 MOST_PICTURES = 40  # of a series
 MOST_BYTES = 3_000_000  # of a series of pictures, or of any other file

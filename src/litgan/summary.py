@@ -9,8 +9,8 @@ from lightning.pytorch import Trainer
 
 from litgan.callbacks import Checkpoint, Realism, Samples
 from litgan.gan import GAN
-from litgan.loggers import WandbLogger, read_metrics
-from litgan.media.curves import distance_keys, draw_curves
+from litgan.loggers import WandbLogger, distance_keys, read_metrics
+from litgan.render import draw_curves
 
 
 def introduce(trainer: Trainer, gan: GAN, folder: Path) -> str:

@@ -14,7 +14,7 @@ from torchvision import datasets
 from litgan.data import CIFAR10, MNIST, CelebA, Digits, FashionMNIST, ImageFolder
 from litgan.data.images import DEBIAN_FASHION_MNIST, read_idx, resize
 from litgan.data.loader import DiskLoader
-from litgan.media import ImageBatch
+from litgan.render import ImageBatch
 
 RANDOM = np.random.default_rng(0)
 

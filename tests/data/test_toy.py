@@ -7,7 +7,7 @@ import torch
 
 from litgan.data import Grid, Ring
 from litgan.data.toy import mode_report
-from litgan.media import PointBatch
+from litgan.render import PointBatch
 
 
 @pytest.mark.parametrize(("data", "modes"), [(Ring(), 8), (Ring(modes=5, radius=0.5), 5), (Grid(), 25)])

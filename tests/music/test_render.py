@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from litgan.media import GAP
 from litgan.music import RollBatch
 from litgan.music.midi import notes_from_roll, sounding_and_onsets, to_midi_file
 from litgan.music.render import BAR_LINE, CELL_SIZE, TRACK_COLORS
+from litgan.render import GAP
 
 try:
     import mido

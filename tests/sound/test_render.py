@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from litgan.media import GAP
 from litgan.noise import Noise
+from litgan.render import GAP
 from litgan.sound import AudioBatch
 from litgan.sound.render import BANDS, PAUSE_SECONDS, WAVE_COLOR, WAVE_HEIGHT, WIDTH
 from litgan.sound.signals import hz_to_mel, mu_law_decode, mu_law_encode

@@ -6,7 +6,7 @@ import torch
 import wandb
 from PIL import Image
 
-from litgan.media import stack
+from litgan.render import stack
 from litgan.text import TextBatch
 
 ALPHABET = " abcé"

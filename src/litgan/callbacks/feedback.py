@@ -17,9 +17,9 @@ from litgan.callbacks.throughput import untimed
 from litgan.files import ignore_disk_errors
 from litgan.gan import GAN, Batch
 from litgan.loggers import log_picture
-from litgan.media import add_caption, save_png
 from litgan.noise import Noise
 from litgan.precision import loss_scale
+from litgan.render import add_caption, save_png
 from litgan.sampling import choose_classes
 
 

@@ -13,8 +13,8 @@ from litgan.callbacks.throughput import untimed
 from litgan.files import ignore_disk_errors
 from litgan.gan import GAN
 from litgan.loggers import log_picture
-from litgan.media import stack
 from litgan.noise import Noise
+from litgan.render import stack
 
 
 class Samples(Callback):

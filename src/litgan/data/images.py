@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from litgan.data.base import GANDataModule, check_num_classes
-from litgan.data.pictures import ImageFiles, list_images
-from litgan.media import ImageBatch
+from litgan.data.image_files import ImageFiles, list_images
+from litgan.render import ImageBatch
 
 DEBIAN_FASHION_MNIST = "/usr/share/datasets/fashion-mnist"  # where package dataset-fashion-mnist puts it
 

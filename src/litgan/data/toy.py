@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from litgan.data.base import GANDataModule, check_num_classes
-from litgan.media import PointBatch
 from litgan.noise import torch_generator
+from litgan.render import PointBatch
 
 
 class GaussianMixture(GANDataModule):

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from litgan.files import atomic_write
-from litgan.media.base import GAP, SampleBatch, stack, tile
-from litgan.media.images import signed_heat
 from litgan.music.midi import Note, notes_from_roll, to_midi_file
+from litgan.render import GAP, SampleBatch, signed_heat, stack, tile
 
 if TYPE_CHECKING:
     import mido

@@ -13,8 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from litgan.files import atomic_write
-from litgan.media.base import GAP, SampleBatch, stack, tile
-from litgan.media.images import signed_heat
+from litgan.render import GAP, SampleBatch, signed_heat, stack, tile
 from litgan.sound.signals import mel_filterbank, mu_law_gradient, stft
 
 WIDTH, WAVE_HEIGHT, BANDS = 128, 32, 64  # pixels of a tile: its width, the waveform's height, the mel bands

@@ -11,8 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from litgan.files import atomic_write
-from litgan.media.base import SampleBatch, to_tensor
-from litgan.media.images import signed_heat
+from litgan.render import SampleBatch, signed_heat, to_tensor
 
 FONT_SIZE = 16  # pixels
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from litgan.media import (
+from litgan.render import (
     GAP,
     PLANE,
     SMALLEST_TILE,
