@@ -44,7 +44,14 @@ from torchmetrics.image.fid import NoTrainInceptionV3, _compute_fid
 
 from litgan.callbacks import Realism
 from litgan.data import Digits
-from litgan.metrics import Inception, Moments, evaluate, extractor, frechet_distance, frechet_from_moments
+from litgan.metrics import (
+    Inception,
+    Moments,
+    evaluate,
+    frechet_distance,
+    frechet_from_moments,
+    load_extractor,
+)
 from litgan.recipe import Recipe
 
 RECIPE = Path(__file__).parents[1] / "configs" / "fashion_mnist.yaml"
@@ -143,8 +150,8 @@ def sides_of(weights: Path) -> dict[str, Callable[[], Callable[[Tensor], Tensor]
     """Name to what builds it: a function of uint8 pictures [N, 3, H, W] to features [N, 2048]."""
 
     def ours(precision: Any) -> Callable[[Tensor], Tensor]:
-        eyes = Inception(weights, precision=precision)
-        return lambda pixels: eyes(pixels / 127.5 - 1)
+        extractor = Inception(weights, precision=precision)
+        return lambda pixels: extractor(pixels / 127.5 - 1)
 
     def fidelity() -> Callable[[Tensor], Tensor]:
         network = FeatureExtractorInceptionV3("inception", ["2048"], str(weights))
@@ -237,7 +244,11 @@ def run(options: argparse.Namespace) -> list[Row]:
     (realism,) = (each for each in recipe.trainer.callbacks if isinstance(each, Realism))
     images = recipe.trainer.max_steps * recipe.datamodule.batch_size
     times_a_run = 1 + math.ceil(images / realism.every)  # one before the first step, one at the end
-    count, eyes, spent = 500 if options.quick else realism.count, extractor("fashion"), dict[str, float]()
+    count, extractor, spent = (
+        500 if options.quick else realism.count,
+        load_extractor("fashion"),
+        dict[str, float](),
+    )
 
     def timed(part: str, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
         def call(*arguments: Any) -> Tensor:
@@ -249,13 +260,13 @@ def run(options: argparse.Namespace) -> list[Row]:
         return call
 
     sample = timed("sampling, s", lambda first, size: gan.sample(size, first=first))
-    eyes.features = timed("extractor, s", eyes.features)  # type: ignore[method-assign]
+    extractor.features = timed("extractor, s", extractor.features)  # type: ignore[method-assign]
     found: list[dict[str, float]] = []
     with tempfile.TemporaryDirectory() as cache:
         for turn in range(2 if options.quick else 6):  # the first one computes the real side
             spent.clear()
             began = time.perf_counter()
-            evaluate(sample, data, eyes, count=count, cache_dir=cache)
+            evaluate(sample, data, extractor, count=count, cache_dir=cache)
             whole = time.perf_counter() - began
             parts = {**spent, "sums and distances, s": whole - sum(spent.values()), "all, s": whole}
             found += [parts] * (turn > 0)

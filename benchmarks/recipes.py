@@ -29,7 +29,7 @@ from torch import Tensor
 
 from litgan.data import GANDataModule
 from litgan.gan import GAN
-from litgan.metrics import evaluate, extractor
+from litgan.metrics import evaluate, load_extractor
 from litgan.recipe import Recipe
 from litgan.render import save_png
 from litgan.sampling import choose_classes
@@ -40,8 +40,8 @@ Row = dict[str, Any]
 class Watch(Callback):
     """Measures the averaged generator before training and after given minutes of it, then stops."""
 
-    def __init__(self, eyes: Any, count: int, minutes: list[float], picture: Path | None) -> None:
-        self.eyes, self.count, self.picture = eyes, count, picture
+    def __init__(self, extractor: Any, count: int, minutes: list[float], picture: Path | None) -> None:
+        self.extractor, self.count, self.picture = extractor, count, picture
         self.minutes, self.rows = list(minutes), []
 
     def on_train_start(self, trainer: Trainer, gan: GAN) -> None:
@@ -63,7 +63,7 @@ class Watch(Callback):
 
     def measure(self, trainer: Trainer, gan: GAN, minutes: float) -> None:
         report = evaluate(
-            lambda first, count: gan.sample(count, first=first), trainer.datamodule, self.eyes,
+            lambda first, count: gan.sample(count, first=first), trainer.datamodule, self.extractor,
             count=self.count, labels=lambda first, count: choose_classes(None, first, count, gan.num_classes),
         )  # fmt: skip
         row = {"when": f"{minutes:g} min" if minutes else "start", "images": gan.images_seen}
@@ -75,7 +75,7 @@ def short(values: dict[str, float]) -> dict[str, float]:
     return {key.removeprefix("metric/"): value for key, value in values.items()}
 
 
-def bounds(data: GANDataModule, eyes: Any, count: int) -> list[Row]:
+def bounds(data: GANDataModule, extractor: Any, count: int) -> list[Row]:
     """The floor, and the opponent if this medium has one."""
     if "test" not in data.splits:
         return []
@@ -85,12 +85,12 @@ def bounds(data: GANDataModule, eyes: Any, count: int) -> list[Row]:
     def floor(first: int, size: int) -> Tensor:
         return reals[0][first : first + size]
 
-    rows = [{"when": "floor"} | short(evaluate(floor, data, eyes, count=count, split="test").values)]
+    rows = [{"when": "floor"} | short(evaluate(floor, data, extractor, count=count, split="test").values)]
     medium = type(data).__module__.split(".")[1]
     if (Path(__file__).parent / medium / "opponent.py").exists():
         opponent = importlib.import_module(f"{medium}.opponent").OPPONENT
         made = opponent(data, count, 0)
-        values = evaluate(lambda first, size: made[first : first + size], data, eyes, count=count).values
+        values = evaluate(lambda first, size: made[first : first + size], data, extractor, count=count).values
         rows.append({"when": f"opponent: {opponent.__name__}"} | short(values))
     return rows
 
@@ -101,11 +101,11 @@ def one(path: Path, minutes: list[float], count: int, picture: Path | None, extr
     off = [f"--{part}.every=0" for part in ("realism", "samples", "gradients", "checkpoint")]
     with tempfile.TemporaryDirectory() as folder:
         recipe = Recipe(["--config", str(path), *quiet, *off, "--trainer.default_root_dir", folder, *extra])
-        eyes = extractor(recipe.config.realism.extractor)
+        extractor = load_extractor(recipe.config.realism.extractor)
         data = recipe.datamodule
         data.load("train")
-        rows = bounds(data, eyes, count)
-        watch = Watch(eyes, min(count, recipe.config.realism.count), minutes, picture)
+        rows = bounds(data, extractor, count)
+        watch = Watch(extractor, min(count, recipe.config.realism.count), minutes, picture)
         recipe.trainer.callbacks.append(watch)
         recipe.trainer.fit(recipe.model, datamodule=data)
     distances = [next(value for key, value in row.items() if key.startswith("fd_")) for row in watch.rows[1:]]

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from litgan.data import Digits, FashionMNIST, GANDataModule
-from litgan.metrics.features import WEIGHTS, Classifier
+from litgan.metrics.extractors import WEIGHTS, Classifier
 from litgan.noise import torch_generator
 
 Labelled = tuple[Tensor, Tensor]  # samples [N, 1, H, W], labels [N]

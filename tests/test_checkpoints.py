@@ -240,7 +240,7 @@ def test_the_name_appears_only_with_the_whole_content(tmp_path, monkeypatch):
 
 
 def test_an_extractor_of_ones_own_comes_back_from_the_recipe():
-    recipe = {"extractor": {"class_path": "litgan.metrics.features.Classifier", "init_args": {
+    recipe = {"extractor": {"class_path": "litgan.metrics.extractors.Classifier", "init_args": {
         "name": "mine", "size": 8, "widths": [8], "num_classes": 3}}}  # fmt: skip
     for said, name in ((recipe, "mine"), ({"extractor": "digits"}, "digits")):
         checkpoint = {"litgan": {"recipe": {"realism": said}}, "state_dict": {}}

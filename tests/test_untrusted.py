@@ -456,7 +456,7 @@ def test_a_name_of_an_extractor_leads_out_of_no_folder(
 ) -> None:
     monkeypatch.setenv("LITGAN_CACHE", str(workplace / "a" / "cache"))
     arguments = {"name": "../../outside/x", "size": 8, "widths": [8]}
-    chosen = {"class_path": "litgan.metrics.features.Classifier", "init_args": arguments}
+    chosen = {"class_path": "litgan.metrics.extractors.Classifier", "init_args": arguments}
     path = edited(
         good, workplace / "x.ckpt", lambda said: said["recipe"].update(realism={"extractor": chosen})
     )

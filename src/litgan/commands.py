@@ -14,9 +14,8 @@ from litgan.data import GANDataModule
 from litgan.export import save_generator, save_onnx
 from litgan.files import atomic_write
 from litgan.gan import GAN
-from litgan.metrics import FeatureExtractor, Report
+from litgan.metrics import FeatureExtractor, Report, load_extractor
 from litgan.metrics import evaluate as measure
-from litgan.metrics import extractor as find_extractor
 from litgan.noise import Noise
 from litgan.processes import best_device, gather_interleaved, init_distributed, local_rank_zero_first
 from litgan.rebuild import Builder
@@ -107,7 +106,7 @@ def evaluate(
         data = checkpoints.build_data(checkpoint, GANDataModule, builder)
         with local_rank_zero_first():
             data.load(split)
-            chosen = find_extractor(extractor) if extractor else None  # what the user names may be fetched
+            chosen = load_extractor(extractor) if extractor else None  # what the user names may be fetched
             network = chosen or build_extractor(checkpoint, builder)
         reports: dict[str, Report] = {}
         for half_life in half_lives(gan, ema):
@@ -251,5 +250,5 @@ def build_extractor(checkpoint: dict[str, Any], builder: Builder) -> FeatureExtr
     """The feature extractor with which the checkpoint's run measured itself."""
     chosen = checkpoints.recipe_of(checkpoint, "realism").get("extractor")
     if isinstance(chosen, str):
-        return find_extractor(chosen, download=builder.download)
+        return load_extractor(chosen, download=builder.download)
     return builder.build_subclass(FeatureExtractor, chosen, "realism.extractor")

@@ -146,7 +146,7 @@ def test_digits_are_compared_by_features_and_without_a_held_out_split(
     digits_gan: Make, digits: Digits, make_trainer: Make, memory: Any
 ) -> None:
     from litgan.callbacks import Realism
-    from litgan.metrics import extractor
+    from litgan.metrics import load_extractor
 
     gan = digits_gan(num_classes=0)
     realism = Realism("digits", every=10**9, count=20)
@@ -156,7 +156,7 @@ def test_digits_are_compared_by_features_and_without_a_held_out_split(
     gan.eval()
     with torch.no_grad():
         fake = gan.generator(Noise(0, 0, 0, 6, "sample").normal(gan.generator.latent_dim))
-        distances = [torch.pdist(extractor("digits")(side)).mean() for side in (fake, real)]
+        distances = [torch.pdist(load_extractor("digits")(side)).mean() for side in (fake, real)]
     assert memory.values("diagnostics/diversity")[16] == pytest.approx(
         (distances[0] / distances[1]).item(), rel=1e-3
     )

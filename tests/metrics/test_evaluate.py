@@ -15,11 +15,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from litgan.metrics import streams
+from litgan.metrics import statistics
 from litgan.metrics.distances import density_coverage, frechet_distance, kernel_distance, precision_recall
 from litgan.metrics.evaluate import Report, evaluate
-from litgan.metrics.features import FeatureExtractor, extractor
-from litgan.metrics.streams import FeatureBank, FeatureMoments, Portions
+from litgan.metrics.extractors import FeatureExtractor, load_extractor
+from litgan.metrics.statistics import FeatureBank, FeatureMoments, Portions
 
 
 class Pixels(FeatureExtractor):
@@ -66,8 +66,8 @@ def measure(tmp_path):
 
     def run(**changes) -> Report:
         options = {"count": 60, "batch_size": 25, "cache_dir": tmp_path / "cache"} | changes
-        eyes, data = options.pop("eyes", Pixels()), options.pop("data", reals)
-        return evaluate(options.pop("sample", generator_of(fakes)), data, eyes, **options)
+        extractor, data = options.pop("extractor", Pixels()), options.pop("data", reals)
+        return evaluate(options.pop("sample", generator_of(fakes)), data, extractor, **options)
 
     run.reals, run.fakes = reals.samples[:60].flatten(1), fakes.flatten(1)
     return run
@@ -125,25 +125,27 @@ def test_the_bank_is_bounded_and_the_moments_are_not(measure):
 
 
 def test_inception_reports_a_fid(measure):
-    eyes = Pixels()
-    eyes.name = "inception"
-    assert measure(eyes=eyes).values["metric/fid"] == measure().values["metric/fd_pixels"]
+    extractor = Pixels()
+    extractor.name = "inception"
+    assert measure(extractor=extractor).values["metric/fid"] == measure().values["metric/fd_pixels"]
 
 
 def test_a_classifier_reports_the_shares_of_its_classes(tmp_path):
-    eyes, fakes = extractor("digits"), drawn(40, 8, seed=3, spread=0.8)
-    report = evaluate(generator_of(fakes), Reals(drawn(40, 8, seed=4)), eyes, count=40, cache_dir=tmp_path)
-    expected = eyes.classify(fakes).bincount(minlength=10) / 40
-    assert report.record()["class_shares"] == report.classes["class_shares"]
-    assert report.classes["class_shares"] == pytest.approx(expected.tolist())
+    extractor, fakes = load_extractor("digits"), drawn(40, 8, seed=3, spread=0.8)
+    report = evaluate(
+        generator_of(fakes), Reals(drawn(40, 8, seed=4)), extractor, count=40, cache_dir=tmp_path
+    )
+    expected = extractor.classify(fakes).bincount(minlength=10) / 40
+    assert report.record()["class_histogram"] == report.classes["class_histogram"]
+    assert report.classes["class_histogram"] == pytest.approx(expected.tolist())
 
 
 def test_reals_are_seen_once(measure):
-    eyes = Pixels()
-    first = measure(eyes=eyes)
-    assert eyes.seen == 120
-    assert measure(eyes=eyes) == first
-    assert eyes.seen == 180  # only the fakes again
+    extractor = Pixels()
+    first = measure(extractor=extractor)
+    assert extractor.seen == 120
+    assert measure(extractor=extractor) == first
+    assert extractor.seen == 180  # only the fakes again
 
 
 def refused(samples: Tensor) -> Tensor:
@@ -164,10 +166,10 @@ class Greedy(Pixels):
 
 
 def test_a_batch_too_large_for_the_memory_is_halved_once_and_for_all(measure):
-    eyes = Greedy(7)
-    assert measure(eyes=eyes, batch_size=30) == measure(eyes=Pixels(), batch_size=30)
+    extractor = Greedy(7)
+    assert measure(extractor=extractor, batch_size=30) == measure(extractor=Pixels(), batch_size=30)
     batch = [*[4] * 7, 2]
-    assert eyes.asked == 2 * [30, 15, 8, *batch, *batch], "each side finds out for itself"
+    assert extractor.asked == 2 * [30, 15, 8, *batch, *batch], "each side finds out for itself"
 
 
 def test_samples_too_large_for_the_memory_are_drawn_in_halves(measure):
@@ -186,7 +188,7 @@ def test_samples_too_large_for_the_memory_are_drawn_in_halves(measure):
 
 def test_a_sample_that_does_not_fit_alone_is_the_allocators_error(measure):
     with pytest.raises(RuntimeError, match="can't allocate memory"):
-        measure(eyes=Greedy(0))
+        measure(extractor=Greedy(0))
 
 
 def test_other_errors_are_not_taken_for_a_lack_of_memory():
@@ -212,19 +214,19 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory():
     ids=lambda changes: next(iter(changes)),
 )
 def test_other_real_sides_are_not_mistaken_for_the_cached_one(measure, changes):
-    eyes = Pixels()
+    extractor = Pixels()
     measure()
     count = changes.get("count", 60)
-    measure(eyes=eyes, **changes)
-    assert eyes.seen == 2 * count
+    measure(extractor=extractor, **changes)
+    assert extractor.seen == 2 * count
 
 
 def test_another_extractor_has_a_cache_of_its_own(measure):
     measure()
-    eyes = Pixels()
-    eyes.digest = "1"
-    measure(eyes=eyes)
-    assert eyes.seen == 120
+    extractor = Pixels()
+    extractor.digest = "1"
+    measure(extractor=extractor)
+    assert extractor.seen == 120
 
 
 def test_a_flipped_bit_in_the_cache_never_reaches_a_distance(measure, tmp_path):
@@ -238,14 +240,14 @@ def test_a_flipped_bit_in_the_cache_never_reaches_a_distance(measure, tmp_path):
         damaged = bytearray(content)
         damaged[at] ^= 1 << draw.randrange(8)
         path.write_bytes(damaged)
-        eyes = Pixels()
+        extractor = Pixels()
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
-            assert measure(eyes=eyes) == first, f"byte {at}"
-        if eyes.seen == 120:  # it was computed anew
+            assert measure(extractor=extractor) == first, f"byte {at}"
+        if extractor.seen == 120:  # it was computed anew
             assert str(path) in str(told[0].message) and path.read_bytes() == content
         else:  # the bit was in the padding of the header
-            assert eyes.seen == 60 and damaged[at] in b" \t\n\r" and 8 <= at < header
+            assert extractor.seen == 60 and damaged[at] in b" \t\n\r" and 8 <= at < header
 
 
 @pytest.mark.parametrize("damage", ["truncated", "emptied", "of other tensors"])
@@ -253,7 +255,7 @@ def test_a_damaged_cache_is_computed_anew(measure, tmp_path, damage):
     first = measure()
     (path,) = (tmp_path / "cache").iterdir()
     content = path.read_bytes()
-    others = streams.save({"unrelated": torch.zeros(2)})
+    others = statistics.save({"unrelated": torch.zeros(2)})
     path.write_bytes({"truncated": content[:-9], "emptied": b"", "of other tensors": others}[damage])
     with pytest.warns(UserWarning, match=r"is unreadable .* computed anew"):
         assert measure() == first
@@ -312,7 +314,7 @@ def test_the_generator_keeps_its_autocast_and_the_numbers_keep_theirs(measure):
         ({"neighbours_count": 2}, "2 is too small for neighbours_count"),
         ({"sample": lambda first, count: torch.full((count, 1, 4, 4), torch.nan)}, "hold NaN or infinity"),
         ({"sample": lambda first, count: torch.zeros(count, 2)}, r"looks at images .* not at \[25, 2\]"),
-        ({"eyes": "nobody"}, "No feature extractor 'nobody'"),
+        ({"extractor": "nobody"}, "No feature extractor 'nobody'"),
     ],
 )
 def test_bad_input_is_refused_in_a_sentence(measure, changes, sentence):
@@ -383,18 +385,18 @@ def test_precision_and_recall_within_each_class_that_was_asked_for(tmp_path):
         precision, recall = (value.item() for value in precision_recall(**sides))
         assert report.classes["class_recall"][label] == pytest.approx(recall)
         assert report.classes["class_precision"][label] == pytest.approx(precision)
-    assert report.values["metric/worst_recall"] == min(report.classes["class_recall"])
+    assert report.values["metric/min_class_recall"] == min(report.classes["class_recall"])
     assert report.classes["class_recall"][0] > 0.5 > report.classes["class_recall"][1]
 
 
 def test_a_classifier_tells_how_often_it_sees_the_class_that_was_asked_for(tmp_path):
-    eyes, fakes = extractor("digits"), drawn(40, 8, seed=3, spread=0.8)
-    seen, asked = eyes.classify(fakes), torch.arange(40) % 10
+    extractor, fakes = load_extractor("digits"), drawn(40, 8, seed=3, spread=0.8)
+    seen, asked = extractor.classify(fakes), torch.arange(40) % 10
     report = evaluate(
-        generator_of(fakes), Labelled(drawn(40, 8, seed=4)), eyes, count=40, cache_dir=tmp_path,
+        generator_of(fakes), Labelled(drawn(40, 8, seed=4)), extractor, count=40, cache_dir=tmp_path,
         labels=lambda first, count: asked[first : first + count],
     )  # fmt: skip
     assert report.values["metric/class_accuracy"] == pytest.approx((seen == asked).double().mean().item())
     assert "metric/class_accuracy" not in evaluate(
-        generator_of(fakes), Reals(drawn(40, 8, seed=4)), eyes, count=40, cache_dir=tmp_path
+        generator_of(fakes), Reals(drawn(40, 8, seed=4)), extractor, count=40, cache_dir=tmp_path
     ).values  # fmt: skip

@@ -187,10 +187,10 @@ def test_the_metrics_separate_music_from_noise() -> None:
 
 def test_details_can_be_unpacked() -> None:
     extractor, rolls = MusicStatistics(), noise(5)
-    details = extractor.details(rolls)
-    assert details.shape == (5, extractor.detail_count) and details.dtype == torch.uint8
+    extras = extractor.extras(rolls)
+    assert extras.shape == (5, extractor.extras_size) and extras.dtype == torch.uint8
     data = Scales(samples=20)
-    same = extractor.table(real=details, fake=details, data=data)
+    same = extractor.extra_metrics(real=extras, fake=extras, data=data)
     assert same["interval_js"] == 0 and same["pitch_class_js"] == pytest.approx(0, abs=1e-12)
     expected = sounding_and_onsets(rolls.bool())[0].any(1).sum(2).double().mean().item()
     assert same["polyphony"] == pytest.approx(expected)

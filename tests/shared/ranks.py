@@ -18,14 +18,14 @@ from litgan.metrics import FeatureExtractor, evaluate
 from litgan.strategy import register
 
 
-def play(data: GANDataModule, eyes: FeatureExtractor, **options: Any) -> dict[str, Any]:
+def play(data: GANDataModule, extractor: FeatureExtractor, **options: Any) -> dict[str, Any]:
     """Trains on all ranks; and measures, with all of them, the generator of which the training began."""
     options |= dict.fromkeys(("generator_optimizer", "discriminator_optimizer"), workers.ADAM)
     options["sample_shape"] = data.sample_shape
     untrained = workers.Witnessed(**options)
     result = workers.train(workers.Witnessed(**options), data, iterations=8)
     report = evaluate(
-        lambda first, count: untrained.sample(count, first=first), data, eyes, count=600, batch_size=70,
+        lambda first, count: untrained.sample(count, first=first), data, extractor, count=600, batch_size=70,
         cache_dir=Path(sys.argv[1]) / f"cache-{workers.WORLD}", rank=workers.RANK, world_size=workers.WORLD,
     )  # fmt: skip
     return result | {"metrics": report.values}

@@ -49,14 +49,17 @@ def test_features_are_those_of_transformers(weights: str, length: int) -> None:
     preprocessor = ClapFeatureExtractor.from_pretrained(weights)
     model = ClapModel.from_pretrained(weights).eval()
     inputs = preprocessor(list(waves.squeeze(1).numpy()), sampling_rate=RATE, return_tensors="pt")
-    eyes = Clap(weights=weights)
+    extractor = Clap(weights=weights)
     levels = inputs["input_features"].squeeze(1)
     torch.testing.assert_close(
-        eyes.log_mel(torch.stack([repeated(wave) for wave in waves.squeeze(1)])), levels, rtol=0, atol=1e-2
+        extractor.log_mel(torch.stack([repeated(wave) for wave in waves.squeeze(1)])),
+        levels,
+        rtol=0,
+        atol=1e-2,
     )
     with torch.no_grad():
         embeds = model.audio_projection(model.audio_model(**inputs).pooler_output)
-    torch.testing.assert_close(eyes(waves), embeds, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(extractor(waves), embeds, rtol=1e-3, atol=1e-4)
 
 
 def repeated(wave: torch.Tensor) -> torch.Tensor:
@@ -65,8 +68,8 @@ def repeated(wave: torch.Tensor) -> torch.Tensor:
 
 
 def test_only_the_first_ten_seconds_count(weights: str) -> None:
-    eyes, wave = Clap(weights=weights), torch.randn(1, 1, 11 * RATE).clamp(-1, 1)
-    assert torch.equal(eyes(wave), eyes(wave[..., : 10 * RATE]))
+    extractor, wave = Clap(weights=weights), torch.randn(1, 1, 11 * RATE).clamp(-1, 1)
+    assert torch.equal(extractor(wave), extractor(wave[..., : 10 * RATE]))
 
 
 def test_gradients_flow_to_the_sound(weights: str) -> None:
@@ -79,31 +82,31 @@ def test_gradients_flow_to_the_sound(weights: str) -> None:
 
 def test_it_measures_a_data_set_at_its_rate(weights: str, tmp_path: Path) -> None:
     data = Tones(samples=12, batch_size=4)
-    eyes = Clap(weights=weights)
+    extractor = Clap(weights=weights)
     reals = torch.cat([samples for samples, _ in data.real_batches(12)])
 
     def measured(fakes: torch.Tensor) -> float:
         report = evaluate(
-            lambda first, count: fakes[first : first + count], data, eyes, count=12, cache_dir=tmp_path
+            lambda first, count: fakes[first : first + count], data, extractor, count=12, cache_dir=tmp_path
         )
         assert report.protocol["sample_rate"] == data.sample_rate
         return report.values["metric/fd_clap"]
 
     assert measured(reals) < 1e-6 < measured(torch.rand_like(reals) * 2 - 1)
     explicit = Clap(data.sample_rate, weights=weights)
-    assert torch.equal(eyes(reals), explicit(reals)), "the rate is that of the data"
-    assert not torch.equal(eyes(reals), Clap(weights=weights)(reals)), "and it matters"
+    assert torch.equal(extractor(reals), explicit(reals)), "the rate is that of the data"
+    assert not torch.equal(extractor(reals), Clap(weights=weights)(reals)), "and it matters"
     companded = Tones(samples=12, batch_size=4, mu_law=255)
-    explicit.settle(companded)
+    explicit.setup(companded)
     samples = torch.cat([samples for samples, _ in companded.real_batches(12)])
-    torch.testing.assert_close(explicit(samples), eyes(reals), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(explicit(samples), extractor(reals), rtol=1e-3, atol=1e-3)
 
 
 def test_a_data_set_at_another_rate_is_refused(weights: str) -> None:
     data = Tones(samples=32, batch_size=8)
-    eyes = Clap(RATE, weights=weights)
+    extractor = Clap(RATE, weights=weights)
     with pytest.raises(ValueError, match=r"sample_rate 48000, but the data set has \d+ Hz: leave out"):
-        evaluate(lambda first, count: torch.zeros(count), data, eyes, count=32)
+        evaluate(lambda first, count: torch.zeros(count), data, extractor, count=32)
 
 
 def test_what_it_cannot_use_is_named(weights: str, tmp_path: Path, monkeypatch: Any) -> None:

@@ -16,7 +16,7 @@ from litgan.sound.signals import hz_to_mel
 
 
 @pytest.fixture(scope="module")
-def eyes() -> SoundStatistics:
+def extractor() -> SoundStatistics:
     return SoundStatistics()
 
 
@@ -24,56 +24,56 @@ def sine(frequency: float, length: int = 8_192, rate: int = 16_000) -> torch.Ten
     return torch.sin(2 * math.pi * frequency * torch.arange(length) / rate).view(1, 1, -1)
 
 
-def test_it_is_the_same_each_time(eyes: SoundStatistics) -> None:
+def test_it_is_the_same_each_time(extractor: SoundStatistics) -> None:
     found = SoundStatistics()
-    assert found.digest == eyes.digest and found.protocol()
+    assert found.digest == extractor.digest and found.protocol()
     waves = torch.randn(3, 1, 4_096) / 4
-    assert torch.equal(found(waves), eyes(waves))
+    assert torch.equal(found(waves), extractor(waves))
 
 
 @pytest.mark.parametrize("length", [16, 500, 4_096, 16_384])
-def test_the_dimension_is_the_same_at_any_length(eyes: SoundStatistics, length: int) -> None:
+def test_the_dimension_is_the_same_at_any_length(extractor: SoundStatistics, length: int) -> None:
     waves = (torch.randn(3, 1, length) / 4).requires_grad_()
-    features = eyes(waves)
+    features = extractor(waves)
     assert (
-        features.shape == (3, eyes.dimension)
+        features.shape == (3, extractor.dimension)
         and features.dtype == torch.float32
         and features.isfinite().all()
     )
-    assert eyes.details(waves).shape == (3, eyes.detail_count)
+    assert extractor.extras(waves).shape == (3, extractor.extras_size)
     features.sum().backward()
     assert waves.grad.any(), "gradients flow to the samples"
 
 
-def test_samples_are_independent(eyes: SoundStatistics) -> None:
+def test_samples_are_independent(extractor: SoundStatistics) -> None:
     waves = torch.randn(4, 1, 2_048) / 4
-    torch.testing.assert_close(eyes(waves), torch.cat([eyes(one[None]) for one in waves]))
+    torch.testing.assert_close(extractor(waves), torch.cat([extractor(one[None]) for one in waves]))
 
 
-def test_a_tone_is_loudest_in_its_own_band(eyes: SoundStatistics) -> None:
+def test_a_tone_is_loudest_in_its_own_band(extractor: SoundStatistics) -> None:
     places = torch.linspace(*hz_to_mel(torch.tensor([30.0, 8_000.0])).tolist(), BANDS + 2)[1:-1]
     for frequency in (300.0, 1_000.0, 5_000.0):
-        means = eyes(sine(frequency))[0, :BANDS]
+        means = extractor(sine(frequency))[0, :BANDS]
         assert abs(means.argmax() - (places - hz_to_mel(torch.tensor(frequency))).abs().argmin()) <= 1
 
 
-def test_levels_are_decades(eyes: SoundStatistics) -> None:
-    full, tenth = eyes(sine(1_000.0))[0], eyes(0.1 * sine(1_000.0))[0]
+def test_levels_are_decades(extractor: SoundStatistics) -> None:
+    full, tenth = extractor(sine(1_000.0))[0], extractor(0.1 * sine(1_000.0))[0]
     loudest = full[:BANDS].argmax()
     assert (full - tenth)[loudest].item() == pytest.approx(1, abs=0.02)
     torch.testing.assert_close((full - tenth)[2 * BANDS :], torch.ones(SEGMENTS))
-    silent = eyes(torch.zeros(1, 1, 4_096))[0]
+    silent = extractor(torch.zeros(1, 1, 4_096))[0]
     assert silent.unique().tolist() == [-4, 0], "80 dB below full scale, without variation"
 
 
-def test_the_spread_over_time_is_that_of_a_sound_that_comes_and_goes(eyes: SoundStatistics) -> None:
+def test_the_spread_over_time_is_that_of_a_sound_that_comes_and_goes(extractor: SoundStatistics) -> None:
     steady = sine(1_000.0, 16_384)
     halted = steady.clone()
     halted[..., 8_192:] = 0
     spread = slice(BANDS, 2 * BANDS)
-    band = eyes(steady)[0, :BANDS].argmax()
-    assert eyes(steady)[0, spread][band] < 0.1
-    assert eyes(halted)[0, spread][band] > 1
+    band = extractor(steady)[0, :BANDS].argmax()
+    assert extractor(steady)[0, spread][band] < 0.1
+    assert extractor(halted)[0, spread][band] > 1
 
 
 def test_the_envelope_is_the_root_mean_square_of_each_part() -> None:
@@ -83,9 +83,9 @@ def test_the_envelope_is_the_root_mean_square_of_each_part() -> None:
     torch.testing.assert_close(envelope(waves), expected, rtol=0, atol=1e-5)
 
 
-def test_centroid_and_flatness_of_what_is_known(eyes: SoundStatistics) -> None:
+def test_centroid_and_flatness_of_what_is_known(extractor: SoundStatistics) -> None:
     noise = torch.randn(1, 1, 16_384, generator=torch.Generator().manual_seed(0)) / 4
-    tone, white = eyes.details(sine(2_000.0))[0], eyes.details(noise)[0]
+    tone, white = extractor.extras(sine(2_000.0))[0], extractor.extras(noise)[0]
     assert tone[0].item() == pytest.approx(0.25, abs=0.01), "of the Nyquist frequency"
     assert white[0].item() == pytest.approx(0.5, abs=0.02)
     assert white[1] > -0.5 > -35 > tone[1], "dB: noise is flat, a tone is not"
@@ -105,14 +105,17 @@ def test_the_divergence_has_its_closed_forms() -> None:
     )
 
 
-def test_the_table_shows_what_differs_and_only_that(eyes: SoundStatistics) -> None:
+def test_the_table_shows_what_differs_and_only_that(extractor: SoundStatistics) -> None:
     data = Sound(length=8_192)
     time = torch.arange(8_192) / 1_000
     fall = time * torch.exp(1 - time)  # without a click, also backwards
     tones = torch.cat([fall * sine(frequency) for frequency in torch.linspace(200, 3_000, 40).tolist()])
     noise = fall * torch.randn(40, 1, 8_192, generator=torch.Generator().manual_seed(0)) / 4
     noise = noise * tones.square().mean().sqrt() / noise.square().mean().sqrt()
-    table = lambda fake: eyes.table(real=eyes.details(tones), fake=eyes.details(fake), data=data)  # noqa: E731
+
+    def table(fake: torch.Tensor) -> dict[str, float]:
+        return extractor.extra_metrics(real=extractor.extras(tones), fake=extractor.extras(fake), data=data)
+
     assert table(tones.flip(0)) == {"centroid_js": 0.0, "envelope_js": 0.0, "flatness_js": 0.0}
     values = table(noise)
     assert values["flatness_js"] > 0.9 and values["centroid_js"] > 0.3 and values["envelope_js"] < 0.1
@@ -120,19 +123,19 @@ def test_the_table_shows_what_differs_and_only_that(eyes: SoundStatistics) -> No
     assert values["envelope_js"] > 0.5 and values["centroid_js"] < 0.05 and values["flatness_js"] < 0.05
 
 
-def test_other_media_are_refused(eyes: SoundStatistics) -> None:
+def test_other_media_are_refused(extractor: SoundStatistics) -> None:
     for shape in ((2, 1, 8, 8), (2, 2, 64), (2, 1, 8), (2, 2)):
         with pytest.raises(ValueError, match=r"needs sounds \[N, 1, T\] of at least 16 samples, not"):
-            eyes(torch.zeros(shape))
+            extractor(torch.zeros(shape))
 
 
-def test_all_metrics_come_from_one_evaluation(eyes: SoundStatistics) -> None:
+def test_all_metrics_come_from_one_evaluation(extractor: SoundStatistics) -> None:
     data = Tones(samples=64)
     real, _ = data.load("test")
     values = evaluate(
         lambda first, count: data.encode(real[first : first + count]),
         data,
-        eyes,
+        extractor,
         count=64,
         batch_size=24,
     ).values

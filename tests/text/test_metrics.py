@@ -129,9 +129,9 @@ def test_features_are_counts_that_keep_inner_products():
 
 def test_details_are_the_tokens():
     extractor, tokens = TextStatistics(), draw((5, 32), 30)
-    details = extractor.details(torch.eye(30)[tokens.long()].transpose(1, 2))
-    assert details.shape == (5, MAX_LENGTH) and details.dtype == torch.uint8
-    assert torch.equal(details[:, :32], tokens) and (details[:, 32:] == PAD).all()
+    extras = extractor.extras(torch.eye(30)[tokens.long()].transpose(1, 2))
+    assert extras.shape == (5, MAX_LENGTH) and extras.dtype == torch.uint8
+    assert torch.equal(extras[:, :32], tokens) and (extras[:, 32:] == PAD).all()
 
 
 @pytest.mark.parametrize("shape", [(2, 1, 8, 8), (2, 256, 8), (2, 30, MAX_LENGTH + 1)])
@@ -174,7 +174,7 @@ def test_metrics_of_a_subset_do_not_depend_on_the_order_of_samples():
     fake = data.encode(draw((900, 24), 18))
     fake[:450] = real[:450]
     extractor = TextStatistics()
-    real, fake = extractor.details(real), extractor.details(fake)
-    table = extractor.table(real=real, fake=fake, data=data)
+    real, fake = extractor.extras(real), extractor.extras(fake)
+    table = extractor.extra_metrics(real=real, fake=fake, data=data)
     order = torch.randperm(900, generator=torch.Generator().manual_seed(0))
-    assert extractor.table(real=real, fake=fake[order], data=data) == table
+    assert extractor.extra_metrics(real=real, fake=fake[order], data=data) == table

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from litgan.callbacks.throughput import untimed
 from litgan.gan import GAN
-from litgan.metrics import FeatureExtractor, Report, evaluate, extractor
+from litgan.metrics import FeatureExtractor, Report, evaluate, load_extractor
 from litgan.sampling import choose_classes
 
 
@@ -91,5 +91,5 @@ class Realism(Callback):
     def network(self, gan: GAN) -> FeatureExtractor:
         """The extractor on the GAN's device; kept here, for a part of the GAN would enter its checkpoints."""
         if self._network is None:
-            self._network = extractor(self.extractor)
+            self._network = load_extractor(self.extractor)
         return self._network.to(gan.device)

@@ -123,7 +123,7 @@ class DiagnosticMetrics:
         realism = next((one for one in trainer.callbacks if isinstance(one, Realism) and one.every), None)
         if realism is not None:
             extractor = realism.network(gan)
-            extractor.settle(trainer.datamodule)
+            extractor.setup(trainer.datamodule)
             if gan.device.type != "cpu" or extractor.size <= MAX_CPU_EXTRACTOR_SIZE:
                 return extractor
         return lambda samples: samples.float().flatten(1)

@@ -10,7 +10,7 @@ from litgan.metrics.distances import (
     precision_recall,
 )
 from litgan.metrics.evaluate import Report, evaluate
-from litgan.metrics.features import Classifier, FeatureExtractor, Inception, extractor
+from litgan.metrics.extractors import Classifier, FeatureExtractor, Inception, load_extractor
 
 __all__ = [
     "Classifier",
@@ -20,10 +20,10 @@ __all__ = [
     "Report",
     "density_coverage",
     "evaluate",
-    "extractor",
     "frechet_distance",
     "frechet_from_moments",
     "kernel_distance",
+    "load_extractor",
     "prdc",
     "precision_recall",
 ]

@@ -17,9 +17,8 @@ from litgan.metrics.distances import (
     prdc,
     precision_recall,
 )
-from litgan.metrics.features import Classifier, FeatureExtractor
-from litgan.metrics.features import extractor as find_extractor
-from litgan.metrics.streams import FeatureStream, Portions, RealSide, Statistics, real_statistics
+from litgan.metrics.extractors import Classifier, FeatureExtractor, load_extractor
+from litgan.metrics.statistics import FeatureStream, Portions, RealSide, Statistics, real_statistics
 
 MINIMUM = 6  # samples a side: density and coverage look at five neighbours
 
@@ -63,7 +62,7 @@ def evaluate(
         sample: `sample(first, count)` gives the fakes with the global indices `first` to
             `first + count`, [count, *sample_shape] in [-1, 1].
         data: the real side.
-        extractor: a name of `litgan.metrics.features.EXTRACTORS`, or an extractor; it moves to `device`.
+        extractor: a name of `litgan.metrics.extractors.EXTRACTORS`, or an extractor; it moves to `device`.
         count: fakes; and reals, or as many as the split holds.
         labels: `labels(first, count)` tells the classes that `sample` was asked for; None without classes.
         batch_size: samples drawn and looked at together, at most.
@@ -81,9 +80,9 @@ def evaluate(
             raise ValueError(f"{number} is too small for {what}: the metrics need at least {MINIMUM} a side.")
     if world_size > 1 and not torch.distributed.is_initialized():
         raise RuntimeError(f"{world_size} ranks cannot add up their samples: start a process group first.")
-    eyes = find_extractor(extractor).to(device)
-    eyes.settle(data)
-    stream = FeatureStream(eyes, batch_size, neighbours_count, torch.device(device), rank, world_size)
+    extractor = load_extractor(extractor).to(device)
+    extractor.setup(data)
+    stream = FeatureStream(extractor, batch_size, neighbours_count, torch.device(device), rank, world_size)
     real = real_statistics(stream, data, count=reals, split=split, cache_dir=cache_dir)
     portions = Portions()
     fakes = (
@@ -95,16 +94,18 @@ def evaluate(
     )
     fake = stream.collect(fakes, shift=real.moments.mean)
     protocol = {
-        **eyes.protocol(),
+        **extractor.protocol(),
         "real_count": real.moments.count,
         "fake_count": fake.moments.count,
         "neighbours_count": min(neighbours_count, count),
         "split": split,
         "data": data.fingerprint,
     }
-    table = eyes.table(real=real.details, fake=fake.details, data=data)
-    obeyed, classes = _of_classes(eyes, real, fake)
-    values = _distances(eyes.name, real, fake) | {f"metric/{name}": value for name, value in table.items()}
+    table = extractor.extra_metrics(real=real.extras, fake=fake.extras, data=data)
+    obeyed, classes = _of_classes(extractor, real, fake)
+    values = _distances(extractor.name, real, fake) | {
+        f"metric/{name}": value for name, value in table.items()
+    }
     return Report(values | obeyed, protocol, classes)
 
 
@@ -123,27 +124,29 @@ def _distances(name: str, real: Statistics, fake: Statistics) -> dict[str, float
 
 
 def _of_classes(
-    eyes: FeatureExtractor, real: Statistics, fake: Statistics
+    extractor: FeatureExtractor, real: Statistics, fake: Statistics
 ) -> tuple[dict[str, float], dict[str, list[float]]]:
     """How well a conditional GAN plays its classes, and each class by itself; nothing without classes."""
-    classes = _shares(eyes, fake.bank)
+    classes = _shares(extractor, fake.bank)
     if not (len(fake.labels) and len(real.labels)):
         return {}, classes
     classes |= _per_class(real, fake)
     known = [recall for recall in classes["class_recall"] if recall == recall]  # not NaN
-    values = {"metric/worst_recall": min(known)} if known else {}
-    if isinstance(eyes, Classifier):
-        obeyed = eyes.judge(fake.bank).argmax(1) == fake.labels
+    values = {"metric/min_class_recall": min(known)} if known else {}
+    if isinstance(extractor, Classifier):
+        obeyed = extractor.judge(fake.bank).argmax(1) == fake.labels
         values["metric/class_accuracy"] = obeyed.double().mean().item()
     return values, classes
 
 
-def _shares(eyes: FeatureExtractor, features: Tensor) -> dict[str, list[float]]:
+def _shares(extractor: FeatureExtractor, features: Tensor) -> dict[str, list[float]]:
     """How often each class is seen among the fakes, where the extractor is a classifier."""
-    if not isinstance(eyes, Classifier):
+    if not isinstance(extractor, Classifier):
         return {}
-    guesses = eyes.judge(features).argmax(1)
-    return {"class_shares": (guesses.bincount(minlength=eyes.head.out_features) / len(guesses)).tolist()}
+    guesses = extractor.judge(features).argmax(1)
+    return {
+        "class_histogram": (guesses.bincount(minlength=extractor.head.out_features) / len(guesses)).tolist()
+    }
 
 
 def _per_class(real: Statistics, fake: Statistics) -> dict[str, list[float]]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from litgan.metrics.features import FeatureExtractor
+from litgan.metrics.extractors import FeatureExtractor
 from litgan.music.midi import sounding_and_onsets
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ HISTOGRAMS = {  # name -> number of bins
     "pitch_classes": 12, "intervals": 2 * MAX_INTERVAL + 1, "durations": len(DURATION_BINS),
     "onsets": ONSET_PERIOD, "bass_intervals": 12, "pitch_class_pairs": CLASS_PAIRS.shape[1], "polyphony": 9,
 }  # fmt: skip
-MAX_CELLS = 32_768  # per roll, of the fixed size of `details`
+MAX_CELLS = 32_768  # per roll, of the fixed size of `extras`
 SAME_IOU = 0.9  # intersection over union from which two rolls count as equal
 MAJOR, MINOR = (0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 11)  # harmonic minor
 CHUNK_SIZE = 256  # rolls compared at once, to bound memory
@@ -46,7 +46,7 @@ class MusicStatistics(FeatureExtractor):
         pitch_class_pairs: pairs of pitch classes that sound at the same step.
         polyphony: number of pitches that sound at a step, 0 to 7, and 8 or more.
 
-    `table` returns these metrics of data of `litgan.music.PianoRolls`:
+    `extra_metrics` returns these metrics of data of `litgan.music.PianoRolls`:
 
         pitch_class_js, interval_js, duration_js: Jensen-Shannon divergence in bits, 0 to 1, between real and
             fake histograms of pitch classes (one histogram per track, joined), intervals, and note lengths.
@@ -59,11 +59,11 @@ class MusicStatistics(FeatureExtractor):
     """
 
     name, dimension = "music", sum(HISTOGRAMS.values())
-    detail_count, detail_dtype = MAX_CELLS // 8, torch.uint8
+    extras_size, extras_dtype = MAX_CELLS // 8, torch.uint8
 
     def __init__(self) -> None:
         super().__init__()
-        self.freeze()
+        self.finalize()
 
     def check(self, samples: Tensor) -> None:
         if samples.ndim != 4 or samples.shape[1:].numel() > MAX_CELLS:
@@ -92,13 +92,13 @@ class MusicStatistics(FeatureExtractor):
         shares = [each / each.sum(1, keepdim=True).clamp_min(1) for each in histograms]
         return torch.cat(shares, dim=1).sqrt() * (self.dimension / len(HISTOGRAMS)) ** 0.5
 
-    def details(self, samples: Tensor) -> Tensor:
+    def extras(self, samples: Tensor) -> Tensor:
         """Packs the rolls, eight cells per byte, padded with zeros, uint8 [N, MAX_CELLS // 8]."""
         cells = torch.zeros(len(samples), MAX_CELLS, dtype=torch.uint8, device=samples.device)
         cells[:, : samples[0].numel()] = samples.flatten(1) > 0.5
         return (cells.view(-1, MAX_CELLS // 8, 8) << _bit_positions(samples.device)).sum(2, dtype=torch.uint8)
 
-    def table(self, *, real: Tensor, fake: Tensor, data: PianoRolls) -> dict[str, float]:
+    def extra_metrics(self, *, real: Tensor, fake: Tensor, data: PianoRolls) -> dict[str, float]:
         real, fake = (_unpack_rolls(side, data.sample_shape) for side in (real, fake))
         counts = [
             (
@@ -255,7 +255,7 @@ def _bit_positions(device: torch.device) -> Tensor:
     return torch.arange(8, dtype=torch.uint8, device=device)
 
 
-def _unpack_rolls(details: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Unpacks what `details` packed, bool [N, *shape]."""
-    cells = (details[..., None] >> _bit_positions(details.device) & 1).flatten(1).bool()
+def _unpack_rolls(extras: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Unpacks what `extras` packed, bool [N, *shape]."""
+    cells = (extras[..., None] >> _bit_positions(extras.device) & 1).flatten(1).bool()
     return cells[:, : torch.Size(shape).numel()].unflatten(1, shape)

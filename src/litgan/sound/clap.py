@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from litgan.extras import require
-from litgan.metrics.features import FeatureExtractor
+from litgan.metrics.extractors import FeatureExtractor
 from litgan.sound.signals import mu_law_decode, resample
 
 PUBLISHED = "laion/clap-htsat-unfused"  # Hugging Face hub, Apache-2.0; its audio half has 28 M weights
@@ -34,7 +34,7 @@ class Clap(FeatureExtractor):
     """
 
     name = "clap"
-    mu_law = 0.0  # mu with which the samples are encoded; `settle` takes the data set's
+    mu_law = 0.0  # mu with which the samples are encoded; `setup` takes the data set's
 
     def __init__(
         self, sample_rate: int | None = None, *, weights: str = PUBLISHED, download: bool = True
@@ -64,7 +64,7 @@ class Clap(FeatureExtractor):
         self.register_buffer("window", torch.hann_window(preprocessor.fft_window_size))
         self.bands: Tensor
         self.window: Tensor
-        self.freeze()
+        self.finalize()
 
     def check(self, samples: Tensor) -> None:
         if samples.ndim != 3 or samples.shape[1] != 1:
@@ -73,7 +73,7 @@ class Clap(FeatureExtractor):
                 "extractor for this data set."
             )
 
-    def settle(self, data: Any) -> None:
+    def setup(self, data: Any) -> None:
         rate = getattr(data, "sample_rate", self.sample_rate)
         if self.sample_rate not in (None, rate):
             raise ValueError(

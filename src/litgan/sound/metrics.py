@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from litgan.metrics.features import FeatureExtractor
+from litgan.metrics.extractors import FeatureExtractor
 from litgan.sound.signals import mel_filterbank, mu_law_decode, stft
 
 RATE = 16_000  # Hz, for which the mel bands are made; at another rate they scale with it
@@ -25,8 +25,8 @@ class SoundStatistics(FeatureExtractor):
 
     The 96 features are the mean and the standard deviation over time of the log10 amplitude in each of 40
     mel bands, floored at -80 dB, and the level of each sixteenth of the sound. The bands are made for a rate
-    of 16 kHz. `table` adds three metrics, each the Jensen-Shannon divergence of two histograms of 12 bins,
-    in bits, from 0 (equal) to 1 (disjoint):
+    of 16 kHz. `extra_metrics` adds three metrics, each the Jensen-Shannon divergence of two histograms of
+    12 bins, in bits, from 0 (equal) to 1 (disjoint):
 
         metric/centroid_js: of the spectral centroid in Hz on a logarithmic axis; dark or bright.
         metric/envelope_js: of the level of each sixteenth of the sound, from -80 to 0 dB; mean over the
@@ -37,16 +37,16 @@ class SoundStatistics(FeatureExtractor):
 
     name = "sound"
     dimension = 2 * BANDS + SEGMENTS
-    detail_count = 2 + SEGMENTS
-    mu_law = 0.0  # mu with which the samples are encoded; `settle` takes the data set's
+    extras_size = 2 + SEGMENTS
+    mu_law = 0.0  # mu with which the samples are encoded; `setup` takes the data set's
 
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("bands", mel_filterbank(BANDS, WINDOW // 2 + 1, RATE))
         self.bands: Tensor
-        self.freeze()
+        self.finalize()
 
-    def settle(self, data: Any) -> None:
+    def setup(self, data: Any) -> None:
         self.mu_law = getattr(data, "mu_law", 0.0)
 
     def check(self, samples: Tensor) -> None:
@@ -61,7 +61,7 @@ class SoundStatistics(FeatureExtractor):
         levels = (self.bands @ stft(waves, WINDOW, HOP).abs()).clamp_min(MIN_AMPLITUDE).log10()
         return torch.cat([levels.mean(2), levels.std(2, correction=0), envelope(waves)], dim=1)
 
-    def details(self, samples: Tensor) -> Tensor:
+    def extras(self, samples: Tensor) -> Tensor:
         """Centroid (as a fraction of the Nyquist frequency), flatness (dB) and envelope of each sound."""
         waves = mu_law_decode(samples.squeeze(1).float(), self.mu_law)
         power = stft(waves, WINDOW, HOP).abs().square().mean(2) + 1e-12
@@ -70,7 +70,7 @@ class SoundStatistics(FeatureExtractor):
         flatness = 10 * (power.log10().mean(1) - power.mean(1).log10())
         return torch.cat([centroid[:, None], flatness[:, None], envelope(waves)], dim=1)
 
-    def table(self, *, real: Tensor, fake: Tensor, data: Any) -> dict[str, float]:
+    def extra_metrics(self, *, real: Tensor, fake: Tensor, data: Any) -> dict[str, float]:
         nyquist = data.sample_rate / 2
         octaves = torch.tensor([LOWEST_CENTROID / nyquist, 1.0]).log2().tolist()
         columns = range(2, 2 + SEGMENTS)

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from litgan.metrics.features import FeatureExtractor
+from litgan.metrics.extractors import FeatureExtractor
 from litgan.noise import torch_generator
 from litgan.text.data import WORD
 
@@ -32,11 +32,11 @@ class TextStatistics(FeatureExtractor):
     """
 
     name, dimension = "text", BUCKETS * len(ORDERS)
-    detail_count, detail_dtype = MAX_LENGTH, torch.uint8
+    extras_size, extras_dtype = MAX_LENGTH, torch.uint8
 
     def __init__(self) -> None:
         super().__init__()
-        self.freeze()
+        self.finalize()
 
     def check(self, samples: Tensor) -> None:
         if samples.ndim != 3 or samples.shape[1] > PAD or samples.shape[2] > MAX_LENGTH:
@@ -55,11 +55,11 @@ class TextStatistics(FeatureExtractor):
             sums.append(counts.scatter_add_(1, bucket, sign.float()))
         return torch.cat(sums, dim=1)
 
-    def details(self, samples: Tensor) -> Tensor:
+    def extras(self, samples: Tensor) -> Tensor:
         tokens = samples.argmax(1).to(torch.uint8)
         return F.pad(tokens, (0, MAX_LENGTH - tokens.shape[1]), value=PAD)
 
-    def table(self, *, real: Tensor, fake: Tensor, data: Any) -> dict[str, float]:
+    def extra_metrics(self, *, real: Tensor, fake: Tensor, data: Any) -> dict[str, float]:
         """Metrics of text. For reference, measure the training text against held-out text.
 
         js<n>: Jensen-Shannon divergence of character n-grams (bits), n = 1 to 4, and 8 for word order.

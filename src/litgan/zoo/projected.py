@@ -185,9 +185,9 @@ def build_backbone(name: str, pretrained: bool = True) -> Backbone:
     source, _, which = name.rpartition(":")
     if not source and name in ("fashion", "digits"):
         # imported here, for networks do not depend on metrics otherwise
-        from litgan.metrics.features import Classifier, extractor
+        from litgan.metrics.extractors import Classifier, load_extractor
 
-        classifier = extractor(name)
+        classifier = load_extractor(name)
         assert isinstance(classifier, Classifier)
         return Backbone(list(classifier.trunk), channels=1)
     if source not in ("torchvision", "timm"):

@@ -15,16 +15,16 @@ from train_extractors import RECIPES, accuracy, labelled, shifted, train
 
 from litgan.data import Digits, FashionMNIST
 from litgan.data.images import DEBIAN_FASHION_MNIST
-from litgan.metrics import features
+from litgan.metrics import extractors
 from litgan.metrics.distances import frechet_distance
-from litgan.metrics.features import WEIGHTS, Classifier, Inception, extractor
+from litgan.metrics.extractors import WEIGHTS, Classifier, Inception, load_extractor
 
 SHIPPED = ["digits", "fashion"]
 
 
 @pytest.fixture(scope="module")
 def digits() -> Classifier:
-    return extractor("digits")
+    return load_extractor("digits")
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def test_shipped_files_are_small_and_say_where_they_come_from(name):
     recipe = RECIPES[name]
     assert json.loads(metadata["recipe"]) == json.loads(json.dumps(vars(recipe)))
     assert {"accuracy", "seed", "torch", "script", "data"} <= metadata.keys()
-    assert extractor(name).dimension == recipe.widths[-1]
+    assert load_extractor(name).dimension == recipe.widths[-1]
 
 
 def test_digits_reaches_its_stated_accuracy(digits):
@@ -82,7 +82,7 @@ def test_fashion_reaches_its_stated_accuracy():
     _, unseen = labelled(data)
     assert len(unseen[1]) == 10_000
     # one picture on the border may fall either way on another processor
-    assert accuracy(extractor("fashion"), *unseen) == pytest.approx(
+    assert accuracy(load_extractor("fashion"), *unseen) == pytest.approx(
         stated("fashion", data.fingerprint), abs=3e-4
     )
     assert stated("fashion", data.fingerprint) >= 0.91
@@ -147,12 +147,12 @@ def test_autocast_does_not_reach_the_extractor(digits):
 
 
 def test_an_extractor_stays_frozen_and_in_evaluation_mode_under_a_training_parent(digits):
-    parent = nn.ModuleDict({"eyes": digits}).train()
-    assert not any(part.training for part in parent["eyes"].modules())
+    parent = nn.ModuleDict({"extractor": digits}).train()
+    assert not any(part.training for part in parent["extractor"].modules())
     assert not any(parameter.requires_grad for parameter in digits.parameters())
     before = digits.digest
     digits(pictures(8))
-    assert features.weights_digest(digits) == before
+    assert extractors.weights_digest(digits) == before
 
 
 def test_gradients_flow_to_the_samples(digits):
@@ -165,7 +165,7 @@ def test_the_digest_follows_the_weights(digits):
     other = Classifier("digits", 8, (32, 64, 96))
     assert other.digest != digits.digest
     other.load_state_dict(digits.state_dict())
-    assert features.weights_digest(other) == digits.digest == extractor("digits").digest
+    assert extractors.weights_digest(other) == digits.digest == load_extractor("digits").digest
     assert digits.protocol() == {
         "extractor": "digits",
         "digest": digits.digest,
@@ -175,11 +175,11 @@ def test_the_digest_follows_the_weights(digits):
 
 
 def test_look_up(digits):
-    assert extractor(digits) is digits
+    assert load_extractor(digits) is digits
     with pytest.raises(
         ValueError, match="No feature extractor 'digit': choose one of inception, inception-bf16, digits"
     ):
-        extractor("digit")
+        load_extractor("digit")
 
 
 def test_samples_that_are_no_images_are_refused_in_a_sentence(digits):
@@ -264,7 +264,7 @@ def test_pictures_are_resized_as_torch_fidelity_does(shape):
     module = pytest.importorskip("torch_fidelity.interpolate_compat_tensorflow")
     levels = torch.randint(256, (2, 3, *shape), generator=torch.Generator().manual_seed(0)).float()
     theirs = module.interpolate_bilinear_2d_like_tensorflow1x(levels, size=(299, 299), align_corners=False)
-    assert torch.equal(features._resized_as_in_tensorflow_1(levels, 299), theirs)
+    assert torch.equal(extractors._resized_as_in_tensorflow_1(levels, 299), theirs)
 
 
 def noise_pictures(count: int, *, seed: int) -> Tensor:
@@ -331,6 +331,6 @@ def test_without_torch_fidelity_inception_says_what_to_install(monkeypatch):
     def absent(name):
         raise ModuleNotFoundError(name)
 
-    monkeypatch.setattr(features.importlib, "import_module", absent)
+    monkeypatch.setattr(extractors.importlib, "import_module", absent)
     with pytest.raises(ImportError, match=r"pip install litgan\[metrics\]"):
-        extractor("inception")
+        load_extractor("inception")

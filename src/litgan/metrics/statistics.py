@@ -21,9 +21,9 @@ from torchmetrics import Metric
 
 from litgan.files import atomic_write
 from litgan.metrics.distances import Moments
-from litgan.metrics.features import FeatureExtractor
+from litgan.metrics.extractors import FeatureExtractor
 
-CACHE_VERSION = 4  # raise it when what is cached, or how it is computed, changes
+CACHE_VERSION = 5  # raise it when what is cached, or how it is computed, changes
 
 
 class RealSide(Protocol):
@@ -105,7 +105,7 @@ class Statistics:
 
     moments: Moments
     bank: Tensor  # float32 [at most neighbours_count, D]
-    details: Tensor  # of the same samples, [at most neighbours_count, R]
+    extras: Tensor  # of the same samples, [at most neighbours_count, R]
     labels: Tensor  # of the same samples, int64 [at most neighbours_count], or none
 
 
@@ -113,7 +113,7 @@ class Statistics:
 class FeatureStream:
     """How samples pass before the extractor, the same for both sides: batch k on rank k % `world_size`."""
 
-    eyes: FeatureExtractor
+    extractor: FeatureExtractor
     batch_size: int
     bank_limit: int  # samples with a smaller index keep their features
     device: torch.device
@@ -129,34 +129,34 @@ class FeatureStream:
         On CUDA nothing in the loop waits for the device: it draws, looks and adds up while the next batch is
         being prepared. So the samples that are not finite are counted, and refused by all ranks at the end.
         """
-        eyes, dimension = self.eyes, self.eyes.dimension
+        extractor, dimension = self.extractor, self.extractor.dimension
         home = torch.device("cpu") if self.device.type == "mps" else self.device  # Metal has no float64
         options = {"sync_on_compute": self.world_size > 1}
         moments = FeatureMoments(dimension, shift, **options).to(home)
-        bank, details, classes = (FeatureBank(**options).to(home) for _ in range(3))
+        bank, extras, classes = (FeatureBank(**options).to(home) for _ in range(3))
         for metric in (moments, bank):  # a rank may get no batch at all, and still has to join the reduction
             metric.update(torch.empty(0, dimension, device=home))
-        details.update(torch.empty(0, eyes.detail_count, dtype=eyes.detail_dtype, device=home))
+        extras.update(torch.empty(0, extractor.extras_size, dtype=extractor.extras_dtype, device=home))
         classes.update(torch.empty(0, dtype=torch.int64, device=home))
         flawed, portions = torch.zeros((), dtype=torch.int64, device=self.device), Portions()
         for turn, (batch, labels) in enumerate(batches):
             samples = batch.to(self.device)
             flawed += samples.numel() - samples.isfinite().sum()
-            look = lambda start, count: eyes(samples[start : start + count])  # noqa: B023, E731
+            look = lambda start, count: extractor(samples[start : start + count])  # noqa: B023, E731
             features = portions(look, len(samples)).to(home)
             moments.update(features)
             first = (self.rank + turn * self.world_size) * self.batch_size
             kept = max(0, self.bank_limit - first)
             bank.update(features[:kept])
-            if eyes.detail_count:
-                details.update(eyes.details(samples[:kept]).to(home))
+            if extractor.extras_size:
+                extras.update(extractor.extras(samples[:kept]).to(home))
             if labels is not None:
                 classes.update(labels[:kept].to(home))
         if self.world_size > 1:
             torch.distributed.all_reduce(flawed)
         if flawed:
             raise ValueError("The samples to measure hold NaN or infinity: measure an earlier checkpoint.")
-        return Statistics(moments.compute(), bank.compute(), details.compute(), classes.compute())
+        return Statistics(moments.compute(), bank.compute(), extras.compute(), classes.compute())
 
 
 class Portions:
@@ -215,11 +215,11 @@ def real_statistics(
         "split": split,
         "count": count,
         "neighbours_count": min(stream.bank_limit, count),
-        "extractor": stream.eyes.protocol(),
+        "extractor": stream.extractor.protocol(),
     }
     name = hashlib.blake2b(json.dumps(key, sort_keys=True).encode(), digest_size=8).hexdigest()
-    eyes = re.sub(r"[^\w.-]", "_", stream.eyes.name)[:64]  # an extractor may be called anything
-    path = _cache_folder(cache_dir) / f"{eyes}-{name}.safetensors"
+    extractor = re.sub(r"[^\w.-]", "_", stream.extractor.name)[:64]  # an extractor may be called anything
+    path = _cache_folder(cache_dir) / f"{extractor}-{name}.safetensors"
     found = _load(path, stream)
     if stream.world_size > 1:  # nodes may not share the folder: compute together unless all have it
         hits = torch.tensor(int(found is not None), device=stream.device)
@@ -252,7 +252,7 @@ def _load(path: Path, stream: FeatureStream) -> Statistics | None:
         home = "cpu" if stream.device.type == "mps" else stream.device
         tensors = {name: value.to(home) for name, value in tensors.items()}
         moments = Moments(int(tensors["count"]), tensors["mean"], tensors["covariance"])
-        return Statistics(moments, tensors["bank"], tensors["details"], tensors["labels"])
+        return Statistics(moments, tensors["bank"], tensors["extras"], tensors["labels"])
     except Exception as error:  # whatever a damaged file provokes
         warnings.warn(f"{path} is unreadable ({error}): the real statistics are computed anew.", stacklevel=2)
         return None
@@ -271,7 +271,7 @@ def _save(path: Path, statistics: Statistics) -> None:
         "mean": moments.mean,
         "covariance": moments.covariance,
         "bank": statistics.bank,
-        "details": statistics.details,
+        "extras": statistics.extras,
         "labels": statistics.labels,
     }
     tensors = {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}

@@ -1,4 +1,4 @@
-"""Feature extractors: the eyes that a distance between two sets of images looks through.
+"""Feature extractors: networks whose features the distances between two sets of samples compare.
 
 `Inception` is the field's (FID, KID); `digits` and `fashion` are small classifiers whose weights ship
 with the package, so that a CPU without a network can measure in seconds. Numbers from two extractors
@@ -43,9 +43,9 @@ class FeatureExtractor(nn.Module, ABC):
     Gradients still flow to the samples. Never make it an attribute of a LightningModule: its weights
     would enter checkpoints, the EMA copy and DDP.
 
-    Looks at images [N, 1 or 3, H, W] unless `check` says otherwise. Metrics of a medium that no distance
-    between features tells (n-grams of a text, the scale of a melody) come from `table`, which compares
-    what `details` keeps of each sample.
+    Takes images [N, 1 or 3, H, W] unless `check` says otherwise. Metrics of a medium that features do not
+    give (n-grams of a text, the scale of a melody) come from `extra_metrics`, which compares what `extras`
+    keeps of each sample.
     """
 
     name: str  # suffix of the log key, e.g. "digits" -> metric/fd_digits
@@ -53,9 +53,9 @@ class FeatureExtractor(nn.Module, ABC):
     size: int = 0  # side of the square that the network sees, 0 for samples of any size
     resize: str = ""  # how samples of another size get to `size`
     dtype: torch.dtype = torch.float32  # inside the network
-    digest: str  # set by `freeze`
-    detail_count: int = 0  # R, values that `details` keeps of a sample
-    detail_dtype: torch.dtype = torch.float32
+    digest: str  # set by `finalize`
+    extras_size: int = 0  # R, values that `extras` keeps of a sample
+    extras_dtype: torch.dtype = torch.float32
 
     def forward(self, samples: Tensor) -> Tensor:
         """Features, float32 [N, dimension].
@@ -79,7 +79,7 @@ class FeatureExtractor(nn.Module, ABC):
                 f"{list(samples.shape)}: choose one that fits this data set."
             )
 
-    def settle(self, data: Any) -> None:
+    def setup(self, data: Any) -> None:
         """Takes from a data set what the features depend on besides the samples; nothing unless overridden.
 
         Raises:
@@ -90,16 +90,16 @@ class FeatureExtractor(nn.Module, ABC):
     def features(self, samples: Tensor) -> Tensor:
         """float32 [N, *sample_shape] within [-1, 1] -> float32 [N, dimension]."""
 
-    def details(self, samples: Tensor) -> Tensor:
-        """What `table` compares of each sample, `detail_dtype` [N, `detail_count`]."""
-        return torch.empty(len(samples), self.detail_count, dtype=self.detail_dtype, device=samples.device)
+    def extras(self, samples: Tensor) -> Tensor:
+        """What `extra_metrics` compares of each sample, `extras_dtype` [N, `extras_size`]."""
+        return torch.empty(len(samples), self.extras_size, dtype=self.extras_dtype, device=samples.device)
 
-    def table(self, *, real: Tensor, fake: Tensor, data: Any) -> dict[str, float]:
+    def extra_metrics(self, *, real: Tensor, fake: Tensor, data: Any) -> dict[str, float]:
         """Metrics of the medium: name (logged as metric/<name>) -> value.
 
         Args:
-            real: details of real samples, [at most neighbours_count, R]; in no particular order.
-            fake: details of as many fakes.
+            real: extras of real samples, [at most neighbours_count, R]; in no particular order.
+            fake: extras of as many fakes.
             data: the data module, for what only the data set knows: its alphabet, its rate, its text.
         """
         return {}
@@ -114,7 +114,7 @@ class FeatureExtractor(nn.Module, ABC):
         """Evaluation mode, whatever the parent asks for."""
         return super().train(False)
 
-    def freeze(self) -> None:
+    def finalize(self) -> None:
         """Fixes the weights and takes their digest: the last line of a subclass's `__init__`."""
         self.requires_grad_(False).eval()
         self.digest = weights_digest(self)
@@ -146,7 +146,7 @@ class Classifier(FeatureExtractor):
             layers += [nn.BatchNorm2d(after), nn.ReLU()]
         self.trunk = nn.Sequential(*layers).to(memory_format=torch.channels_last)  # on CPU 3 x faster
         self.head = nn.Linear(self.dimension, num_classes)
-        self.freeze()
+        self.finalize()
 
     @classmethod
     def from_file(cls, path: str | Path) -> Classifier:
@@ -164,7 +164,7 @@ class Classifier(FeatureExtractor):
                 f"{path} holds no classifier ({type(error).__name__}): "
                 "write it with `python benchmarks/train_extractors.py`."
             ) from error
-        classifier.freeze()
+        classifier.finalize()
         return classifier
 
     def features(self, samples: Tensor) -> Tensor:
@@ -237,7 +237,7 @@ class Inception(FeatureExtractor):
             raise RuntimeError(
                 f"{path} does not hold torch-fidelity's Inception weights: put {INCEPTION_URL} in its place."
             ) from error
-        self.freeze()  # the digest is that of the weights as published
+        self.finalize()  # the digest is that of the weights as published
         self.network = _folded(self.network).to(self.dtype).to(memory_format=torch.channels_last)
 
     def features(self, samples: Tensor) -> Tensor:
@@ -312,7 +312,7 @@ EXTRACTORS: dict[str, Callable[[bool], FeatureExtractor]] = {  # with or without
 }
 
 
-def extractor(which: str | FeatureExtractor, *, download: bool = True) -> FeatureExtractor:
+def load_extractor(which: str | FeatureExtractor, *, download: bool = True) -> FeatureExtractor:
     """The extractor of that name, or the one given.
 
     Args:
