@@ -3,9 +3,9 @@
 `DiagnosticMetrics` measures these metrics, and `Monitor` checks them:
 
 - `g_loss_gradient`, `d_loss_gradient`: mean |dL/dlogit| of the generator's and the discriminator's loss,
-  relative to its value at logits of 0 (`gradient_flow.relative_loss_gradient`);
+  relative to its value at logits of 0 (`metrics.relative_loss_gradient`);
 - `gradient_over_eps`: root mean square of |g| / eps over the generator's parameters
-  (`gradient_flow.grad_over_eps`);
+  (`metrics.grad_over_eps`);
 - `step_ratio`: norm of the generator's last update over the norm of its weights;
 - `feedback_norm`: mean norm of dL/dx over generated samples;
 - `auc`: area under D's ROC curve, the share of (real, fake) pairs in which the real logit is larger;

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
+from torch.optim import Optimizer
 
 from litgan import gradient_flow
 from litgan.callbacks.realism import Realism
@@ -47,11 +49,9 @@ class DiagnosticMetrics:
         samples, fake, feedback = self.fakes(gan, paired_reals, size)
         loss, logits = gan.loss, {"real": paired_reals, "fake": fake}
         metrics = {
-            "g_loss_gradient": gradient_flow.relative_loss_gradient(loss.generator, **logits, of=["fake"]),
-            "d_loss_gradient": gradient_flow.relative_loss_gradient(
-                loss.discriminator, **logits, of=["real", "fake"]
-            ),
-            "gradient_over_eps": gradient_flow.grad_over_eps(gan.trainer.optimizers[0]),
+            "g_loss_gradient": relative_loss_gradient(loss.generator, **logits, of=["fake"]),
+            "d_loss_gradient": relative_loss_gradient(loss.discriminator, **logits, of=["real", "fake"]),
+            "gradient_over_eps": grad_over_eps(gan.trainer.optimizers[0]),
             "feedback_norm": feedback,
             "auc": gradient_flow.auc(real=real, fake=fake),
             "diversity": self.diversity(trainer, gan, samples),
@@ -133,9 +133,46 @@ class DiagnosticMetrics:
         if len(self.snapshots) < 2:
             return torch.zeros((), device=gan.device)
         earlier = torch._foreach_sub(self.snapshots[1], self.snapshots[0])
-        return gradient_flow.update_cosine(
-            earlier, gradient_flow.param_update(self.snapshots[1], gan.generator)
-        )
+        return update_cosine(earlier, gradient_flow.param_update(self.snapshots[1], gan.generator))
+
+
+def relative_loss_gradient(
+    loss: Callable[..., Tensor], *, real: Tensor, fake: Tensor, of: Sequence[str]
+) -> Tensor:
+    """Mean |dL/dlogit| over logits [B, K], divided by its value at logits of 0.
+
+    Args:
+        loss: `AdversarialLoss.generator` or `.discriminator`.
+        real: logits of real samples.
+        fake: logits of fakes.
+        of: "real", "fake" or both: the logits to differentiate with respect to.
+    """
+
+    def mean_gradient(**logits: Tensor) -> Tensor:
+        with torch.enable_grad():
+            leaves = {name: value.detach().float().requires_grad_() for name, value in logits.items()}
+            gradients = torch.autograd.grad(loss(**leaves).sum(), [leaves[name] for name in of])
+        return torch.cat([gradient.flatten() for gradient in gradients]).abs().mean()
+
+    at_zero = mean_gradient(real=torch.zeros_like(real), fake=torch.zeros_like(fake))
+    return mean_gradient(real=real, fake=fake) / at_zero.clamp_min(1e-30)
+
+
+def grad_over_eps(optimizer: Optimizer) -> Tensor:
+    """Root mean square of |g| / eps over all parameters; a missing gradient counts as 0."""
+    squares, count = [], 0
+    for group in optimizer.param_groups:
+        for weight in group["params"]:
+            count += weight.numel()
+            gradient = torch.zeros_like(weight) if weight.grad is None else weight.grad
+            squares.append((gradient.float().norm() / group.get("eps", gradient_flow.ADAMS_EPS)).square())
+    return (torch.stack(squares).sum() / count).sqrt()
+
+
+def update_cosine(one: Sequence[Tensor], other: Sequence[Tensor]) -> Tensor:
+    """Cosine between two updates of one network; 0 if one is zero."""
+    product = torch.stack([(a * b).float().sum() for a, b in zip(one, other, strict=True)]).sum()
+    return product / (gradient_flow.total_norm(one) * gradient_flow.total_norm(other)).clamp_min(1e-30)
 
 
 def weight_norms(gan: GAN) -> dict[str, Tensor]:
