@@ -165,9 +165,12 @@ def test_help(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert end.value.code == 0
     assert said.startswith(f"usage: litgan {verb}")
     assert "Args:" not in said and "Raises:" not in said
-    option = {"fit": "--samples.every", "validate": "--ckpt_path", "sample": "--truncation"}.get(
-        verb, "--out"
-    )
+    option = {
+        "fit": "--samples.every",
+        "validate": "--ckpt_path",
+        "sample": "--truncation",
+        "new": "--name",
+    }.get(verb, "--out")
     explained = said[said.rindex(f"\n  {option} ") :].split("--")[1]
     assert len(explained.split()) > 5, "an option is explained"
 

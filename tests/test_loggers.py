@@ -20,6 +20,13 @@ from litgan import checkpoints, cli
 from litgan.loggers import CSVLogger, parse_metrics, read_metrics
 
 ROOT = Path(__file__).parents[1]
+FOREIGN = """
+from lightning.pytorch import Callback
+
+class Foreign(Callback):
+    def on_train_batch_end(self, trainer, gan, outputs, batch, batch_idx):
+        self.log("foreign", float(gan.images_seen))
+"""
 KEYS = {
     "loss/generator", "loss/discriminator", "logits/real", "logits/fake", "penalty/r1", "gradient/generator",
     "gradient/discriminator", "gradient/feedback", "metric/fd_digits", "metric/kid", "metric/precision",
@@ -48,7 +55,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]]:
         patch.setenv("LITGAN_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("WANDB_MODE", "offline")
         patch.setenv("LITGAN_RUN_ID", "")
-        whole = fit(tmp_path_factory.mktemp("whole"), 6)
+        root = tmp_path_factory.mktemp("whole")
+        (root / "foreign.py").write_text(FOREIGN)
+        patch.syspath_prepend(str(root))
+        whole = fit(root, 6, "--trainer.callbacks=foreign.Foreign")
         root = tmp_path_factory.mktemp("resumed")
         resumed = fit(root, 4, "--checkpoint.every=1000000")
         # As if the machine had died after the fourth iteration, with a checkpoint of the third.
@@ -124,6 +134,13 @@ def test_images_seen_is_the_one_x_axis(runs: dict[str, Path]) -> None:
 
 
 @pytest.mark.spawn  # W&B's own process
+def test_what_a_foreign_callback_logs_has_the_x_axis_too(runs: dict[str, Path]) -> None:
+    for rows in (history(runs["whole"]), read_metrics(runs["whole"] / "metrics.csv")):
+        found = [(row["foreign"], row["images_seen"]) for row in rows if "foreign" in row]
+        assert found == [(32 * i, 32 * i) for i in range(1, 7)]
+
+
+@pytest.mark.spawn  # W&B's own process
 def test_wandb_holds_the_pictures(runs: dict[str, Path]) -> None:
     found = [(key, row[key]) for row in history(runs["whole"]) for key in PICTURES & row.keys()]
     assert {key for key, _ in found} == PICTURES
@@ -160,7 +177,8 @@ def test_a_resumed_run_loses_and_doubles_no_row(runs: dict[str, Path]) -> None:
     assert [row["images_seen"] for row in resumed] == [0, 32, 64, 96, 128, 160, 192]
 
     def lasting(rows: list[dict[str, float]]) -> list[dict[str, float]]:
-        return [{key: row[key] for key in row if not key.startswith("speed/")} for row in rows]
+        foreign = ("speed/", "foreign", "epoch")
+        return [{key: row[key] for key in row if not key.startswith(foreign)} for row in rows]
 
     assert lasting(resumed) == lasting(whole)
 
@@ -202,12 +220,14 @@ def test_columns_grow_and_keys_of_one_clock_share_a_row(tmp_path: Path) -> None:
     assert path.read_text().splitlines()[0] == "images_seen,a,b,c"
 
 
-def test_pictures_and_rows_without_the_clock_are_left_out(tmp_path: Path) -> None:
+def test_pictures_are_left_out_and_keys_without_a_clock_join_the_last_row(tmp_path: Path) -> None:
     path = tmp_path / "metrics.csv"
     logger = CSVLogger(path)
     logger.log_metrics({"samples": torch.zeros(2), "images_seen": 8})
-    logger.log_metrics({"epoch": 1})
     assert not path.exists()
+    logger.log_metrics({"a": 1.0, "images_seen": 8})
+    logger.log_metrics({"epoch": 1})
+    assert read_metrics(path) == [{"images_seen": 8, "a": 1.0, "epoch": 1}]
 
 
 def test_rows_beyond_the_checkpoint_are_dropped(tmp_path: Path) -> None:

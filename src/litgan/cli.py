@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import importlib.util
 import inspect
 import logging
 import os
+import re
 import sys
 import traceback
 import warnings
@@ -41,13 +43,11 @@ def main(arguments: list[str] | None = None) -> None:
     if verb not in VERBS:
         print(f"litgan: error: there is no verb {verb}: use one of {', '.join(VERBS)}.", file=sys.stderr)
         sys.exit(2)
-    from jsonargparse import ArgumentError
-
-    quieten()
+    silence_warnings()
     try:
         VERBS[verb](rest)
-    except ArgumentError as error:
-        print(f"litgan: error: {error}", file=sys.stderr)
+    except argparse.ArgumentError as error:
+        print(f"litgan: error: {one_line(str(error))} (see litgan {verb} --help)", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
@@ -63,28 +63,41 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(1)
 
 
-def raised_by_litgan(error: BaseException | None) -> BaseException | None:
-    """The error, or the one it was made of, that litgan itself raised: its sentence says all.
+AROUND = re.compile(  # what jsonargparse prints around its reasons: parsers, types, dumps of values
+    r"""Parser key "[\w.]+":|Type .*callable class:|Problem with given class_path '[\w.]+':|Errors:"""
+    r"|Subtypes:.*|Does not validate against.*|Expected a path but.*|Expected a <class 'NoneType'>"
+    r"|Given value type:.*|Given value: \w*[({\[].*|Got value: Namespace.*"
+)
 
-    Anything else is a surprise, and its traceback is needed.
-    """
+
+def one_line(error: str) -> str:
+    """What jsonargparse prints over many lines, as "key (class): reasons"."""
+    key = ".".join(dict.fromkeys(re.findall(r'Parser key "([\w.]+)"', error)))
+    classes = re.findall(r"(?:given class_path |Got value: Namespace\(class_path=)'([\w.]+)'", error)
+    reasons = [AROUND.sub("", line).strip(" .-") for line in error.splitlines()]
+    place = f"{key} ({classes[-1]})" if classes else key
+    return ": ".join(filter(None, [place, "; ".join(dict.fromkeys(filter(None, reasons)))])) or repr(error)
+
+
+def raised_by_litgan(error: BaseException | None) -> BaseException | None:
+    """The error, or its cause, that litgan itself raised: its sentence suffices; others need a traceback."""
     while error is not None:
         frames = list(traceback.walk_tb(error.__traceback__))
-        if frames and str(frames[-1][0].f_globals.get("__name__", "")).startswith("litgan."):
+        if frames and str(frames[-1][0].f_globals.get("__name__", "")).startswith(f"{__package__}."):
             return error
         error = error.__cause__ or error.__context__
     return None
 
 
-def quieten() -> None:
-    """Silences what is said to every user of Lightning at every start and helps nobody."""
+def silence_warnings() -> None:
+    """Silences what Lightning and torch print at every start and what needs no action."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
-    for message in NOISE:
+    for message in HARMLESS:
         warnings.filterwarnings("ignore", message)
 
 
-NOISE = (
+HARMLESS = (
     ".*LeafSpec.* is deprecated",  # inside Lightning
     "The number of training batches .* is smaller than the logging interval",  # we log by the run
     "Total length of .* across ranks is zero",  # there is no validation in the middle of a fit
@@ -95,31 +108,20 @@ NOISE = (
 
 
 def fit(arguments: list[str]) -> None:
-    from litgan.callbacks import Interrupted
-    from litgan.files import ignore_disk_errors
-    from litgan.recipe import Recipe
-    from litgan.summary import introduce, summarise
+    from litgan.recipe import Recipe, print_header, print_summary
 
     recipe = Recipe(arguments)
-    with recipe.running():
-        if recipe.trainer.is_global_zero:
-            print(introduce(recipe.trainer, recipe.model, recipe.folder.path), flush=True)
-        try:
-            recipe.trainer.fit(recipe.model, datamodule=recipe.datamodule, ckpt_path=recipe.ckpt_path)
-        except Interrupted as stop:
-            if recipe.trainer.is_global_zero:
-                print(f"\n{stop}", flush=True)
-            raise
-        if recipe.trainer.is_global_zero:
-            with ignore_disk_errors("The picture of the curves"):
-                print(summarise(recipe.trainer, recipe.folder.path))
+    with recipe.run_context():
+        print_header(recipe)
+        recipe.trainer.fit(recipe.model, datamodule=recipe.datamodule, ckpt_path=recipe.ckpt_path)
+        print_summary(recipe)
 
 
 def validate(arguments: list[str]) -> None:
     from litgan.recipe import Recipe
 
     recipe = Recipe(arguments, "validate")
-    with recipe.running():
+    with recipe.run_context():
         recipe.trainer.validate(recipe.model, datamodule=recipe.datamodule, ckpt_path=recipe.ckpt_path)
 
 
@@ -129,44 +131,28 @@ def command(name: str, module: str = "commands") -> Callable[[list[str]], None]:
     def run(arguments: list[str]) -> None:
         import jsonargparse
 
-        from litgan.messages import explain
-
         function: Any = getattr(importlib.import_module(f"{__package__}.{module}"), name)
-        flags = {n for n, p in inspect.signature(function).parameters.items() if p.default is False}
-        purpose = str(function.__doc__).split("\n")[0]
-        parser = jsonargparse.ArgumentParser(prog=f"litgan {name}", description=purpose, exit_on_error=False)
+        parser = jsonargparse.ArgumentParser(prog=f"litgan {name}", exit_on_error=False)
         parser.add_function_arguments(function, as_positional=True)
-        parser._action_groups[-1].title = "arguments"  # not the purpose once more
-        try:
-            words = join_repeated([normalise(argument, flags) for argument in arguments], "--trust")
-            parsed = parser.parse_args(words)
-        except jsonargparse.ArgumentError as error:
-            known = inspect.signature(function).parameters
-            raise jsonargparse.ArgumentError(None, explain(str(error), known)) from error
-        function(**parsed.as_dict())
+        flags = {n for n, p in inspect.signature(function).parameters.items() if p.default is False}
+        function(**parser.parse_args(normalize(arguments, flags)).as_dict())
 
     return run
 
 
-def normalise(argument: str, flags: set[str]) -> str:
-    """`--raw-weights` is `--raw_weights=true` to the parser."""
-    if not argument.startswith("--"):
-        return argument
-    name, equals, value = argument[2:].partition("=")
-    name = name.replace("-", "_")
-    return f"--{name}=true" if name in flags and not equals else f"--{name}{equals}{value}"
-
-
-def join_repeated(arguments: list[str], option: str) -> list[str]:
-    """`--trust a --trust b` is `--trust=a,b` to the parser, for which the last one alone would count."""
-    others, values, words = [], [], iter(arguments)
-    for word in words:
-        name, equals, value = word.partition("=")
-        if name == option:
-            values.append(value if equals else next(words, ""))
-        else:
-            others.append(word)
-    return [*others, f"{option}={','.join(values)}"] if values else others
+def normalize(arguments: list[str], flags: set[str]) -> list[str]:
+    """For the parser `--raw-weights` becomes `--raw_weights=true`, `--trust a --trust b` `--trust=a,b`."""
+    repeatable = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    repeatable.add_argument("--trust", action="append")
+    given, others = repeatable.parse_known_args(arguments)
+    words = [f"--trust={','.join(given.trust)}"] if given.trust else []
+    for argument in others:
+        name, equals, value = argument.partition("=")
+        if name.startswith("--"):
+            name = name.replace("-", "_").replace("__", "--", 1)
+            argument = f"{name}=true" if name[2:] in flags and not equals else f"{name}{equals}{value}"
+        words.append(argument)
+    return words
 
 
 VERBS: dict[str, Callable[[list[str]], None]] = {

@@ -1,4 +1,8 @@
-"""Loggers: Weights & Biases over `images_seen`, and a CSV file for everybody without an account."""
+"""Loggers over `images_seen`: Weights & Biases, and a CSV file that needs no account.
+
+The one for W&B is Lightning's. The one for CSV is our own: Lightning's deletes metrics.csv when a run is
+resumed, keeps rows in memory until it saves them, and ends the run when the disk is full.
+"""
 
 from __future__ import annotations
 
@@ -24,41 +28,39 @@ BROKEN = "\ufffd"  # Unicode's replacement character
 
 
 class WandbLogger(LightningWandbLogger):
-    """Lightning's logger with one x axis, `images_seen`, for every scalar, picture and metric.
+    """Lightning's logger with `images_seen` instead of the number of batches as the x axis of every key.
 
-    Online when somebody is logged in (or WANDB_MODE says so), offline otherwise.
+    What is logged without it, e.g. by a callback's `self.log`, gets its last value from W&B (`step_sync`).
     """
-
-    clock = 0
 
     @property
     def experiment(self) -> Any:
-        fresh = self._experiment is None and getattr(rank_zero_only, "rank", 0) == 0
-        if fresh:  # other ranks, on other machines, do not know the folder's name
-            Path(str(self.save_dir)).mkdir(parents=True, exist_ok=True)
-        self._wandb_init.pop("anonymous", None)  # Lightning's; W&B knows it no more and warns
+        new = self._experiment is None
         run = super().experiment
-        if fresh:
+        if new and self._experiment is not None:  # on rank zero
             run.define_metric(CLOCK, hidden=True)
             run.define_metric("*", step_metric=CLOCK, step_sync=True, overwrite=True)  # Lightning's own
         return run
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
-        # Lightning's own calls count batches; they get the clock of our last call.
-        self.clock = int(metrics.get(CLOCK, self.clock))
-        super().log_metrics({**metrics, CLOCK: self.clock}, step=None)
+        super().log_metrics(metrics)  # without `step`, which would become a second x axis
 
 
 def wandb_logger(folder: Path, *, project: str, run_id: str, name: str) -> WandbLogger:
-    """The run `run_id` of W&B, continued where it exists, its files under `folder`/wandb."""
+    """The W&B run `run_id`, continued if it exists, with its files under `folder`/wandb.
+
+    Online where a user is logged in or WANDB_MODE demands it, offline otherwise.
+    """
     import wandb
 
-    return WandbLogger(
+    logger = WandbLogger(
         project=project, id=run_id, name=name, group=name.split("/")[0], save_dir=str(folder),
         mode=os.environ.get("WANDB_MODE") or ("online" if _logged_in() else "offline"),
         settings=wandb.Settings(silent=True),
     )  # fmt: skip
+    logger._wandb_init.pop("anonymous")  # an argument of Lightning's that W&B has dropped and warns about
+    return logger
 
 
 def _logged_in() -> bool:
@@ -83,87 +85,76 @@ def log_picture(trainer: Trainer, name: str, picture: Tensor, media: SampleBatch
 
 
 class CSVLogger(Logger):
-    """One row per `images_seen`, one column per key, in one file that grows with the run.
+    """One row per `images_seen`, one column per key, in one file for the whole run.
 
-    Every value is on disk as soon as it is logged; what a full disk refuses is left out. A resumed run
-    goes on in the same file: rows beyond the checkpoint's clock, from the part of the run that was lost,
-    are dropped. A file that was damaged is kept beside a new one, which begins with the rows that can be
-    read; one that was removed or changed by others while the run goes on is made again.
+    Every value is on disk as soon as it is logged; a value that a full disk refuses is left out. A resumed
+    run continues the file without the rows beyond the checkpoint's `images_seen`, of the part of the run
+    that was lost. A damaged file is renamed, and its readable rows begin the new one. A file that others
+    remove or change during the run is written anew.
 
     Args:
         path: of the file.
-        resumed_at: the checkpoint's clock, 0 for a new run.
+        resumed_at: `images_seen` of the checkpoint, 0 for a new run.
     """
+
+    name, version = "csv", ""
 
     def __init__(self, path: Path, resumed_at: int = 0) -> None:
         super().__init__()
         self.path, self.resumed_at = Path(path), resumed_at
-        self.row: dict[str, float] = {}  # the last one, to which further keys of the same clock are added
-        self.start = 0  # of that row in the file
-        self.end = 0  # of the file, as it was left
-        self.columns: list[str] = []  # none before the file is opened
-
-    @property
-    def name(self) -> str:
-        return "csv"
-
-    @property
-    def version(self) -> str:
-        return self.path.parent.name
-
-    @property
-    def save_dir(self) -> str:
-        return str(self.path.parent)
+        self.row: dict[str, float] = {}  # the last one; further keys of the same images_seen are added
+        self.start = 0  # of that row in the file, in bytes
+        self.end = 0  # of the file, after our last write
+        self.columns: list[str] = []  # empty until the first write
 
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
-        """Nothing: the run's config.yaml has them."""
+        """Does nothing: the run's config.yaml holds them."""
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         scalars = {key: value for key, value in metrics.items() if isinstance(value, (int, float))}
-        if CLOCK not in scalars or len(scalars) == 1:
-            return
-        with ignore_disk_errors(f"A row of {self.path}"):
-            self._write(scalars)
+        if scalars.keys() - {CLOCK}:
+            with ignore_disk_errors(f"A row of {self.path}"):
+                # A callback's `self.log` does not pass images_seen: it belongs to the last row.
+                self._write({CLOCK: self.row.get(CLOCK, self.resumed_at), **scalars})
 
     def _write(self, scalars: dict[str, float]) -> None:
-        if not self.columns or self._size() != self.end:
-            self._open()
+        if not self.columns or not self.path.is_file() or self.path.stat().st_size != self.end:
+            latest = self.row.get(CLOCK, self.resumed_at)
+            rows = [row for row in self._read() if row[CLOCK] <= latest]
+            self.row = self.row or (rows[-1] if rows else {})
+            self._rewrite(rows)
         if scalars[CLOCK] != self.row.get(CLOCK):
             self.row, self.start = {}, self.end
         self.row |= scalars
-        if new := [key for key in self.row if key not in self.columns]:
-            self._rewrite([*self.columns, *new], self._older(read_metrics(self.path)))
-        self._replace_last()
-
-    def _size(self) -> int:
-        """Of the file; -1 if there is none."""
-        return self.path.stat().st_size if self.path.is_file() else -1
-
-    def _open(self) -> None:
-        """Takes over the rows that are there; the last one is left open for more keys."""
-        latest = self.row.get(CLOCK, self.resumed_at)
-        rows = [row for row in self._found() if row[CLOCK] <= latest]
-        self.row = self.row or (rows[-1] if rows else {})
-        older = self._older(rows)
-        self._rewrite(
-            list(dict.fromkeys([CLOCK, *(key for row in [*older, self.row] for key in row)])), older
-        )
-        if self.row:
+        if self.row.keys() <= set(self.columns):
             self._replace_last()
+        else:
+            self._rewrite(read_metrics(self.path))
 
-    def _found(self) -> list[dict[str, float]]:
-        """The rows of the file; one that is damaged is set aside."""
+    def _read(self) -> list[dict[str, float]]:
+        """The rows of the file; renames a damaged one."""
         if not os.path.lexists(self.path):
             return []
-        rows, damaged = parse_metrics(self.path.read_bytes()) if self.path.is_file() else ([], 1)
-        if damaged or not self._size():
+        content = self.path.read_bytes() if self.path.is_file() else b""
+        rows, damaged = parse_metrics(content)
+        if damaged or not content:
             rename_damaged(self.path)
         return rows
 
-    def _older(self, rows: list[dict[str, float]]) -> list[dict[str, float]]:
-        return [row for row in rows if row[CLOCK] != self.row.get(CLOCK)]
+    def _rewrite(self, rows: list[dict[str, float]]) -> None:
+        """Writes the file anew: these rows and the last row, with a column for every key."""
+        rows = [row for row in rows if row[CLOCK] != self.row.get(CLOCK)]
+        columns = list(
+            dict.fromkeys([CLOCK, *self.columns, *(key for row in [*rows, self.row] for key in row)])
+        )
+        content = _encode([columns, *([row.get(key, "") for key in columns] for row in rows)])
+        with atomic_write(self.path) as partial:
+            partial.write_bytes(content)
+        self.columns, self.start, self.end = columns, len(content), len(content)
+        if self.row:
+            self._replace_last()
 
     def _replace_last(self) -> None:
         line = _encode([[self.row.get(key, "") for key in self.columns]])
@@ -173,16 +164,10 @@ class CSVLogger(Logger):
                 file.truncate()
                 file.write(line)
         except OSError:
-            os.truncate(self.path, self.start)  # half a row would spoil the next
+            os.truncate(self.path, self.start)  # half a row would damage the next
             self.end = self.start
             raise
         self.end = self.start + len(line)
-
-    def _rewrite(self, columns: list[str], rows: list[dict[str, float]]) -> None:
-        content = _encode([columns, *([row.get(key, "") for key in columns] for row in rows)])
-        with atomic_write(self.path) as partial:
-            partial.write_bytes(content)
-        self.columns, self.start, self.end = columns, len(content), len(content)
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:

@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 import yaml
-from jsonargparse import ArgumentError
 from lightning.fabric.plugins.environments import ClusterEnvironment as Cluster
 from lightning.fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from litgan import checkpoints, runs, strategy
@@ -36,8 +36,8 @@ from litgan.extras import wing
 from litgan.files import atomic_write, ignore_disk_errors, warn
 from litgan.gan import GAN
 from litgan.hardware import best_precision
-from litgan.loggers import CSVLogger, wandb_logger
-from litgan.messages import explain
+from litgan.loggers import CSVLogger, WandbLogger, distance_keys, read_metrics, wandb_logger
+from litgan.render import draw_curves
 
 CALLBACKS: dict[str, type[Callback]] = {
     "realism": Realism, "samples": Samples, "gradients": Feedback, "checkpoint": Checkpoint,
@@ -120,11 +120,7 @@ class Recipe(LightningCLI):
             parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        try:
-            self.config = parser.parse_args(args)
-        except ArgumentError as error:
-            known = [action.dest for action in parser._actions]
-            raise ArgumentError(None, explain(str(error), known)) from error
+        self.config = parser.parse_args(args)  # without Lightning's warning that `args` is not sys.argv
 
     @property
     def name(self) -> str:
@@ -170,9 +166,9 @@ class Recipe(LightningCLI):
             ]  # fmt: skip
         plugins = config["plugins"] or []
         plugins = plugins if isinstance(plugins, list) else [plugins]
-        kwargs["plugins"] = [*plugins, *cluster(plugins), AtomicCheckpointIO()]
+        kwargs["plugins"] = [*plugins, *slurm(plugins), AtomicCheckpointIO()]
         callbacks = config["callbacks"] or []
-        self.first = FirstIteration(self.record)
+        self.first = FirstIteration(self.save_config)
         own: list[Callback] = [self.first, Throughput()] if self.verb == "fit" else []
         if config["enable_progress_bar"] is None:  # a bar would fill a log file with one endless line
             kwargs["enable_progress_bar"] = sys.stdout.isatty()
@@ -206,8 +202,8 @@ class Recipe(LightningCLI):
         if torch.cuda.is_available():
             torch.set_float32_matmul_precision("high")  # TF32 where float32 is asked for
 
-    def record(self) -> None:
-        """Writes the recipe into the run's folder, and tells it to the loggers."""
+    def save_config(self) -> None:
+        """Writes the recipe into the run's folder, and logs it."""
         path = self.folder.path / "config.yaml"
         with ignore_disk_errors("The file config.yaml"), atomic_write(path) as partial:
             partial.write_text(self.written)
@@ -215,8 +211,8 @@ class Recipe(LightningCLI):
             logger.log_hyperparams(self.resolved)
 
     @contextmanager
-    def running(self) -> Iterator[None]:
-        """What is this run's ends with it: its W&B run, its id, which launched processes share, its lock.
+    def run_context(self) -> Iterator[None]:
+        """Makes the run folder; at the end finishes the W&B run and gives up the run's id and its lock.
 
         A run that fails before its first iteration has ended removes the folder that it made.
         """
@@ -227,6 +223,8 @@ class Recipe(LightningCLI):
                 self.folder.create()
             yield
         except Interrupted as stop:
+            if self.trainer.is_global_zero:
+                print(f"\n{stop}", flush=True)
             if wandb.run is not None and stop.code == STOPPED:  # W&B waits for the process that goes on
                 wandb.run.mark_preempting()
             wandb.finish(exit_code=stop.code)
@@ -241,6 +239,47 @@ class Recipe(LightningCLI):
         finally:
             os.environ.pop("LITGAN_RUN_ID", None)
             self.lock.release()
+
+
+@rank_zero_only
+def print_header(recipe: Recipe) -> None:
+    """Prints one line before the first step: sizes of the networks, devices, precision, run folder."""
+    gan, trainer = recipe.model, recipe.trainer
+    sizes = [sum(one.numel() for one in part.parameters()) for part in (gan.generator, gan.discriminator)]
+    millions, device = " + ".join(f"{size / 1e6:.2f} M" for size in sizes), trainer.strategy.root_device.type
+    print(
+        f"training {millions} parameters on {trainer.world_size} x {device}, precision {trainer.precision}, "
+        f"in {recipe.folder.path}",
+        flush=True,
+    )
+
+
+@rank_zero_only
+def print_summary(recipe: Recipe) -> None:
+    """Prints where the run is and how good it is at its end; draws `curves.png`."""
+    folder = recipe.folder.path
+    found: dict[type, Any] = {type(callback): callback for callback in recipe.trainer.callbacks}
+    realism, checkpoint, samples = found.get(Realism), found.get(Checkpoint), found.get(Samples)
+    print(f"\nrun     {folder}")
+    if realism is not None and realism.report is not None:
+        line = f"metric  {realism.monitor} {realism.report.values[realism.monitor]:.4g}"
+        if checkpoint is not None and checkpoint.best_value is not None:
+            line += f", best {checkpoint.best_value:.4g} after {checkpoint.best_at:,} images"
+        print(line)
+    if samples is not None and samples.last is not None:
+        print(f"grid    {samples.last}")
+    with ignore_disk_errors("The picture of the curves"):
+        if (folder / "metrics.csv").is_file():
+            rows = read_metrics(folder / "metrics.csv")
+            panels = [["loss/generator", "loss/discriminator"], ["gradient/feedback"], distance_keys(rows)]
+            (folder / "curves.png").write_bytes(draw_curves(rows, panels))
+            print(f"curves  {folder / 'curves.png'}")
+    for logger in recipe.trainer.loggers:
+        if isinstance(logger, WandbLogger):
+            run = logger.experiment
+            files = f"{Path(run.dir).parents[1]}/offline-run-*"  # one for each start and resume
+            offline = f"offline; to upload it: wandb sync {files}"
+            print(f"wandb   {offline if run.offline else run.url or 'disabled'}")
 
 
 class FirstIteration(Callback):
@@ -262,7 +301,7 @@ class FirstIteration(Callback):
                     self.act()
 
 
-def cluster(plugins: list[Any]) -> list[Cluster]:
+def slurm(plugins: list[Any]) -> list[Cluster]:
     """Lightning's own choice under SLURM, without its requeueing, which would cut an iteration in two."""
     chosen = any(isinstance(plugin, Cluster) for plugin in plugins)
     if chosen or TorchElasticEnvironment.detect() or not SLURMEnvironment.detect():
