@@ -15,6 +15,9 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+from litgan import __version__
+from litgan.recipe_files import find_recipes
+
 USAGE = """litgan: adversarial training with PyTorch Lightning
 
   litgan fit       --config configs/digits.yaml   train, or resume with --ckpt_path last
@@ -40,8 +43,16 @@ def main(arguments: list[str] | None = None) -> None:
     if verb in ("-h", "--help"):
         print(USAGE.format(lab=LAB if "lab" in VERBS else "", new=NEW if "new" in VERBS else ""))
         return
-    if verb not in VERBS:
-        print(f"litgan: error: there is no verb {verb}: use one of {', '.join(VERBS)}.", file=sys.stderr)
+    if verb == "--version":
+        print(f"litgan {__version__}")
+        return
+    try:
+        if verb not in VERBS:
+            raise ValueError(f"there is no verb {verb}: use one of {', '.join(VERBS)}.")
+        if verb in ("fit", "validate"):
+            rest = find_recipes(rest)
+    except ValueError as error:
+        print(f"litgan: error: {error}", file=sys.stderr)
         sys.exit(2)
     silence_warnings()
     try:

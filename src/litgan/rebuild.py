@@ -211,7 +211,7 @@ class Builder:
                 f"The checkpoint's recipe asks for the class {path} at {place}: if you trust the code of the "
                 f"module {module}, allow it with --trust {module} (in Python trust=({module!r},))."
             )
-        found = vars(self._import(module)).get(name)
+        found = getattr(self._import(module), name, None)
         if not isinstance(found, type):
             _refuse(f"{place} names {path}, which is no class.")
         if not _within(found.__module__, allowed):
