@@ -82,7 +82,7 @@ FILES = {
     "misspelt section": ("trainer:", "trainr:", "'trainr."),
     "misspelt network key": ("widths: [128, 64]", "width: [128]", "DCGANGenerator", "'width'"),
     "wrong type": ("batch_size: 64", "batch_size: many", "data.batch_size", "'int'", "many"),
-    "no YAML": ("betas: [0.0", "betas: [[0.0", "config", "line"),
+    "no YAML": ("betas: [0.0", "betas: [[0.0", "bad.yaml", "line"),
 }
 
 
