@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+import os
 import re
 import sys
 import traceback
@@ -237,6 +238,8 @@ class Builder:
     def _import(self, name: str) -> Any:
         """The module, unless it lies in the folder of the checkpoint's run."""
         parts, found = name.split("."), None
+        if parts[0] != PACKAGE:  # the user trusts it, and has it here or installed
+            search_working_directory()
         for module in (".".join(parts[:end]) for end in range(1, len(parts) + 1)):
             with _importing(name):
                 spec = importlib.util.find_spec(module)
@@ -260,6 +263,12 @@ class Builder:
             return room == folder
         installed = room.is_relative_to(Path(sys.prefix).resolve())  # in a project's own environment
         return room.is_relative_to(folder.parent) and not installed
+
+
+def search_working_directory() -> None:
+    """Lets modules of the working directory be imported; what is installed comes first."""
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
 
 
 STRICT = Builder()

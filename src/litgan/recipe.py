@@ -37,6 +37,7 @@ from litgan.files import atomic_write, ignore_disk_errors, warn
 from litgan.gan import GAN
 from litgan.hardware import best_precision
 from litgan.loggers import CSVLogger, WandbLogger, distance_keys, read_metrics, wandb_logger
+from litgan.rebuild import search_working_directory
 from litgan.render import draw_curves
 
 CALLBACKS: dict[str, type[Callback]] = {
@@ -69,6 +70,7 @@ class Recipe(LightningCLI):
 
     def __init__(self, args: list[str], verb: str = "fit") -> None:
         self.verb = verb
+        search_working_directory()  # a recipe of one's own names one's own classes
         self.lock = runs.Lock()
         try:
             super().__init__(
