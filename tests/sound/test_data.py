@@ -69,7 +69,7 @@ def test_the_held_out_tenth_stays_the_same_and_apart(folder: Path) -> None:
 def test_labels_are_subfolders(folder: Path) -> None:
     data = Sound(str(folder), sample_rate=8_000, length=1_024, num_classes=2)
     assert data.load()[1].tolist() == [0] * 9 + [1] * 9 and data.class_names == ["a", "b"]
-    with pytest.raises(ValueError, match=r"has 2 subfolders with sounds where num_classes is 3: give num_"):
+    with pytest.raises(ValueError, match=r"has 2 subfolders with sounds .* num_classes 2"):
         Sound(str(folder), num_classes=3).load()
     shutil.copy(folder / "a" / "00.wav", folder / "loose.wav")
     with pytest.raises(ValueError, match=r"loose.wav lies in no subfolder and so has no class: move it"):

@@ -26,6 +26,7 @@ from litgan.data.loader import (
     to_unit_range,
 )
 from litgan.noise import Noise, torch_generator
+from litgan.render import SampleBatch
 
 
 class GANDataModule(LightningDataModule, ABC):
@@ -36,30 +37,29 @@ class GANDataModule(LightningDataModule, ABC):
         class Spirals(GANDataModule):
             def __init__(self, turns: float = 2.0, **common: Any) -> None:
                 super().__init__((2,), **common)             # the shape, before anything is read
-                self.discriminator_updates = turns
+                self.turns = turns
 
             def read(self, split: str) -> tuple[Tensor, Tensor | None]:
                 return spirals(self.turns), None             # stored samples [N, ...], labels [N] or None
 
             def decode(self, samples: Tensor) -> PointBatch:
-                return PointBatch(samples.cpu(), limit=1.0)
+                return PointBatch(samples, limit=1.0)
 
-    then `litgan fit ... --data spirals.Spirals --data.turns 3`. `read` may return uint8 images,
-    floats, or a map-style data set that reads one stored sample at a time (`SampleFiles`); it is
-    called when a split is first used, once a process. Override `encode` where stored samples are
-    not what the discriminator sees, `augment` where a stored sample stands for others, and `splits` where
-    there is a test set.
+    then `litgan fit ... --data spirals.Spirals --data.turns 3`. `read` returns uint8 images, floats, or a
+    map-style data set that reads one stored sample at a time (`SampleFiles`). Override `encode` if stored
+    samples differ from what the discriminator gets, `augment` for random variations, and `splits` if there
+    is a test set.
 
     Args:
-        sample_shape: of one sample as the networks see it.
+        sample_shape: of one sample as the networks get it.
         batch_size: real samples per batch over all ranks; a multiple of their number.
-        num_classes: what the networks are told; 0 trains without labels even where there are some.
-        seed: of the order in which samples are shown.
-        memory: where samples wait. "device" and "host": whole, on the training device or beside it;
-            "disk": read anew each time; "auto": the first of these where the set takes no more than a
-            quarter of the free memory. Batches do not depend on it.
+        num_classes: number of classes that condition the networks; 0 trains without labels.
+        seed: of the order of samples.
+        memory: where samples are kept. "device" and "host": all of them, on the training device or beside
+            it; "disk": read each time; "auto": the first of these where the set takes no more than a quarter
+            of the free memory. Batches do not depend on it.
         num_workers: processes that read from disk.
-        balanced: show every class equally often, the scarce ones' samples repeatedly.
+        balanced: give every class equally often; samples of rare classes repeat.
     """
 
     splits: ClassVar[tuple[str, ...]] = ("train",)
@@ -79,9 +79,7 @@ class GANDataModule(LightningDataModule, ABC):
     ) -> None:
         super().__init__()
         self.sample_shape = tuple(sample_shape)
-        self.batch_size = batch_size
-        self.num_classes = num_classes
-        self.seed = seed
+        self.batch_size, self.num_classes, self.seed = batch_size, num_classes, seed
         self.memory: Memory = memory
         self.num_workers, self.balanced = num_workers, balanced
         self._loaded: dict[str, tuple[Tensor | SampleFiles, Tensor | None]] = {}
@@ -89,21 +87,20 @@ class GANDataModule(LightningDataModule, ABC):
 
     @abstractmethod
     def read(self, split: str) -> tuple[Tensor | SampleFiles, Tensor | None]:
-        """Stored samples and int64 labels [N] (None where there are none) of one of `splits`."""
+        """Stored samples and int64 labels [N] (None if there are none) of one of `splits`."""
 
     @abstractmethod
-    def decode(self, samples: Tensor) -> Any:
-        """Samples [N, *sample_shape], real or generated, as media that can be shown and saved."""
+    def decode(self, samples: Tensor) -> SampleBatch:
+        """Samples [N, *sample_shape], real or generated, as a batch that can be rendered and saved."""
 
     def encode(self, stored: Tensor) -> Tensor:
-        """A whole batch of stored samples as the discriminator sees them, float32; inverse of `decode`."""
+        """A whole batch of stored samples as the discriminator gets them, float32; inverse of `decode`."""
         return to_unit_range(stored)
 
     def augment(self, stored: Tensor, noise: Noise) -> Tensor:
-        """A training batch of stored samples [B, ...] as it is shown this time, on its device.
+        """A training batch of stored samples [B, ...] with random variations, such as loudness or key.
 
-        For variations that a data set allows for: loudness, onset, key. All randomness comes from `noise`,
-        so that ranks and resumed runs agree. Metrics see samples as they are stored.
+        All randomness comes from `noise`, so that ranks and resumed runs agree. Metrics get stored samples.
         """
         return stored
 
@@ -135,10 +132,10 @@ class GANDataModule(LightningDataModule, ABC):
         rank: int = 0,
         world_size: int = 1,
     ) -> Iterator[Batch]:
-        """The real side of a metric: a fixed choice of `count` samples, in [-1, 1], on CPU, never flipped.
+        """Real samples for a metric: a fixed choice of `count` encoded samples, on the CPU, never varied.
 
-        The choice depends on neither seed nor clock, and a smaller one is the beginning of a larger
-        one. Labels come along wherever the data set has some. Batch k goes to rank k % `world_size`.
+        The choice does not depend on seed or clock, and a smaller one is the beginning of a larger one.
+        Labels are included if the data set has some. Batch k goes to rank k % `world_size`.
 
         Raises:
             ValueError: fewer than `count` samples, or no such split.
@@ -156,25 +153,24 @@ class GANDataModule(LightningDataModule, ABC):
         )
 
     def train_dataloader(self) -> Loader:
-        """Loader of this rank's share, on the training device, that follows the run's clock."""
+        """Loader of this rank's part of each batch, on the training device, that follows the run's clock."""
         return self._loader(self._images_seen, flip=self.flip, augment=self.augment)
 
     def val_dataloader(self) -> Loader | list[Any]:
-        """One pass over the training samples under `trainer.validate`; nothing in the middle of a fit."""
+        """One pass over the training samples under `trainer.validate`; nothing during a fit."""
         if self.trainer is None or self.trainer.state.fn != TrainerFn.VALIDATING:
             return []
         return self._loader(lambda: 0)
 
     def prepare_data(self) -> None:
-        """Download, where there is something to download; one process a machine."""
+        """Download, if there is something to download; one process per machine."""
         self.load("train")
 
     def setup(self, stage: str) -> None:
-        """Read the training split."""
         self.load("train")
 
     def load(self, split: str = "train") -> tuple[Tensor | SampleFiles, Tensor | None]:
-        """What `read` returned, checked and, where it fits, in the host's memory; read once a process.
+        """The checked result of `read`, in the host's memory if it fits; read once per process.
 
         Raises:
             ValueError: no such split, labels missing or out of range, or samples of the wrong shape.
@@ -184,15 +180,15 @@ class GANDataModule(LightningDataModule, ABC):
                 known = " and ".join(map(repr, self.splits))
                 raise ValueError(f"{type(self).__name__} has no split {split!r}: ask for {known}.")
             samples, labels = self.read(split)
-            self._check_labels(split, len(samples), labels)
-            self._loaded[split] = self._settle(samples), labels
+            self._check(samples, labels, split)
+            self._loaded[split] = self._into_memory(samples), labels
         return self._loaded[split]
 
     def _images_seen(self) -> int:
         run: Any = self.trainer
         return 0 if run is None else run.lightning_module.images_seen
 
-    def _loader(self, images_seen: Callable[[], int], **shown: Any) -> Loader:
+    def _loader(self, images_seen: Callable[[], int], **options: Any) -> Loader:
         samples, labels = self.load("train")
         if self.balanced and labels is None:
             raise ValueError(f"{type(self).__name__} has no labels to balance: give data.balanced false.")
@@ -207,49 +203,44 @@ class GANDataModule(LightningDataModule, ABC):
             balance=labels if self.balanced else None,
         )
         labels = labels if self.num_classes else None
-        device = "cpu" if trainer is None else trainer.strategy.root_device
-        options: dict[str, Any] = {"device": device, "encode": self.encode, **shown}
+        options["device"] = "cpu" if trainer is None else trainer.strategy.root_device
+        options["encode"] = self.encode
         if isinstance(samples, Tensor):
             return InMemoryLoader(samples, labels, sampler, memory=self.memory, **options)
         return DiskLoader(samples, labels, sampler, num_workers=self.num_workers, **options)
 
-    def _settle(self, samples: Tensor | SampleFiles) -> Tensor | SampleFiles:
-        """Files read into memory where they fit; the shape of the first sample compared with the promise."""
-        one = samples[0]
-        shape = tuple(self.encode(one[None])[0].shape)
-        if shape != self.sample_shape:
-            raise ValueError(
-                f"{type(self).__name__}.read gives samples of shape {shape} where its sample_shape is "
-                f"{self.sample_shape}: make one follow the other."
-            )
+    def _into_memory(self, samples: Tensor | SampleFiles) -> Tensor | SampleFiles:
+        """Files are read whole if `memory` says so, or if all processes of the machine have room for them."""
         if isinstance(samples, Tensor):
-            if self.memory == "disk":
-                name = type(self).__name__
-                raise ValueError(f"{name} is always read whole: give memory auto, device or host, not disk.")
             return samples
-        processes = self.trainer.num_devices if self.trainer is not None else 1
-        fits = one.nbytes * len(samples) * processes <= AUTO_SHARE * free_memory()
+        processes = 1 if self.trainer is None else self.trainer.num_devices
+        fits = samples[0].nbytes * len(samples) * processes <= AUTO_SHARE * free_memory()
         if self.memory in ("device", "host") or (self.memory == "auto" and fits):
             return gather(samples, torch.arange(len(samples)))
         return samples
 
-    def _check_labels(self, split: str, size: int, labels: Tensor | None) -> None:
-        name = type(self).__name__
-        if labels is not None and len(labels) != size:
+    def _check(self, samples: Tensor | SampleFiles, labels: Tensor | None, split: str) -> None:
+        name, classes = type(self).__name__, self.num_classes
+        if labels is not None and len(labels) != len(samples):
             raise ValueError(
-                f"{name} has {size} samples and {len(labels)} labels ({split}): give each one label."
+                f"{name} has {len(samples)} samples and {len(labels)} labels ({split}): give each one label."
             )
-        if not self.num_classes:
-            return
-        if labels is None:
-            raise ValueError(f"{name} has no labels: give num_classes 0, not {self.num_classes}.")
-        wrong = ((labels < 0) | (labels >= self.num_classes)).nonzero().flatten()
-        if len(wrong):
+        if classes and labels is None:
+            raise ValueError(f"{name} has no labels: give num_classes 0, not {classes}.")
+        if classes and labels is not None and len(wrong := ((labels < 0) | (labels >= classes)).nonzero()):
             index = int(wrong[0])
             raise ValueError(
                 f"Labels out of range: sample {index} of {name} ({split}) has label {int(labels[index])}, "
-                f"and num_classes {self.num_classes} allows 0 to {self.num_classes - 1}: correct either."
+                f"and num_classes {classes} allows 0 to {classes - 1}: correct either."
             )
+        shape = tuple(self.encode(samples[0][None])[0].shape)
+        if shape != self.sample_shape:
+            raise ValueError(
+                f"{name}.read gives samples of shape {shape} where its sample_shape is "
+                f"{self.sample_shape}: make one follow the other."
+            )
+        if isinstance(samples, Tensor) and self.memory == "disk":
+            raise ValueError(f"{name} is always read whole: give memory auto, device or host, not disk.")
 
 
 def check_num_classes(name: str, num_classes: int, known: int) -> None:

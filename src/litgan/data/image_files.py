@@ -15,65 +15,51 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from litgan.data.loader import threaded
+from litgan.data.files import list_files, threaded
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff")
 
 
 def list_images(root: Path) -> list[str]:
-    """Names, relative to `root` and sorted, of the images anywhere below a folder or inside a .zip.
-
-    Hidden files and folders are left out, and macOS's `__MACOSX` with them.
+    """Sorted names, relative to `root`, of the images anywhere below a folder or inside a .zip.
 
     Raises:
         FileNotFoundError: no such folder or file, or no image in it.
         ValueError: a file that is no readable .zip.
     """
     if root.is_dir():
-        names = [path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()]
-    elif root.is_file():
-        try:
-            with zipfile.ZipFile(root) as archive:
-                names = archive.namelist()
-        except (OSError, zipfile.BadZipFile) as error:
-            raise ValueError(f"{root} is no readable .zip ({_one_line(error)}): make it anew.") from error
-    else:
+        return list_files(root, SUFFIXES, "image")
+    if not root.is_file():
         raise FileNotFoundError(f"There is no folder or .zip {root}: give data.root a path that exists.")
-    pictures = sorted(
-        name
-        for name in names
-        if name.lower().endswith(SUFFIXES)
-        and not any(part.startswith((".", "__MACOSX")) for part in name.split("/"))
-    )
-    if not pictures:
-        raise FileNotFoundError(f"{root} holds no image: put files of type {', '.join(SUFFIXES)} into it.")
-    return pictures
+    try:
+        with zipfile.ZipFile(root) as archive:
+            names = archive.namelist()
+    except (OSError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{root} is no readable .zip ({_one_line(error)}): make it anew.") from error
+    return list_files(root, SUFFIXES, "image", names)
 
 
 class ImageFiles:
     """Map-style data set of image files: uint8 [channels, resolution, resolution].
 
     The largest centered square is resized with Lanczos' filter, which is antialiased when it shrinks;
-    an image of the right size keeps its pixels. EXIF orientation is obeyed, of an animation the first
-    frame is taken, and 16-bit gray keeps its upper eight bits.
+    an image of the right size keeps its pixels. EXIF orientation is applied, an animation gives its first
+    frame, and 16-bit gray keeps its upper eight bits.
 
     Args:
         root: folder or .zip.
         names: of the images, relative to `root`.
         resolution: side in pixels.
         channels: 1 (gray) or 3 (RGB).
-        convert: turn other color modes into `channels`, transparency laid over white; otherwise
-            they are refused.
+        convert: convert other color modes to `channels`, with transparency over white, instead of
+            refusing them.
     """
 
     def __init__(
         self, root: Path, names: Sequence[str], *, resolution: int, channels: int, convert: bool = False
     ) -> None:
-        self.root = root
-        self.names = list(names)
-        self.resolution = resolution
-        self.channels = channels
-        self.convert = convert
+        self.root, self.names = root, list(names)
+        self.resolution, self.channels, self.convert = resolution, channels, convert
         self._archives: dict[int, zipfile.ZipFile] = {}
 
     def __len__(self) -> int:
@@ -82,20 +68,21 @@ class ImageFiles:
     def __getitem__(self, index: int) -> Tensor:
         """
         Raises:
-            ValueError: the file, which is named, is damaged or of another number of channels.
+            ValueError: the file, which is named, is damaged or has another number of channels.
         """
-        with self._open_image(self.names[index]) as picture:
-            pixels = torch.from_numpy(self._shape(picture))
+        with self._open_image(self.names[index]) as image:
+            pixels = torch.from_numpy(self._to_pixels(image))
         return pixels.view(self.resolution, self.resolution, -1).permute(2, 0, 1).contiguous()
 
     @property
     def fingerprint(self) -> str:
-        """Hash of names, sizes, times of change (in a .zip: check sums) and of the options."""
+        """Hash of the options and of the files' names, sizes, and times of change (in a .zip: checksums)."""
+        state: list[tuple[int, int]]
         if self.root.is_dir():
-            stats = ((self.root / name).stat() for name in self.names)
+            stats = [(self.root / name).stat() for name in self.names]
             state = [(stat.st_size, stat.st_mtime_ns) for stat in stats]
         else:
-            entries = (self._archive().getinfo(name) for name in self.names)
+            entries = [self._archive().getinfo(name) for name in self.names]
             state = [(entry.file_size, entry.CRC) for entry in entries]
         options = (self.resolution, self.channels, self.convert)
         return hashlib.blake2b(repr((options, self.names, state)).encode(), digest_size=16).hexdigest()
@@ -107,8 +94,7 @@ class ImageFiles:
             ValueError: the first file, which is named, that differs or that is no image.
         """
         if not self.convert:
-            for _ in threaded(self._check_header, self.names):
-                pass
+            list(threaded(self._check_header, self.names))
 
     def _check_header(self, name: str) -> None:
         with self._open_image(name):
@@ -116,39 +102,38 @@ class ImageFiles:
 
     @contextmanager
     def _open_image(self, name: str) -> Iterator[Image.Image]:
-        """The opened file, its channels checked; what goes wrong meanwhile becomes a sentence naming it."""
+        """The opened file, its channels checked; an error in the block becomes a sentence that names it."""
         try:
-            with self._open(name) as stream, Image.open(stream) as picture:
-                count = count_channels(picture)
-                if count != self.channels and not self.convert:
-                    other = f" or --data.channels {count}" if count in (1, 3) else ""
-                    raise _ChannelError(
-                        f"{self.root / name} has {count} channel{'s' if count > 1 else ''} and data.channels "
-                        f"is {self.channels}: give --data.convert true{other}."
-                    )
-                yield picture
-        except _ChannelError:
-            raise
+            with self._open(name) as stream, Image.open(stream) as image:
+                count = count_channels(image)
+                if count == self.channels or self.convert:
+                    yield image
+                    return
         except Exception as error:  # Pillow raises anything from OSError to SyntaxError, zipfile its own
             raise ValueError(
                 f"{self.root / name} cannot be decoded ({_one_line(error)}): replace or remove it."
             ) from error
+        other = f" or --data.channels {count}" if count in (1, 3) else ""
+        raise ValueError(
+            f"{self.root / name} has {count} channel{'s' if count > 1 else ''} and data.channels "
+            f"is {self.channels}: give --data.convert true{other}."
+        )
 
-    def _shape(self, picture: Image.Image) -> np.ndarray:
-        picture = ImageOps.exif_transpose(picture)
-        if picture.mode == "F":
+    def _to_pixels(self, image: Image.Image) -> np.ndarray:
+        image = ImageOps.exif_transpose(image)
+        if image.mode == "F":
             raise ValueError("32-bit floating point has no known range")
-        if picture.mode.startswith("I"):
-            upper = np.asarray(picture).astype(np.int64) >> 8
-            picture = Image.fromarray(upper.clip(0, 255).astype(np.uint8))
-        if picture.has_transparency_data and self.convert:
-            picture = picture.convert("RGBA")
-            picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-        picture = picture.convert("L" if self.channels == 1 else "RGB")
-        side = min(picture.size)
-        left, top = (picture.width - side) // 2, (picture.height - side) // 2
+        if image.mode.startswith("I"):
+            upper = np.asarray(image).astype(np.int64) >> 8
+            image = Image.fromarray(upper.clip(0, 255).astype(np.uint8))
+        if image.has_transparency_data and self.convert:
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        image = image.convert("L" if self.channels == 1 else "RGB")
+        side = min(image.size)
+        left, top = (image.width - side) // 2, (image.height - side) // 2
         square = (left, top, left + side, top + side)
-        return np.array(picture.resize((self.resolution,) * 2, Image.Resampling.LANCZOS, box=square))
+        return np.array(image.resize((self.resolution,) * 2, Image.Resampling.LANCZOS, box=square))
 
     def _open(self, name: str) -> BinaryIO:
         if self.root.is_dir():
@@ -165,15 +150,11 @@ class ImageFiles:
         return self.__dict__ | {"_archives": {}}
 
 
-class _ChannelError(ValueError):
-    """Already a sentence, unlike what Pillow raises."""
-
-
-def count_channels(picture: Image.Image) -> int:
+def count_channels(image: Image.Image) -> int:
     """Channels as stored; a palette counts as the colors it stands for, 3, or 4 with transparency."""
-    if picture.mode in ("P", "PA"):
-        return 4 if picture.has_transparency_data else 3
-    return len(picture.getbands())
+    if image.mode in ("P", "PA"):
+        return 4 if image.has_transparency_data else 3
+    return len(image.getbands())
 
 
 def _one_line(error: Exception) -> str:

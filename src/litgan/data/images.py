@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import struct
-import zlib
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,23 +12,24 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from litgan.data.base import GANDataModule, check_num_classes
+from litgan.data.files import label_by_folder
 from litgan.data.image_files import ImageFiles, list_images
 from litgan.render import ImageBatch
 
-DEBIAN_FASHION_MNIST = "/usr/share/datasets/fashion-mnist"  # where package dataset-fashion-mnist puts it
+DEBIAN_FASHION_MNIST = "/usr/share/datasets/fashion-mnist"  # of the package dataset-fashion-mnist
 
 
 class ImageData(GANDataModule):
     """Square images, stored as uint8 [N, channels, resolution, resolution].
 
-    A recipe is unconditional unless it says `num_classes`: even where a data set has labels, the
-    networks get none by default. Metrics get them either way, through `real_batches`.
+    A recipe is unconditional unless it sets `num_classes`: by default the networks get no labels even if the
+    data set has some. Metrics get them either way, through `real_batches`.
 
     Args:
         resolution: side in pixels.
         channels: 1 (gray) or 3 (RGB).
-        flip: show each image mirrored left to right with probability one half.
-        common: `batch_size`, `num_classes`, `seed`, `memory`, `num_workers`: see `GANDataModule`.
+        flip: mirror each training image left to right with probability one half.
+        common: the options of `GANDataModule`.
 
     Raises:
         ValueError: `channels` other than 1 and 3, or `num_classes` neither 0 nor what the set has.
@@ -41,9 +41,7 @@ class ImageData(GANDataModule):
             raise ValueError(f"data.channels must be 1 (gray) or 3 (RGB), not {channels}.")
         if self.class_names is not None:
             check_num_classes(type(self).__name__, self.num_classes, len(self.class_names))
-        self.resolution = resolution
-        self.channels = channels
-        self.flip = flip
+        self.resolution, self.channels, self.flip = resolution, channels, flip
 
     def decode(self, samples: Tensor) -> ImageBatch:
         """Samples in [-1, 1], clipped, to the nearest of 256 levels."""
@@ -52,9 +50,9 @@ class ImageData(GANDataModule):
 
 
 class Digits(ImageData):
-    """The 1,797 handwritten digits that come with scikit-learn: 8 x 8 pixels of 16 gray levels, 10 classes.
+    """The 1,797 handwritten digits of scikit-learn: 8 x 8 pixels of 17 gray levels, 10 classes.
 
-    All of them are the training split, since every one is needed to learn from; there is no test split.
+    All of them are the training split; there is no test split.
 
     Args:
         resolution: side in pixels; other than 8, interpolated.
@@ -70,28 +68,27 @@ class Digits(ImageData):
         from sklearn.datasets import load_digits
 
         digits = load_digits()
-        gray = torch.from_numpy(digits.images)[:, None]
-        return resize((gray * (255 / 16)).round().to(torch.uint8), self.resolution), _labels(digits.target)
+        gray = (torch.from_numpy(digits.images)[:, None] * (255 / 16)).round().to(torch.uint8)
+        return resize(gray, self.resolution), _labels(digits.target)
 
 
 class _TorchvisionImages(ImageData):
-    """Shared by the data sets that torchvision downloads: found under `root`, or put there if `download`."""
+    """Base of the data sets that torchvision finds under `root`, or downloads to there if `download`."""
 
     splits: ClassVar[tuple[str, ...]] = ("train", "test")
-    hint: ClassVar[str]  # "put ... into {root}/...", for the sentence that reports a failed download
+    hint: ClassVar[str]  # "put ... into {root}/...", for the message of a failed download
 
     def __init__(
         self, root: str, resolution: int, channels: int, *, download: bool = True, **common: Any
     ) -> None:
         super().__init__(resolution, channels, **common)
-        self.root = root
-        self.download = download
+        self.root, self.download = root, download
 
     def find(self, **options: Any) -> Any:
         """torchvision's data set of the same name.
 
         Raises:
-            RuntimeError: neither there nor to be had; says what to put where.
+            RuntimeError: it is not there and cannot be downloaded; says what to put where.
         """
         from torchvision import datasets
 
@@ -114,8 +111,8 @@ class _TorchvisionImages(ImageData):
 class MNIST(_TorchvisionImages):
     """LeCun's handwritten digits: 60,000 for training, 10,000 for testing, gray, 10 classes.
 
-    At resolution 32 the 28 x 28 picture is padded with black by 2 pixels a side, and no pixel changes;
-    at 28 it is left alone; other resolutions are interpolated.
+    At resolution 32 the 28 x 28 image is padded with 2 black pixels on each side, at 28 it is unchanged;
+    other resolutions are interpolated.
 
     Args:
         root: folder of the download.
@@ -141,10 +138,9 @@ class MNIST(_TorchvisionImages):
 
 
 class FashionMNIST(MNIST):
-    """Zalando's clothes: 60,000 pictures for training, 10,000 for testing, gray, 10 classes.
+    """Zalando's clothes: 60,000 images for training, 10,000 for testing, gray, 10 classes.
 
-    Sized as `MNIST`. Looked for where Debian's package `dataset-fashion-mnist` installs it, then under
-    `root`, then downloaded to there.
+    Sized as `MNIST`. Read from Debian's package `dataset-fashion-mnist` if it is installed, else from `root`.
 
     Args:
         root: folder of the download.
@@ -228,16 +224,16 @@ class CelebA(_TorchvisionImages):
 
 
 class ImageFolder(ImageData):
-    """Any folder or .zip of images, searched to any depth and taken in the order of their names.
+    """Any folder or .zip of images, searched to any depth, ordered by name.
 
     Args:
         root: the folder or .zip.
         resolution: side in pixels; the largest centered square is resized to it (see `ImageFiles`).
         channels: 1 (gray) or 3 (RGB).
-        convert: turn images of other channel counts into `channels` instead of refusing them.
-        flip: show each image mirrored left to right with probability one half.
-        common: the options of `GANDataModule`. With `num_classes` 0, subfolders mean nothing; otherwise
-            the label is the place of the first-level subfolder in their sorted list, `class_names`.
+        convert: convert images of other channel counts to `channels` instead of refusing them.
+        flip: mirror each training image left to right with probability one half.
+        common: the options of `GANDataModule`. With `num_classes` 0, subfolders are ignored; otherwise the
+            label is the index of the first-level subfolder in the sorted list `class_names`.
     """
 
     def __init__(
@@ -250,8 +246,7 @@ class ImageFolder(ImageData):
         **common: Any,
     ) -> None:
         super().__init__(resolution, channels, flip=flip, **common)
-        self.root = root
-        self.convert = convert
+        self.root, self.convert = root, convert
 
     def read(self, split: str) -> tuple[ImageFiles, Tensor | None]:
         """
@@ -260,42 +255,25 @@ class ImageFolder(ImageData):
             ValueError: an unreadable .zip or image, an unexpected number of channels or of subfolders.
         """
         root = Path(self.root).expanduser()
-        names = list_images(root)
-        labels = self._label(names) if self.num_classes else None
+        names, labels = list_images(root), None
+        if self.num_classes:
+            labels, self.class_names = label_by_folder(root, names, self.num_classes, "image")
         files = ImageFiles(
             root, names, resolution=self.resolution, channels=self.channels, convert=self.convert
         )
-        files.check_channels()  # a gray file among colors is found now, not an hour into the run
+        files.check_channels()  # now, not an hour into the run
         return files, labels
-
-    def _label(self, names: list[str]) -> Tensor:
-        loose = next((name for name in names if "/" not in name), None)
-        if loose is not None:
-            raise ValueError(
-                f"{self.root}/{loose} lies in no subfolder and so has no class: move it into one, "
-                "or give num_classes 0."
-            )
-        folders = [name.split("/")[0] for name in names]
-        self.class_names = sorted(set(folders))
-        if len(self.class_names) != self.num_classes:
-            shown = ", ".join(self.class_names[:5]) + (", ..." if len(self.class_names) > 5 else "")
-            raise ValueError(
-                f"{self.root} has {len(self.class_names)} subfolders with images ({shown}) where num_classes "
-                f"is {self.num_classes}: give num_classes {len(self.class_names)}, or 0 to ignore them."
-            )
-        place = {name: index for index, name in enumerate(self.class_names)}
-        return torch.tensor([place[folder] for folder in folders])
 
 
 def resize(images: Tensor, resolution: int) -> Tensor:
     """uint8 [N, C, H, W] to [N, C, resolution, resolution], bilinear, antialiased; no copy at that size."""
-    if images.shape[-2:] == (resolution, resolution):
-        return images
     size = (resolution, resolution)
-    parts = []
-    for part in images.split(4096):  # floats take four times the room
-        scaled = F.interpolate(part.float(), size, mode="bilinear", antialias=True)
-        parts.append(scaled.round().clamp(0, 255).to(torch.uint8))
+    if images.shape[-2:] == size:
+        return images
+    parts = [
+        F.interpolate(part.float(), size, mode="bilinear", antialias=True).round().clamp(0, 255).byte()
+        for part in images.split(4096)  # floats take four times the memory
+    ]
     return torch.cat(parts)
 
 
@@ -313,7 +291,7 @@ def read_idx(path: Path) -> Tensor:
         if (zeros, kind) != (0, 8):
             raise ValueError("it is no IDX file of bytes")
         return content.view(shape)
-    except (OSError, EOFError, zlib.error, struct.error, ValueError, RuntimeError) as error:
+    except Exception as error:  # gzip, zlib, struct and torch each raise their own
         reason = " ".join(str(error).split()).rstrip(".")
         raise ValueError(f"{path} is damaged ({reason}): install dataset-fashion-mnist again.") from error
 

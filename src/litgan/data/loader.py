@@ -1,9 +1,8 @@
 """Batches as a function of the clock: which samples come next follows from (seed, images seen).
 
-The order of an epoch is a function of (seed, epoch), so nothing is saved to resume in mid-epoch,
-and each rank takes a contiguous slice of every global batch, so that N ranks together see exactly
-what one rank sees. `InMemoryLoader` keeps the data set as one tensor; `DiskLoader` reads it
-sample by sample through torch's DataLoader. Their batches are equal bit for bit.
+The order of an epoch is a function of (seed, epoch): resuming in the middle of one needs no saved state.
+Each rank takes a contiguous part of every global batch: N ranks together get the batches of one rank.
+`InMemoryLoader` and `DiskLoader` give the same batches bit for bit.
 """
 
 from __future__ import annotations
@@ -13,32 +12,29 @@ import os
 import signal
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeAlias, TypeVar
+from typing import Any, Literal, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from litgan.data.files import threaded
 from litgan.noise import Noise, torch_generator
 
 Batch: TypeAlias = tuple[Tensor, Tensor | None]  # samples [B, *sample_shape], labels [B] or None
 Memory: TypeAlias = Literal["auto", "device", "host", "disk"]
 
-AUTO_SHARE = 0.25  # of the free memory: what "auto" lets a data set take
-_T = TypeVar("_T")
-_R = TypeVar("_R")
+AUTO_SHARE = 0.25  # of the free memory: the largest data set that memory "auto" loads
 
 
 class SampleFiles(Protocol):
-    """A data set that stays on disk: any map-style one whose samples are tensors of one shape."""
+    """A data set on disk: any map-style one whose samples are tensors of one shape."""
 
     @property
     def fingerprint(self) -> str:
-        """Hash that changes when the files or the way to read them do."""
+        """Hash that changes if the files or the options of reading change."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int, /) -> Tensor: ...
@@ -47,28 +43,28 @@ class SampleFiles(Protocol):
 def to_unit_range(stored: Tensor) -> Tensor:
     """Stored samples to float32: uint8 0..255 becomes -1..1 (both ends exact), floats keep their values.
 
-    Batches of images, [B, C, H, W], come out in channels_last memory format.
+    Images [B, C, H, W] come out in channels_last memory format.
     """
     layout = torch.channels_last if stored.ndim == 4 else torch.contiguous_format
     samples = stored.to(torch.float32, memory_format=layout)
-    # Each operation rounds once, so a CPU and a GPU agree on every bit; a GPU's division would not.
+    # Each operation rounds once, so CPU and GPU agree on every bit; a GPU's division would not.
     return samples.sub_(127.5).mul_(1 / 127.5) if stored.dtype == torch.uint8 else samples
 
 
 class ResumableBatchSampler(Sampler[list[int]]):
-    """This rank's sample indices for the batches that are left in the epoch that the clock is in.
+    """This rank's indices of the remaining batches of the current epoch.
 
     The order of epoch e is a permutation drawn from (seed, e); an incomplete last batch is dropped.
-    Iterating again reads the clock again: after a resume, after an epoch, or after part of one.
+    Each iteration reads the clock anew: after a resume, an epoch, or part of one.
 
     Args:
         size: samples in the data set.
-        batch_size: of all ranks together.
+        batch_size: B, over all ranks.
         seed: of the order.
-        rank: this process, which takes samples [rank * B / W, (rank + 1) * B / W) of each batch.
+        rank: this process; it takes samples [rank * B / W, (rank + 1) * B / W) of each batch.
         world_size: number of processes W.
-        images_seen: the clock, in samples over all ranks since the run began.
-        balance: labels [N] of classes that an epoch shows equally often; None shows each sample once.
+        images_seen: the clock, samples over all ranks since the run began.
+        balance: labels [N] of classes that each epoch shows equally often; None shows each sample once.
 
     Raises:
         ValueError: `batch_size` is not positive, not a multiple of `world_size`, or exceeds `size`.
@@ -85,11 +81,9 @@ class ResumableBatchSampler(Sampler[list[int]]):
         images_seen: Callable[[], int] = lambda: 0,
         balance: Tensor | None = None,
     ) -> None:
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, not {batch_size}.")
-        if batch_size > size:
+        if not 1 <= batch_size <= size:
             raise ValueError(
-                f"batch_size {batch_size} is larger than the data set of {size} samples: give at most {size}."
+                f"batch_size {batch_size} does not fit a data set of {size} samples: give 1 to {size}."
             )
         if batch_size % world_size:
             below = batch_size - batch_size % world_size
@@ -99,12 +93,13 @@ class ResumableBatchSampler(Sampler[list[int]]):
                 f"give {nearest}."
             )
         self.size, self.batch_size, self.seed = size, batch_size, seed
-        self.rank, self.world_size = rank, world_size
+        self.share = batch_size // world_size
+        self.first = rank * self.share
         self.images_seen = images_seen
         self.balance = balance
 
     def __len__(self) -> int:
-        """Batches in a whole epoch, also when the clock stands in the middle of one."""
+        """Batches in a whole epoch, also in the middle of one."""
         return self.size // self.batch_size
 
     def __iter__(self) -> Iterator[list[int]]:
@@ -112,49 +107,46 @@ class ResumableBatchSampler(Sampler[list[int]]):
 
     def batches(self, device: torch.device | str = "cpu") -> Iterator[tuple[int, Tensor]]:
         """Pairs of (number of the batch since the run began, this rank's indices [B / W] on `device`)."""
-        seen = self.images_seen() // self.batch_size
-        epoch = seen // len(self)
-        draw = torch_generator("order", self.seed, epoch)
-        order = torch.randperm(self.size, generator=draw)
+        done = self.images_seen() // self.batch_size
+        epoch = done // len(self)
+        generator = torch_generator("order", self.seed, epoch)
+        order = torch.randperm(self.size, generator=generator)
         if self.balance is not None:
-            order = balanced_order(self.balance, draw)[order]
+            order = balanced_order(self.balance, generator)[order]
         order = order.to(device)
-        share = self.batch_size // self.world_size
-        for number in range(seen, (epoch + 1) * len(self)):
-            start = number % len(self) * self.batch_size + self.rank * share
-            yield number, order[start : start + share]
+        for number in range(done, (epoch + 1) * len(self)):
+            start = number % len(self) * self.batch_size + self.first
+            yield number, order[start : start + self.share]
 
-    def noise(self, number: int, name: str, device: torch.device | str = "cpu") -> Noise:
-        """Randomness for this rank's samples of batch `number`."""
-        share = self.batch_size // self.world_size
-        return Noise(self.seed, number, self.rank * share, share, name=name, device=device)
+    def noise(self, number: int, name: str, device: torch.device) -> Noise:
+        """Random numbers for this rank's samples of batch `number`."""
+        return Noise(self.seed, number, self.first, self.share, name=name, device=device)
 
 
-def balanced_order(labels: Tensor, draw: torch.Generator) -> Tensor:
-    """Indices [N] of samples, as many of each class (or one more), those of scarce ones repeated."""
+def balanced_order(labels: Tensor, generator: torch.Generator) -> Tensor:
+    """Indices [N] with the classes of labels [N] equally frequent (to within one); rare samples repeat."""
     members = [(labels == label).nonzero().flatten() for label in labels.unique()]
     share, rest = divmod(len(labels), len(members))
     chosen = []
     for place, own in enumerate(members):
         wanted = share + (place < rest)
-        rounds = [torch.randperm(len(own), generator=draw) for _ in range(-(-wanted // len(own)))]
+        rounds = [torch.randperm(len(own), generator=generator) for _ in range(-(-wanted // len(own)))]
         chosen.append(own[torch.cat(rounds)[:wanted]])
     return torch.cat(chosen)
 
 
 class Loader(ABC):
-    """What both loaders share: iterable over (samples, labels or None) on `device`.
+    """Iterable over batches (samples, labels or None) on `device`.
 
-    No torch DataLoader, and without an attribute `sampler`, on purpose: under DDP Lightning puts a sampler
-    of its own into one, and looks for the other.
+    No torch DataLoader, and no attribute `sampler`: under DDP Lightning would replace the sampler.
 
     Args:
         labels: int64 [N], or None.
-        sampler: order, share of this rank and clock.
-        device: where batches are wanted.
-        encode: whole batches of stored samples to what the discriminator sees.
+        sampler: order, part of this rank and clock.
+        device: of the batches.
+        encode: maps a batch of stored samples to what the discriminator gets.
         flip: mirror each image left to right with probability one half.
-        augment: stored samples and their noise to what else they may be: louder, later, transposed.
+        augment: varies a batch of stored samples, given its random numbers.
     """
 
     def __init__(
@@ -167,12 +159,8 @@ class Loader(ABC):
         flip: bool = False,
         augment: Callable[[Tensor, Noise], Tensor] | None = None,
     ) -> None:
-        self.labels = labels
-        self._sampler = sampler
-        self.device = torch.device(device)
-        self.encode = encode
-        self.flip = flip
-        self.augment = augment
+        self.labels, self._sampler, self.device = labels, sampler, torch.device(device)
+        self.encode, self.flip, self.augment = encode, flip, augment
 
     def __len__(self) -> int:
         return len(self._sampler)
@@ -191,19 +179,17 @@ class Loader(ABC):
         """(number of the batch, stored samples, labels), both on `self.device`."""
 
     def _send(self, tensor: Tensor) -> Tensor:
-        """To `self.device`, without waiting for a GPU that is busy with the last batch."""
+        """To `self.device`, without waiting for a busy GPU."""
         if self.device.type == "cuda" and tensor.device.type == "cpu":
             return tensor.pin_memory().to(self.device, non_blocking=True)
         return tensor.to(self.device)
 
 
 class InMemoryLoader(Loader):
-    """Batches cut out of one tensor [N, ...] that stays on the device, or in the host's memory.
+    """Batches of one tensor [N, ...], uint8 or float, on the device or in the host's memory.
 
-    Args:
-        samples: stored samples, uint8 or float, first axis N; images are [N, C, H, W].
-        memory: "device" moves them to the device once, "auto" too if they fit into `AUTO_SHARE` of the memory
-            that is free there now; otherwise each batch is moved.
+    Memory "device" moves the tensor to the device once, "auto" too if it takes no more than `AUTO_SHARE` of
+    the memory that is free there; otherwise each batch is moved.
     """
 
     def __init__(
@@ -229,7 +215,7 @@ class InMemoryLoader(Loader):
 
 
 class DiskLoader(Loader):
-    """Batches read from disk by torch's DataLoader, in `num_workers` processes (0: in this one)."""
+    """Batches read by torch's DataLoader, in `num_workers` processes (0: in this one)."""
 
     def __init__(
         self,
@@ -247,8 +233,8 @@ class DiskLoader(Loader):
             batch_size=None,  # the sampler's items are whole batches
             num_workers=num_workers,
             persistent_workers=num_workers > 0,
-            worker_init_fn=_leave_signals_to_training,
-            generator=torch.Generator(),  # or it would draw from the process's global stream each epoch
+            worker_init_fn=_ignore_signals_of_the_job,
+            generator=torch.Generator(),  # without one it draws from the global stream each epoch
         )
 
     def _stored_batches(self) -> Iterator[tuple[int, Tensor, Tensor | None]]:
@@ -261,26 +247,6 @@ class DiskLoader(Loader):
             yield number, self._send(stored), None if self.labels is None else self._send(self.labels[chosen])
 
 
-def _leave_signals_to_training(worker: int) -> None:
-    """Terminals and schedulers signal every process of a job: the iteration that training still ends needs
-    its reader, which ends when the process that trains says so, or is gone.
-    """
-    for name in ("SIGINT", "SIGHUP", "SIGUSR1"):
-        if one := getattr(signal, name, None):  # Windows has not all of them
-            signal.signal(one, signal.SIG_IGN)
-    if hasattr(signal, "sigwaitinfo"):  # Linux; elsewhere nothing tells who sent a signal
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        threading.Thread(target=_end_with_training, daemon=True).start()
-
-
-def _end_with_training() -> None:
-    """Ends this worker on a SIGTERM of the process that started it, as Python's exit sends it."""
-    training = multiprocessing.parent_process()
-    while training is not None and signal.sigwaitinfo({signal.SIGTERM}).si_pid != training.pid:
-        pass
-    os._exit(0)
-
-
 class _BatchReader(Dataset[Any]):
     """Whole batches of a map-style data set, for DataLoader."""
 
@@ -290,8 +256,27 @@ class _BatchReader(Dataset[Any]):
     def __getitem__(self, indices: list[int]) -> Tensor | Exception:
         try:
             return torch.stack([self.samples[index] for index in indices])
-        except Exception as error:  # handed over whole: DataLoader would bury its sentence in a traceback
+        except Exception as error:  # returned: DataLoader would hide its sentence in a traceback
             return error
+
+
+def _ignore_signals_of_the_job(worker: int) -> None:
+    """Terminals and schedulers signal every process of a job, but training still needs its workers to end
+    the iteration. A worker ends on SIGTERM of the training process, or when that is gone.
+    """
+    for name in ("SIGINT", "SIGHUP", "SIGUSR1"):
+        if one := getattr(signal, name, None):  # Windows has not all of them
+            signal.signal(one, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):  # Linux; elsewhere nothing tells who sent a signal
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_exit_on_parents_sigterm, daemon=True).start()
+
+
+def _exit_on_parents_sigterm() -> None:
+    parent = multiprocessing.parent_process()
+    while parent is not None and signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent.pid:
+        pass
+    os._exit(0)
 
 
 def gather(samples: SampleFiles | Tensor, indices: Tensor) -> Tensor:
@@ -305,22 +290,14 @@ def gather(samples: SampleFiles | Tensor, indices: Tensor) -> Tensor:
     return gathered
 
 
-def threaded(function: Callable[[_T], _R], items: Iterable[_T], ahead: int = 1024) -> Iterator[_R]:
-    """`map(function, items)`, in order, by a pool of threads that runs at most `ahead` items ahead."""
-    items = iter(items)
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        while part := list(islice(items, ahead)):
-            yield from pool.map(function, part)
-
-
 def free_memory(device: torch.device | str = "cpu") -> int:
-    """Bytes free on a GPU; for the host, bytes installed or, under a control group, allowed."""
+    """Bytes free on a GPU; for the host, bytes installed or, in a control group, allowed."""
     device = torch.device(device)
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     if not hasattr(os, "sysconf"):  # Windows: the operating system pages
         return 1 << 62
-    # What is free right now says little on a host: reading files fills it with their cache.
+    # The memory that is free now says little on a host: reading files fills it with their cache.
     installed = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     limit = Path("/sys/fs/cgroup/memory.max")
     allowed = limit.read_text().strip() if limit.is_file() else "max"

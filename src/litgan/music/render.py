@@ -10,7 +10,7 @@ from torch import Tensor
 
 from litgan.files import atomic_write
 from litgan.music.midi import Note, notes_from_roll, to_midi_file
-from litgan.render import GAP, SampleBatch, signed_heat, stack, tile
+from litgan.render import SampleBatch, signed_heat, tile, tile_pairs
 
 if TYPE_CHECKING:
     import mido
@@ -62,10 +62,8 @@ class RollBatch(SampleBatch):
     def render_with_grad(self, feedback: Tensor, columns: int | None = None) -> Tensor:
         """Rows of samples, each above its feedback summed over tracks: the generator is pushed to remove what
         is red and to add what is blue."""
-        columns = columns or len(self)
-        heat = signed_heat(feedback.cpu()).permute(0, 3, 2, 1).flip(1)
-        pairs = zip(self._tiles().split(columns), _upscale(heat).split(columns), strict=True)
-        return stack([tile(row, columns) for pair in pairs for row in pair], gap=GAP)
+        heat = signed_heat(feedback).permute(0, 3, 2, 1).flip(1)
+        return tile_pairs(self._tiles(), _upscale(heat), columns)
 
     def save(self, stem: Path, picture: Tensor | None = None) -> list[Path]:
         """Writes the picture `<stem>.png`, and `<stem>.mid` with all samples separated by a bar of silence.

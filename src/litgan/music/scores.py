@@ -6,6 +6,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from litgan.data.files import list_files
 from litgan.extras import require
 from litgan.music.midi import DRUM_CHANNEL
 
@@ -33,18 +34,7 @@ def list_midi(root: Path) -> list[Path]:
     """
     if not root.is_dir():
         raise FileNotFoundError(f"There is no folder {root}: give data.root a folder of MIDI files.")
-    found = sorted(
-        path
-        for path in root.rglob("*")
-        if path.suffix.lower() in SUFFIXES
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(root).parts)
-    )
-    if not found:
-        raise FileNotFoundError(
-            f"{root} holds no MIDI file: put files of type {', '.join(SUFFIXES)} into it."
-        )
-    return found
+    return sorted(root / name for name in list_files(root, SUFFIXES, "MIDI file"))
 
 
 def read_midi(path: Path) -> Score:

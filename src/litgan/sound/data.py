@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from litgan.data.base import GANDataModule
-from litgan.data.loader import threaded
+from litgan.data.files import label_by_folder, list_files, threaded
 from litgan.extras import require
 from litgan.noise import Noise
 from litgan.sound.render import AudioBatch
@@ -147,18 +147,17 @@ class Sound(AudioDataModule):
         """
         require("soundfile", "sound")
         root = self._folder()
-        names = list_audio_files(root)
-        classes = self._class_indices(names) if self.num_classes else [0] * len(names)
-        held_out = [index for index in range(len(names)) if (index % HOLDOUT_EVERY == HOLDOUT_EVERY - 1)]
-        chosen = held_out if split == "test" else sorted(set(range(len(names))) - set(held_out))
-        windows = list(threaded(self._read_windows, [root / names[index] for index in chosen]))
+        names, labels = list_files(root, SUFFIXES, "sound"), None
+        if self.num_classes:
+            labels, self.class_names = label_by_folder(root, names, self.num_classes, "sound")
+        held_out = torch.arange(len(names)) % HOLDOUT_EVERY == HOLDOUT_EVERY - 1
+        chosen = (held_out if split == "test" else ~held_out).nonzero().flatten()
+        windows = list(threaded(self._read_windows, [root / names[index] for index in chosen.tolist()]))
         if not any(map(len, windows)):
             raise FileNotFoundError(f"{root} holds no sound for the split {split!r}: put more files into it.")
-        stored = torch.cat(windows)[:, None]
-        if not self.num_classes:
-            return stored, None
-        counts = torch.tensor([len(of_one_file) for of_one_file in windows])
-        return stored, torch.tensor([classes[index] for index in chosen]).repeat_interleave(counts)
+        if labels is not None:
+            labels = labels[chosen].repeat_interleave(torch.tensor(list(map(len, windows))))
+        return torch.cat(windows)[:, None], labels
 
     def _folder(self) -> Path:
         root = DRUMKITS if self.root is None else Path(self.root).expanduser()
@@ -191,40 +190,6 @@ class Sound(AudioDataModule):
         wave = resample(wave[start:end], rate, self.sample_rate)
         count = min(self.windows, max(1, len(wave) // self.length))
         return to_int16(F.pad(wave, (0, needed))[: count * self.length].view(count, self.length))
-
-    def _class_indices(self, names: list[str]) -> list[int]:
-        loose = next((name for name in names if "/" not in name), None)
-        if loose is not None:
-            raise ValueError(
-                f"{self._folder() / loose} lies in no subfolder and so has no class: move it into one, "
-                "or give num_classes 0."
-            )
-        folders = [name.split("/")[0] for name in names]
-        self.class_names = sorted(set(folders))
-        if len(self.class_names) != self.num_classes:
-            raise ValueError(
-                f"{self._folder()} has {len(self.class_names)} subfolders with sounds where num_classes is "
-                f"{self.num_classes}: give num_classes {len(self.class_names)}, or 0 to ignore them."
-            )
-        index_of = {name: index for index, name in enumerate(self.class_names)}
-        return [index_of[folder] for folder in folders]
-
-
-def list_audio_files(root: Path) -> list[str]:
-    """Sorted paths, relative to `root`, of all audio files below it that are not hidden.
-
-    Raises:
-        FileNotFoundError: no audio file was found.
-    """
-    names = sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
-    sounds = [
-        name
-        for name in names
-        if name.lower().endswith(SUFFIXES) and not any(part.startswith(".") for part in name.split("/"))
-    ]
-    if not sounds:
-        raise FileNotFoundError(f"{root} holds no sound: put files of type {', '.join(SUFFIXES)} into it.")
-    return sounds
 
 
 def read_audio(path: Path) -> tuple[Tensor, int]:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from litgan.files import atomic_write
-from litgan.render import GAP, SampleBatch, signed_heat, stack, tile
+from litgan.render import SampleBatch, signed_heat, tile, tile_pairs
 from litgan.sound.signals import mel_filterbank, mu_law_gradient, stft
 
 WIDTH, WAVE_HEIGHT, BANDS = 128, 32, 64  # pixels of a tile: its width, the waveform's height, the mel bands
@@ -44,14 +44,17 @@ class AudioBatch(SampleBatch):
         return len(self.waves)
 
     def render(self, columns: int | None = None) -> Tensor:
-        """The waveform of each sound above its mel spectrogram, low frequencies at the bottom."""
+        return tile(self._tiles(), columns)
+
+    def _tiles(self) -> Tensor:
+        """The waveform of each sound above its mel spectrogram, uint8 [N, H, WIDTH, 3]."""
         magnitudes = self._mel(self._stft(self.waves / 32768).abs())
         levels = 1 - 20 * magnitudes.clamp_min(1e-9).log10() / MIN_DB
         colors = torch.tensor(matplotlib.colormaps["magma"](range(256)))[:, :3].float()
         shades = colors[(levels.clamp(0, 1) * (len(colors) - 1)).round().long()]
         spectrograms = (shades * 255).round().to(torch.uint8).flip(1)
         outlines = torch.where(self._waveform_mask()[..., None], torch.tensor(WAVE_COLOR), colors[0] * 255)
-        return tile(torch.cat([outlines.to(torch.uint8), spectrograms], dim=1), columns)
+        return torch.cat([outlines.to(torch.uint8), spectrograms], dim=1)
 
     def render_with_grad(self, feedback: Tensor, columns: int | None = None) -> Tensor:
         """Rows of sounds, each row above a heat map of its feedback by mel band and time.
@@ -60,18 +63,11 @@ class AudioBatch(SampleBatch):
         averaged over the band, where F and X are the spectra of feedback and sound (Parseval). The generator
         reduces what is red and amplifies what is blue.
         """
-        columns = columns or len(self)
         waves = self.waves / 32768
         gradient = self._stft(feedback.cpu().float().flatten(1) * mu_law_gradient(waves, self.mu_law))
         derivative = self._mel((gradient.conj() * self._stft(waves)).real)
         heat = signed_heat(derivative.flip(1)[:, None]).permute(0, 2, 3, 1)
-        pairs = zip(self.waves.split(columns), heat.split(columns), strict=True)
-        rows = [
-            row
-            for waves, maps in pairs
-            for row in (AudioBatch(waves, self.sample_rate).render(columns), tile(maps, columns))
-        ]
-        return stack(rows, gap=GAP)
+        return tile_pairs(self._tiles(), heat, columns)
 
     def save(self, stem: Path, picture: Tensor | None = None) -> list[Path]:
         """Writes the picture, and all sounds one after the other as 16-bit `<stem>.wav`."""
