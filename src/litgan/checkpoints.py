@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
@@ -224,6 +225,18 @@ def build_gan(checkpoint: dict[str, Any], cls: type[Network], builder: Builder =
             that are not allowed.
     """
     return builder.build_subclass(cls, recipe_of(checkpoint, "model"), "model")
+
+
+def load_gan(
+    cls: type[Any], path: str | Path, map_location: Any, trust: str | Sequence[str], arguments: dict[str, Any]
+) -> Any:
+    """What `GAN.load_from_checkpoint` returns; its arguments are the same."""
+    checkpoint = read(path, map_location, together=True)
+    build = partial(build_gan, checkpoint, cls, Builder(trust, path))
+    gan = cls(**arguments) if arguments else build_fitting(checkpoint, build)
+    gan.on_load_checkpoint(checkpoint)
+    gan.load_state_dict(checkpoint["state_dict"])
+    return gan.to(map_location or "cpu").eval()
 
 
 def build_data(checkpoint: dict[str, Any], cls: type, builder: Builder = STRICT) -> Any:

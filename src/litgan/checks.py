@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
@@ -10,25 +11,32 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 
 
-def make_network(
-    role: str, factory: Callable[..., nn.Module], sample_shape: tuple[int, ...], num_classes: int
-) -> nn.Module:
-    """The network that `factory` makes of the data's shape and number of classes.
+def make_networks(
+    generator: Callable[..., Any], discriminator: Callable[..., Any], sample_shape: tuple[int, ...],
+    num_classes: int,
+) -> tuple[nn.Module, nn.Module]:  # fmt: skip
+    """The networks that two factories make of the data's shape and number of classes, checked.
 
     Raises:
-        ValueError: one sentence that names the network, if it cannot be made so.
+        ValueError: one sentence that names the network, if it cannot be made so or does not fit the data.
     """
-    try:
-        network = factory(sample_shape, num_classes)
-    except (TypeError, RuntimeError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise ValueError(
-            f"The {role} cannot be made from (sample_shape, num_classes) = {sample_shape, num_classes} "
-            f"({reason}): give a network whose constructor takes these two first."
-        ) from error
-    if not isinstance(network, nn.Module):
-        raise ValueError(f"The {role} is a {type(network).__name__}: give a class of networks (nn.Module).")
-    return network
+    networks = []
+    for role, factory in (("generator", generator), ("discriminator", discriminator)):
+        try:
+            network = factory(sample_shape, num_classes)
+        except (TypeError, RuntimeError) as error:
+            reason = str(error).splitlines()[0].rstrip(".")
+            raise ValueError(
+                f"The {role} cannot be made from (sample_shape, num_classes) = {sample_shape, num_classes} "
+                f"({reason}): give a network whose constructor takes these two first."
+            ) from error
+        if not isinstance(network, nn.Module):
+            kind = type(network).__name__
+            raise ValueError(f"The {role} is a {kind}: give a class of networks (nn.Module).")
+        networks.append(network)
+    if not torch.empty(0).is_meta:  # on the meta device weights have no values: nothing to try out
+        check_networks(networks[0], networks[1], sample_shape, num_classes)
+    return networks[0], networks[1]
 
 
 def check_networks(

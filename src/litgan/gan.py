@@ -1,8 +1,8 @@
 """GAN: a generator and a discriminator that learn by backpropagation through one another.
 
-One flat class. `training_step` and `update` show what happens in which order; the two losses follow.
-Lightning calls `training_step` once per batch: one update of the discriminator. Every
-`discriminator_steps`-th call also updates the generator. These calls together are one *iteration*.
+`training_step` and `update` show what happens in which order; the two losses follow. Lightning calls
+`training_step` once per batch: one update of the discriminator. Every `discriminator_steps`-th call also
+updates the generator. These calls together are one *iteration*.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -22,24 +21,16 @@ from torch.optim import Optimizer
 
 from litgan import checkpoints
 from litgan.augment import Augmentation
-from litgan.checks import (
-    check_clipping,
-    check_counts,
-    check_networks,
-    check_sample_shape,
-    check_trainer,
-    make_network,
-)
+from litgan.checks import check_clipping, check_counts, check_sample_shape, check_trainer, make_networks
 from litgan.compilation import compile_networks, uncompile_networks
 from litgan.ema import EMA
 from litgan.losses import AdversarialLoss
 from litgan.noise import Noise, seed_device
 from litgan.penalties import Context, GeneratorPenalty, Penalty
-from litgan.precision import float32_penalties, loss_scales, per_network_loss_scale
-from litgan.rebuild import Builder
+from litgan.precision import loss_scales, per_network_loss_scale
 from litgan.sampling import choose_classes, draw
 from litgan.schedules import Schedule, value_at
-from litgan.updates import average, check_finite, clip, frozen, has_hooks, micro_batch_size
+from litgan.updates import average, check_finite, clip, float32_penalties, frozen, split_batch
 
 Batch: TypeAlias = tuple[Tensor, Tensor | None]  # real samples [B, *sample_shape]; classes [B] or None
 Logs: TypeAlias = dict[str, Tensor]  # on the device, of any shape; their means are logged
@@ -107,10 +98,8 @@ class GAN(LightningModule):
         self.sample_shape, self.num_classes, self.seed = tuple(sample_shape), num_classes, seed
         with torch.random.fork_rng(devices=[]):  # equal seeds give equal weights, whatever ran before
             torch.manual_seed(seed)
-            self.generator = make_network("generator", generator, self.sample_shape, num_classes)
-            self.discriminator = make_network("discriminator", discriminator, self.sample_shape, num_classes)
-        if not torch.empty(0).is_meta:  # on the meta device weights have no values: nothing to try out
-            check_networks(self.generator, self.discriminator, self.sample_shape, num_classes)
+            networks = make_networks(generator, discriminator, self.sample_shape, num_classes)
+        self.generator, self.discriminator = networks
         if len(self.sample_shape) == 3:  # images: the memory layout in which convolutions run fastest
             self.to(memory_format=torch.channels_last)
         self.ema = EMA(self.generator, ema_halflife, ema_rampup)
@@ -119,29 +108,23 @@ class GAN(LightningModule):
         )
         self.loss, self.augment = loss, augment
         self.penalties, self.generator_penalties = tuple(penalties), tuple(generator_penalties)
-        self.stateful_penalties = nn.ModuleList(  # registered, so that their state is in the checkpoint
-            penalty for penalty in (*penalties, *generator_penalties) if isinstance(penalty, nn.Module)
-        )
+        stateful = [each for each in (*penalties, *generator_penalties) if isinstance(each, nn.Module)]
+        self.stateful_penalties = nn.ModuleList(stateful)  # registered: their state is in the checkpoint
         self.optimizer_factories = (generator_optimizer, discriminator_optimizer)
         self.discriminator_steps, self.micro_batches = discriminator_steps, micro_batches
         self.compile_mode, self.gradient_clip_val, self.lr_schedule = compile, gradient_clip_val, lr_schedule
         self.recipe: dict[str, Any] = {}  # plain data, from which a checkpoint alone rebuilds GAN and data
 
-        self.images_seen = 0  # the x axis of every curve
-        self.discriminator_updates = 0
+        self.images_seen = self.images_per_iteration = self.discriminator_updates = 0
         self.updating = ""  # name of the network that is being updated
         self.last_logs: dict[str, Tensor | float] = {}  # last value of each key: not all are in each update
         self.logged: dict[str, float] = {}  # last value of each key that was sent to the loggers
-        self.images_per_iteration = 0
         self.seconds_excluded = 0.0  # spent on pictures, metrics and checkpoints, not on training
         self.waiting_since = 0.0  # time at which the wait for the next batch began
 
     def configure_optimizers(self) -> list[Optimizer]:
-        networks = (self.generator, self.discriminator)
-        return [
-            make(parameter for parameter in network.parameters() if parameter.requires_grad)
-            for make, network in zip(self.optimizer_factories, networks, strict=True)
-        ]
+        pairs = zip(self.optimizer_factories, (self.generator, self.discriminator), strict=True)
+        return [make(w for w in network.parameters() if w.requires_grad) for make, network in pairs]
 
     # ------------------------------------------------------------------ one iteration
 
@@ -165,9 +148,7 @@ class GAN(LightningModule):
             logs |= self.update("generator", generator_optimizer, self.generator_loss, real, condition)
             self.images_per_iteration = images * self.discriminator_steps
             for ema in (self.ema, *self.extra_emas.values()):
-                ema.update(  # type: ignore[operator]
-                    self.generator, images_seen=self.images_seen, images=self.images_per_iteration
-                )
+                ema.update(self.generator, self.images_seen, self.images_per_iteration)  # type: ignore[operator]
 
         self.discriminator_updates += 1
         self.last_logs |= logs
@@ -179,26 +160,26 @@ class GAN(LightningModule):
     ) -> Logs:  # fmt: skip
         """One step of the network `name`; the others are frozen: gradients pass through and stay out of them.
 
-        Raises:
-            FloatingPointError: if the loss is not finite (on a GPU: noticed at the next logging point).
+        Raises FloatingPointError if the loss is not finite (on a GPU: noticed at the next logging point).
         """
         self.updating = name
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] * value_at(self.lr_schedule, self.images_seen)
         optimizer.zero_grad()
 
-        with frozen(self.trainer.optimizers, but=optimizer.optimizer), self.eager(has_hooks(self)):
+        has_hooks = any(network._forward_hooks for network in self.children())  # compiled code calls none
+        no_sync = getattr(self.trainer.strategy, "block_backward_sync", nullcontext)
+        with frozen(self.trainer.optimizers, but=optimizer.optimizer), self.eager(has_hooks):
             parts: list[Logs] = []
-            size = micro_batch_size(len(real), self.micro_batches)
-            for start in range(0, len(real), size):
-                rows, first = slice(start, start + size), self.global_rank * len(real) + start
+            for rows in split_batch(len(real), self.micro_batches):
+                first, size = self.global_rank * len(real) + rows.start, rows.stop - rows.start
                 noise = Noise(self.seed, self.discriminator_updates, first, size, name, self.device)
-                part = None if condition is None else condition[rows]
-                loss, logs = loss_function(real[rows], part, noise)
+                loss, logs = loss_function(real[rows], None if condition is None else condition[rows], noise)
                 if loss.device.type == "cpu":  # reading it from a GPU would wait for the device
                     check_finite(f"loss/{name}", loss.item(), self.images_seen)
-                with self.no_sync() if rows.stop < len(real) else nullcontext():
-                    self.manual_backward(loss / self.micro_batches)  # the strategy averages over the ranks
+                # Gradients add up on this rank; the backward pass of the last part averages over the ranks.
+                with nullcontext() if rows.stop == len(real) else no_sync():
+                    self.manual_backward(loss / self.micro_batches)
                 parts.append({key: value.detach() for key, value in logs.items()})
 
             # Both steps call on_before_optimizer_step, which clips. Only the generator's step goes through
@@ -259,13 +240,12 @@ class GAN(LightningModule):
         if self.loss.relativistic:  # each fake is compared with a real sample
             real_logits = self.discriminator(self.augmented(real, noise.stream("real")), condition)
         loss = self.loss.generator(real=real_logits, fake=fake_logits).mean()
-        logs = {"loss/generator": loss}
 
         generator_updates = self.discriminator_updates // self.discriminator_steps
         due = [penalty for penalty in self.generator_penalties if generator_updates % penalty.interval == 0]
         with float32_penalties(self.device), self.eager(bool(due)):
             context = Context(self.generator, self.discriminator, condition, noise, self.augmented)
-            return self.add_penalties(loss, logs, due, context)
+            return self.add_penalties(loss, {"loss/generator": loss}, due, context)
 
     def add_penalties(
         self, loss: Tensor, logs: Logs, due: Sequence[Penalty | GeneratorPenalty], context: Context
@@ -283,11 +263,13 @@ class GAN(LightningModule):
 
     def augmented(self, samples: Tensor, noise: Noise) -> Tensor:
         """Samples as the discriminator gets them."""
-        return (
-            samples
-            if self.augment is None
-            else self.augment(samples, noise.uniform(self.augment.num_uniforms))
-        )
+        if self.augment is None:
+            return samples
+        return self.augment(samples, noise.uniform(self.augment.num_uniforms))
+
+    def eager(self, needed: bool) -> AbstractContextManager[Any]:
+        """Compiled networks run uncompiled in here, if needed: for second derivatives and forward hooks."""
+        return torch.compiler.set_stance("force_eager") if needed and self.compile_mode else nullcontext()
 
     # ------------------------------------------------------------------ sampling
 
@@ -297,16 +279,10 @@ class GAN(LightningModule):
     ) -> Tensor:  # fmt: skip
         """Samples [count, *sample_shape] in the data's range; sample i depends on (seed, first + i) alone.
 
-        Args:
-            count: how many.
-            seed: of the latents.
-            condition: class of each sample, repeated as needed; None takes all classes in turn.
-            first: index of the first sample.
-            truncation: threshold of truncated latents, or psi of StyleGAN2 (see `litgan.sampling`).
-            ema: False takes the weights of the last step, a number the average with that half-life.
-
-        Raises:
-            ValueError: if a class does not exist, `truncation` is not positive, or there is no such average.
+        `condition` is the class of each sample, repeated as needed; None takes all classes in turn.
+        `truncation` is the threshold of truncated latents, or psi of StyleGAN2 (see `litgan.sampling.draw`).
+        `ema`: False takes the weights of the last step, a number the average with that half-life. Raises
+        ValueError if a class does not exist, `truncation` is not positive, or there is no such average.
         """
         noise = Noise(seed, 0, first, count, "sample", self.device)
         classes = choose_classes(condition, first, count, self.num_classes)
@@ -354,7 +330,7 @@ class GAN(LightningModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         self.step_schedules()
-        if self.compile_mode:  # CUDA graphs lend tensors until this is said again
+        if self.compile_mode:  # the memory of CUDA graphs may be reused from here on
             torch.compiler.cudagraph_mark_step_begin()
 
     def on_train_batch_end(self, outputs: Logs, batch: Batch, batch_idx: int) -> None:
@@ -366,7 +342,7 @@ class GAN(LightningModule):
         uncompile_networks(self.generator, self.discriminator)
 
     def step_schedules(self) -> None:
-        """Passes `images_seen` to the parts of networks that change with it (a temperature, a ramp)."""
+        """Passes `images_seen` to the parts of networks that depend on it, such as a temperature."""
         for part in self.modules():
             if hasattr(part, "step_schedule"):
                 part.step_schedule(self.images_seen)  # type: ignore[operator]
@@ -378,9 +354,8 @@ class GAN(LightningModule):
 
     def is_due(self, every: int) -> bool:
         """Whether the iteration that just ended passed a multiple of `every` images; never for 0."""
-        if not every or not self.iteration_is_complete:
-            return False
-        return self.images_seen // every > (self.images_seen - self.images_per_iteration) // every
+        before = self.images_seen - self.images_per_iteration
+        return every > 0 and self.iteration_is_complete and self.images_seen // every > before // every
 
     def log_scalars(self, values: Mapping[str, Tensor | float]) -> None:
         """Sends scalars to every logger, at the present `images_seen`; tensors are averaged over all ranks.
@@ -396,13 +371,11 @@ class GAN(LightningModule):
         for logger in self.trainer.loggers:
             logger.log_metrics({**numbers, "images_seen": self.images_seen}, step=self.images_seen)
 
-    # ------------------------------------------------------------------ checkpoints
-
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["litgan"] = {
-            "format": checkpoints.FORMAT, "recipe": self.recipe, "images_seen": self.images_seen,
-            "discriminator_updates": self.discriminator_updates,
+            "recipe": self.recipe, "format": checkpoints.FORMAT,
             "last_logs": average(self.trainer, self.last_logs),
+            "images_seen": self.images_seen, "discriminator_updates": self.discriminator_updates,
         }  # fmt: skip
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -417,31 +390,10 @@ class GAN(LightningModule):
         cls, checkpoint_path: str | Path, map_location: Any = None, *, trust: str | Sequence[str] = (),
         **arguments: Any,
     ) -> GAN:  # fmt: skip
-        """The GAN of a checkpoint, rebuilt from what the checkpoint says of litgan's and torch's classes.
+        """The GAN of a checkpoint on `map_location` (the CPU), in evaluation mode.
 
-        Args:
-            checkpoint_path: path of a file that `litgan fit` or a Lightning Trainer saved.
-            map_location: device to put it on; None for the CPU.
-            trust: modules whose classes it may also name; they are imported, which runs their code.
-            **arguments: the constructor's, where the run was not started from a recipe.
-
-        Raises:
-            ValueError: if the file cannot be read, holds another architecture, or names another class.
+        Its recipe may name classes of litgan and torch, and of the modules in `trust`: these are imported,
+        which runs their code. `arguments` are the constructor's, for a run without a recipe. Raises
+        ValueError if the file cannot be read, holds another architecture, or names another class.
         """
-        checkpoint = checkpoints.read(checkpoint_path, map_location, together=True)
-        build = partial(checkpoints.build_gan, checkpoint, cls, Builder(trust, checkpoint_path))
-        gan = cls(**arguments) if arguments else checkpoints.build_fitting(checkpoint, build)
-        gan.on_load_checkpoint(checkpoint)
-        gan.load_state_dict(checkpoint["state_dict"])
-        return gan.to(map_location or "cpu").eval()
-
-    # ------------------------------------------------------------------ small parts of the step
-
-    def no_sync(self) -> AbstractContextManager[None]:
-        """In here backward passes keep their gradients on this rank; the next pass adds to them."""
-        return getattr(self.trainer.strategy, "block_backward_sync", nullcontext)()
-
-    def eager(self, needed: bool) -> AbstractContextManager[Any]:
-        """Compiled networks run uncompiled in here, if needed: for second derivatives and forward hooks."""
-        needed = needed and bool(self.compile_mode)
-        return torch.compiler.set_stance("force_eager") if needed else nullcontext()
+        return checkpoints.load_gan(cls, checkpoint_path, map_location, trust, arguments)

@@ -5,8 +5,7 @@ bf16 needs none of this: its range is float32's, and a penalty on the loss's own
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -93,15 +92,3 @@ def loss_scale(trainer: Trainer, name: str) -> float:
     """What float16 multiplies the loss of the network `name` by; 1 in other precisions."""
     plugin = trainer.precision_plugin
     return plugin.scaler_of(name).get_scale() if isinstance(plugin, PerNetworkLossScale) else 1.0
-
-
-@contextmanager
-def float32_penalties(device: torch.device) -> Iterator[bool]:
-    """Turns autocast off where it computes in float16, and yields whether it did; does nothing elsewhere.
-
-    float16 ends at 65504 and loses what is below 6e-8, and a gradient penalty squares gradients.
-    """
-    kind = device.type
-    float16 = torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) == torch.float16
-    with torch.autocast(kind, enabled=False) if float16 else nullcontext():
-        yield float16

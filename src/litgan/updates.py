@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from lightning.pytorch import Trainer
@@ -30,18 +30,19 @@ def frozen(optimizers: Sequence[Optimizer], *, but: Optimizer) -> Iterator[None]
             parameter.requires_grad = True
 
 
-def micro_batch_size(count: int, micro_batches: int) -> int:
-    """Samples in each of so many equal parts of a batch of `count` samples.
+def split_batch(count: int, parts: int) -> list[slice]:
+    """The rows of each of so many equal parts of a batch of `count` samples.
 
     Raises:
         ValueError: if the batch cannot be divided so.
     """
-    if count % micro_batches:
+    if count % parts:
         raise ValueError(
-            f"micro_batches is {micro_batches}, which does not divide the {count} samples of a batch that "
+            f"micro_batches is {parts}, which does not divide the {count} samples of a batch that "
             "each process gets: give a divisor of that number, or another batch_size."
         )
-    return count // micro_batches
+    size = count // parts
+    return [slice(start, start + size) for start in range(0, count, size)]
 
 
 def clip(optimizer: Optimizer, limits: float | dict[str, float] | None, name: str) -> None:
@@ -52,9 +53,16 @@ def clip(optimizer: Optimizer, limits: float | dict[str, float] | None, name: st
         nn.utils.clip_grad_norm_(parameters, limit)
 
 
-def has_hooks(module: nn.Module) -> bool:
-    """Whether a network of the module has forward hooks, which compiled code does not call."""
-    return any(network._forward_hooks for network in module.children())
+@contextmanager
+def float32_penalties(device: torch.device) -> Iterator[bool]:
+    """Turns autocast off where it computes in float16, and yields whether it did; does nothing elsewhere.
+
+    float16 ends at 65504 and loses what is below 6e-8, and a gradient penalty squares gradients.
+    """
+    kind = device.type
+    float16 = torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) == torch.float16
+    with torch.autocast(kind, enabled=False) if float16 else nullcontext():
+        yield float16
 
 
 def average(trainer: Trainer, values: Mapping[str, Tensor | float]) -> dict[str, float]:
