@@ -21,10 +21,9 @@ def best_device() -> torch.device:
 
 @contextmanager
 def init_distributed() -> Iterator[tuple[int, int, torch.device]]:
-    """(rank, world size, device) of this process: one of torchrun's, else (0, 1, the best device).
+    """(rank, world size, device) of a process under torchrun, else (0, 1, the best device).
 
-    Joins a process group for the time in between, where there is none yet: what lies on the CPU travels by
-    gloo, what lies on a GPU by NCCL.
+    Initializes the process group for this context unless there is one: gloo for CPU tensors, NCCL for GPUs.
     """
     if not (dist.is_available() and dist.is_torchelastic_launched()):
         yield 0, 1, best_device()
@@ -45,7 +44,7 @@ def init_distributed() -> Iterator[tuple[int, int, torch.device]]:
 
 @contextmanager
 def local_rank_zero_first() -> Iterator[None]:
-    """What is downloaded in here is downloaded once: the first rank of a machine goes before the others."""
+    """The first rank of each machine runs this context before the others: it downloads once for all."""
     together, first = dist.is_initialized(), os.environ.get("LOCAL_RANK") == "0"
     if together and not first:
         dist.barrier()
@@ -55,9 +54,9 @@ def local_rank_zero_first() -> Iterator[None]:
 
 
 def gather_interleaved(share: list[Part]) -> list[Part]:
-    """The parts of all ranks on the first of them, one of each in turn; on the others nothing."""
+    """Gathers the lists of all ranks on rank zero, interleaved: a0, b0, a1, b1, ...; [] on other ranks."""
     if not dist.is_initialized():
         return share
     shares: list[list[Part]] = [[] for _ in range(dist.get_world_size())]
     dist.gather_object(share, shares if dist.get_rank() == 0 else None)
-    return [part for turn in zip_longest(*shares) for part in turn if part is not None]
+    return [part for parts in zip_longest(*shares) for part in parts if part is not None]

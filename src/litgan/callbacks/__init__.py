@@ -1,4 +1,4 @@
-"""Callbacks that measure, draw and save a run: training with and without them is bit-identical."""
+"""Callbacks that measure, draw and save a run; they never change its weights."""
 
 from litgan.callbacks.checkpoint import Checkpoint
 from litgan.callbacks.feedback import Feedback

@@ -1,4 +1,8 @@
-"""Checkpoints: the last state, by images and by minutes, and the best by the realism metric."""
+"""Checkpoints: the last state, by images and by minutes, and the best by the realism metric.
+
+Lightning's ModelCheckpoint counts optimizer steps, may save between the discriminator steps of an iteration,
+saves weights that are not finite, and leaves the other ranks waiting when one cannot write.
+"""
 
 from __future__ import annotations
 
@@ -19,17 +23,17 @@ from litgan.updates import check_finite
 
 
 class Checkpoint(LightningCheckpoint):
-    """Keeps `last.ckpt` and `best.ckpt` in the run's folder, at ends of iterations.
+    """Keeps `last.ckpt` and `best.ckpt` in the run's folder, always of whole iterations.
 
-    A state with a non-finite weight is never saved: `last.ckpt` stays what was last good. Nor is anything
-    saved before the state stands, restored as a whole, and an iteration has ended in this process.
+    Non-finite weights are never saved: `last.ckpt` stays what was last good. Nor is anything saved before
+    the state is restored and an iteration has ended in this process.
 
     Args:
         every: images between two saves of the last state, 0 for never.
         minutes: wall-clock minutes after which it is saved in any case, 0 for never.
-        folder: where to; None for the run's own folder.
-        if_unsaved: what follows when a checkpoint cannot be written, e.g. on a full disk: the run stops, or
-            it says so and continues to the next save. The last save of a run must succeed in any case.
+        folder: where to save; None for the run's own folder.
+        if_unsaved: whether the run stops, or warns and continues, if a checkpoint cannot be written, e.g. on
+            a full disk. The last save of a run must succeed in any case.
 
     Raises:
         FloatingPointError: while training, if a weight is not finite when it is to be saved.
@@ -48,68 +52,68 @@ class Checkpoint(LightningCheckpoint):
         self.best_value: float | None = None
         self.best_at = -1  # images_seen of best.ckpt
         self.last_save_time = time.monotonic()
-        self.last_complete = (0, 0)  # images_seen and turns when the last whole iteration ended
-        self.started = False  # whether training has begun, from a state that is restored as a whole
+        self.last_iteration = (0, 0)  # images_seen and discriminator_updates when it ended
+        self.started = False  # whether training goes on, from a completely restored state
 
     def on_train_start(self, trainer: Trainer, gan: GAN) -> None:
         self.last_save_time, self.started = time.monotonic(), True
-        self.saved_at, self.last_complete = gan.images_seen, (gan.images_seen, gan.discriminator_updates)
+        self.saved_at, self.last_iteration = gan.images_seen, (gan.images_seen, gan.discriminator_updates)
 
     def on_train_batch_end(self, trainer: Trainer, gan: GAN, *_: object) -> None:
         if not gan.iteration_is_complete:
             return
-        self.last_complete = (gan.images_seen, gan.discriminator_updates)
-        self.keep_best(trainer, gan)
+        self.last_iteration = (gan.images_seen, gan.discriminator_updates)
+        self.save_best(trainer, gan)
         if gan.is_due(self.every) or self.minutes_elapsed(trainer):
             self.save_last(trainer, gan)
 
     def on_train_end(self, trainer: Trainer, gan: GAN) -> None:
-        self.if_unsaved = "stop"  # there is no next save
+        self.if_unsaved = "stop"  # there is no later save
         self.save_now(trainer, gan)
         self.started = False
 
-    def save_now(self, trainer: Trainer, gan: GAN) -> None:
-        """Saves what has not been saved yet of the present state."""
-        self.keep_best(trainer, gan)
-        if self.saved_at != gan.images_seen:
-            self.save_last(trainer, gan)
-
     def on_exception(self, trainer: Trainer, gan: GAN, exception: BaseException) -> None:
-        """Saves what has not been saved yet, if the exception left it good and no other rank may hang.
+        """Saves the last whole iteration, if the weights are finite and no other rank may hang.
 
-        An iteration that was cut short is run again on resuming, by a discriminator that may have
-        taken its turns of it already. A disk that refuses is told of, and the exception stays what it was.
+        A resumed run repeats an iteration that was cut short, with a discriminator that may have taken some
+        of its steps already.
         """
         started, self.started = self.started, False
         if not started or trainer.world_size > 1:
             return
-        if gan.iteration_is_complete and gan.discriminator_updates > self.last_complete[1]:
-            self.last_complete = (gan.images_seen, gan.discriminator_updates)
-        if self.last_complete[0] == self.saved_at:
+        if gan.iteration_is_complete and gan.discriminator_updates > self.last_iteration[1]:
+            # Another callback failed, before this one was called.
+            self.last_iteration = (gan.images_seen, gan.discriminator_updates)
+        if self.last_iteration[0] == self.saved_at:
             return
-        gan.images_seen, gan.discriminator_updates = self.last_complete
-        self.if_unsaved = "stop"  # there is no next save
+        gan.images_seen, gan.discriminator_updates = self.last_iteration
+        self.if_unsaved = "stop"  # there is no later save
         if is_finite(gan):
             try:
                 self.save_last(trainer, gan)
             except OSError as error:
-                if str(error) != str(exception):
+                if str(error) != str(exception):  # which stays the reason
                     warn(str(error))
 
+    def save_now(self, trainer: Trainer, gan: GAN) -> None:
+        """Saves the present state unless it is saved."""
+        self.save_best(trainer, gan)
+        if self.saved_at != gan.images_seen:
+            self.save_last(trainer, gan)
+
     def minutes_elapsed(self, trainer: Trainer) -> bool:
-        """Whether the minutes are over: on rank zero's watch, asked where metrics are logged anyway."""
+        """Whether it is time to save, by rank zero's clock; False except at logging points."""
         if not self.minutes or trainer.global_step % trainer.log_every_n_steps:
             return False
         return bool(trainer.strategy.broadcast(time.monotonic() - self.last_save_time > 60.0 * self.minutes))
 
-    def keep_best(self, trainer: Trainer, gan: GAN) -> None:
-        """Saves `best.ckpt` if the realism callback has just measured a new least distance."""
+    def save_best(self, trainer: Trainer, gan: GAN) -> None:
+        """Saves `best.ckpt` if the realism callback has just measured the smallest distance so far."""
         realism = next((callback for callback in trainer.callbacks if isinstance(callback, Realism)), None)
         if realism is None or realism.measured_at != gan.images_seen or realism.monitor is None:
             return
         value = realism.report.values[realism.monitor]  # type: ignore[union-attr]
-        least = math.inf if self.best_value is None else self.best_value
-        if value < least:
+        if value < (math.inf if self.best_value is None else self.best_value):
             earlier = self.best_value, self.best_at
             self.best_value, self.best_at = value, gan.images_seen
             if not self.save(trainer, gan, "best.ckpt"):
@@ -120,7 +124,7 @@ class Checkpoint(LightningCheckpoint):
         self.saved_at = gan.images_seen if self.save(trainer, gan, "last.ckpt") else -1
 
     def save(self, trainer: Trainer, gan: GAN, name: str) -> bool:
-        """Whether it was saved; the same answer on all ranks, though one alone writes."""
+        """Whether it was saved, the same on all ranks."""
         if not is_finite(gan):
             check_finite("A weight", math.nan, gan.images_seen)
         failure = None
@@ -138,7 +142,6 @@ class Checkpoint(LightningCheckpoint):
         return not failure
 
     def path(self, trainer: Trainer, name: str) -> Path:
-        """Where `last.ckpt` or `best.ckpt` lies."""
         return (Path(self.folder) if self.folder else Path(trainer.default_root_dir) / "checkpoints") / name
 
     def state_dict(self) -> dict[str, Any]:

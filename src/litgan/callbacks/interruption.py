@@ -1,4 +1,9 @@
-"""Interruption: a run that is told to stop saves at the end of its iteration, and leaves."""
+"""Interruption: a run that gets a signal saves at the end of its iteration and exits.
+
+This replaces Lightning's signal handling, which broadcasts from inside the handler, so that a signal to one
+rank alone hangs the run; waits for the device before each batch; and under SLURM saves in the middle of an
+iteration. Its Timer counts the whole run: what it stopped would stop at once when resumed.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +12,17 @@ import signal
 import stat
 import subprocess
 import threading
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from datetime import timedelta
 from enum import IntEnum
 from types import FrameType
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from lightning.fabric.plugins.environments import LightningEnvironment, SLURMEnvironment
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import Timer
-from torch import distributed
 
 from litgan.callbacks.checkpoint import Checkpoint
 from litgan.gan import GAN
@@ -27,188 +32,138 @@ CANCELLED = 130  # exit code; what shells make of SIGINT
 
 
 class Reason(IntEnum):
-    """Why to stop. Of several the largest counts: who sends SIGUSR1 before SIGTERM wants to be requeued, and
-    nothing starts again by itself what a person stopped with Ctrl-C.
-    """
+    """Why to stop. The largest wins: SIGUSR1 before SIGTERM asks to be requeued, and nothing restarts by
+    itself what a person stopped with Ctrl-C."""
 
-    NONE = 0
-    MAX_TIME = 1
-    SIGHUP = 2
-    SIGTERM = 3
-    SIGUSR1 = 4
-    SIGINT = 5
+    NONE, MAX_TIME, SIGHUP, SIGTERM, SIGUSR1, SIGINT = range(6)
 
 
 class Interrupted(SystemExit):
-    """The run stopped before its end and is saved: `--ckpt_path last` goes on with it.
+    """The run stopped before its end and is saved: `--ckpt_path last` continues it.
 
-    Ends the process with code 75, after Ctrl-C with 130, or with 0 where Lightning launched it, which takes
-    any other code for a crash and kills the run.
+    The exit code is 75, after Ctrl-C 130; 0 in processes that Lightning launched, which takes any other code
+    for a crash and kills the run.
     """
 
     code: int
 
     def __init__(self, sentence: str, code: int = STOPPED) -> None:
-        super().__init__(code)
-        self.sentence = sentence
-
-    def __str__(self) -> str:
-        return self.sentence
+        super().__init__(sentence)
+        self.code = code
 
 
 class Interruption(Callback):
-    """Stops a run on SIGTERM, SIGHUP, SIGUSR1, Ctrl-C and after `max_time`, saved.
+    """Saves and stops a run on SIGTERM, SIGHUP, SIGUSR1, Ctrl-C and after `max_time`.
 
-    A signal is only noted. At the end of the iteration, when what is due by then has been measured and
-    drawn, `last.ckpt` is saved and `Interrupted` raised, without the measurements and pictures of the
-    run's end: schedulers grant seconds. Under SLURM, SIGUSR1 requeues the job, too; SIGTERM does not.
-    A run that was told in its last iteration saves and ends as ever. A second Ctrl-C interrupts at once.
-    A signal that the process was started to ignore (`nohup`) stays ignored.
+    The handler only sets a flag. At the end of the iteration, after the callbacks that are due, `last.ckpt`
+    is saved and `Interrupted` raised, without the measurements of the run's end: schedulers grant seconds.
+    Under SLURM, SIGUSR1 also requeues the job; SIGTERM does not. A run in its last iteration ends normally.
+    A second Ctrl-C interrupts at once. A signal that the process ignores (`nohup`) stays ignored.
 
-    Several ranks leave together, whichever of them was told to: at the end of each iteration their reasons
-    set out to one another, over the CPU and in the background, and at the end of the next they have
-    arrived. Nobody waits, and they leave one iteration later.
+    Each step starts an async all_reduce(MAX) of the stop flag and reads the previous result, so all ranks
+    stop together, one step late, and none waits.
 
     Args:
-        max_time: wall-clock time that this process may train, "DD:HH:MM:SS" or {hours: 3}; None for no
-            limit. (Lightning's Timer counts the whole run, so that a run stopped by it and resumed with
-            the same limit would stop at once.)
+        max_time: wall-clock time that this process may train, "DD:HH:MM:SS" or {hours: 3}; None: no limit.
 
     Raises:
-        ValueError: at the start, if the Trainer has no `Checkpoint` to save with.
+        ValueError: at the start, if the Trainer has no `Checkpoint` callback.
     """
 
     def __init__(self, max_time: str | timedelta | dict[str, int] | None = None) -> None:
         self.timer = Timer(max_time)
         self.signal_received = Reason.NONE
-        self.previous_handlers: dict[signal.Signals, Any] = {}  # handlers that were in place
-        self.disabled: list[tuple[object, str]] = []  # methods of Lightning's
-        self.group: Any = None  # of all ranks, where there are several
-        self.reason_tensor = torch.zeros(())  # the reason that travels
-        self.pending: distributed.Work | None = None
+        self.checkpoint: Checkpoint | None = None
+        self.undo = ExitStack()  # restores handlers and Lightning's methods
+        self.group: Any = None  # of all ranks, if there are several
+        self.flag = torch.zeros(())  # the reason that is being reduced
+        self.pending: dist.Work | None = None
 
     def on_fit_start(self, trainer: Trainer, gan: GAN) -> None:
-        find_checkpoint_callback(trainer)
         self.signal_received = Reason.NONE
-        self.disable_lightning_handlers(trainer)
+        self.checkpoint = next((one for one in trainer.callbacks if isinstance(one, Checkpoint)), None)
+        if self.checkpoint is None:
+            raise ValueError("Interruption saves with the callback Checkpoint: add it to the callbacks.")
+        for owner, name in (
+            (getattr(trainer, "_signal_connector", None), "register_signal_handlers"),
+            (trainer.fit_loop.epoch_loop, "_broadcast_sigterm_tensor"),
+        ):
+            if hasattr(owner, name):  # not every version of Lightning has it
+                setattr(owner, name, lambda: None)
+                self.undo.callback(delattr, owner, name)  # the instance's, which hides the class's
         self.install_handlers("SIGTERM", "SIGUSR1", "SIGHUP")
 
+    def on_train_start(self, trainer: Trainer, gan: GAN) -> None:
+        self.install_handlers("SIGINT")  # before the first iteration there is nothing to save
+        self.timer.on_train_start(trainer, gan)
+        self.pending = None
+        # On the CPU and in a group of its own, the flag waits for no gradient.
+        self.group = dist.new_group(backend="gloo") if trainer.world_size > 1 else None
+
     def install_handlers(self, *names: str) -> None:
-        """Notices these signals from now on."""
-        if threading.current_thread() is not threading.main_thread():  # others may not take signals
-            return
         for name in names:
-            one = getattr(signal, name, None)  # Windows has not all of them
-            if one is not None and signal.getsignal(one) is not signal.SIG_IGN:  # as nohup has it
-                self.previous_handlers[one] = signal.signal(one, self.handle_signal)
-
-    def disable_lightning_handlers(self, trainer: Trainer) -> None:
-        """Keeps Lightning from handling the same signals.
-
-        Its handler broadcasts from within the handler, so that a signal to one rank alone hangs the run;
-        its loop broadcasts before each batch and waits for the device to read the answer; and its SLURM
-        handler saves in the middle of an iteration.
-        """
-        connector, loop = getattr(trainer, "_signal_connector", None), trainer.fit_loop.epoch_loop
-        methods = ((connector, "register_signal_handlers"), (loop, "_broadcast_sigterm_tensor"))
-        self.disabled = [
-            (owner, name) for owner, name in methods if hasattr(owner, name)
-        ]  # not every version
-        for owner, name in self.disabled:
-            setattr(owner, name, lambda: None)
+            number = getattr(signal, name, None)  # Windows has not all of them
+            if number is None or signal.getsignal(number) is signal.SIG_IGN:  # as nohup sets it
+                continue
+            if threading.current_thread() is threading.main_thread():  # Python allows no other
+                previous = signal.signal(number, self.handle_signal)
+                self.undo.callback(signal.signal, number, previous or signal.SIG_DFL)
 
     def handle_signal(self, number: int, frame: FrameType | None) -> None:
-        """The handler."""
         self.signal_received = max(self.signal_received, Reason[signal.Signals(number).name])
         if number == signal.SIGINT:
             signal.signal(number, signal.default_int_handler)
         if number == getattr(signal, "SIGHUP", None):
             redirect_closed_terminal()
 
-    def on_train_start(self, trainer: Trainer, gan: GAN) -> None:
-        self.install_handlers(
-            "SIGINT"
-        )  # not earlier: what comes before the first iteration leaves nothing to save
-        self.timer.on_train_start(trainer, gan)
-        self.pending = None
-        if trainer.world_size > 1:  # a group of its own keeps its messages apart from the gradients
-            self.group = distributed.new_group(backend="gloo")
-
     def on_train_batch_end(self, trainer: Trainer, gan: GAN, *batch: Any) -> None:
-        if not gan.iteration_is_complete:
+        if not gan.iteration_is_complete or not (reason := self.stop_reason()):
             return
-        reason = self.stop_reason(trainer) if self.group is None else self.all_reduce_reason(trainer)
-        if not reason:
+        assert self.checkpoint is not None
+        self.checkpoint.if_unsaved = "stop"  # there is no later save
+        self.checkpoint.save_now(trainer, gan)
+        if 0 < trainer.max_steps <= trainer.global_step:  # nothing would be left for a resumed run
             return
-        checkpoint = find_checkpoint_callback(trainer)
-        checkpoint.if_unsaved = "stop"  # there is no next save to wait for
-        checkpoint.save_now(trainer, gan)
-        if 0 < trainer.max_steps <= trainer.global_step:  # a resumed run would have nothing left to end
-            return
-        gan.on_train_batch_end(*batch)  # its turn would come after the callbacks': it writes the last row
-        cause = reason.name if reason > Reason.MAX_TIME else "--trainer.max_time"
-        remedy = "go on with --ckpt_path last."
-        if reason is Reason.SIGUSR1 and trainer.is_global_zero and SLURMEnvironment.detect():
-            remedy = requeue() or remedy
+        gan.on_train_batch_end(*batch)  # Lightning calls it after the callbacks'; it logs the last row
+        cause = "--trainer.max_time" if reason is Reason.MAX_TIME else reason.name
+        requeues = reason is Reason.SIGUSR1 and trainer.is_global_zero and SLURMEnvironment.detect()
         raise Interrupted(
             f"Stopped by {cause} after {gan.images_seen:,} images, saved in "
-            f"{checkpoint.path(trainer, 'last.ckpt')}: {remedy}",
+            f"{self.checkpoint.path(trainer, 'last.ckpt')}: "
+            + (requeue() if requeues else "go on with --ckpt_path last."),
             0 if launched_by_lightning(trainer) else CANCELLED if reason is Reason.SIGINT else STOPPED,
         )
 
-    def stop_reason(self, trainer: Trainer) -> Reason:
-        """Why this process wants to stop; the time is that of rank zero."""
+    def stop_reason(self) -> Reason:
+        """Why to stop; with several ranks the largest of all reasons, as of one iteration ago."""
         left = self.timer.time_remaining()
-        late = trainer.is_global_zero and left is not None and left <= 0
-        return max(self.signal_received, Reason.MAX_TIME if late else Reason.NONE)
-
-    def all_reduce_reason(self, trainer: Trainer) -> Reason:
-        """Why some rank wanted to stop one iteration ago; if none did, asks anew."""
+        reason = max(self.signal_received, Reason.NONE if left is None or left > 0 else Reason.MAX_TIME)
+        if self.group is None:
+            return reason
         if self.pending is not None:
             self.pending.wait()
             self.pending = None
-            if reason := Reason(int(self.reason_tensor)):
-                return reason
-        self.reason_tensor = torch.tensor(int(self.stop_reason(trainer)))
-        self.pending = distributed.all_reduce(
-            self.reason_tensor, distributed.ReduceOp.MAX, group=self.group, async_op=True
-        )
+            if self.flag:
+                return Reason(int(self.flag))
+        self.flag = torch.tensor(int(reason))
+        self.pending = dist.all_reduce(self.flag, dist.ReduceOp.MAX, group=self.group, async_op=True)
         return Reason.NONE
 
-    def on_train_end(self, trainer: Trainer, gan: GAN) -> None:
-        if self.pending is not None:
-            self.pending.wait()
-
     def on_exception(self, trainer: Trainer, gan: GAN, exception: BaseException) -> None:
-        if not isinstance(exception, Interrupted):  # which ends the process: no second signal shall cut that
-            self.restore_handlers(trainer)
+        if not isinstance(exception, Interrupted):  # then no second signal may cut the end of the process
+            self.undo.close()
 
     def teardown(self, trainer: Trainer, gan: GAN, stage: str) -> None:
-        if self.group is not None and distributed.is_initialized():
-            distributed.destroy_process_group(self.group)
-        self.restore_handlers(trainer)
-
-    def restore_handlers(self, trainer: Trainer) -> None:
-        """Leaves handlers and Lightning as they were."""
-        while self.previous_handlers:
-            one, handler = self.previous_handlers.popitem()
-            signal.signal(one, signal.SIG_DFL if handler is None else handler)
-        while self.disabled:
-            owner, name = self.disabled.pop()
-            delattr(owner, name)  # the instance's, which hid the class's
-        self.group = None
-
-
-def find_checkpoint_callback(trainer: Trainer) -> Checkpoint:
-    """The callback that saves this run."""
-    for callback in trainer.callbacks:
-        if isinstance(callback, Checkpoint):
-            return callback
-    raise ValueError("Interruption saves with the callback Checkpoint: add it to the Trainer's callbacks.")
+        if self.pending is not None:
+            self.pending.wait()
+        if self.group is not None:
+            dist.destroy_process_group(self.group)
+        self.group = self.pending = None
+        self.undo.close()
 
 
 def redirect_closed_terminal() -> None:
-    """Sends to nowhere what is printed on a terminal that is gone: that fails, and would end the run."""
+    """Points stdout and stderr to /dev/null if their terminal is gone: printing would raise."""
     for stream in (1, 2):
         with suppress(OSError):  # closed before
             if stat.S_ISCHR(os.fstat(stream).st_mode) and not os.isatty(stream):
@@ -216,13 +171,13 @@ def redirect_closed_terminal() -> None:
 
 
 def launched_by_lightning(trainer: Trainer) -> bool:
-    """Whether Lightning started this process for another device of a run that somebody else started."""
+    """Whether Lightning started this process, for one more device of a run."""
     environment = getattr(trainer.strategy, "cluster_environment", None)
     return isinstance(environment, LightningEnvironment) and trainer.local_rank > 0
 
 
 def requeue() -> str:
-    """Puts the SLURM job back into the queue; says what came of it, and what to do."""
+    """Requeues the SLURM job; returns the outcome, and what to do, as a sentence."""
     array, task = (os.environ.get(f"SLURM_ARRAY_{name}_ID") for name in ("JOB", "TASK"))
     job = f"{array}_{task}" if array else os.environ.get("SLURM_JOB_ID", "")
     try:

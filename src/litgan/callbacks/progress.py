@@ -1,4 +1,4 @@
-"""Progress of a run: a bar on a terminal, a line for each measurement where the output goes into a file."""
+"""Progress of a run: Lightning's bar on a terminal, one line per measurement in a file."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ SHOWN = {"loss/generator": "G", "loss/discriminator": "D", "gradient/feedback": 
 
 
 def distances(logged: dict[str, float]) -> dict[str, str]:
-    """The Fréchet distances among logged values, as text."""
+    """The Fréchet distances among logged values, formatted."""
     keys = (key for key in logged if key == "metric/fid" or key.startswith("metric/fd_"))
     return {key.removeprefix("metric/"): f"{logged[key]:.4g}" for key in keys}
 
 
 class ProgressLines(Callback):
-    """Prints one line each time that the distance was measured."""
+    """Prints one line whenever a distance was measured."""
 
     def __init__(self) -> None:
         self.shown: dict[str, str] | None = None  # None before the first iteration of this process
@@ -32,9 +32,9 @@ class ProgressLines(Callback):
 
 
 class Progress(TQDMProgressBar):
-    """One bar over the whole run: iterations, the distance, images seen and losses as they were last logged.
+    """One bar for the whole run: iterations, distance, images seen and losses as last logged.
 
-    Reading what was logged never waits for the device. The distance comes first: 100 columns show it.
+    Reading logged values never waits for the device. The distance comes first: it fits into 100 columns.
 
     Args:
         seconds: between two refreshes.
@@ -46,7 +46,7 @@ class Progress(TQDMProgressBar):
 
     def on_train_epoch_start(self, trainer: Trainer, *_: Any) -> None:
         bar = self.train_progress_bar
-        if bar.total is None:  # once a run: data sets differ in size by 10^4, so epochs mean nothing here
+        if bar.total is None:  # the first epoch of this process
             bar.total = trainer.max_steps if trainer.max_steps > 0 else None
             bar.initial = bar.n = trainer.global_step
             bar.set_description("training")
@@ -58,7 +58,7 @@ class Progress(TQDMProgressBar):
             self.show(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leaves the bar as it is: it counts the run, not the epoch."""
+        """Keeps the bar: it counts the iterations of the run, not of the epoch."""
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not self.is_disabled:
@@ -66,7 +66,7 @@ class Progress(TQDMProgressBar):
         super().on_train_end(trainer, pl_module)
 
     def on_exception(self, trainer: Trainer, *_: Any) -> None:
-        """Leaves the last line to the sentence that says why the run ended."""
+        """Closes the bar, so that the error is the last line."""
         if self._train_progress_bar is not None:
             self.train_progress_bar.close()
 

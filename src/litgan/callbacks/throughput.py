@@ -1,4 +1,7 @@
-"""Throughput: images a second, the share of time that training waits for data, and peak memory."""
+"""Throughput: images a second, the share of time that training waits for data, and peak memory.
+
+Lightning's ThroughputMonitor would count pictures, metrics and checkpoints as training time.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +17,11 @@ from litgan.gan import GAN
 
 
 class Throughput(Callback):
-    """Logs the speed of training alone: pictures, metrics and checkpoints are left out of its time.
+    """Logs the speed of training alone.
 
-    `speed/images_per_second` over all ranks; `speed/data_wait`, the share of that time in [0, 1] between an
-    iteration's last hook and the next one's batch; `speed/peak_memory_gib` of the device (on CPU: of the
-    process). To stand before the other callbacks, or what they do with a batch would count as waiting.
+    `speed/images_per_second` over all ranks; `speed/data_wait`, the share of the time in [0, 1] between the
+    last hook of one batch and the first of the next; `speed/peak_memory_gib` of the device (on CPU: of the
+    process). It must be the first callback, or what others do at the start of a batch counts as waiting.
     """
 
     def __init__(self) -> None:
@@ -34,12 +37,12 @@ class Throughput(Callback):
         self.ended = self.since - self.excluded
 
     def on_train_batch_start(self, trainer: Trainer, gan: GAN, *_: object) -> None:
-        began = max(self.ended, gan.waiting_since)  # a subclass of GAN may not tell the latter
+        began = max(self.ended, gan.waiting_since)  # a subclass of GAN may not update the latter
         self.waited += time.perf_counter() - gan.seconds_excluded - began
 
     def on_train_batch_end(self, trainer: Trainer, gan: GAN, *_: object) -> None:
         if gan.iteration_is_complete and trainer.global_step % trainer.log_every_n_steps == 0:
-            if gan.device.type == "cuda":  # else what is still queued would count as waiting for data
+            if gan.device.type == "cuda":  # or queued work would count as waiting for data
                 torch.cuda.synchronize(gan.device)
             seconds = time.perf_counter() - self.since - (gan.seconds_excluded - self.excluded)
             values = {
@@ -54,7 +57,7 @@ class Throughput(Callback):
 
 @contextmanager
 def untimed(gan: GAN) -> Iterator[None]:
-    """Time spent in here is not training time: the speed is measured without it."""
+    """Excludes the time spent in here from the measured speed."""
     start = time.perf_counter()
     try:
         yield
@@ -63,7 +66,7 @@ def untimed(gan: GAN) -> Iterator[None]:
 
 
 def peak_memory_gib(device: torch.device) -> float:
-    """The most memory held so far: on CUDA by its tensors, elsewhere by the process."""
+    """Peak memory: on CUDA of its tensors, elsewhere of the process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
     try:
