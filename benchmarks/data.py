@@ -113,7 +113,7 @@ def waiting(recipe: str, iterations: int) -> list[float]:
     with tempfile.TemporaryDirectory() as folder:
         options = [f"--{key}={value}" for key, value in own.items()]
         made = Recipe(["--config", str(CONFIGS / recipe), *options, f"--trainer.default_root_dir={folder}"])
-        with made.running():
+        with made.run_context():
             made.trainer.fit(made.model, datamodule=made.datamodule)
         rows = read_metrics(made.folder.path / "metrics.csv")
     return [row["speed/data_wait"] for row in rows if "speed/data_wait" in row][1:]

@@ -81,7 +81,7 @@ def train(
         recipe = Recipe([*options, *QUIET, *own, f"--trainer.default_root_dir={folder}"])
         recipe.trainer.callbacks.append(watch)
         allow(arithmetic)  # after the recipe, which asks for TF32
-        with recipe.running(), around or nullcontext():
+        with recipe.run_context(), around or nullcontext():
             recipe.trainer.fit(recipe.model, datamodule=recipe.datamodule)
     return watch.seconds
 

@@ -69,7 +69,7 @@ def run(
         }
         watch = Watched(number, rounds, found)
         recipe.trainer.callbacks.append(watch)  # after all others
-        with recipe.running():
+        with recipe.run_context():
             recipe.trainer.fit(recipe.model, recipe.datamodule)
     return watch.seconds, recipe.model.images_per_iteration
 

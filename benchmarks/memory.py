@@ -63,7 +63,7 @@ def child(case: str, side: str, iterations: int) -> dict[str, float]:
         before, scale = held(), Scale(iterations)
         if side == "litgan":
             recipe.trainer.callbacks.append(scale)
-            with recipe.running():
+            with recipe.run_context():
                 recipe.trainer.fit(recipe.model, recipe.datamodule)
         else:
             loop = loops.raw(recipe.model, recipe.datamodule, recipe.trainer.precision)

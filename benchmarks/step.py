@@ -116,7 +116,7 @@ def run(case: Case, rounds: int, extra: list[str]) -> dict[str, list[float]]:
         }
         watch = Interleaved(case.number, rounds, {name: makers[name]() for name in case.rivals})
         recipe.trainer.callbacks.append(watch)  # after all others
-        with recipe.running():
+        with recipe.run_context():
             recipe.trainer.fit(gan, recipe.datamodule)
     return watch.seconds
 

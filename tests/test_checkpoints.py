@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from litgan import GAN, checkpoints, commands
 from litgan.checkpoints import AtomicCheckpointIO
 from litgan.data import GANDataModule, Ring
 from litgan.networks import MLPGenerator
 from litgan.rebuild import Builder
+from litgan.recipe import Recipe
 
 NETWORKS = "litgan.networks."
 ARGUMENTS = {
@@ -246,3 +248,17 @@ def test_an_extractor_of_ones_own_comes_back_from_the_recipe():
         checkpoint = {"litgan": {"recipe": {"realism": said}}, "state_dict": {}}
         found = commands.build_extractor(checkpoint, Builder())
         assert found.name == name and found.size == 8
+
+
+def test_an_explicit_null_does_not_come_back_as_the_default(tmp_path, monkeypatch):
+    (tmp_path / "nulls.py").write_text(
+        "from litgan.losses import Hinge\n\n\nclass Loss(Hinge):\n"
+        "    def __init__(self, scale: float | None = 1.0) -> None:\n        self.scale = scale\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    digits = Path(__file__).parents[1] / "configs" / "digits.yaml"
+    loss = "--model.loss={class_path: nulls.Loss, init_args: {scale: null}}"
+    recipe = Recipe(["--config", str(digits), loss, f"--trainer.default_root_dir={tmp_path}"], "validate")
+    saved = yaml.safe_load(recipe.config_yaml)["model"]["init_args"]["loss"]["init_args"]
+    again = checkpoints.build_gan({"litgan": {"recipe": recipe.model.recipe}}, GAN, Builder("nulls"))
+    assert recipe.model.loss.scale is saved["scale"] is again.loss.scale is None

@@ -299,6 +299,7 @@ def test_a_failed_start_in_a_folder_of_old_changes_nothing(
     """With another recipe than before, whose config.yaml would differ."""
     monkeypatch.setenv("LITGAN_RUN_ID", "mine")
     assert run(2) == 0
+    (tmp_path / "runs" / "ring" / "mine" / "health.jsonl").write_text('{"images_seen": 1000000}\n')
     before = content(tmp_path / "runs" / "ring")
     assert {"mine/config.yaml", "mine/checkpoints/last.ckpt"} <= before.keys()
     options = ["--samples.every=500"]

@@ -40,16 +40,13 @@ from litgan.loggers import CSVLogger, WandbLogger, distance_keys, read_metrics, 
 from litgan.rebuild import search_working_directory
 from litgan.render import draw_curves
 
-CALLBACKS: dict[str, type[Callback]] = {
-    "realism": Realism, "samples": Samples, "gradients": Feedback, "checkpoint": Checkpoint,
-}  # fmt: skip
-
 
 def default_callbacks() -> dict[str, type[Callback]]:
-    """The callbacks of every run, by their section in a recipe; the diagnosis where its wing is there."""
-    diagnosis = wing("diagnosis")
-    *others, last = CALLBACKS.items()  # the checkpoint comes last: it saves what the others know
-    return dict([*others, *([("health", diagnosis.Diagnosis)] if diagnosis else []), last])
+    """The callbacks of every run, by their section in a recipe; the diagnosis only if its wing exists."""
+    callbacks: dict[str, type[Callback]] = {"realism": Realism, "samples": Samples, "gradients": Feedback}
+    if diagnosis := wing("diagnosis"):
+        callbacks["health"] = diagnosis.Diagnosis
+    return {**callbacks, "checkpoint": Checkpoint}  # the last one: it saves the state of the others
 
 
 class Recipe(LightningCLI):
@@ -87,12 +84,7 @@ class Recipe(LightningCLI):
                     "default_root_dir": runs.ROOT,
                 },
                 seed_everything_default=0,
-                parser_kwargs={
-                    "prog": f"litgan {verb}",
-                    "usage": USAGES[verb],
-                    "exit_on_error": False,
-                    "description": DESCRIPTIONS[verb],
-                },
+                parser_kwargs={"prog": f"litgan {verb}", "exit_on_error": False, **HELP[verb]},
                 subclass_mode_model=True,
                 subclass_mode_data=True,
                 args=args,
@@ -108,13 +100,9 @@ class Recipe(LightningCLI):
         for name, callback in default_callbacks().items():
             parser.add_lightning_class_args(callback, name)
         parser.add_argument("--project", type=str, default="litgan", help="Project in Weights & Biases.")
-        parser.add_argument(
-            "--ckpt_path",
-            type=str | None,
-            default=None,
-            help="Checkpoint to go on from; last: the recipe's newest.",
-        )
-        # Without a class_path, which a recipe gives for a subclass, the model's keys are GAN's.
+        help_ = "Checkpoint to resume from; last: the newest of the recipe's runs."
+        parser.add_argument("--ckpt_path", type=str | None, default=None, help=help_)
+        # Without a class_path the model is a GAN.
         parser.set_defaults({"model": {"class_path": f"{GAN.__module__}.GAN"}})
         parser.link_arguments("seed_everything", "model.init_args.seed")
         parser.link_arguments("seed_everything", "data.init_args.seed")
@@ -126,27 +114,27 @@ class Recipe(LightningCLI):
 
     @property
     def name(self) -> str:
-        """Name of the recipe: of its first YAML, or of the run whose resolved config.yaml is run again."""
+        """Name of the first YAML; for a run's config.yaml the name of that run's recipe."""
         first = Path(str((self.config.get("config") or ["recipe"])[0]))
         return first.resolve().parent.parent.name if first.name == "config.yaml" else first.stem
 
     def before_instantiate_classes(self) -> None:
         root, wanted = self.config.trainer.default_root_dir, self.config.ckpt_path
-        self.config.ckpt_path = None  # config.yaml, run again, starts a run anew beside this one
-        self.written = self.parser.dump(self.config)
+        self.config.ckpt_path = None  # a run of config.yaml is a new run
+        self.config_yaml = self.parser.dump(self.config, skip_unset=False)
         self.folder = runs.new_run(root, self.name)
         self.ckpt_path = runs.find_checkpoint(wanted, root, self.name) if wanted else None
         if self.ckpt_path:
-            self.folder = self.folder_of(self.ckpt_path)
-        if self.verb == "fit":  # what another process may still change is not looked at
-            self.lock.acquire(self.folder)
-        if self.verb == "fit" and not wanted:  # a run that was given its name goes on where it stopped
-            self.ckpt_path = self.folder.newest_checkpoint()
+            self.folder = self.run_folder_of(self.ckpt_path)
+        if self.verb == "fit":
+            self.lock.acquire(self.folder)  # before its checkpoints are read: another process may write them
+            if not wanted:  # a run with a given id continues where it stopped
+                self.ckpt_path = self.folder.newest_checkpoint()
         self.resumed_at, _ = checkpoints.clock(checkpoints.read(self.ckpt_path)) if self.ckpt_path else (0, 0)
         self.config.trainer.default_root_dir = str(self.folder.path)
 
-    def folder_of(self, checkpoint: Path) -> runs.RunFolder:
-        """The run's folder that a checkpoint lies in; if it was moved, the one that it names, beside ours."""
+    def run_folder_of(self, checkpoint: Path) -> runs.RunFolder:
+        """The run folder that contains a checkpoint; for a moved one a folder of its run id beside ours."""
         saved = checkpoints.read(checkpoint)["litgan"].get("recipe", {}).get("run_id", self.folder.run_id)
         found = runs.run_of(checkpoint)
         if found is None or found.run_id != saved:
@@ -170,8 +158,8 @@ class Recipe(LightningCLI):
         plugins = plugins if isinstance(plugins, list) else [plugins]
         kwargs["plugins"] = [*plugins, *slurm(plugins), AtomicCheckpointIO()]
         callbacks = config["callbacks"] or []
-        self.first = FirstIteration(self.save_config)
-        own: list[Callback] = [self.first, Throughput()] if self.verb == "fit" else []
+        self.first_iteration = FirstIteration(self.save_config)
+        own: list[Callback] = [self.first_iteration, Throughput()] if self.verb == "fit" else []
         if config["enable_progress_bar"] is None:  # a bar would fill a log file with one endless line
             kwargs["enable_progress_bar"] = sys.stdout.isatty()
         if config["enable_progress_bar"] or kwargs.get("enable_progress_bar"):
@@ -180,7 +168,7 @@ class Recipe(LightningCLI):
             own.append(ProgressLines())
         kwargs["callbacks"] = [*own, *(callbacks if isinstance(callbacks, list) else [callbacks])]
         try:
-            if self.verb == "fit":  # behind all other callbacks, for it leaves, and before the Checkpoint
+            if self.verb == "fit":  # after all other callbacks, because it ends the run; before Checkpoint
                 self.trainer_defaults["callbacks"] = Interruption(config["max_time"])
                 kwargs["max_time"] = None
             return super().instantiate_trainer(**kwargs)
@@ -188,9 +176,10 @@ class Recipe(LightningCLI):
             raise ValueError(f"The trainer cannot be built as the recipe says: {error}") from error
 
     def after_instantiate_classes(self) -> None:
-        self.resolved = resolved = yaml.safe_load(self.parser.dump(self.config, skip_link_targets=False))
+        resolved = yaml.safe_load(self.parser.dump(self.config, skip_unset=False, skip_link_targets=False))
         shapes = {"sample_shape": list(self.model.sample_shape), "num_classes": self.model.num_classes}
         resolved["model"]["init_args"] |= shapes
+        self.resolved = resolved
         self.model.recipe = {
             "name": self.name, "run_id": self.folder.run_id, "model": resolved["model"],
             "data": resolved["data"], "realism": resolved["realism"],
@@ -198,17 +187,15 @@ class Recipe(LightningCLI):
         }  # fmt: skip
         parallel = isinstance(self.trainer.strategy, strategy.AdversarialDDPStrategy)
         if parallel and self.trainer.world_size == 1:
-            warn(
-                "trainer.strategy is adversarial_ddp for one device: give --trainer.devices for more of them."
-            )
+            warn("trainer.strategy is adversarial_ddp for one device: give --trainer.devices for more.")
         if torch.cuda.is_available():
-            torch.set_float32_matmul_precision("high")  # TF32 where float32 is asked for
+            torch.set_float32_matmul_precision("high")  # TF32 for float32
 
     def save_config(self) -> None:
-        """Writes the recipe into the run's folder, and logs it."""
+        """Writes config.yaml into the run folder, and logs the recipe."""
         path = self.folder.path / "config.yaml"
         with ignore_disk_errors("The file config.yaml"), atomic_write(path) as partial:
-            partial.write_text(self.written)
+            partial.write_text(self.config_yaml)
         for logger in self.trainer.loggers:
             logger.log_hyperparams(self.resolved)
 
@@ -227,13 +214,13 @@ class Recipe(LightningCLI):
         except Interrupted as stop:
             if self.trainer.is_global_zero:
                 print(f"\n{stop}", flush=True)
-            if wandb.run is not None and stop.code == STOPPED:  # W&B waits for the process that goes on
+            if wandb.run is not None and stop.code == STOPPED:  # W&B waits for the process that resumes it
                 wandb.run.mark_preempting()
             wandb.finish(exit_code=stop.code)
             raise
         except BaseException:
             wandb.finish(exit_code=1)
-            if not self.first.ended:
+            if not self.first_iteration.ended:
                 self.folder.remove(self.lock.made)
             raise
         else:
@@ -287,12 +274,11 @@ def print_summary(recipe: Recipe) -> None:
 class FirstIteration(Callback):
     """Calls a function on rank zero when the first iteration of this process has ended.
 
-    Until then a start may fail, and nothing shall have changed; it comes before all other callbacks, which
-    may fail, too.
+    A start that fails before must not change a run folder. It is the first callback, as others may fail.
     """
 
-    def __init__(self, act: Callable[[], None]) -> None:
-        self.act = act
+    def __init__(self, action: Callable[[], None]) -> None:
+        self.action = action
         self.ended = False
 
     def on_train_batch_end(self, trainer: Trainer, gan: GAN, *_: object) -> None:
@@ -300,22 +286,24 @@ class FirstIteration(Callback):
             self.ended = True
             if trainer.is_global_zero:
                 with untimed(gan):
-                    self.act()
+                    self.action()
 
 
 def slurm(plugins: list[Any]) -> list[Cluster]:
-    """Lightning's own choice under SLURM, without its requeueing, which would cut an iteration in two."""
+    """Lightning's environment under SLURM, without its requeueing, which interrupts iterations."""
     chosen = any(isinstance(plugin, Cluster) for plugin in plugins)
     if chosen or TorchElasticEnvironment.detect() or not SLURMEnvironment.detect():
         return []
     return [SLURMEnvironment(auto_requeue=False)]
 
 
-USAGES = {
-    "fit": "litgan fit --config RECIPE [--config OVERLAY ...] [--ckpt_path last] [--SECTION.KEY VALUE ...]",
-    "validate": "litgan validate --config RECIPE --ckpt_path CHECKPOINT [--SECTION.KEY VALUE ...]",
-}
-DESCRIPTIONS = {
-    "fit": "Trains the GAN of a recipe; later files and options win over earlier ones.",
-    "validate": "Measures a checkpoint with its recipe's own Trainer.",
+HELP = {
+    "fit": {
+        "description": "Trains the GAN of a recipe; later files and options win over earlier ones.",
+        "usage": "litgan fit --config RECIPE [--config OVERLAY ...] [--ckpt_path last] [--SECTION.KEY VALUE]",
+    },
+    "validate": {
+        "description": "Measures a checkpoint with its recipe's own Trainer.",
+        "usage": "litgan validate --config RECIPE --ckpt_path CHECKPOINT [--SECTION.KEY VALUE ...]",
+    },
 }

@@ -74,6 +74,7 @@ class Diagnosis(Callback):
         self.history: list[tuple[int, str]] = []  # images_seen and name of each state so far
         self.scaling = Scaling()  # the product of all roll-backs' changes
         self.rollbacks = 0
+        self.resumed_at: int | None = None  # images_seen at the start, until health.jsonl is prepared
         self.recipe_lrs: list[list[float]] = []  # as configured, by optimizer and parameter group
 
     def on_train_start(self, trainer: Trainer, gan: GAN) -> None:
@@ -81,8 +82,7 @@ class Diagnosis(Callback):
         self.apply_scaling(gan)
         if not self.monitor.baseline:  # not resumed
             self.monitor.baseline = {name: norm.item() for name, norm in weight_norms(gan).items()}
-        if self.every and trainer.is_global_zero:
-            self.prepare_file(self.events_path(trainer), gan.images_seen)
+        self.resumed_at = gan.images_seen if self.every and trainer.is_global_zero else None
         path = self.healthy_checkpoint(trainer)
         resumed = gan.images_seen > 0 and trainer.strategy.broadcast(path.exists())
         if self.every and self.policy == "rollback" and not resumed:  # replaces another run's
@@ -99,6 +99,9 @@ class Diagnosis(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, gan: GAN, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
+        if self.resumed_at is not None and gan.iteration_is_complete:  # a failed start changes no file
+            self.prepare_file(self.events_path(trainer), self.resumed_at)
+            self.resumed_at = None
         if not gan.is_due(self.every):
             return
         with untimed(gan):
