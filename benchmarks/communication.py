@@ -34,7 +34,7 @@ from synthetic import Synthetic
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 
 from litgan import GAN
-from litgan.cli import quieten
+from litgan.cli import silence_warnings
 from litgan.losses import NonSaturating
 from litgan.networks import DCGANDiscriminator, DCGANGenerator
 from litgan.strategy import register
@@ -213,7 +213,7 @@ def main() -> None:
     parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args() if "--worker" in sys.argv else measure.parse(parser)
     warnings.simplefilter("ignore")
-    quieten()
+    silence_warnings()
     register()
     if options.quick:
         options.iterations, options.rounds = 2, 1

@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
-from litgan.cli import quieten
+from litgan.cli import silence_warnings
 from litgan.data import Digits, FashionMNIST, ImageFolder
 from litgan.data.images import ImageData
 from litgan.data.loader import DiskLoader, InMemoryLoader, ResumableBatchSampler
@@ -126,7 +126,7 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=4_000, help="PNG files that are read")
     parser.add_argument("--iterations", type=int, default=300, help="of the training run")
     options = measure.parse(parser)
-    quieten()
+    silence_warnings()
     data: ImageData = Digits(32) if options.quick else FashionMNIST()
     recipe, workers = ("digits.yaml", [0, 1]) if options.quick else ("fashion_mnist.yaml", [0, 1, 2])
     if options.quick:

@@ -25,7 +25,7 @@ from scaling import Watch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from litgan.cli import quieten
+from litgan.cli import silence_warnings
 from litgan.recipe import Recipe
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -141,7 +141,7 @@ def main() -> None:
     options = measure.parse(parser)
     if not torch.cuda.is_available():
         sys.exit("There is no CUDA device here: run benchmarks/gpu.py on a machine that has one.")
-    quieten()
+    silence_warnings()
     networks = NETWORKS
     if options.recipe:
         shape = [f"--data.resolution={options.resolution}", f"--data.channels={options.channels}"]

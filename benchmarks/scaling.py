@@ -28,7 +28,7 @@ from synthetic import Synthetic
 
 from litgan import GAN
 from litgan.callbacks.throughput import peak_memory_gib
-from litgan.cli import quieten
+from litgan.cli import silence_warnings
 from litgan.hardware import best_precision
 from litgan.losses import NonSaturating
 from litgan.networks import DCGANDiscriminator, DCGANGenerator
@@ -66,7 +66,7 @@ class Watch(Callback):
 
 def train(case: dict[str, Any], accelerator: str, iterations: int) -> measure.Row:
     """Step times and memory of one case, in this process."""
-    quieten()
+    silence_warnings()
     watch, adam = Watch(BLOCK), partial(torch.optim.Adam, lr=1e-3, betas=(0.0, 0.99), fused=True)
     shape = (1, case["resolution"], case["resolution"])
     widths = [int(case["width"] * width) for width in (128, 64, 32)]
