@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeAlias
-
 from shared import bystanders
 
 from litgan.callbacks import Checkpoint, Feedback, Interruption, Progress, Realism, Samples, Throughput
 
-Make: TypeAlias = Callable[..., Any]  # what a fixture makes things with
 
-
-def test_callbacks_change_nothing(digits_gan: Make, make_trainer: Make, memory: Any) -> None:
+def test_callbacks_change_nothing(digits_gan, make_trainer, memory):
     everything = [
         Throughput(), Realism("digits", every=16, count=20), Samples(every=16), Feedback(every=16),
         Checkpoint(every=16), Progress(), Interruption({"hours": 1}),

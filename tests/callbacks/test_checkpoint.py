@@ -1,30 +1,25 @@
 from __future__ import annotations
 
 import resource
-from collections.abc import Callable, Iterator
-from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, TypeAlias
 
 import pytest
 import torch
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Callback
 
-from litgan import GAN, checkpoints
+from litgan import checkpoints
 from litgan.callbacks import Checkpoint, Realism
 from litgan.metrics import Report
-
-Make: TypeAlias = Callable[..., Any]  # what a fixture makes things with
 
 
 class Scripted(Realism):
     """Finds given distances, one a measurement."""
 
-    def __init__(self, *distances: float, every: int = 8) -> None:
+    def __init__(self, *distances, every=8):
         super().__init__(every=every)
         self.distances = list(distances)
 
-    def measure(self, trainer: Trainer, gan: GAN) -> Report:
+    def measure(self, trainer, gan):
         self.report = Report({"metric/fd_script": self.distances.pop(0)}, {})
         self.measured_at = gan.images_seen
         return self.report
@@ -33,11 +28,11 @@ class Scripted(Realism):
 class Diary(Checkpoint):
     """Remembers what it saved, and when."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, **options):
         super().__init__(**options)
-        self.saved: list[tuple[str, int]] = []
+        self.saved = []
 
-    def save(self, trainer: Trainer, gan: GAN, name: str) -> bool:
+    def save(self, trainer, gan, name):
         saved = super().save(trainer, gan, name)
         if saved:
             self.saved.append((name, gan.images_seen))
@@ -47,15 +42,15 @@ class Diary(Checkpoint):
 class Sabotage(Callback):
     """Does something to the GAN before an iteration (0 is the first)."""
 
-    def __init__(self, iteration: int, act: Callable[[GAN], None]) -> None:
+    def __init__(self, iteration, act):
         self.iteration, self.act = iteration, act
 
-    def on_train_batch_start(self, trainer: Trainer, gan: GAN, *_: object) -> None:
+    def on_train_batch_start(self, trainer, gan, *_):
         if trainer.global_step == self.iteration:
             self.act(gan)
 
 
-def clock(path: Path) -> int:
+def clock(path):
     return checkpoints.read(path)["litgan"]["images_seen"]
 
 
@@ -63,9 +58,8 @@ def clock(path: Path) -> int:
     ("turns", "iterations", "clocks"), [(1, 7, [24, 40, 56]), (2, 5, [32, 48, 64, 80]), (1, 5, [24, 40])]
 )
 def test_saves_by_images_and_at_the_end(
-    turns: int, iterations: int, clocks: list[int], tiny_gan: Make,
-    tiny_data: Make, make_trainer: Make, tmp_path: Path,
-) -> None:  # fmt: skip
+    turns, iterations, clocks, tiny_gan, tiny_data, make_trainer, tmp_path
+):
     keeper = Diary(every=20, minutes=0)
     trainer = make_trainer(iterations, callbacks=[keeper])
     trainer.fit(tiny_gan(discriminator_steps=turns), datamodule=tiny_data())
@@ -73,16 +67,13 @@ def test_saves_by_images_and_at_the_end(
     assert clock(tmp_path / "checkpoints" / "last.ckpt") == clocks[-1]
 
 
-def test_saves_by_minutes(
-    tiny_gan: Make, tiny_data: Make, make_trainer: Make,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+def test_saves_by_minutes(tiny_gan, tiny_data, make_trainer, monkeypatch):
     watch = SimpleNamespace(now=1000.0)
     monkeypatch.setattr("litgan.callbacks.checkpoint.time", SimpleNamespace(monotonic=lambda: watch.now))
     gan = tiny_gan()
     step = gan.training_step
 
-    def slow_step(batch: Any, batch_idx: int) -> Any:
+    def slow_step(batch, batch_idx):
         watch.now += 25.0
         return step(batch, batch_idx)
 
@@ -93,12 +84,7 @@ def test_saves_by_minutes(
     assert keeper.saved == [("last.ckpt", 24), ("last.ckpt", 48), ("last.ckpt", 64)]
 
 
-def test_the_best_survives_worse_ones_and_a_resume(
-    tiny_gan: Make,
-    tiny_data: Make,
-    make_trainer: Make,
-    tmp_path: Path,
-) -> None:
+def test_the_best_survives_worse_ones_and_a_resume(tiny_gan, tiny_data, make_trainer, tmp_path):
     folder = tmp_path / "checkpoints"
     keeper = Diary(every=0, minutes=0)
     realism = Scripted(9.0, 5.0, 3.0, float("nan"), 4.0)  # before the first step, then each iteration
@@ -113,13 +99,8 @@ def test_the_best_survives_worse_ones_and_a_resume(
     assert clock(folder / "best.ckpt") == 48
 
 
-def test_weights_that_are_not_finite_are_never_saved(
-    tiny_gan: Make,
-    tiny_data: Make,
-    make_trainer: Make,
-    tmp_path: Path,
-) -> None:
-    def poison(gan: GAN) -> None:  # the average plays no part in the losses
+def test_weights_that_are_not_finite_are_never_saved(tiny_gan, tiny_data, make_trainer, tmp_path):
+    def poison(gan):  # the average plays no part in the losses
         next(gan.ema.parameters()).data.fill_(float("nan"))
 
     keeper = Diary(every=8, minutes=0)
@@ -132,10 +113,9 @@ def test_weights_that_are_not_finite_are_never_saved(
 
 @pytest.mark.parametrize("failing", ["discriminator", "generator"])
 def test_a_run_that_breaks_leaves_its_last_whole_iteration(
-    failing: str, tiny_gan: Make, tiny_data: Make,
-    make_trainer: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    def break_loss(gan: GAN) -> None:
+    failing, tiny_gan, tiny_data, make_trainer, tmp_path, monkeypatch
+):
+    def break_loss(gan):
         monkeypatch.setattr(gan.loss, failing, lambda *, real, fake: fake.mean(1) * 0 + float("inf"))
 
     gan, keeper = tiny_gan(discriminator_steps=2), Diary(every=0, minutes=0)
@@ -149,13 +129,8 @@ def test_a_run_that_breaks_leaves_its_last_whole_iteration(
     ) == (48, 6, 3)
 
 
-def test_an_interrupted_run_is_saved(
-    tiny_gan: Make,
-    tiny_data: Make,
-    make_trainer: Make,
-    tmp_path: Path,
-) -> None:
-    def interrupt(gan: GAN) -> None:
+def test_an_interrupted_run_is_saved(tiny_gan, tiny_data, make_trainer, tmp_path):
+    def interrupt(gan):
         raise KeyboardInterrupt
 
     trainer = make_trainer(9, callbacks=[Sabotage(3, interrupt), Checkpoint(every=0, minutes=0)])
@@ -164,12 +139,7 @@ def test_an_interrupted_run_is_saved(
     assert clock(tmp_path / "checkpoints" / "last.ckpt") == 24
 
 
-def test_another_folder_may_be_given(
-    tiny_gan: Make,
-    tiny_data: Make,
-    make_trainer: Make,
-    tmp_path: Path,
-) -> None:
+def test_another_folder_may_be_given(tiny_gan, tiny_data, make_trainer, tmp_path):
     keeper = Checkpoint(every=0, minutes=0, folder=str(tmp_path / "elsewhere"))
     gan = tiny_gan()
     make_trainer(2, callbacks=[keeper]).fit(gan, datamodule=tiny_data())
@@ -180,26 +150,24 @@ def test_another_folder_may_be_given(
 class FullDisk(Callback):
     """Refuses files of more than 1,000 bytes, as a full disk would, before some iterations."""
 
-    def __init__(self, *iterations: int) -> None:
+    def __init__(self, *iterations):
         self.iterations = iterations
 
-    def on_train_batch_start(self, trainer: Trainer, gan: GAN, *_: object) -> None:
+    def on_train_batch_start(self, trainer, gan, *_):
         _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
         full = trainer.global_step in self.iterations
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000 if full else hard, hard))
 
 
 @pytest.fixture
-def _disk() -> Iterator[None]:
+def _disk():
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     yield
     resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 @pytest.mark.usefixtures("_disk")
-def test_a_full_disk_stops_the_run_and_spares_what_was_saved(
-    tiny_gan: Make, tiny_data: Make, make_trainer: Make, tmp_path: Path
-) -> None:
+def test_a_full_disk_stops_the_run_and_spares_what_was_saved(tiny_gan, tiny_data, make_trainer, tmp_path):
     keeper = Diary(every=8, minutes=0)
     trainer = make_trainer(9, callbacks=[FullDisk(3), keeper])
     with pytest.raises(OSError, match=r"last.ckpt cannot be saved \(File too large\): make room there; what"):
@@ -210,9 +178,7 @@ def test_a_full_disk_stops_the_run_and_spares_what_was_saved(
 
 
 @pytest.mark.usefixtures("_disk")
-def test_a_full_disk_may_be_lived_with(
-    tiny_gan: Make, tiny_data: Make, make_trainer: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_full_disk_may_be_lived_with(tiny_gan, tiny_data, make_trainer, tmp_path, capsys):
     """The best of all falls into the time when nothing can be saved, and a lesser one comes after."""
     keeper = Diary(every=8, minutes=0, if_unsaved="continue")
     realism = Scripted(9.0, 5.0, 1.0, 2.0, 4.0)
@@ -228,7 +194,7 @@ def test_a_full_disk_may_be_lived_with(
 
 
 @pytest.mark.usefixtures("_disk")
-def test_the_last_save_of_a_run_must_succeed(tiny_gan: Make, tiny_data: Make, make_trainer: Make) -> None:
+def test_the_last_save_of_a_run_must_succeed(tiny_gan, tiny_data, make_trainer):
     callbacks = [FullDisk(2), Diary(every=0, minutes=0, if_unsaved="continue")]
     with pytest.raises(OSError, match="cannot be saved"):
         make_trainer(3, callbacks=callbacks).fit(tiny_gan(), datamodule=tiny_data())

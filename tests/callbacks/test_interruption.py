@@ -5,25 +5,21 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
 from datetime import timedelta
-from pathlib import Path
-from typing import Any, TypeAlias
 
 import pytest
 import torch
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Callback
 
-from litgan import GAN, checkpoints
+from litgan import checkpoints
 from litgan.callbacks import Checkpoint, Interrupted, Interruption
 from litgan.callbacks.interruption import requeue
 
-Make: TypeAlias = Callable[..., Any]  # what a fixture makes things with
 SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGINT)
 
 
 @pytest.fixture(autouse=True)
-def handlers() -> Iterator[list[Any]]:
+def handlers():
     """The present ones; `Interrupted` ends a process and leaves them taken."""
     before = [signal.getsignal(one) for one in SIGNALS]
     yield before
@@ -34,10 +30,10 @@ def handlers() -> Iterator[list[Any]]:
 class Send(Callback):
     """Sends signals to its own process before the given turn (0 is the first)."""
 
-    def __init__(self, turn: int, *signals: signal.Signals) -> None:
+    def __init__(self, turn, *signals):
         self.turn, self.signals = turn, signals
 
-    def on_train_batch_start(self, trainer: Trainer, gan: GAN, *_: object) -> None:
+    def on_train_batch_start(self, trainer, gan, *_):
         if gan.discriminator_updates == self.turn:
             for one in self.signals:
                 os.kill(os.getpid(), one)
@@ -48,15 +44,15 @@ class Ended(Callback):
 
     reached = False
 
-    def on_train_end(self, trainer: Trainer, gan: GAN) -> None:
+    def on_train_end(self, trainer, gan):
         self.reached = True
 
 
 @pytest.fixture
-def fit(tiny_gan: Make, tiny_data: Make, make_trainer: Make) -> Make:
+def fit(tiny_gan, tiny_data, make_trainer):
     """Trains to so many iterations with an Interruption; returns the GAN."""
 
-    def run(iterations: int, *watchers: Callback, gan: GAN | None = None, **options: Any) -> GAN:
+    def run(iterations, *watchers, gan=None, **options):
         gan = gan or tiny_gan()
         stop = Interruption(options.pop("max_time", None))
         path = options.pop("ckpt_path", None)
@@ -71,8 +67,8 @@ def fit(tiny_gan: Make, tiny_data: Make, make_trainer: Make) -> Make:
 @pytest.mark.parametrize("turns", [1, 2])
 @pytest.mark.parametrize("one", SIGNALS)
 def test_stops_at_the_end_of_the_iteration_and_goes_on_to_the_same_bits(
-    one: signal.Signals, turns: int, fit: Make, tiny_gan: Make, memory: Any, tmp_path: Path
-) -> None:
+    one, turns, fit, tiny_gan, memory, tmp_path
+):
     """The signal comes in the first turn of the third iteration."""
     ended, last = Ended(), tmp_path / "checkpoints" / "last.ckpt"
     gan = tiny_gan(discriminator_steps=turns)
@@ -94,38 +90,36 @@ def test_stops_at_the_end_of_the_iteration_and_goes_on_to_the_same_bits(
     assert all(torch.equal(value, resumed[name]) for name, value in straight.items())
 
 
-def test_a_wish_to_be_requeued_outlasts_a_sigterm(fit: Make) -> None:
+def test_a_wish_to_be_requeued_outlasts_a_sigterm(fit):
     with pytest.raises(Interrupted, match="Stopped by SIGUSR1 after 16 images"):
         fit(9, Send(1, signal.SIGUSR1, signal.SIGTERM))
 
 
-def test_what_a_person_stopped_is_not_started_again(fit: Make) -> None:
+def test_what_a_person_stopped_is_not_started_again(fit):
     with pytest.raises(Interrupted, match="Stopped by SIGINT after 16 images") as stop:
         fit(9, Send(1, signal.SIGINT, signal.SIGUSR1, signal.SIGTERM))
     assert stop.value.code == 130
 
 
-def test_a_second_ctrl_c_interrupts_the_iteration_and_saves_the_last_whole_one(
-    fit: Make, tmp_path: Path
-) -> None:
+def test_a_second_ctrl_c_interrupts_the_iteration_and_saves_the_last_whole_one(fit, tmp_path):
     with pytest.raises(SystemExit) as stop:  # Lightning's
         fit(9, Send(2, signal.SIGINT, signal.SIGINT))
     assert isinstance(stop.value.__context__, KeyboardInterrupt)
     assert checkpoints.read(tmp_path / "checkpoints" / "last.ckpt")["global_step"] == 2
 
 
-def test_a_signal_that_is_ignored_stays_ignored(fit: Make) -> None:
+def test_a_signal_that_is_ignored_stays_ignored(fit):
     for one in SIGNALS:
         signal.signal(one, signal.SIG_IGN)
     assert fit(4, Send(1, *SIGNALS)).images_seen == 32
     assert {signal.getsignal(one) for one in SIGNALS} == {signal.SIG_IGN}
 
 
-def test_a_run_told_in_its_last_iteration_saves_and_ends(fit: Make, tmp_path: Path) -> None:
+def test_a_run_told_in_its_last_iteration_saves_and_ends(fit, tmp_path):
     """Resumed, it would have nothing left to do, and its last measurements would never be made."""
 
     class Saved(Ended):
-        def on_train_end(self, trainer: Trainer, gan: GAN) -> None:
+        def on_train_end(self, trainer, gan):
             super().on_train_end(trainer, gan)
             self.saved = checkpoints.read(tmp_path / "checkpoints" / "last.ckpt")["global_step"]
 
@@ -152,10 +146,7 @@ def test_a_run_told_in_its_last_iteration_saves_and_ends(fit: Make, tmp_path: Pa
         ),
     ],
 )  # fmt: skip
-def test_requeue(
-    array: dict[str, str], script: str | None, called: str, said: str, tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+def test_requeue(array, script, called, said, tmp_path, monkeypatch):
     calls, scontrol = tmp_path / "calls", tmp_path / "scontrol"
     calls.write_text("")
     if script:
@@ -168,7 +159,7 @@ def test_requeue(
     assert calls.read_text().strip() == called
 
 
-def test_max_time_counts_this_process_alone(fit: Make, tmp_path: Path) -> None:
+def test_max_time_counts_this_process_alone(fit, tmp_path):
     """A limit of nothing still lets each resumed process do one iteration."""
     last = tmp_path / "checkpoints" / "last.ckpt"
     for images, path in ((8, None), (16, last), (24, last)):
@@ -180,15 +171,15 @@ def test_max_time_counts_this_process_alone(fit: Make, tmp_path: Path) -> None:
     assert fit(9, max_time="00:01:00:00", ckpt_path=last).images_seen == 72
 
 
-def test_afterwards_everything_is_as_before(fit: Make, handlers: list[Any]) -> None:
+def test_afterwards_everything_is_as_before(fit, handlers):
     class Look(Callback):
-        def on_train_batch_start(self, trainer: Trainer, *_: object) -> None:
+        def on_train_batch_start(self, trainer, *_):
             self.trainer = trainer
             self.taken = [signal.getsignal(one) for one in SIGNALS]
             self.silenced = "_broadcast_sigterm_tensor" in vars(trainer.fit_loop.epoch_loop)
 
     class Break(Callback):
-        def on_train_batch_end(self, trainer: Trainer, gan: GAN, *_: object) -> None:
+        def on_train_batch_end(self, trainer, gan, *_):
             raise ArithmeticError("an accident")
 
     look = Look()
@@ -201,22 +192,20 @@ def test_afterwards_everything_is_as_before(fit: Make, handlers: list[Any]) -> N
     assert "register_signal_handlers" not in vars(look.trainer._signal_connector)
 
 
-def test_outside_the_main_thread_signals_are_left_alone(fit: Make, handlers: list[Any]) -> None:
-    seen: list[int] = []
+def test_outside_the_main_thread_signals_are_left_alone(fit, handlers):
+    seen = []
     thread = threading.Thread(target=lambda: seen.append(fit(2).images_seen))
     thread.start()
     thread.join()
     assert seen == [16] and [signal.getsignal(one) for one in SIGNALS] == handlers
 
 
-def test_needs_a_checkpoint(tiny_gan: Make, tiny_data: Make, make_trainer: Make) -> None:
+def test_needs_a_checkpoint(tiny_gan, tiny_data, make_trainer):
     with pytest.raises(ValueError, match="saves with the callback Checkpoint: add it"):
         make_trainer(2, callbacks=[Interruption()]).fit(tiny_gan(), datamodule=tiny_data())
 
 
-def test_what_cannot_be_saved_is_no_orderly_stop(
-    tiny_gan: Make, tiny_data: Make, make_trainer: Make, tmp_path: Path
-) -> None:
+def test_what_cannot_be_saved_is_no_orderly_stop(tiny_gan, tiny_data, make_trainer, tmp_path):
     (tmp_path / "file").write_text("no folder")
     keeper = Checkpoint(every=8, minutes=0, folder=str(tmp_path / "file"), if_unsaved="continue")
     trainer = make_trainer(9, callbacks=[Send(3, signal.SIGTERM), Interruption(), keeper])

@@ -1,34 +1,23 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeAlias
 
 import pytest
 import torch
 
 from litgan.callbacks import Realism
-from litgan.data import Digits
 from litgan.metrics import evaluate
-
-Make: TypeAlias = Callable[..., Any]  # what a fixture makes things with
 
 
 @pytest.mark.parametrize("raw", [False, True], ids=["averaged weights", "raw weights"])
-def test_logs_what_evaluate_measures(
-    raw: bool,
-    digits_gan: Make,
-    digits: Digits,
-    make_trainer: Make,
-    memory: Any,
-) -> None:
+def test_logs_what_evaluate_measures(raw, digits_gan, digits, make_trainer, memory):
     adam = partial(torch.optim.Adam, lr=0.05)  # the average lags behind visibly
     gan = digits_gan(generator_optimizer=adam, discriminator_optimizer=adam, ema_rampup=0)
     realism = Realism("digits", every=1000, count=40, raw=raw)
     make_trainer(3, callbacks=[realism], logger=memory).fit(gan, datamodule=digits)
 
-    def measured(raw: bool) -> dict[str, float]:
-        def sample(first: int, count: int) -> torch.Tensor:
+    def measured(raw):
+        def sample(first, count):
             return gan.sample(count, first=first, ema=not raw)
 
         return evaluate(sample, digits, "digits", count=40).values
@@ -48,9 +37,8 @@ def test_logs_what_evaluate_measures(
     ("turns", "iterations", "clocks"), [(1, 9, [0, 24, 40, 64, 72]), (2, 5, [0, 32, 48, 64, 80])]
 )
 def test_measures_before_the_first_step_at_the_cadence_and_at_the_end(
-    turns: int, iterations: int, clocks: list[int], digits_gan: Make, digits: Digits,
-    make_trainer: Make, memory: Any,
-) -> None:  # fmt: skip
+    turns, iterations, clocks, digits_gan, digits, make_trainer, memory
+):
     gan = digits_gan(discriminator_steps=turns)
     trainer = make_trainer(iterations, callbacks=[Realism("digits", every=20, count=10)], logger=memory)
     trainer.fit(gan, datamodule=digits)
@@ -58,7 +46,7 @@ def test_measures_before_the_first_step_at_the_cadence_and_at_the_end(
     assert not any("judge" in key or "extractor" in key for key in gan.state_dict()), "no part of the GAN"
 
 
-def test_validation_measures_too(digits_gan: Make, digits: Digits, make_trainer: Make) -> None:
+def test_validation_measures_too(digits_gan, digits, make_trainer):
     realism = Realism("digits", every=0, count=10)
     found = make_trainer(1, callbacks=[realism]).validate(digits_gan(), datamodule=digits, verbose=False)
     assert realism.report is not None

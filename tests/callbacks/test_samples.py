@@ -1,9 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
-from pathlib import Path
-from typing import Any, TypeAlias
 
 import numpy as np
 import pytest
@@ -13,14 +10,12 @@ from PIL import Image
 from litgan.callbacks import Samples
 from litgan.data import Digits
 
-Make: TypeAlias = Callable[..., Any]  # what a fixture makes things with
 
-
-def pixels(path: Path) -> torch.Tensor:
+def pixels(path):
     return torch.from_numpy(np.array(Image.open(path)))
 
 
-def names(folder: Path) -> list[str]:
+def names(folder):
     return sorted(path.stem for path in folder.glob("*.png"))
 
 
@@ -29,10 +24,7 @@ def names(folder: Path) -> list[str]:
     [(1, 9, [0, 24, 40, 64, 72]), (2, 5, [0, 32, 48, 64, 80])],
     ids=["the batch does not divide the cadence", "two turns of the discriminator"],
 )
-def test_grids_follow_the_images(
-    turns: int, iterations: int, clocks: list[int], digits_gan: Make, digits: Digits,
-    make_trainer: Make, tmp_path: Path,
-) -> None:  # fmt: skip
+def test_grids_follow_the_images(turns, iterations, clocks, digits_gan, digits, make_trainer, tmp_path):
     samples = Samples(every=20, count=4)
     trainer = make_trainer(iterations, callbacks=[samples])
     trainer.fit(digits_gan(discriminator_steps=turns), datamodule=digits)
@@ -41,8 +33,8 @@ def test_grids_follow_the_images(
 
 
 def test_the_first_grids_show_the_reals_and_the_untrained_generator(
-    digits_gan: Make, digits: Digits, make_trainer: Make, tmp_path: Path
-) -> None:
+    digits_gan, digits, make_trainer, tmp_path
+):
     adam = partial(torch.optim.Adam, lr=0.05)  # the average lags behind visibly
     gan, samples = digits_gan(generator_optimizer=adam), Samples(every=1000, count=6, columns=3)
     untrained = digits.decode(gan.sample(6)).render(3)
@@ -59,17 +51,15 @@ def test_the_first_grids_show_the_reals_and_the_untrained_generator(
     assert not torch.equal(first, last)
 
 
-def test_the_walk_leads_from_the_first_sample_to_the_second(digits_gan: Make) -> None:
+def test_the_walk_leads_from_the_first_sample_to_the_second(digits_gan):
     gan = digits_gan()
     walk, ends = Samples(columns=5, seed=3).walk(gan), gan.sample(2, 3)
     torch.testing.assert_close(walk[[0, -1]], ends, rtol=0, atol=1e-5)
 
 
-def test_a_data_set_smaller_than_the_grid_is_shown_whole(
-    digits_gan: Make, make_trainer: Make, tmp_path: Path
-) -> None:
+def test_a_data_set_smaller_than_the_grid_is_shown_whole(digits_gan, make_trainer, tmp_path):
     class Few(Digits):
-        def read(self, split: str) -> tuple[torch.Tensor, torch.Tensor]:
+        def read(self, split):
             images, labels = super().read(split)
             return images[:10], labels[:10]
 
@@ -79,8 +69,6 @@ def test_a_data_set_smaller_than_the_grid_is_shown_whole(
     assert torch.equal(pixels(tmp_path / "samples" / "reals.png"), few.decode(reals).render(8))
 
 
-def test_none_are_drawn_at_a_cadence_of_zero(
-    digits_gan: Make, digits: Digits, make_trainer: Make, tmp_path: Path
-) -> None:
+def test_none_are_drawn_at_a_cadence_of_zero(digits_gan, digits, make_trainer, tmp_path):
     make_trainer(2, callbacks=[Samples(every=0)]).fit(digits_gan(), datamodule=digits)
     assert not (tmp_path / "samples").exists()

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from shared.benchmarks import quick
 
 
 @pytest.mark.spawn
-def test_health(tmp_path: Path) -> None:
+def test_health(tmp_path):
     found = quick("diagnosis/health", tmp_path / "out.json", "--only", "digits")
     (row,) = found["rows"]
     assert row["recipe"] == "digits" and "health share %" in row

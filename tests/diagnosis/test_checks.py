@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any
 
 import pytest
 
-from litgan.diagnosis.checks import CHECKS, Evaluation, Monitor, Scaling, rollback_scaling
+from litgan.diagnosis.checks import CHECKS, Monitor, Scaling, rollback_scaling
 
 HEALTHY = {
     "g_loss_gradient": 1.0, "d_loss_gradient": 0.9, "gradient_over_eps": 1e5, "step_ratio": 1e-3,
     "feedback_norm": 1.0, "auc": 0.8, "diversity": 1.0, "step_cosine": 0.1, "weight_norm_generator": 10.0,
     "weight_norm_discriminator": 10.0, "logits_rms": 1.0, "overfitting": 0.1, "overfitting_sigmas": 1.0,
 }  # fmt: skip
-CASES: list[
-    tuple[str, dict[str, float], dict[str, float]]
-] = [  # name, metrics that show it, metrics just below the threshold
+CASES = [  # name, metrics that show it, metrics just below the threshold
     ("SATURATED", {"g_loss_gradient": 0.0099}, {"g_loss_gradient": 0.0101}),
     ("VANISHED", {"gradient_over_eps": 0.99}, {"gradient_over_eps": 1.01}),
     ("VANISHED", {"step_ratio": 1.1e-7}, {"step_ratio": 1.3e-7}),
@@ -31,31 +28,24 @@ CASES: list[
     ("DIVERGED", {"weight_norm_discriminator": 101.0}, {"weight_norm_discriminator": 99.0}),
     ("DIVERGED", {"logits_rms": 1.01e4}, {"logits_rms": 0.99e4}),
     ("DIVERGED", {"feedback_norm": math.inf}, {}),
-    (
-        "MEMORIZING",
-        {"overfitting": 0.51, "overfitting_sigmas": 4.1},
-        {"overfitting": 0.49, "overfitting_sigmas": 4.1},
-    ),
-    (
-        "MEMORIZING",
-        {"overfitting": 0.51, "overfitting_sigmas": 4.1},
-        {"overfitting": 0.51, "overfitting_sigmas": 3.9},
-    ),
-]
+    ("MEMORIZING", {"overfitting": 0.51, "overfitting_sigmas": 4.1},
+     {"overfitting": 0.49, "overfitting_sigmas": 4.1}),
+    ("MEMORIZING", {"overfitting": 0.51, "overfitting_sigmas": 4.1},
+     {"overfitting": 0.51, "overfitting_sigmas": 3.9}),
+]  # fmt: skip
 
 
-def measure(monitor: Monitor, **changes: float) -> Evaluation:
+def measure(monitor, **changes):
     return monitor(HEALTHY | changes)
 
 
-def holding(evaluation: Evaluation) -> set[str]:
+def holding(evaluation):
     return {name for name, result in evaluation.results.items() if result.holds}
 
 
 @pytest.mark.parametrize(("name", "failing", "passing"), CASES)
-def test_each_holds_beyond_its_threshold_and_alone(
-    name: str, failing: dict[str, float], passing: dict[str, float]
-) -> None:
+def test_each_holds_beyond_its_threshold_and_alone(name, failing, passing):
+    assert {case for case, _, _ in CASES} == set(CHECKS)
     monitor = Monitor(patience=3)
     assert holding(measure(monitor)) == set()
     evaluation = measure(monitor, **failing)
@@ -65,12 +55,8 @@ def test_each_holds_beyond_its_threshold_and_alone(
     assert result.value in {*failing.values(), failing.get("weight_norm_generator", 0) / 10, 10.1}
 
 
-def test_the_cases_cover_every_state() -> None:
-    assert {name for name, _, _ in CASES} == set(CHECKS)
-
-
 @pytest.mark.parametrize("name", [name for name in CHECKS if name != "DIVERGED"])
-def test_active_after_patience_once_and_cleared_after_as_many(name: str) -> None:
+def test_active_after_patience_once_and_cleared_after_as_many(name):
     failing = next(failing for which, failing, _ in CASES if which == name)
     monitor = Monitor(patience=3)
     measure(monitor)
@@ -80,7 +66,7 @@ def test_active_after_patience_once_and_cleared_after_as_many(name: str) -> None
     assert [measure(monitor, **failing).activated for _ in range(3)] == [[], [], [name]], "and again"
 
 
-def test_an_interruption_resets_the_streak() -> None:
+def test_an_interruption_resets_the_streak():
     monitor = Monitor(patience=3)
     failing = {"diversity": 0.0}
     for changes in ({}, failing, failing, {}, failing, failing):
@@ -91,12 +77,7 @@ def test_an_interruption_resets_the_streak() -> None:
     assert measure(monitor).cleared == ["COLLAPSED"] and monitor.active == set()
 
 
-def test_divergence_needs_one_measurement() -> None:
-    monitor = Monitor(patience=3)
-    assert measure(monitor, g_loss_gradient=math.nan).activated == ["DIVERGED"]
-
-
-def test_the_first_measurement_is_the_baseline() -> None:
+def test_the_first_measurement_is_the_baseline():
     monitor = Monitor(patience=1)
     assert measure(monitor, feedback_norm=1e-6, weight_norm_generator=1e3, auc=0.9).activated == []
     assert measure(monitor, feedback_norm=1e-8, weight_norm_generator=1e3, auc=0.9).activated == []
@@ -110,7 +91,7 @@ def test_the_first_measurement_is_the_baseline() -> None:
     )
 
 
-def test_weights_are_compared_with_those_at_the_start() -> None:
+def test_weights_are_compared_with_those_at_the_start():
     monitor = Monitor(patience=3, baseline={"weight_norm_generator": 0.9, "weight_norm_discriminator": 9.0})
     evaluation = measure(monitor)
     assert evaluation.activated == ["DIVERGED"]
@@ -118,17 +99,14 @@ def test_weights_are_compared_with_those_at_the_start() -> None:
     assert monitor.baseline == HEALTHY | {"weight_norm_generator": 0.9, "weight_norm_discriminator": 9.0}
 
 
-def test_a_critic_may_separate_all_samples() -> None:
-    """The derivative of Wasserstein's loss is 1 everywhere."""
-    assert measure(Monitor(patience=1), auc=1.0, d_loss_gradient=1.0).activated == []
-
-
-def test_memorizing_needs_a_held_out_split() -> None:
+def test_what_is_no_failure_or_one_at_once():
+    assert measure(Monitor(patience=1), auc=1.0, d_loss_gradient=1.0).activated == [], "a Wasserstein critic"
     no_held_out = {key: value for key, value in HEALTHY.items() if not key.startswith("overfitting")}
     assert "MEMORIZING" not in Monitor()(no_held_out).results
+    assert measure(Monitor(patience=3), g_loss_gradient=math.nan).activated == ["DIVERGED"]
 
 
-def test_healthy_after_patience_measurements_without_any_state() -> None:
+def test_healthy_after_patience_measurements_without_any_state():
     monitor = Monitor(patience=2)
     healthy = []
     for changes in ({}, {}, {"d_loss_gradient": 0.1}, {"diversity": 0.0}, {}, {}):
@@ -139,8 +117,8 @@ def test_healthy_after_patience_measurements_without_any_state() -> None:
     assert not monitor.healthy and monitor.baseline == HEALTHY
 
 
-def test_the_monitors_state_survives_json() -> None:
-    changes: list[dict[str, Any]] = [
+def test_the_monitors_state_survives_json():
+    changes = [
         {},
         {"step_cosine": -0.9},
         {"step_cosine": -0.9, "logits_rms": 2e4},
@@ -155,13 +133,6 @@ def test_the_monitors_state_survives_json() -> None:
     assert resumed == whole and whole.active == {"OSCILLATING"}, "and divergence has cleared at once, too"
 
 
-@pytest.mark.parametrize("name", CHECKS)
-def test_meaning_and_remedy_are_sentences(name: str) -> None:
-    check = CHECKS[name]
-    for sentence in (check.meaning, check.remedy):
-        assert sentence.endswith(".") and sentence[0].isupper() and 40 < len(sentence) < 200
-
-
 @pytest.mark.parametrize(
     ("generator", "discriminator", "scaling"),
     [
@@ -174,15 +145,13 @@ def test_meaning_and_remedy_are_sentences(name: str) -> None:
         (0.0, 0.0, (1.0, 0.1, 2.0)),
     ],
 )
-def test_the_network_that_drifted_more_is_slowed_by_the_ratio(
-    generator: float, discriminator: float, scaling: tuple[float, ...]
-) -> None:
+def test_the_network_that_drifted_more_is_slowed_by_the_ratio(generator, discriminator, scaling):
     assert rollback_scaling(generator_drift=generator, discriminator_drift=discriminator) == pytest.approx(
         scaling
     )
 
 
-def test_scaling() -> None:
+def test_scaling():
     both = Scaling(generator_lr=0.2) * Scaling(generator_lr=0.5, penalty=2.0)
     assert both == Scaling(0.1, 1.0, 2.0)
     assert str(both) == "the generator's learning rate x 0.1, penalty weights x 2"

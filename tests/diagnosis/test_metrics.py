@@ -9,7 +9,13 @@ import pytest
 import torch
 from torch import nn
 
-from litgan.diagnosis.metrics import grad_over_eps, relative_loss_gradient, update_cosine
+from litgan.diagnosis.metrics import (
+    grad_over_eps,
+    mean_distance,
+    overfitting,
+    relative_loss_gradient,
+    update_cosine,
+)
 from litgan.losses import Hinge, LeastSquares, Minimax, NonSaturating, Relativistic, Wasserstein
 
 
@@ -51,3 +57,15 @@ def test_update_cosine_and_gradients_over_eps():
     assert grad_over_eps(adam).item() == pytest.approx(math.sqrt((0.25 + 9 + 16) / 6), rel=1e-6)
     rms = math.sqrt((25e-8 + 9e-6 + 16e-6) / 4) / 1e-8
     assert grad_over_eps(sgd).item() == pytest.approx(rms, rel=1e-6)
+
+
+def test_overfitting_and_mean_distance():
+    train, held_out = torch.tensor([[3.0], [5.0]]), torch.tensor([[1.0], [2.0], [3.0]])
+    values = overfitting(train=train, held_out=held_out, fake=torch.zeros(4, 1))
+    assert values["overfitting"].item() == pytest.approx((4 - 2) / (4 - 0))
+    assert values["overfitting_sigmas"].item() == pytest.approx(2 / math.sqrt(1 / 2 + (2 / 3) / 3))
+    beaten = overfitting(train=train, held_out=held_out, fake=torch.full((4, 1), 9.0))
+    assert 0 < beaten["overfitting"].item() < math.inf, "also where fakes score better than reals"
+
+    assert mean_distance(torch.tensor([[0.0, 0.0], [3.0, 4.0], [0.0, 0.0]])).item() == pytest.approx(10 / 3)
+    assert mean_distance(torch.zeros(1, 2)) == 0

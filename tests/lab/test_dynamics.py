@@ -15,11 +15,11 @@ ORIGIN = torch.zeros(2, dtype=torch.float64)
 SLOPE = {NonSaturating: 0.5, Minimax: 0.5, Wasserstein: 1.0}  # |f'(0)|
 
 
-def sorted_by_phase(values: torch.Tensor) -> torch.Tensor:
+def sorted_by_phase(values):
     return torch.stack(sorted(values, key=lambda value: (value.imag.item(), value.real.item())))
 
 
-def assert_eigenvalues(found: torch.Tensor, expected: list[complex]) -> None:
+def assert_eigenvalues(found, expected):
     wanted = torch.tensor(expected, dtype=torch.complex128)
     torch.testing.assert_close(sorted_by_phase(found), sorted_by_phase(wanted), rtol=1e-9, atol=1e-9)
 

@@ -33,7 +33,7 @@ from litgan.penalties import R1
 NOISE = Noise(0, 0, 0, 64, "test")
 
 
-def random_gradients() -> torch.Tensor:
+def random_gradients():
     torch.manual_seed(0)
     return torch.randn(64, 3, 4)
 
@@ -160,7 +160,7 @@ NOT_IN_TWO = (
 
 
 def test_an_amount_that_helps_fails_the_claim_and_one_within_the_error_does_not():
-    def claim(*ends: tuple[float, float]) -> bool:
+    def claim(*ends):
         rows = [
             {"setup": "ring", "transform": name, "amount": amount, "seed": seed, "start": 9.0, "end": end}
             for name, amount, pair in zip(("identity", "noise", "noise"), (0.0, 1.0, 2.0), ends, strict=True)

@@ -12,11 +12,11 @@ class TestNotebooks(Notebooks):
     folder = "lab"
 
 
-def test_the_article_on_backpropagation_shows_what_it_says() -> None:
+def test_the_article_on_backpropagation_shows_what_it_says():
     """Its outputs are those of the long form, and each sentence that leans on a number leans on these."""
     said = printed("lab/the_role_of_backpropagation")
 
-    def numbers(pattern: str) -> list[float]:
+    def numbers(pattern):
         (found,) = re.findall(pattern.replace("#", r"([-+.\de]+)"), said)
         return [float(number) for number in ([found] if isinstance(found, str) else found)]
 

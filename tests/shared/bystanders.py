@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import torch
 
-from litgan import GAN
 from litgan.data import Digits
 
 
-def state(gan: GAN) -> dict[str, Any]:
+def state(gan):
     optimizers = [optimizer.state_dict()["state"] for optimizer in gan.trainer.optimizers]
     moments = {f"{i} {j} {k}": v for i, o in enumerate(optimizers) for j in o for k, v in o[j].items()}
     return gan.state_dict() | moments | {"clock": torch.tensor([gan.images_seen, gan.discriminator_updates])}
 
 
-def check(
-    callbacks: list[Any],
-    keys: list[str],
-    digits_gan: Callable[..., GAN],
-    make_trainer: Callable[..., Any],
-    memory: Any,
-) -> None:
+def check(callbacks, keys, digits_gan, make_trainer, memory):
     """A run with these callbacks is, bit for bit, the run without; each of the keys was logged."""
     watched = {"callbacks": callbacks, "logger": memory, "log_every_n_steps": 1, "enable_progress_bar": True}
     ends = []
