@@ -65,7 +65,7 @@ def test_plain_values_are_taken_as_the_hint_says(name: str, given: Any, wanted: 
         ("number", {"class_path": "torch.optim.Adam"}), ("number", {"class_path": 1}), ("unknown", 1),
         ("number", {"class_path": "litgan.schedules.Linear", "init_args": "start: 0"}),
         ("number", {"class_path": "litgan.schedules.Linear", "init_args": {"start": 0}}),
-        ("number", {"class_path": "litgan.schedules.Ramp", "init_args": LINEAR["init_args"]}),
+        ("number", {"class_path": "litgan.schedules.Schedule", "init_args": LINEAR["init_args"]}),
         ("number", {**LINEAR, "dict_kwargs": {}}),
         ("make", {"class_path": "torch.optim.Adam", "init_args": {"params": []}}),
     ],

@@ -44,10 +44,6 @@ class EMA(nn.Module):
         if buffers := list(source.buffers()):
             torch._foreach_copy_(list(self.average.buffers()), buffers)
 
-    def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Samples of the averaged generator."""
-        return self.average(latents, labels)
-
     def train(self, mode: bool = True) -> EMA:
         """Stays in evaluation mode: an average is never trained."""
         return super().train(False)

@@ -2,8 +2,8 @@
 
 The update minimizes  loss + weight * interval * penalty,  in every `interval`-th update of the network only
 (lazy regularization, Karras et al. 2020, appendix B). In the equations D(x) is the mean of a sample's K
-logits and the norm runs over all of the sample's elements, whatever its shape. A discriminator that mixes
-samples (batch norm) has no gradient per sample: use another norm with it.
+logits and the norm is that of all elements of a sample. With batch norm a discriminator has no gradient per
+sample: use another norm.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ NOTHING = torch.empty(0)
 
 @dataclass
 class Context:
-    """What an update knows when it computes penalties; samples are those that the discriminator got.
+    """What penalties are computed from; samples are those that the discriminator got.
 
     The generator's update has no real or fake samples here: its penalties generate their own.
     """
@@ -61,8 +61,16 @@ class Context:
         return self.noise.stream(name).uniform(size)
 
 
-class _Term(ABC):
-    """A weighted term of a loss, computed in every `interval`-th update of its network."""
+class Term(ABC):
+    """A weighted term of a loss.
+
+    Args:
+        weight: factor of the penalty: a number of at least 0, or a schedule of `images_seen`.
+        interval: computed in every `interval`-th update of its network, and multiplied by it.
+
+    Raises:
+        ValueError: `weight` is negative or not finite, or `interval` is not an integer of at least 1.
+    """
 
     name: ClassVar[str]  # logged as penalty/<name>; also the name of its random numbers
 
@@ -86,19 +94,15 @@ class _Term(ABC):
         return f"{type(self).__name__}(weight={self.weight!r}, interval={self.interval})"
 
 
-class Penalty(_Term):
-    """A term of the discriminator's loss.
+class GeneratorPenalty(Term):
+    """A term of the generator's loss; arguments as in `Term`."""
 
-    Args:
-        weight: factor of the penalty: a number of at least 0, or a schedule of `images_seen`.
-        interval: computed in every `interval`-th discriminator step, and multiplied by it.
 
-    Raises:
-        ValueError: `weight` is negative or not finite, or `interval` is not an integer of at least 1.
-    """
+class Penalty(Term):
+    """A term of the discriminator's loss; arguments as in `Term`."""
 
-    # "real", "fake": samples that must require grad before the discriminator's pass. Name "fake" also where
-    # `fake_logits` enter: one-stage updates separate the gradient of the loss from that of the penalty.
+    # "real", "fake": samples that must require grad before the discriminator's pass. List "fake" too if the
+    # penalty uses `fake_logits`: one-stage updates separate the gradient of the loss from the penalty's.
     differentiates: ClassVar[tuple[str, ...]] = ()
 
     def setup(self, sample_shape: tuple[int, ...], batch_size: int) -> None:
@@ -123,31 +127,28 @@ class Penalty(_Term):
             )
         return to_float32(gradient).flatten(1)
 
-
-class GeneratorPenalty(_Term):
-    """A term of the generator's loss.
-
-    Args:
-        weight: factor of the penalty: a number of at least 0, or a schedule of `images_seen`.
-        interval: computed in every `interval`-th generator step, and multiplied by it.
-
-    Raises:
-        ValueError: `weight` is negative or not finite, or `interval` is not an integer of at least 1.
-    """
+    def distance_from_norm(self, context: Context, points: Tensor, target: float) -> Tensor:
+        """(||grad D(points)|| - target)^2, [B], by a pass of its own."""
+        with torch.enable_grad():
+            points = points.detach().requires_grad_()
+            logits = context.discriminator(points, context.condition)
+            gradient = self.input_gradient(samples=points, logits=logits)
+            # vector_norm, unlike sqrt of a sum, has a finite gradient where the critic is flat.
+            return (torch.linalg.vector_norm(gradient, dim=1) - target).square()
 
 
 class ZeroCentered(Penalty):
     """Base of R1 and R2: `weight` is gamma / 2, or gamma is given, or follows from a rule.
 
     Args:
-        weight: as in `Penalty`.
-        interval: as in `Penalty`.
+        weight: as in `Term`.
+        interval: as in `Term`.
         gamma: twice the weight, as papers state it. "auto": 0.0002 * pixels / batch, with the pixels of a
             sample (over its channels' number) and the batch over all ranks: the rule of StyleGAN2-ADA's own
             "auto" recipe, after Karras et al. 2020, appendix C.
 
     Raises:
-        ValueError: as `Penalty`; or gamma is neither a number nor "auto".
+        ValueError: as `Term`; or gamma is neither a number nor "auto".
     """
 
     def __init__(
@@ -162,24 +163,19 @@ class ZeroCentered(Penalty):
         super().__init__(weight if gamma is None or self.automatic else float(gamma) / 2, interval)
 
     def setup(self, sample_shape: tuple[int, ...], batch_size: int) -> None:
-        if self.automatic and not batch_size:
+        if not self.automatic:
+            return
+        if not batch_size:
             raise ValueError(
                 f"{type(self).__name__} has gamma=auto, but the data has no batch_size: give a number."
             )
-        if self.automatic:
-            self.weight = automatic_gamma(sample_shape, batch_size) / 2
-
-
-def automatic_gamma(sample_shape: tuple[int, ...], batch_size: int) -> float:
-    """gamma = 0.0002 * pixels / batch_size; see `ZeroCentered`."""
-    return 0.0002 * math.prod(sample_shape[1:] or sample_shape) / batch_size
+        self.weight = 0.0002 * math.prod(sample_shape[1:] or sample_shape) / batch_size / 2
 
 
 class R1(ZeroCentered):
     """Zero-centered penalty on real samples, Mescheder et al. 2018, eq. 9:  gamma / 2 * ||grad D(x)||^2.
 
-    The call returns the squared norm, so `weight` is gamma / 2. No second pass: it differentiates the
-    logits that the loss computed.
+    The call returns the squared norm, so `weight` is gamma / 2. It differentiates the loss's own logits.
     """
 
     name = "r1"
@@ -190,10 +186,7 @@ class R1(ZeroCentered):
 
 
 class R2(ZeroCentered):
-    """Zero-centered penalty on fake samples, Mescheder et al. 2018, eq. 10:  gamma / 2 * ||grad D(G(z))||^2.
-
-    As `R1`: the call returns the squared norm and `weight` is gamma / 2. R3GAN uses both.
-    """
+    """As `R1` on fake samples, Mescheder et al. 2018, eq. 10:  gamma / 2 * ||grad D(G(z))||^2."""
 
     name = "r2"
     differentiates = ("fake",)
@@ -205,12 +198,11 @@ class R2(ZeroCentered):
 class WGANGP(Penalty):
     """One-centered penalty of Gulrajani et al. 2017, eq. 3:  lambda * (||grad D(x^)|| - target)^2.
 
-    x^ = epsilon * x + (1 - epsilon) * G(z), with one epsilon ~ U[0, 1) a sample. `weight` is lambda
-    (10 in the paper). The interpolates get a pass of their own, with the same condition.
+    x^ = epsilon * x + (1 - epsilon) * G(z), with one epsilon ~ U[0, 1) a sample and the same condition.
 
     Args:
-        weight: as in `Penalty`.
-        interval: as in `Penalty`.
+        weight: lambda, 10 in the paper.
+        interval: as in `Term`.
         target: the norm aimed at: the Lipschitz constant of the critic.
     """
 
@@ -223,24 +215,19 @@ class WGANGP(Penalty):
     def __call__(self, context: Context) -> Tensor:
         real, fake = context.real, context.fake
         epsilon = context.uniform(self.name, 1).to(real).view(len(real), *[1] * (real.ndim - 1))
-        with torch.enable_grad():
-            points = (epsilon * real + (1 - epsilon) * fake).detach().requires_grad_()
-            logits = context.discriminator(points, context.condition)
-            gradients = self.input_gradient(samples=points, logits=logits)
-            # vector_norm, unlike sqrt of a sum, has a finite gradient where the critic is flat.
-            return (torch.linalg.vector_norm(gradients, dim=1) - self.target).square()
+        return self.distance_from_norm(context, epsilon * real + (1 - epsilon) * fake, self.target)
 
 
 class DRAGAN(Penalty):
     """Penalty around the data, Kodali et al. 2017, section 2.3:  lambda * (||grad D(x + delta)|| - k)^2.
 
     delta ~ N(0, c I); here c is the square of `deviation` times the standard deviation of the sample's own
-    values, so that it fits data of any scale. `weight` is lambda (10 in the paper).
+    values, so that it fits data of any scale.
 
     Args:
-        weight: as in `Penalty`.
-        interval: as in `Penalty`.
-        deviation: size of the step away from the data, in standard deviations of a sample.
+        weight: lambda, 10 in the paper.
+        interval: as in `Term`.
+        deviation: size of delta, in standard deviations of a sample.
         target: k, the norm aimed at.
     """
 
@@ -255,24 +242,20 @@ class DRAGAN(Penalty):
     def __call__(self, context: Context) -> Tensor:
         real = context.real
         spread = real.detach().flatten(1).std(1).view(len(real), *[1] * (real.ndim - 1))
-        with torch.enable_grad():
-            points = real + self.deviation * spread * context.normal_like(real, self.name)
-            points = points.detach().requires_grad_()
-            logits = context.discriminator(points, context.condition)
-            gradients = self.input_gradient(samples=points, logits=logits)
-            return (torch.linalg.vector_norm(gradients, dim=1) - self.target).square()
+        points = real + self.deviation * spread * context.normal_like(real, self.name)
+        return self.distance_from_norm(context, points, self.target)
 
 
 class FiniteDifferenceR1(ZeroCentered):
     """R1 without a second derivative (Lin et al. 2025, "Diffusion adversarial post-training", eq. 5).
 
     ((D(x + sigma * epsilon) - D(x)) / sigma)^2 with epsilon ~ N(0, I), whose mean tends to ||grad D(x)||^2 as
-    sigma falls: `weight` means what R1's does. One more pass, of first order: it runs where a
-    network has no double backward. In bf16 the difference of two logits is coarse: give sigma of 0.1.
+    sigma falls: `weight` means what R1's does. One more pass, for networks without a double backward. In bf16
+    the difference of two logits is coarse: give a sigma of 0.1.
 
     Args:
         weight: as in `R1`.
-        interval: as in `Penalty`.
+        interval: as in `Term`.
         gamma: as in `R1`.
         sigma: standard deviation of the step.
     """
@@ -319,8 +302,8 @@ class LeCam(Penalty, nn.Module):
     in the checkpoint. In the first 1 / (1 - decay) updates they are plain means.
 
     Args:
-        weight: as in `Penalty`; 0.3 with BigGAN on CIFAR-10, 0.01 with StyleGAN2 in the paper.
-        interval: as in `Penalty`.
+        weight: 0.3 with BigGAN on CIFAR-10, 0.01 with StyleGAN2 in the paper.
+        interval: as in `Term`.
         decay: gamma of eq. 4, the weight that an old mean keeps.
     """
 
@@ -339,15 +322,17 @@ class LeCam(Penalty, nn.Module):
         real, fake = (
             to_float32(logits).flatten(1).mean(1) for logits in (context.real_logits, context.fake_logits)
         )
-        self.update_means(torch.stack([real.detach().mean(), fake.detach().mean()]).float())
+        with torch.no_grad():
+            means = mean_over_ranks(torch.stack([real.mean(), fake.mean()]).float())
+            self.means.lerp_(means, (1 / (self.updates + 1)).clamp_min(1 - self.decay))
+            self.updates += 1
         mean_of_reals, mean_of_fakes = self.means.clone()
         return (real - mean_of_fakes).square() + (fake - mean_of_reals).square()
 
-    @torch.no_grad()
-    def update_means(self, means: Tensor) -> None:
-        """Moves the running means, equally on all ranks."""
-        if dist.is_available() and dist.is_initialized():
-            dist.all_reduce(means)
-            means /= dist.get_world_size()
-        self.means.lerp_(means, (1 / (self.updates + 1)).clamp_min(1 - self.decay))
-        self.updates += 1
+
+def mean_over_ranks(values: Tensor) -> Tensor:
+    """The tensor, averaged in place over all ranks."""
+    if dist.is_available() and dist.is_initialized():
+        dist.all_reduce(values)
+        values /= dist.get_world_size()
+    return values

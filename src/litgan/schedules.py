@@ -1,7 +1,7 @@
-"""Schedules: pure functions of `images_seen`, so there is nothing to checkpoint.
+"""Schedules: pure functions of `images_seen`, so that there is nothing to checkpoint.
 
-Wherever a recipe takes a number that may move (a learning-rate factor, the weight of a penalty,
-the half-life of the EMA) it takes a plain float or one of these. All units are images.
+A number of a recipe that may change (a factor of learning rates, a penalty's weight, the half-life of the
+EMA) is a float or one of these. All units are images.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 
 
 class Schedule(ABC):
-    """A value as a function of the real samples shown to the discriminator so far."""
+    """A value as a function of the number of real samples shown to the discriminator."""
 
     @abstractmethod
     def __call__(self, images_seen: int) -> float: ...
@@ -23,7 +23,7 @@ def value_at(schedule: float | Schedule, images_seen: int) -> float:
 
 
 class Constant(Schedule):
-    """The same value for ever."""
+    """The same value always."""
 
     def __init__(self, value: float) -> None:
         self.value = value
@@ -32,8 +32,8 @@ class Constant(Schedule):
         return self.value
 
 
-class Ramp(Schedule):
-    """From `start` to `end` between `begin` and `begin + images` images, constant outside.
+class Linear(Schedule):
+    """A straight line from `start` to `end` between `begin` and `begin + images` images, constant outside.
 
     Raises:
         ValueError: if `images` is not positive or `begin` is negative.
@@ -51,20 +51,13 @@ class Ramp(Schedule):
         progress = min(max((images_seen - self.begin) / self.images, 0.0), 1.0)
         return self.start + (self.end - self.start) * self.shape(progress)
 
-    @abstractmethod
     def shape(self, progress: float) -> float:
         """Maps progress in [0, 1] onto [0, 1], monotonically."""
-
-
-class Linear(Ramp):
-    """A straight line."""
-
-    def shape(self, progress: float) -> float:
         return progress
 
 
-class Cosine(Ramp):
-    """Half a cosine wave (Loshchilov & Hutter 2017, eq. 5, without restarts)."""
+class Cosine(Linear):
+    """As `Linear`, along half a cosine wave (Loshchilov & Hutter 2017, eq. 5, without restarts)."""
 
     def shape(self, progress: float) -> float:
         return (1.0 - math.cos(math.pi * progress)) / 2.0

@@ -22,7 +22,7 @@ class BalancedConsistency(Penalty):
     Args:
         augment: T, e.g. `litgan.augment.DiffAugment`; flips and shifts in the paper.
         weight: lambda, 10 in the paper.
-        interval: as in `Penalty`.
+        interval: as in `Term`.
     """
 
     name = "bcr"
@@ -32,17 +32,13 @@ class BalancedConsistency(Penalty):
         self.augment = augment
 
     def __call__(self, context: Context) -> Tensor:
-        sides = {
-            "real": (context.real, context.real_logits),
-            "fake": (context.fake, context.fake_logits),
-        }
         differences = []
-        for side, (samples, logits) in sides.items():
+        for side in ("real", "fake"):
+            samples, logits = getattr(context, side), getattr(context, f"{side}_logits")
             uniforms = context.uniform(f"{self.name}/{side}", self.augment.num_uniforms).to(samples.device)
-            augmented_samples = self.augment(samples.detach(), uniforms)
-            differences.append(
-                squared_difference(context.discriminator(augmented_samples, context.condition), logits)
-            )
+            augmented = self.augment(samples.detach(), uniforms)
+            augmented_logits = context.discriminator(augmented, context.condition)
+            differences.append(squared_difference(augmented_logits, logits))
         return differences[0] + differences[1]
 
 
@@ -51,7 +47,7 @@ class LatentConsistency(Penalty):
 
     Args:
         weight: lambda_dis, 5 in the paper.
-        interval: as in `Penalty`.
+        interval: as in `Term`.
         sigma: 0.05 in the paper.
     """
 
@@ -79,7 +75,7 @@ class LatentDiversity(GeneratorPenalty):
 
     Args:
         weight: lambda_gen, 0.5 in the paper.
-        interval: as in `GeneratorPenalty`.
+        interval: as in `Term`.
         sigma: 0.05 in the paper.
     """
 

@@ -6,11 +6,10 @@ import math
 from dataclasses import replace
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from litgan.losses import to_float32
-from litgan.penalties import Context, GeneratorPenalty
+from litgan.penalties import Context, GeneratorPenalty, mean_over_ranks
 from litgan.schedules import Schedule
 
 
@@ -22,13 +21,13 @@ class PathLength(GeneratorPenalty, nn.Module):
     ||J^T y|| over all ranks, stored in checkpoints.
 
     Args:
-        weight: as in `GeneratorPenalty`; 2 in the paper.
-        interval: as in `GeneratorPenalty`; 4 there.
+        weight: 2 in the paper.
+        interval: as in `Term`; 4 in the paper.
         decay: of the running mean.
         share: fraction of the batch that is used; a half there, to save memory.
 
     Raises:
-        ValueError: as `GeneratorPenalty`; or `share` is not in (0, 1].
+        ValueError: as `Term`; or `share` is not in (0, 1].
     """
 
     name = "path_length"
@@ -46,7 +45,8 @@ class PathLength(GeneratorPenalty, nn.Module):
 
     def __call__(self, context: Context) -> Tensor:
         lengths = self.lengths(context)
-        self.update_mean(lengths.detach().mean().float())
+        with torch.no_grad():
+            self.mean.lerp_(mean_over_ranks(lengths.mean().float()), 1 - self.decay)
         return (lengths - self.mean.clone()).square()
 
     def lengths(self, context: Context) -> Tensor:
@@ -68,11 +68,3 @@ class PathLength(GeneratorPenalty, nn.Module):
             probe = subset.normal_like(samples, self.name) / math.sqrt(math.prod(samples.shape[2:]))
             (gradient,) = torch.autograd.grad((samples * probe).sum(), points, create_graph=True)
             return to_float32(gradient).square().sum(-1).reshape(count, -1).mean(1).sqrt()
-
-    @torch.no_grad()
-    def update_mean(self, mean: Tensor) -> None:
-        """Updates the running mean; all ranks get the same value."""
-        if dist.is_available() and dist.is_initialized():
-            dist.all_reduce(mean)
-            mean /= dist.get_world_size()
-        self.mean.lerp_(mean, 1 - self.decay)
