@@ -195,7 +195,7 @@ class Contract:
             layer.training = layer.training and isinstance(layer, nn.BatchNorm2d)
         alone = torch.cat([made(given[i : i + 1], labels[i : i + 1]) for i in range(COUNT)])
         mixes = not torch.allclose(alone, made(given, labels), rtol=1e-4, atol=1e-5)
-        assert getattr(made, "uses_batch_statistics", False) is mixes
+        assert made.uses_batch_statistics is mixes
 
     def test_copies_and_state_dicts_are_equal(self, network: Case) -> None:
         made, given, labels = network.make(CLASSES)

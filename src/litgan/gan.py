@@ -30,7 +30,7 @@ from litgan.penalties import Context, GeneratorPenalty, Penalty
 from litgan.precision import loss_scales, per_network_loss_scale
 from litgan.sampling import choose_classes, draw
 from litgan.schedules import Schedule, value_at
-from litgan.updates import average, check_finite, clip, float32_penalties, frozen, split_batch
+from litgan.updates import average, check_finite, clip, explain_derivatives, float32_penalties, frozen, split
 
 Batch: TypeAlias = tuple[Tensor, Tensor | None]  # real samples [B, *sample_shape]; classes [B] or None
 Logs: TypeAlias = dict[str, Tensor]  # on the device, of any shape; their means are logged
@@ -171,14 +171,14 @@ class GAN(LightningModule):
         no_sync = getattr(self.trainer.strategy, "block_backward_sync", nullcontext)
         with frozen(self.trainer.optimizers, but=optimizer.optimizer), self.eager(has_hooks):
             parts: list[Logs] = []
-            for rows in split_batch(len(real), self.micro_batches):
+            for rows in split(len(real), self.micro_batches):
                 first, size = self.global_rank * len(real) + rows.start, rows.stop - rows.start
                 noise = Noise(self.seed, self.discriminator_updates, first, size, name, self.device)
                 loss, logs = loss_function(real[rows], None if condition is None else condition[rows], noise)
                 if loss.device.type == "cpu":  # reading it from a GPU would wait for the device
                     check_finite(f"loss/{name}", loss.item(), self.images_seen)
                 # Gradients add up on this rank; the backward pass of the last part averages over the ranks.
-                with nullcontext() if rows.stop == len(real) else no_sync():
+                with nullcontext() if rows.stop == len(real) else no_sync(), explain_derivatives():
                     self.manual_backward(loss / self.micro_batches)
                 parts.append({key: value.detach() for key, value in logs.items()})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 
@@ -30,7 +31,7 @@ def frozen(optimizers: Sequence[Optimizer], *, but: Optimizer) -> Iterator[None]
             parameter.requires_grad = True
 
 
-def split_batch(count: int, parts: int) -> list[slice]:
+def split(count: int, parts: int) -> list[slice]:
     """The rows of each of so many equal parts of a batch of `count` samples.
 
     Raises:
@@ -63,6 +64,24 @@ def float32_penalties(device: torch.device) -> Iterator[bool]:
     float16 = torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) == torch.float16
     with torch.autocast(kind, enabled=False) if float16 else nullcontext():
         yield float16
+
+
+@contextmanager
+def explain_derivatives() -> Iterator[None]:
+    """Names the layer without a second derivative, which a gradient penalty needs.
+
+    Raises:
+        ValueError: if PyTorch lacks the derivative of a backward pass in here.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not (missing := re.search(r"derivative for (\S+) is not implemented", str(error))):
+            raise
+        raise ValueError(
+            f"A gradient penalty differentiates twice, and PyTorch has no derivative of {missing[1]}: "
+            "leave the penalty out, take litgan.penalties.FiniteDifferenceR1, or another network."
+        ) from error
 
 
 def average(trainer: Trainer, values: Mapping[str, Tensor | float]) -> dict[str, float]:

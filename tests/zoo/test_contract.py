@@ -41,9 +41,8 @@ def stylegan2(**options):
     return Case(partial(StyleGAN2Generator, **STYLES | options), IMAGE, RESOLUTIONS, exempt=LINEAR, **SILENT)
 
 
-def projected(shape, spectral, *idle, exempt=None, **options):
-    """`idle` are downsampling layers that small maps do not use."""
-    frozen = ("backbone", "channel_mixing", "scale_mixing", *idle)
+def projected(shape, spectral, exempt=None, **options):
+    frozen = ("backbone", "channel_mixing", "scale_mixing")
     build = partial(ProjectedDiscriminator, **options)
     sizes = {(1, 64, 64): {}, (3, 64, 64): {}}
     return Case(build, shape, sizes, frozen=frozen, spectral=spectral, exempt=exempt or {})
@@ -70,11 +69,11 @@ class TestContract(Contract):
         "stylegan2": Case(
             partial(StyleGAN2Discriminator, widths=(16, 16, 16), mapping_layers=2), IMAGE, RESOLUTIONS
         ),
-        "projected-fashion": projected((1, 32, 32), 8, "discriminators.1.downsample", widths=(8, 8)),
+        "projected-fashion": projected((1, 32, 32), 7, widths=(8, 8)),
         "projected-digits": projected((3, 64, 64), 8, backbone="digits", widths=(8, 8), exempt=COMPILED),
         "projected-torchvision": projected(
-            (3, 64, 64), 12, "discriminators.1.downsample", "discriminators.2.downsample",
-            backbone="torchvision:mobilenet_v3_small", pretrained=False, depths=3, widths=(8, 8, 16),
+            (3, 64, 64), 10, backbone="torchvision:mobilenet_v3_small", pretrained=False, depths=3,
+            widths=(8, 8, 16),
             exempt=COMPILED | {PENALTIES: "the backbone's hard sigmoids cannot be differentiated twice"},
         ),
     }  # fmt: skip

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import urllib.error
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from litgan.data import FashionMNIST
+from litgan.networks import DCGANGenerator
+from litgan.penalties import R1
 from litgan.rebuild import Builder
 from litgan.zoo import ProjectedDiscriminator
 from litgan.zoo.projected import Backbone, build_backbone
@@ -51,6 +55,23 @@ def test_the_backbone_gets_normalized_images():
     backbone.layers[0].register_forward_hook(lambda module, inputs, output: seen.append(output))
     backbone(torch.full((1, 3, 2, 2), 1.0))
     torch.testing.assert_close(seen[0][0, :, 0, 0], torch.tensor([5.0, 3.0, 1.75]))
+
+
+def test_a_penalty_on_a_backbone_without_second_derivatives_is_refused(tiny_gan, make_trainer):
+    discriminator = partial(
+        ProjectedDiscriminator,
+        backbone="torchvision:mobilenet_v3_small",
+        pretrained=False,
+        depths=1,
+        widths=[8],
+    )
+    gan = tiny_gan(
+        generator=partial(DCGANGenerator, latent_dim=4, widths=[8, 8, 8]), discriminator=discriminator,
+        sample_shape=(1, 32, 32), penalties=[R1(1.0)],
+    )  # fmt: skip
+    batches = DataLoader([(torch.zeros(2, 1, 32, 32), None)], batch_size=None)
+    with pytest.raises(ValueError, match=r"no derivative of aten::hard\w+_backward: .*FiniteDifferenceR1"):
+        make_trainer(1).fit(gan, train_dataloaders=batches)
 
 
 @pytest.mark.train

@@ -39,6 +39,8 @@ class ProjectedDiscriminator(nn.Module):
         RuntimeError: The backbone's weights cannot be downloaded.
     """
 
+    uses_batch_statistics = False  # the backbone's batch norm stays in evaluation mode
+
     def __init__(
         self,
         sample_shape: tuple[int, ...],
@@ -64,13 +66,15 @@ class ProjectedDiscriminator(nn.Module):
                 f"{list(widths)}: give 1 to {len(maps)} depths, and a width for each."
             )
         self.depths = depths
-        channels = [output.shape[1] for output in maps[-depths:]]
+        channels, sides = zip(*((each.shape[1], min(each.shape[2:])) for each in maps[-depths:]), strict=True)
         self.channel_mixing = freeze_weights(
             nn.ModuleList(nn.Conv2d(*pair, 1) for pair in zip(channels, widths, strict=True))
         )
         finer = zip(widths[1:], widths[:-1], strict=True)
         self.scale_mixing = freeze_weights(nn.ModuleList(nn.Conv2d(*pair, 3, padding=1) for pair in finer))
-        self.discriminators = nn.ModuleList(PatchDiscriminator(width, num_classes) for width in widths)
+        self.discriminators = nn.ModuleList(
+            PatchDiscriminator(width, num_classes, side) for width, side in zip(widths, sides, strict=True)
+        )
 
     def forward(self, samples: Tensor, labels: Tensor | None = None) -> Tensor:
         check_input(samples, self.sample_shape, self)
@@ -105,19 +109,19 @@ class PatchDiscriminator(nn.Module):
     """Maps [B, width, H, W] to logits [B, K], one per position after downsampling to a side below 8.
 
     All layers have spectral norm. With classes, the logit at each position adds the product of its features
-    and the class embedding.
+    and the class embedding. Maps whose smaller `side` is below 8 need no downsampling layer.
     """
 
-    def __init__(self, width: int, num_classes: int) -> None:
+    def __init__(self, width: int, num_classes: int, side: int) -> None:
         super().__init__()
-        self.downsample = nn.Conv2d(width, width, 4, stride=2, padding=1)
+        self.downsample = nn.Conv2d(width, width, 4, stride=2, padding=1) if side >= 8 else None
         self.last = nn.Conv2d(width, width, 3, padding=1)
         self.head = nn.Conv2d(width, 1, 1)
         self.embed = nn.Embedding(num_classes, width) if num_classes else None
         add_spectral_norm(self)
 
     def forward(self, maps: Tensor, labels: Tensor | None) -> Tensor:
-        while min(maps.shape[-2:]) >= 8:
+        while self.downsample is not None and min(maps.shape[-2:]) >= 8:
             maps = F.leaky_relu(self.downsample(maps), SLOPE)
         maps = F.leaky_relu(self.last(maps), SLOPE)
         logits = self.head(maps)
