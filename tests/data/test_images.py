@@ -29,6 +29,10 @@ def save(path: Path, array: np.ndarray, **options) -> np.ndarray:
     return array
 
 
+def chw(array: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(array.copy()).permute(2, 0, 1)
+
+
 @pytest.fixture
 def folder(tmp_path) -> Path:
     """Six color images of the right size, in two classes."""
@@ -46,6 +50,10 @@ def zipped(folder: Path) -> Path:
     return path
 
 
+def read(root: Path, resolution: int = 16, **options) -> torch.Tensor:
+    return ImageFolder(str(root), resolution=resolution, **options).load()[0]
+
+
 def refused(data, kind=ValueError) -> str:
     """The one sentence with which reading fails."""
     with pytest.raises(kind) as error:
@@ -58,56 +66,47 @@ def refused(data, kind=ValueError) -> str:
 # Folders and archives
 
 
-def test_a_folder_and_its_zip_give_the_same_pixels_in_the_order_of_their_names(folder):
-    expected = [np.asarray(Image.open(path)) for path in sorted(folder.rglob("*.png"))]
-    expected = torch.from_numpy(np.stack(expected)).permute(0, 3, 1, 2)
-    for root in (folder, zipped(folder)):
-        for memory in ("auto", "disk"):
-            data = ImageFolder(str(root), resolution=16, memory=memory, batch_size=2)
-            samples, labels = data.load()
-            assert data.sample_shape == (3, 16, 16) and data.size() == 6 and labels is None
-            assert torch.equal(torch.stack([samples[index] for index in range(6)]), expected)
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_folder_and_its_zip_give_the_pixels_in_the_order_of_their_names(folder, packed):
+    expected = torch.stack([chw(np.asarray(Image.open(path))) for path in sorted(folder.rglob("*.png"))])
+    root = zipped(folder) if packed else folder
+    for memory in ("auto", "disk"):
+        samples = read(root, memory=memory)
+        assert len(samples) == 6 and torch.equal(torch.stack([samples[n] for n in range(6)]), expected)
+    data = ImageFolder(str(root), resolution=16, num_classes=2)
+    assert data.load()[1].tolist() == [0] * 4 + [1] * 2 and data.class_names == ["cat", "dog"]
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_an_archive_can_be_read_by_several_processes(folder, num_workers):
     options = {"resolution": 16, "batch_size": 2, "num_classes": 2, "flip": True}
-    resident = ImageFolder(str(folder), **options).train_dataloader()
-    disk = ImageFolder(
-        str(zipped(folder)), memory="disk", num_workers=num_workers, **options
-    ).train_dataloader()
+    memory = ImageFolder(str(folder), **options).train_dataloader()
+    packed = ImageFolder(str(zipped(folder)), memory="disk", num_workers=num_workers, **options)
+    disk = packed.train_dataloader()
     assert isinstance(disk, DiskLoader)
-    for (samples, labels), (streamed, streamed_labels) in zip(resident, disk, strict=True):
-        assert torch.equal(samples, streamed) and torch.equal(labels, streamed_labels)
+    for (samples, labels), (others, other_labels) in zip(memory, disk, strict=True):
+        assert torch.equal(samples, others) and torch.equal(labels, other_labels)
 
 
-def test_labels_are_the_first_subfolders_sorted(folder):
-    save(folder / "cat" / "deep" / "er.jpg", pixels(16, 16, 3))
-    for root in (folder, zipped(folder)):
-        data = ImageFolder(str(root), resolution=16, num_classes=2)
-        assert data.load()[1].tolist() == [0] * 5 + [1] * 2 and data.class_names == ["cat", "dog"]
-
-
-def test_formats_are_read_and_other_files_are_not(tmp_path):
+def test_formats_are_read_at_any_depth_and_other_files_are_not(tmp_path):
     for suffix in ("png", "jpg", "jpeg", "bmp", "webp", "gif", "tif", "TIFF"):
-        Image.fromarray(pixels(8, 8, 3)).save(tmp_path / f"a.{suffix}")
+        save(tmp_path / suffix / "deep" / f"a.{suffix}", pixels(8, 8, 3))
     (tmp_path / "notes.txt").write_text("no image")
     (tmp_path / ".hidden.png").write_text("no image")
-    assert ImageFolder(str(tmp_path), resolution=8, convert=True).size() == 8
+    assert len(read(tmp_path, 8, convert=True)) == 8
 
 
-def test_the_centred_square_is_cut_out_and_keeps_its_pixels(tmp_path):
+def test_the_centered_square_keeps_its_pixels_the_orientation_and_shrinks_antialiased(tmp_path):
     wide, tall = save(tmp_path / "a.png", pixels(8, 13, 3)), save(tmp_path / "b.png", pixels(11, 8, 3))
-    samples, _ = ImageFolder(str(tmp_path), resolution=8).load()
-    assert torch.equal(samples[0], torch.from_numpy(wide[:, 2:10]).permute(2, 0, 1))
-    assert torch.equal(samples[1], torch.from_numpy(tall[1:9]).permute(2, 0, 1))
-
-
-def test_shrinking_is_antialiased(tmp_path):
-    checkers = np.indices((64, 64)).sum(0) % 2 * 255
-    save(tmp_path / "a.png", checkers.astype(np.uint8))
-    samples, _ = ImageFolder(str(tmp_path), resolution=16, channels=1).load()
-    assert (samples[0, 0, 2:-2, 2:-2].int() - 127).abs().max() <= 2
+    exif = Image.Exif()
+    exif[0x0112] = 3  # upside down
+    turned = save(tmp_path / "c.png", pixels(8, 8, 3), exif=exif)
+    checkers = (np.indices((64, 64, 3))[:2].sum(0) % 2 * 255).astype(np.uint8)
+    save(tmp_path / "d.png", checkers)
+    samples = read(tmp_path, 8)
+    for sample, expected in zip(samples, (wide[:, 2:10], tall[1:9], turned[::-1, ::-1]), strict=False):
+        assert torch.equal(sample, chw(expected))
+    assert (samples[3, :, 2:-2, 2:-2].int() - 127).abs().max() <= 2
 
 
 def test_conversion_reaches_the_wanted_channels(tmp_path):
@@ -115,25 +114,16 @@ def test_conversion_reaches_the_wanted_channels(tmp_path):
     clear = np.zeros((8, 8, 4), np.uint8)
     clear[:4] = 255, 0, 0, 255
     save(tmp_path / "b.png", clear)  # its upper half red, its lower half transparent
-    save(tmp_path / "c.png", pixels(8, 8).astype(np.uint16) * 257)  # 16 bits
+    deep = save(tmp_path / "c.png", pixels(8, 8).astype(np.uint16) * 257)  # 16 bits
     palette = Image.fromarray(pixels(8, 8, 3)).quantize(16)
     palette.save(tmp_path / "d.png")
-    samples, _ = ImageFolder(str(tmp_path), resolution=8, convert=True).load()
+    samples = read(tmp_path, 8, convert=True)
     assert torch.equal(samples[0], torch.from_numpy(gray).expand(3, 8, 8))
     assert samples[1, :, 0, 0].tolist() == [255, 0, 0] and samples[1, :, 7, 7].tolist() == [255, 255, 255]
-    deep = np.asarray(Image.open(tmp_path / "c.png")) >> 8
-    assert torch.equal(samples[2, 1], torch.from_numpy(deep.astype(np.uint8)))
-    assert torch.equal(samples[3], torch.from_numpy(np.array(palette.convert("RGB"))).permute(2, 0, 1))
+    assert torch.equal(samples[2, 1], torch.from_numpy((deep >> 8).astype(np.uint8)))
+    assert torch.equal(samples[3], chw(np.array(palette.convert("RGB"))))
     (tmp_path / "b.png").unlink()
-    assert ImageFolder(str(tmp_path), resolution=8, channels=1, convert=True).load()[0].shape == (3, 1, 8, 8)
-
-
-def test_a_photograph_is_turned_the_way_its_camera_was_held(tmp_path):
-    exif = Image.Exif()
-    exif[0x0112] = 3  # upside down
-    shown = save(tmp_path / "a.png", pixels(8, 8, 3), exif=exif)
-    samples, _ = ImageFolder(str(tmp_path), resolution=8).load()
-    assert torch.equal(samples[0], torch.from_numpy(shown[::-1, ::-1].copy()).permute(2, 0, 1))
+    assert read(tmp_path, 8, channels=1, convert=True).shape == (3, 1, 8, 8)
 
 
 def test_fingerprint_of_files_on_disk_follows_them_and_the_options(folder):
@@ -150,22 +140,12 @@ def test_fingerprint_of_files_on_disk_follows_them_and_the_options(folder):
 # What a folder can have wrong with it
 
 
-def test_a_missing_folder_is_named(tmp_path):
-    message = refused(ImageFolder(str(tmp_path / "nowhere")), FileNotFoundError)
-    assert f"{tmp_path}/nowhere" in message and "data.root" in message
-
-
-def test_an_empty_folder_and_an_empty_zip_are_named(tmp_path):
-    (tmp_path / "empty" / "deeper").mkdir(parents=True)
-    assert f"{tmp_path}/empty holds no image" in refused(
-        ImageFolder(str(tmp_path / "empty")), FileNotFoundError
-    )
-    archive = zipped(tmp_path / "empty")
-    assert f"{archive} holds no image" in refused(ImageFolder(str(archive)), FileNotFoundError)
-
-
-def test_a_damaged_zip_is_named(folder):
-    archive = zipped(folder)
+def test_a_missing_an_empty_and_a_damaged_place_are_named(tmp_path, folder):
+    empty, archive = tmp_path / "empty", zipped(folder)
+    assert str(empty) in refused(ImageFolder(str(empty)), FileNotFoundError)
+    (empty / "deeper").mkdir(parents=True)
+    for root in (empty, zipped(empty)):
+        assert f"{root} holds no image" in refused(ImageFolder(str(root)), FileNotFoundError)
     archive.write_bytes(archive.read_bytes()[:-30])
     assert f"{archive} is no readable .zip" in refused(ImageFolder(str(archive)))
 
@@ -178,12 +158,11 @@ def test_a_truncated_image_is_named(folder, suffix, kept, packed):
     save(path, pixels(64, 64, 3))
     path.write_bytes(path.read_bytes()[: int(kept * path.stat().st_size)])
     root = zipped(folder) if packed else folder
-    message = refused(ImageFolder(str(root), resolution=16))
-    assert f"{root}/cat/9.{suffix} cannot be decoded" in message and "replace or remove it" in message
+    assert f"{root}/cat/9.{suffix} cannot be decoded" in refused(ImageFolder(str(root), resolution=16))
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_a_truncated_image_is_named_when_it_is_met_on_disk(folder, num_workers):
+def test_a_truncated_image_is_named_when_it_is_read_from_disk(folder, num_workers):
     path = folder / "cat" / "9.png"
     save(path, pixels(64, 64, 3))
     path.write_bytes(path.read_bytes()[:-2000])
@@ -193,30 +172,19 @@ def test_a_truncated_image_is_named_when_it_is_met_on_disk(folder, num_workers):
 
 
 @pytest.mark.parametrize("memory", ["auto", "disk"])
-def test_a_folder_of_mixed_channel_counts_names_the_odd_one(folder, memory):
-    save(folder / "cat" / "9.png", pixels(16, 16))
-    message = refused(ImageFolder(str(folder), resolution=16, memory=memory))
-    assert f"{folder}/cat/9.png has 1 channel and data.channels is 3" in message
-    assert message.endswith("give --data.convert true or --data.channels 1.")
-    assert ImageFolder(str(folder), resolution=16, memory=memory, convert=True).size() == 7
-
-
-def test_other_channel_counts_than_expected_are_named(folder):
-    message = refused(ImageFolder(str(folder), resolution=16, channels=1))
-    assert (
-        "0.png has 3 channels and data.channels is 1: give --data.convert true or --data.channels 3."
-        in message
-    )
-    save(folder / "cat" / "0.png", pixels(16, 16, 4))
-    assert refused(ImageFolder(str(folder))).endswith("has 4 channels and data.channels is 3: "
-                                                      "give --data.convert true.")  # fmt: skip
-    with pytest.raises(ValueError, match=r"data.channels must be 1 \(gray\) or 3 \(RGB\), not 4."):
-        ImageFolder(str(folder), channels=4)
+@pytest.mark.parametrize(
+    ("shape", "words"),
+    [((16, 16), "1 channel .* or --data.channels 1."), ((16, 16, 4), "4 channels .* --data.convert true.")],
+)
+def test_a_file_of_other_channels_is_named(folder, memory, shape, words):
+    save(folder / "cat" / "9.png", pixels(*shape))
+    with pytest.raises(ValueError, match=rf"{folder}/cat/9.png has {words}\Z"):
+        read(folder, memory=memory)
+    assert len(read(folder, memory=memory, convert=True)) == 7
 
 
 def test_subfolders_that_are_no_classes_are_refused(folder):
-    message = refused(ImageFolder(str(folder), num_classes=3))
-    assert "2 subfolders with images (cat, dog) where num_classes is 3: give num_classes 2" in message
+    assert "2 subfolders with images (cat, dog)" in refused(ImageFolder(str(folder), num_classes=3))
     save(folder / "loose.png", pixels(16, 16, 3))
     assert f"{folder}/loose.png lies in no subfolder" in refused(ImageFolder(str(folder), num_classes=2))
 
@@ -227,58 +195,49 @@ def test_subfolders_that_are_no_classes_are_refused(folder):
 def test_digits_are_scikit_learns():
     from sklearn.datasets import load_digits
 
-    data = Digits(batch_size=100)
-    samples, labels = data.load()
-    assert samples.shape == (1797, 1, 8, 8) and samples.dtype == torch.uint8
+    samples, labels = Digits().load()
+    assert samples.shape == (1797, 1, 8, 8) and samples.dtype == torch.uint8 and samples.max() == 255
     assert (samples[:, 0] * (16 / 255)).round().numpy() == pytest.approx(load_digits().images)
     assert labels.tolist() == load_digits().target.tolist()
-    assert len(samples.unique()) == 17 and samples.max() == 255
     assert Digits(resolution=16).load()[0].shape == (1797, 1, 16, 16)
 
 
-def test_decoding_undoes_encoding():
-    data = Digits()
-    stored = torch.arange(256, dtype=torch.uint8).view(4, 1, 8, 8)
-    media = data.decode(data.encode(stored))
-    assert isinstance(media, ImageBatch) and torch.equal(media.pixels, stored)
-    assert torch.equal(data.decode(torch.tensor([-9.0, 9.0]).view(2, 1, 1, 1)).pixels.flatten().int(),
-                       torch.tensor([0, 255]).int())  # fmt: skip
+def test_decoding_undoes_encoding_and_clips():
+    data, stored = Digits(), torch.arange(256, dtype=torch.uint8).view(4, 1, 8, 8)
+    decoded = data.decode(data.encode(stored))
+    assert isinstance(decoded, ImageBatch) and torch.equal(decoded.pixels, stored)
+    assert data.decode(torch.tensor([-9.0, 9.0]).view(2, 1, 1, 1)).pixels.flatten().tolist() == [0, 255]
 
 
-def test_classes_are_all_or_none():
-    assert Digits().num_classes == 0 and Digits(num_classes=10).num_classes == 10
-    with pytest.raises(
-        ValueError, match=r"Digits has 10 classes: give num_classes 10 .* or 0 without, not 3."
-    ):
-        Digits(num_classes=3)
+@pytest.mark.parametrize(
+    ("build", "words"),
+    [
+        (lambda: Digits(num_classes=3), "Digits has 10 classes: .* not 3"),
+        (lambda: ImageFolder("x", channels=4), r"data.channels .*, not 4"),
+    ],
+)
+def test_classes_are_all_or_none_and_channels_one_or_three(build, words):
+    with pytest.raises(ValueError, match=words):
+        build()
 
 
 def test_resizing_interpolates_and_leaves_the_right_size_alone():
-    flat = torch.full((5, 3, 8, 8), 77, dtype=torch.uint8)
-    assert torch.equal(resize(flat, 20), torch.full((5, 3, 20, 20), 77, dtype=torch.uint8))
     noise = torch.from_numpy(pixels(5, 3, 8, 8))
-    assert torch.equal(resize(noise, 8), noise)
+    assert resize(noise, 8) is noise
     by_pillow = Image.fromarray(noise[0, 0].numpy()).resize((5, 5), Image.Resampling.BILINEAR)
     assert (resize(noise, 5)[0, 0].int() - torch.from_numpy(np.array(by_pillow)).int()).abs().max() <= 1
 
 
-installed = pytest.mark.skipif(not Path(DEBIAN_FASHION_MNIST).is_dir(), reason="needs dataset-fashion-mnist")
-
-
-@installed
+@pytest.mark.skipif(not Path(DEBIAN_FASHION_MNIST).is_dir(), reason="needs dataset-fashion-mnist")
 def test_fashion_mnist_is_found_where_debian_puts_it(tmp_path):
     data = FashionMNIST(root=str(tmp_path / "unused"))
     samples, labels = data.load()
     assert samples.shape == (60_000, 1, 32, 32) and data.size("test") == 10_000
-    assert labels.bincount().tolist() == [6000] * 10
+    assert labels.bincount().tolist() == [6000] * 10 and not (tmp_path / "unused").exists()
     native, _ = data.read_native("train")
-    assert native.double().mean() / 255 == pytest.approx(
-        0.2860, abs=1e-4
-    )  # the mean that everybody normalises by
+    assert native.double().mean() / 255 == pytest.approx(0.2860, abs=1e-4), "the published mean"
     assert torch.equal(samples[:, :, 2:30, 2:30], native)
-    frame = samples.clone()
-    frame[:, :, 2:30, 2:30] = 0
-    assert not frame.any() and not (tmp_path / "unused").exists()
+    assert samples.sum() == native.sum(), "the frame is black"
 
 
 # Files as MNIST's, CIFAR's and CelebA's authors wrote them, but small
@@ -291,23 +250,30 @@ def write_idx(path: Path, array: np.ndarray) -> None:
     path.write_bytes(gzip.compress(raw) if path.suffix == ".gz" else raw)
 
 
-def write_mnist(folder: Path, suffix: str = "") -> dict[str, np.ndarray]:
+def write_mnist(folder: Path, suffix: str = "") -> dict[str, torch.Tensor]:
     images = {}
-    for stem, count in (("train", 30), ("t10k", 20)):
-        images[stem] = pixels(count, 28, 28)
-        write_idx(folder / f"{stem}-images-idx3-ubyte{suffix}", images[stem])
+    for split, stem, count in (("train", "train", 30), ("test", "t10k", 20)):
+        array = pixels(count, 28, 28)
+        write_idx(folder / f"{stem}-images-idx3-ubyte{suffix}", array)
         write_idx(folder / f"{stem}-labels-idx1-ubyte{suffix}", np.arange(count) % 10)
+        images[split] = torch.from_numpy(array)
     return images
 
 
-def test_fashion_mnist_reads_packed_files_and_resizes_if_asked(tmp_path):
-    images = write_mnist(tmp_path / "debian", ".gz")
-    data = FashionMNIST(root=str(tmp_path), installed=str(tmp_path / "debian"), resolution=28, batch_size=10)
-    assert torch.equal(data.load("train")[0][:, 0], torch.from_numpy(images["train"]))
-    assert torch.equal(data.load("test")[0][:, 0], torch.from_numpy(images["t10k"]))
-    assert data.load()[1].tolist() == [index % 10 for index in range(30)]
-    small = FashionMNIST(installed=str(tmp_path / "debian"), resolution=16)
-    assert small.load()[0].shape == (30, 1, 16, 16)
+@pytest.mark.parametrize("kind", [MNIST, FashionMNIST, "installed"])
+def test_mnist_is_read_from_torchvisions_files_and_debians(tmp_path, kind):
+    if kind == "installed":
+        images = write_mnist(tmp_path, ".gz")
+        data = FashionMNIST(installed=str(tmp_path), resolution=28)
+    else:
+        images = write_mnist(tmp_path / kind.__name__ / "raw")
+        elsewhere = {"installed": str(tmp_path / "none")} if kind is FashionMNIST else {}
+        data = kind(root=str(tmp_path), resolution=28, **elsewhere)
+    for split, count in (("train", 30), ("test", 20)):
+        samples, labels = data.load(split)
+        assert torch.equal(samples[:, 0], images[split]) and labels.tolist() == [n % 10 for n in range(count)]
+    data.resolution = 16
+    assert data.read("train")[0].shape == (30, 1, 16, 16)
 
 
 @pytest.mark.parametrize(
@@ -317,8 +283,7 @@ def test_a_damaged_copy_of_fashion_mnist_is_named(tmp_path, damage):
     write_mnist(tmp_path, ".gz")
     path = tmp_path / "train-images-idx3-ubyte.gz"
     path.write_bytes(damage(path.read_bytes()))
-    message = refused(FashionMNIST(installed=str(tmp_path)))
-    assert f"{path} is damaged" in message and "install dataset-fashion-mnist again" in message
+    assert f"{path} is damaged" in refused(FashionMNIST(installed=str(tmp_path)))
 
 
 @pytest.mark.parametrize("raw", [b"", b"\0\0\x08", b"\0\0\x0d\x01\0\0\0\x01\0", b"\0\0\x08\x01\0\0\0\x02\0"])
@@ -329,32 +294,11 @@ def test_a_file_of_another_format_is_refused(tmp_path, raw):
         read_idx(path)
 
 
-@pytest.mark.parametrize("data_set", [MNIST, FashionMNIST])
-def test_torchvisions_copy_is_found_under_root(tmp_path, data_set):
-    images = write_mnist(tmp_path / data_set.__name__ / "raw")
-    elsewhere = {"installed": str(tmp_path / "none")} if data_set is FashionMNIST else {}
-    data = data_set(root=str(tmp_path), **elsewhere)
-    assert torch.equal(data.load("test")[0][:, 0, 2:30, 2:30], torch.from_numpy(images["t10k"]))
-    assert data.load("test")[1].tolist() == [index % 10 for index in range(20)]
-    by_torchvision = getattr(datasets, data_set.__name__)(str(tmp_path))
-    assert torch.equal(data.load()[0][:, 0, 2:30, 2:30], by_torchvision.data)
-
-
-def test_labels_of_a_file_out_of_range_are_refused(tmp_path):
-    write_mnist(tmp_path, ".gz")
-    write_idx(tmp_path / "train-labels-idx1-ubyte.gz", np.arange(30))
-    message = refused(FashionMNIST(installed=str(tmp_path), num_classes=10))
-    assert (
-        "Labels out of range: sample 10 of FashionMNIST (train) has label 10, and num_classes 10" in message
-    )
-
-
 def test_cifar10_reads_its_batches(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets.CIFAR10, "_check_integrity", lambda self: True)
     monkeypatch.setattr("torchvision.datasets.cifar.check_integrity", lambda *_: True)
-    folder = tmp_path / "cifar-10-batches-py"
+    folder, rows = tmp_path / "cifar-10-batches-py", pixels(6, 20, 3 * 32 * 32)
     folder.mkdir()
-    rows = pixels(6, 20, 3 * 32 * 32)
     names = [f"data_batch_{index}" for index in range(1, 6)] + ["test_batch"]
     for name, row in zip(names, rows, strict=True):
         content = {"data": row, "labels": [index % 10 for index in range(20)]}
@@ -387,36 +331,29 @@ def test_celeba_reads_its_portraits(tmp_path, monkeypatch, memory):
     samples, labels = data.load()
     assert len(samples) == 4 and samples[0].shape == (3, 64, 64) and labels.tolist() == [0, 1, 0, 1]
     assert data.size("test") == 2 and len(list(data.train_dataloader())) == 2
-    message = refused(CelebA(root=str(tmp_path), attribute="Smilling"))
-    assert message == "CelebA has no attribute 'Smilling': ask for one of Male, Smiling."
+    assert "'Smilling'" in refused(CelebA(root=str(tmp_path), attribute="Smilling"))
 
 
 @pytest.mark.parametrize(
-    ("data_set", "remedy"),
+    ("kind", "hint"),
     [
-        (MNIST, "put the four *-ubyte.gz files, unpacked, into {root}/MNIST/raw."),
+        (MNIST, "unpacked, into {root}/MNIST/raw."),
         (FashionMNIST, "run `apt-get install dataset-fashion-mnist`, or put the four *-ubyte.gz files"),
         (CIFAR10, "put cifar-10-python.tar.gz into {root}."),
-        (
-            CelebA,
-            "put img_align_celeba.zip, unpacked, and the five .txt files of annotations into {root}/celeba.",
-        ),
+        (CelebA, "put img_align_celeba.zip, unpacked, and the five .txt files of annotations into {root}/"),
     ],
 )
-def test_a_failed_download_says_what_to_put_where(tmp_path, monkeypatch, data_set, remedy):
+def test_a_failed_download_says_what_to_put_where(tmp_path, monkeypatch, kind, hint):
+    def no_network(*_) -> None:
+        raise ConnectionError("no route to host\nand a second line")
+
     nowhere = "http://127.0.0.1:9/"  # the discard port: refused at once
     monkeypatch.setattr(datasets.MNIST, "mirrors", [nowhere])
     monkeypatch.setattr(datasets.FashionMNIST, "mirrors", [nowhere])
     monkeypatch.setattr(datasets.CIFAR10, "url", nowhere + "cifar-10-python.tar.gz")
     monkeypatch.setattr(datasets.CelebA, "file_list", [("id", "0" * 32, "list_attr_celeba.txt")])
-    monkeypatch.setattr("torchvision.datasets.celeba.download_file_from_google_drive", _no_network)
-    elsewhere = {"installed": str(tmp_path / "none")} if data_set is FashionMNIST else {}
-    message = refused(data_set(root=str(tmp_path), **elsewhere), RuntimeError)
-    assert message.startswith(
-        f"{data_set.__name__} can neither be read from {str(tmp_path)!r} nor be downloaded ("
-    )
-    assert remedy.format(root=tmp_path) in message
-
-
-def _no_network(*_) -> None:
-    raise ConnectionError("no route to host\nand a second line")
+    monkeypatch.setattr("torchvision.datasets.celeba.download_file_from_google_drive", no_network)
+    elsewhere = {"installed": str(tmp_path / "none")} if kind is FashionMNIST else {}
+    message = refused(kind(root=str(tmp_path), **elsewhere), RuntimeError)
+    assert message.startswith(f"{kind.__name__} can neither be read from {str(tmp_path)!r} nor be downloaded")
+    assert hint.format(root=tmp_path) in message
