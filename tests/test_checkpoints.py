@@ -109,7 +109,7 @@ def test_a_hostile_pickle_is_refused_everywhere(place, saved, tiny_gan, tiny_dat
     torch.load(path, weights_only=False)
     assert victim.exists()  # it does bite
     victim.unlink()
-    sentence = r"cannot be read as plain weights \(UnpicklingError\): it .* holds objects that would run"
+    sentence = r"cannot be read \(UnpicklingError\): it .* holds objects that would run"
     with pytest.raises(ValueError, match=sentence):
         checkpoints.read(path)
     with pytest.raises(ValueError, match=sentence):
@@ -134,9 +134,7 @@ def test_a_truncated_checkpoint(keep, saved, tiny_gan, tiny_data, make_trainer):
         GAN.load_from_checkpoint,
         lambda path: make_trainer(1).fit(tiny_gan(), datamodule=tiny_data(), ckpt_path=path),
     ):
-        with pytest.raises(
-            ValueError, match=r"run\.ckpt cannot be read \(.*\): it is damaged, truncated or not"
-        ):
+        with pytest.raises(ValueError, match=r"run\.ckpt cannot be read \(.*\): it is damaged"):
             load(path)
 
 

@@ -15,14 +15,12 @@ import torch.distributed as dist
 from lightning.fabric.plugins.io import TorchCheckpointIO
 from torch import Tensor, nn
 
-from litgan import archive
 from litgan.files import atomic_write, warn
 from litgan.rebuild import LARGEST, STRICT, Builder, check_plain
 
 Network = TypeVar("Network", bound=nn.Module)
-RUN = ("last.ckpt", "best.ckpt", "healthy.ckpt")  # the checkpoints of a run, those to turn to first in front
-
-
+RUN = ("last.ckpt", "best.ckpt", "healthy.ckpt")  # the checkpoints of a run, the preferred ones first
+CLOCK = ("images_seen", "discriminator_updates")
 FORMAT = 3  # of what is saved: raised when names of weights or entries change
 
 
@@ -91,28 +89,29 @@ def read(path: str | Path, map_location: Any = None, *, together: bool = False) 
     Args:
         path: of the file.
         map_location: device of the tensors; None for the CPU.
-        together: whether all ranks read it now, so that it is enough if one on each machine verifies it.
+        together: whether all ranks read it now: then one rank of each machine verifies it.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is damaged, truncated, hostile, or not one of litgan's; names what to take instead.
+        ValueError: if it is damaged, hostile, or not litgan's; names another checkpoint of the run.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"There is no checkpoint at {path}: give the path of a .ckpt file.")
+    # Before the ranks have joined, each of them chooses the checkpoint to resume from: then all verify, so
+    # that all choose the same one.
+    joined = dist.is_available() and dist.is_initialized()
     try:
-        if not (together and _another_verifies()):
-            archive.verify(path)
+        if not (together and joined and os.environ.get("LOCAL_RANK", "0") != "0"):
+            verify_archive(path)
         checkpoint = torch.load(path, map_location=map_location or "cpu", weights_only=True)
-    except zipfile.BadZipFile as error:
+    except Exception as error:  # whatever a damaged or hostile file raises
+        reason = error if isinstance(error, zipfile.BadZipFile) else type(error).__name__
+        siblings = (path.with_name(name) for name in RUN if name != path.name)
+        other = next((one for one in siblings if one.is_file() and zipfile.is_zipfile(one)), None)
         raise ValueError(
-            f"The checkpoint {path} cannot be read ({error}): it is damaged, truncated or not written by "
-            f"litgan; {_remedy(path)}."
-        ) from error
-    except Exception as error:  # whatever a hostile file provokes
-        raise ValueError(
-            f"The checkpoint {path} cannot be read as plain weights ({type(error).__name__}): it is truncated"
-            f" or holds objects that would run code; {_remedy(path)}."
+            f"The checkpoint {path} cannot be read ({reason}): it is damaged, not litgan's, or holds objects "
+            f"that would run code; take {other or 'another checkpoint of the run'}."
         ) from error
     parts = ("litgan", "state_dict")
     if not isinstance(checkpoint, dict) or not all(isinstance(checkpoint.get(part), dict) for part in parts):
@@ -128,29 +127,48 @@ def read(path: str | Path, map_location: Any = None, *, together: bool = False) 
     return checkpoint
 
 
-def _another_verifies() -> bool:
-    """Whether another rank of this machine compares checksums, whose failure ends this one.
+def verify_archive(path: Path) -> None:
+    """Checks the layout and the CRC-32 of each member of a zip archive, which torch writes and does not read.
 
-    That is for loading alone. Which checkpoint a run goes on from is decided by each rank for itself, before
-    the ranks have joined: all verify then, and so decide alike; the file is in the machine's page cache.
+    Raises:
+        zipfile.BadZipFile: the fault, as part of a sentence.
+        OSError: if the file cannot be read.
     """
-    joined = dist.is_available() and dist.is_initialized()
-    return joined and os.environ.get("LOCAL_RANK", "0") != "0"
+    try:
+        with zipfile.ZipFile(path) as archive:
+            _check_layout(archive.infolist(), path.stat().st_size)  # first: no member is larger than the file
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, OSError):
+        raise
+    except Exception as error:  # whatever damaged headers raise
+        raise zipfile.BadZipFile(str(error)) from error
+    if damaged is not None:
+        raise zipfile.BadZipFile(f"its record {damaged!r:.80} does not fit its checksum")
 
 
-def _remedy(path: Path) -> str:
-    """What to do without a checkpoint: the next best of its run that looks whole."""
-    for other in (path.with_name(name) for name in RUN if name != path.name):
-        if other.is_file() and zipfile.is_zipfile(other):
-            return f"take {other}"
-    return "take another checkpoint of the run"
+def _check_layout(members: Sequence[zipfile.ZipInfo], size: int) -> None:
+    """Refuses what torch never writes: members compressed, overlapping or repeated, or bytes before them."""
+    ordered = sorted(members, key=lambda member: member.header_offset)
+    names: set[str] = set()
+    ends = [member.header_offset for member in ordered[1:]] + [size]
+    if not ordered or ordered[0].header_offset:
+        raise zipfile.BadZipFile("it does not begin with a record")
+    for member, end in zip(ordered, ends, strict=True):
+        name = f"its record {member.filename!r:.80}"
+        if member.compress_type != zipfile.ZIP_STORED or member.compress_size != member.file_size:
+            raise zipfile.BadZipFile(f"{name} is compressed")
+        if member.header_offset + member.file_size > end:
+            raise zipfile.BadZipFile(f"{name} overlaps another or ends behind the file")
+        if member.filename.lower() in names:  # torch finds them without regard to case
+            raise zipfile.BadZipFile(f"{name} is there twice")
+        names.add(member.filename.lower())
 
 
 def check_architecture(checkpoint: dict[str, Any], module: nn.Module) -> None:
-    """Compares names and shapes of all weights, and looks whether they can be a network's.
+    """Compares names and shapes of all weights, and checks their values.
 
     Raises:
-        ValueError: one sentence that names the first weight that differs, or is complex, NaN or, if it is a
+        ValueError: one sentence with the first weight that differs, or is complex, NaN or, if it is a
             parameter, infinite.
     """
     weights, wanted = checkpoint["state_dict"], module.state_dict()
@@ -203,18 +221,16 @@ def build_fitting(checkpoint: dict[str, Any], build: Callable[[], Network]) -> N
 
 
 def clock(checkpoint: dict[str, Any]) -> tuple[int, int]:
-    """The images seen and the discriminator's updates when it was saved.
+    """`images_seen` and `discriminator_updates` when it was saved.
 
     Raises:
-        ValueError: if one of them is no whole number, or negative.
+        ValueError: if one of them is no integer of at least 0.
     """
-    said = checkpoint["litgan"]
-    for name in ("images_seen", "discriminator_updates"):
-        if not _is_count(said.get(name)):
-            raise ValueError(
-                f"The checkpoint's {name} is no whole number of at least 0: take another one of the run."
-            )
-    return said["images_seen"], said["discriminator_updates"]
+    counts = [checkpoint["litgan"].get(name) for name in CLOCK]
+    for name, number in zip(CLOCK, counts, strict=True):
+        if not _is_count(number):
+            raise ValueError(f"The checkpoint's {name} is no count: take another checkpoint of the run.")
+    return counts[0], counts[1]
 
 
 def build_gan(checkpoint: dict[str, Any], cls: type[Network], builder: Builder = STRICT) -> Network:
@@ -274,7 +290,7 @@ def _check_entries(checkpoint: dict[str, Any], path: str | Path) -> None:
     """Refuses entries of another type than litgan writes."""
     wrong = [name for name, kind in ENTRIES.items() if not isinstance(checkpoint.get(name, kind()), kind)]
     said = checkpoint["litgan"]
-    wrong += [name for name in ("images_seen", "turns") if not _is_count(said.get(name, 0))]
+    wrong += [name for name in CLOCK if not _is_count(said.get(name, 0))]
     wrong += [name for name in ("recipe", "last_logs") if not isinstance(said.get(name, {}), dict)]
     items = {"callbacks": dict, "optimizer_states": dict, "last_logs": float}
     for name in items.keys() - wrong:

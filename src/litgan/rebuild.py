@@ -1,10 +1,8 @@
-"""Objects from the recipe in a checkpoint, which may come from a stranger: none of its texts is ever parsed,
-looked up or imported.
+"""Builds objects from the recipe in a checkpoint. It is untrusted: none of its texts is parsed or imported.
 
-A recipe is plain data. Where the type hint of a constructor asks for a class, and only there, stands a
-mapping of `class_path` and `init_args`. The path is compared with what is allowed before anything is
-imported, and the class must be a subclass of what its place asks for. Without a hint, or with Any, a
-parameter takes plain data.
+A recipe is plain data. A mapping of `class_path` and `init_args` may stand only where the type hint of a
+constructor names a class. The path is compared with the allowed ones before anything is imported, and its
+class must be a subclass of the hint's. A parameter without a hint, or with Any, takes plain data.
 """
 
 from __future__ import annotations
@@ -14,10 +12,11 @@ import importlib.util
 import inspect
 import os
 import re
+import reprlib
 import sys
 import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -34,7 +33,12 @@ LONGEST_PATH = 200
 SIZED = (dict, list, str)
 SEQUENCES = (list, Sequence, Iterable, Collection)
 MAPPINGS = (dict, Mapping)
-WORDS: dict[Any, str] = {int: "an integer", float: "a number", bool: "true or false", str: "a text"}
+SCALARS: dict[Any, tuple[type, ...]] = {  # hints with the types that they take
+    float: (int, float), int: (int,), bool: (bool,), str: (str,), Path: (str,), None: (NoneType,),
+    NoneType: (NoneType,),
+}  # fmt: skip
+SHORT = reprlib.Repr()  # of untrusted values in errors
+SHORT.maxlevel, SHORT.maxdict, SHORT.maxlist, SHORT.maxstring = 1, 2, 2, 60
 
 
 class _MisfitError(ValueError):
@@ -82,7 +86,7 @@ class Builder:
             if isinstance(error, ValueError | OSError | ImportError) and _is_ours(error):
                 raise  # a sentence already
             reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-            _refuse(f"{place} ({cls.__name__}) cannot be made ({reason}).", error)
+            _refuse(f"{place} ({cls.__name__}) cannot be made ({reason}).")
 
     def build_subclass(self, base: type, node: Any, place: str) -> Any:
         """The object that a mapping of `class_path` and `init_args` describes, of a subclass of `base`.
@@ -101,38 +105,28 @@ class Builder:
         """
         kind, inner = get_origin(hint) or hint, get_args(hint)
         if kind in (Union, UnionType):
-            return self._either(hint, node, place)
-        if kind is Literal:
-            fits = any(type(node) is type(one) and node == one for one in inner)
-        elif kind is float:
-            fits = type(node) in (int, float)
-        elif kind in (int, bool, str):
-            fits = type(node) is kind
-        elif kind in (None, NoneType):
-            fits = node is None
-        elif kind is Path:
-            fits = type(node) is str
-        elif kind in (*SEQUENCES, tuple):
-            return self._list(hint, node, place)
-        elif kind in MAPPINGS:
-            return self._mapping(hint, node, place)
-        elif kind is Callable:
-            return self._factory(hint, node, place)
-        elif isinstance(kind, type) and kind not in (object, Any):
-            return self.build_subclass(kind, node, place)
-        else:
-            return _without_classes(node, place)
-        if not fits:
+            for one in inner:
+                with suppress(_MisfitError):
+                    return self.value(one, node, place)
             _misfit(hint, node, place)
-        return kind(node) if kind in (float, Path) else node
-
-    def _either(self, hint: Any, node: Any, place: str) -> Any:
-        for one in get_args(hint):
-            try:
-                return self.value(one, node, place)
-            except _MisfitError:
-                continue
-        _misfit(hint, node, place)
+        if kind is Literal and not any(type(node) is type(one) and node == one for one in inner):
+            _misfit(hint, node, place)
+        if kind in SCALARS and type(node) not in SCALARS[kind]:
+            _misfit(hint, node, place)
+        if kind is Literal or kind in SCALARS:
+            return kind(node) if kind in (float, Path) else node
+        if kind in (*SEQUENCES, tuple):
+            return self._list(hint, node, place)
+        if kind in MAPPINGS:
+            if type(node) is not dict or "class_path" in node:
+                _misfit(hint, node, place)
+            _, item = inner or (str, Any)
+            return {key: self.value(item, one, f"{place}.{key}") for key, one in node.items()}
+        if kind is Callable:
+            return self._factory(hint, node, place)
+        if isinstance(kind, type) and kind not in (object, Any):
+            return self.build_subclass(kind, node, place)
+        return _without_classes(node, place)
 
     def _list(self, hint: Any, node: Any, place: str) -> list[Any] | tuple[Any, ...]:
         kind, inner = get_origin(hint) or hint, get_args(hint) or (Any, ...)
@@ -148,12 +142,6 @@ class Builder:
         ]
         return tuple(values) if kind is tuple else values
 
-    def _mapping(self, hint: Any, node: Any, place: str) -> dict[str, Any]:
-        if type(node) is not dict or "class_path" in node:
-            _misfit(hint, node, place)
-        _, item = get_args(hint) or (str, Any)
-        return {key: self.value(item, one, f"{place}.{key}") for key, one in node.items()}
-
     def _factory(self, hint: Any, node: Any, place: str) -> Callable[..., Any]:
         """Makes an object of the class from what is passed first, e.g. the parameters of an optimizer."""
         passed, made = get_args(hint) or (..., Any)
@@ -167,12 +155,12 @@ class Builder:
     def _arguments(self, cls: type, given: Any, place: str, passed: int = 0) -> dict[str, Any]:
         """The arguments of a constructor by keyword, without those that are `passed` by position."""
         if type(given) is not dict:
-            _refuse(f"{place} is {_shown(given)}: give a mapping of arguments.")
+            _refuse(f"{place} is {SHORT.repr(given)}: give a mapping of arguments.")
         known = parameters(cls)
         by_position = [name for name, one in known.items() if one.by_position][:passed]
         known = {name: one for name, one in known.items() if name not in by_position}
         if unknown := [name for name in given if name not in known]:
-            _refuse(f"{place} ({cls.__name__}) has no option {_quoted(unknown[0])}.")
+            _refuse(f"{place} ({cls.__name__}) has no option {SHORT.repr(unknown[0])}.")
         if absent := [name for name, one in known.items() if one.needed and name not in given]:
             _refuse(f"{place} ({cls.__name__}) needs {', '.join(absent)}.")
         values = {name: self.value(known[name].hint, one, f"{place}.{name}") for name, one in given.items()}
@@ -180,10 +168,14 @@ class Builder:
             values["download"] = self.download
         if "pretrained" in known and values.get("pretrained", known["pretrained"].default) is True:
             values["pretrained"] = False  # the checkpoint brings the weights
-        if "weights" in values and values["weights"] != known["weights"].default and _is_own(cls):
+        if (
+            "weights" in values
+            and values["weights"] != known["weights"].default
+            and _within(cls.__module__, (PACKAGE,))
+        ):
             raise ValueError(
                 f"The checkpoint's recipe takes the weights of {cls.__name__} from "
-                f"{_shown(given['weights'])}, and none are read that a checkpoint names: choose the "
+                f"{SHORT.repr(given['weights'])}, and none are read that a checkpoint names: choose the "
                 "extractor yourself, e.g. with --extractor."
             )
         return values
@@ -193,7 +185,7 @@ class Builder:
         if type(node) is not dict or type(node.get("class_path")) is not str:
             _misfit(base, node, place)
         if strange := [name for name in node if name not in ("class_path", "init_args")]:
-            _refuse(f"{place} has {_quoted(strange[0])} beside class_path and init_args.")
+            _refuse(f"{place} has {SHORT.repr(strange[0])} beside class_path and init_args.")
         cls = self._find(node["class_path"], place)
         if base not in cls.__mro__:
             _misfit(base, node, place)
@@ -205,7 +197,7 @@ class Builder:
             return classes_of_torch()[path]
         module, _, name = path.rpartition(".")
         if len(path) > LONGEST_PATH or not PATH.fullmatch(path):
-            _refuse(f"{place} is {_shown(path)}, which names no class.")
+            _refuse(f"{place} is {SHORT.repr(path)}, which names no class.")
         allowed = (PACKAGE, *self.trusted)
         if not _within(module, allowed):
             raise ValueError(
@@ -342,10 +334,6 @@ def _within(module: str, allowed: Iterable[str]) -> bool:
     return any(module == one or module.startswith(f"{one}.") for one in allowed)
 
 
-def _is_own(cls: type) -> bool:
-    return _within(cls.__module__, (PACKAGE,))
-
-
 def _is_ours(error: Exception) -> bool:
     """Whether litgan's own code raised it."""
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
@@ -355,7 +343,7 @@ def _is_ours(error: Exception) -> bool:
 def _without_classes(node: Any, place: str) -> Any:
     """Plain data, refused where it names a class."""
     if type(node) is dict and "class_path" in node:
-        raise _MisfitError(_misfit_sentence(f"{place} takes plain data and is {_shown(node)}."))
+        _misfit("plain data", node, place)
     children = node.items() if type(node) is dict else enumerate(node) if type(node) is list else ()
     for key, one in children:
         _without_classes(one, f"{place}.{key}")
@@ -374,42 +362,10 @@ def _importing(module: str) -> Iterator[None]:
         ) from error
 
 
-def _misfit_sentence(reason: str) -> str:
-    return f"The checkpoint's recipe does not fit this version of {PACKAGE}: {reason}"
-
-
-def _refuse(reason: str, cause: Exception | None = None) -> NoReturn:
-    raise ValueError(_misfit_sentence(reason)) from cause
+def _refuse(reason: str, kind: type[ValueError] = ValueError) -> NoReturn:
+    raise kind(f"The checkpoint's recipe does not fit this version of {PACKAGE}: {reason}")
 
 
 def _misfit(hint: Any, node: Any, place: str) -> NoReturn:
-    raise _MisfitError(_misfit_sentence(f"{place} is {_shown(node)}: give {_wanted(hint)}."))
-
-
-def _shown(node: Any) -> str:
-    if type(node) is dict and type(node.get("class_path")) is str:
-        return f"the class {_quoted(node['class_path'])}"
-    if type(node) is str:
-        return f"the text {_quoted(node)}"
-    return "a mapping" if type(node) is dict else "a list" if type(node) is list else repr(node)
-
-
-def _quoted(text: str) -> str:
-    return repr(text if len(text) <= 120 else f"{text[:117]}...")
-
-
-def _wanted(hint: Any) -> str:
-    kind, inner = get_origin(hint) or hint, get_args(hint)
-    if kind in (Union, UnionType):
-        return " or ".join(dict.fromkeys(_wanted(one) for one in inner if one is not NoneType))
-    if kind is Literal:
-        return " or ".join(map(str, inner))
-    if kind in (*SEQUENCES, tuple):
-        return "a list"
-    if kind in MAPPINGS:
-        return "a mapping"
-    if kind is Callable:
-        return f"a class of {getattr(inner[-1], '__name__', 'objects')}" if inner else "a class"
-    if kind in WORDS or not isinstance(kind, type):
-        return WORDS.get(kind, "plain data")
-    return f"a class of {kind.__name__}"
+    wanted = hint if isinstance(hint, str) else inspect.formatannotation(hint)
+    _refuse(f"{place} is {SHORT.repr(node)}: give {wanted}.", _MisfitError)
