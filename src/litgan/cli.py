@@ -102,6 +102,8 @@ def raised_by_litgan(error: BaseException | None) -> BaseException | None:
 
 def silence_warnings() -> None:
     """Silences what Lightning and torch print at every start and what needs no action."""
+    import lightning.pytorch  # noqa: F401  # sets the levels of both loggers when it is imported
+
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     for message in HARMLESS:
