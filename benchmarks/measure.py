@@ -22,7 +22,7 @@ from typing import Any, TypeAlias
 import torch
 
 Row: TypeAlias = dict[str, Any]  # one line of a table: column to value
-RESULTS = Path(__file__).parent / "results"
+FOLDER = Path(__file__).resolve().parent
 
 
 def machine() -> dict[str, Any]:
@@ -115,21 +115,22 @@ def _cell(value: Any) -> str:
 def options(doc: str, script: str) -> argparse.ArgumentParser:
     """The command line that all benchmarks have; of a script's __doc__ and __file__."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    result = RESULTS / f"{Path(script).stem}.json"
+    relative = Path(script).resolve().relative_to(FOLDER)  # a wing's script lies in a folder of its own
+    result = FOLDER / "results" / relative.with_suffix(".json")
     parser.add_argument("--quick", action="store_true", help="seconds, only to see it run")
     parser.add_argument("--out", type=Path, help=f"JSON; by default {result}, with --quick none")
     parser.add_argument("--threads", type=int, help="of torch; by default as many as torch takes")
-    parser.set_defaults(result=result)
+    parser.set_defaults(script=f"benchmarks/{relative}", result=result)
     return parser
 
 
 def parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The parsed command line, settled."""
-    return settle(parser.parse_args(arguments))
+    """The parsed command line, after `setup`."""
+    return setup(parser.parse_args(arguments))
 
 
-def settle(parsed: argparse.Namespace) -> argparse.Namespace:
-    """Sets the threads and the place of the result, and prints the machine."""
+def setup(parsed: argparse.Namespace) -> argparse.Namespace:
+    """Sets the threads and the path of the result, and prints the machine."""
     if parsed.threads:
         torch.set_num_threads(parsed.threads)
     if parsed.out is None and not parsed.quick:
@@ -143,7 +144,7 @@ def write(parsed: argparse.Namespace, result: Mapping[str, Any]) -> None:
     if parsed.out is None:
         return
     parsed.out.parent.mkdir(parents=True, exist_ok=True)
-    command = " ".join(["python", f"benchmarks/{parsed.result.stem}.py", *sys.argv[1:]])
+    command = " ".join(["python", parsed.script, *sys.argv[1:]])
     parsed.out.write_text(json.dumps({"command": command, "machine": machine(), **result}, indent=1) + "\n")
     print(f"Written to {parsed.out}.")
 

@@ -86,7 +86,7 @@ def main(arguments: list[str] | None = None) -> None:
         case, side, iterations = parsed.child
         print(json.dumps(child(case, side, int(iterations))))
         return
-    parsed, rows = measure.settle(parsed), []
+    parsed, rows = measure.setup(parsed), []
     for case in parsed.only:
         iterations = 8 if parsed.quick else max(8, int(CASES[case][2] * parsed.iterations))
         for side in ("raw", "litgan"):

@@ -160,7 +160,7 @@ def main() -> None:
     parser.add_argument("--name", default="litgan", help="of the recipe's rows")
     parser.add_argument("--workers", type=int, default=0, help="of the plain loop's DataLoader")
     parsed, extra = parser.parse_known_args()
-    parsed = measure.settle(parsed)
+    parsed = measure.setup(parsed)
     minutes = [0.05] if parsed.quick else parsed.minutes
     pictures = parsed.out or Path(tempfile.mkdtemp(), "quality.json")
     pictures.parent.mkdir(parents=True, exist_ok=True)

@@ -128,7 +128,7 @@ def main() -> None:
         picture = options.pictures / f"{path.stem}.png" if options.pictures else None
         print(json.dumps(one(path, options.minutes, options.count, picture, extra)))
         return
-    measure.settle(options)
+    measure.setup(options)
     rows: list[Row] = []
     for path in options.recipes:
         command = [sys.executable, __file__, *sys.argv[1:], "--here"]

@@ -69,17 +69,20 @@ def test_table(script: Any) -> None:
     ]
 
 
-def test_results_name_command_and_machine(script: Any, tmp_path: Path, monkeypatch: Any) -> None:
+@pytest.mark.parametrize("name", ["x", "zoo/x"])
+def test_results_contain_command_and_machine(
+    name: str, script: Any, tmp_path: Path, monkeypatch: Any
+) -> None:
     measure, out = script("measure"), tmp_path / "new" / "x.json"
     monkeypatch.setattr(sys, "argv", ["x.py", "--rounds", "3"])
-    parser = measure.options("What it measures.", "anywhere/x.py")
+    parser = measure.options("What it measures.", str(SCRIPTS / f"{name}.py"))
     measure.write(measure.parse(parser, ["--out", str(out)]), {"rows": [1]})
     found = json.loads(out.read_text())
-    assert found["command"] == "python benchmarks/x.py --rounds 3"
+    assert found["command"] == f"python benchmarks/{name}.py --rounds 3"
     assert found["machine"] == measure.machine() and found["machine"]["torch"] == torch.__version__
     assert found["rows"] == [1]
-    assert measure.parse(parser, ["--quick"]).out is None  # the figures of a quick form replace no result
-    assert measure.parse(parser, []).out == SCRIPTS / "results" / "x.json"
+    assert measure.parse(parser, []).out == SCRIPTS / "results" / f"{name}.json"
+    assert measure.parse(parser, ["--quick"]).out is None  # its figures replace no result
 
 
 # -- the storm
