@@ -11,7 +11,7 @@ inception   the same weights and pictures through litgan, torchmetrics (without 
             `distance` is each library's own; `of its features` is litgan's distance of the side's features,
             and `off by` that one's relative error against torch-fidelity's features, `off float64 by`
             against those of torch-fidelity's network in double precision, which takes minutes more.
-memory      the most that a process held, torch and weights included, which looked at one batch of 250.
+memory      the peak memory of a process for one batch of 250, torch and weights included.
 run         10,000 samples of the fashion recipe (real side cached), and their share of a 10-minute run.
 
 The published weights cannot be had everywhere: without --weights random ones of the same architecture, with
@@ -44,14 +44,8 @@ from torchmetrics.image.fid import NoTrainInceptionV3, _compute_fid
 
 from litgan.callbacks import Realism
 from litgan.data import Digits
-from litgan.metrics import (
-    Inception,
-    Moments,
-    evaluate,
-    frechet_distance,
-    frechet_from_moments,
-    load_extractor,
-)
+from litgan.metrics import Inception, evaluate, frechet_distance, load_extractor
+from litgan.metrics.distances import Moments, frechet_from_moments
 from litgan.recipe import Recipe
 
 RECIPE = Path(__file__).parents[1] / "configs" / "fashion_mnist.yaml"
@@ -122,11 +116,9 @@ def made_up_weights(path: Path) -> None:
     generator = torch.Generator().manual_seed(0)
     load = torch.hub.load_state_dict_from_url
     module = sys.modules[FeatureExtractorInceptionV3.__module__]
-    module.load_state_dict_from_url = lambda *_, **__: {}  # its constructor wants what is made here
-    accept, FeatureExtractorInceptionV3.load_state_dict = (
-        FeatureExtractorInceptionV3.load_state_dict,
-        _nothing,
-    )
+    module.load_state_dict_from_url = lambda *_, **__: {}  # its constructor would load weights
+    accept = FeatureExtractorInceptionV3.load_state_dict
+    FeatureExtractorInceptionV3.load_state_dict = lambda *_: None
     try:
         network = FeatureExtractorInceptionV3("inception", ["2048"])
     finally:
@@ -140,10 +132,6 @@ def made_up_weights(path: Path) -> None:
             nn.init.uniform_(part.weight, 0.8, 1.2, generator=generator)
             nn.init.normal_(part.bias, 0, 0.1, generator=generator)
     torch.save(network.state_dict(), path)
-
-
-def _nothing(*_: object) -> None:
-    pass
 
 
 def sides_of(weights: Path) -> dict[str, Callable[[], Callable[[Tensor], Tensor]]]:
@@ -178,14 +166,14 @@ def inception(options: argparse.Namespace) -> list[Row]:
     count = 2 if options.quick else 3 * BATCH  # a side of the distance
     batches = pictures(count).split(1 if options.quick else BATCH)
     extractors = {name: make() for name, make in sides_of(options.weights).items()}
-    seen: dict[str, list[Tensor]] = {name: [] for name in extractors}
+    features: dict[str, list[Tensor]] = {name: [] for name in extractors}
 
-    def look(name: str) -> Callable[[], None]:
-        return lambda: seen[name].append(extractors[name](batches[len(seen[name])]))
+    def extract(name: str) -> Callable[[], None]:
+        return lambda: features[name].append(extractors[name](batches[len(features[name])]))
 
     for side in extractors.values():
         side(batches[0][:8])
-    seconds = measure.in_turns({name: look(name) for name in extractors}, rounds=len(batches), warm_up=0)
+    seconds = measure.in_turns({name: extract(name) for name in extractors}, rounds=len(batches), warm_up=0)
     own = {"torch-fidelity": by_torch_fidelity, "torchmetrics": by_torchmetrics}
     truth = FeatureExtractorInceptionV3("inception", ["2048"], str(options.weights)).double()
     # torch-fidelity 0.4.0 takes its own option "float64" for float32
@@ -193,7 +181,7 @@ def inception(options: argparse.Namespace) -> list[Row]:
     real, fake = torch.cat([truth(batch)[0] for batch in batches]).split(count)
     exact = frechet_distance(real=real, fake=fake).item()
     rows, reference = [], math.nan
-    for name, found in seen.items():
+    for name, found in features.items():
         real, fake = torch.cat(found).split(count)
         value = frechet_distance(real=real, fake=fake).item()
         reference = value if name == "torch-fidelity" else reference
@@ -222,14 +210,14 @@ def memory(options: argparse.Namespace) -> list[Row]:
     for name in sides_of(options.weights):
         command = [sys.executable, __file__, "--threads", str(torch.get_num_threads())]
         command += ["--weights", str(options.weights), "--child", name, "--count", str(count)]
-        told = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
-        rows.append({"extractor": name, "batch": count, "peak, MiB": json.loads(told)})
+        output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        rows.append({"extractor": name, "batch": count, "peak, MiB": json.loads(output.splitlines()[-1])})
     return rows
 
 
 @torch.no_grad()
 def child(options: argparse.Namespace) -> None:
-    """Looks at one batch; prints the MiB that the process held at most."""
+    """Extracts one batch; prints the peak memory of the process in MiB."""
     sides_of(options.weights)[options.child]()(pictures(options.count)[: options.count])
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
@@ -244,11 +232,8 @@ def run(options: argparse.Namespace) -> list[Row]:
     (realism,) = (each for each in recipe.trainer.callbacks if isinstance(each, Realism))
     images = recipe.trainer.max_steps * recipe.datamodule.batch_size
     times_a_run = 1 + math.ceil(images / realism.every)  # one before the first step, one at the end
-    count, extractor, spent = (
-        500 if options.quick else realism.count,
-        load_extractor("fashion"),
-        dict[str, float](),
-    )
+    count, extractor = 500 if options.quick else realism.count, load_extractor("fashion")
+    spent: dict[str, float] = {}
 
     def timed(part: str, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
         def call(*arguments: Any) -> Tensor:

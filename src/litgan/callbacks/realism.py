@@ -1,4 +1,4 @@
-"""Realism: how far the generator's samples are from the data, measured while it learns."""
+"""Distances between the generator's samples and the data during training."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from litgan.sampling import choose_classes
 
 
 class Realism(Callback):
-    """Measures the averaged generator against the data: before the first step, at a cadence, at the end.
+    """Evaluates the EMA generator before the first step, every `every` images, and at the end.
 
-    Logs `metric/fid` (or `metric/fd_<extractor>`), `metric/kid`, `metric/precision`, `metric/recall` and
-    kin; the first of them is what the progress bar shows and the checkpoint keeps the best of. The
-    protocol goes into the configuration of the W&B run.
+    Logs the values of `litgan.metrics.evaluate`: `metric/fid` (or `metric/fd_<extractor>`), `metric/kid`,
+    `metric/precision`, `metric/recall` and others. The progress bar shows the first of them, and `best.ckpt`
+    has its lowest value. The protocol is logged with the hyperparameters.
 
     Args:
         extractor: "inception", "inception-bf16" (faster, and no FID), "digits", "fashion", or a class such as
             litgan.sound.SoundStatistics or one of your own.
-        every: images between two measurements, 0 for never.
-        count: samples to draw, and reals to compare with (at most as many as there are).
-        split: of the data to compare with.
-        batch_size: samples in a pass through the extractor.
-        raw: measure the weights of the last step, not their average.
+        every: images between two evaluations, 0 for never.
+        count: fakes, and reals (at most as many as there are).
+        split: of the reals.
+        batch_size: samples in a forward pass of the extractor.
+        raw: evaluate the weights of the last step, not their EMA.
     """
 
     def __init__(
         self,
-        extractor: FeatureExtractor | str = "inception",  # the parser quotes what the first of them says
+        extractor: FeatureExtractor | str = "inception",  # the parser reports the first one's errors
         every: int = 200_000,
         count: int = 10_000,
         split: str = "train",
@@ -56,7 +56,7 @@ class Realism(Callback):
         if gan.is_due(self.every):
             distance, value = next(iter(self.measure(trainer, gan).values.items()))
             with untimed(gan):
-                gan.log(distance, value, logger=False)  # for EarlyStopping and kin
+                gan.log(distance, value, logger=False)  # for EarlyStopping and others
 
     def on_train_end(self, trainer: Trainer, gan: GAN) -> None:
         if self.every and self.measured_at != gan.images_seen:
@@ -67,7 +67,7 @@ class Realism(Callback):
             gan.log_dict(self.measure(trainer, gan).values, sync_dist=True)
 
     def measure(self, trainer: Trainer, gan: GAN) -> Report:
-        """Draws, compares and logs; every rank takes its share of the samples."""
+        """Evaluates the GAN on all ranks, and logs."""
 
         def sample(first: int, count: int) -> Tensor:
             return gan.sample(count, first=first, ema=not self.raw)
@@ -89,7 +89,7 @@ class Realism(Callback):
         return self.report
 
     def network(self, gan: GAN) -> FeatureExtractor:
-        """The extractor on the GAN's device; kept here, for a part of the GAN would enter its checkpoints."""
+        """The extractor, on the GAN's device; not a part of the GAN, whose checkpoints would contain it."""
         if self._network is None:
             self._network = load_extractor(self.extractor)
         return self._network.to(gan.device)

@@ -1,14 +1,6 @@
-"""Realism as numbers: feature extractors, distances between clouds of features, and the evaluation."""
+"""Metrics: feature extractors, distances between sets of features, and the evaluation of a generator."""
 
-from litgan.metrics.distances import (
-    Moments,
-    density_coverage,
-    frechet_distance,
-    frechet_from_moments,
-    kernel_distance,
-    prdc,
-    precision_recall,
-)
+from litgan.metrics.distances import density_coverage, frechet_distance, kernel_distance, precision_recall
 from litgan.metrics.evaluate import Report, evaluate
 from litgan.metrics.extractors import Classifier, FeatureExtractor, Inception, load_extractor
 
@@ -16,14 +8,11 @@ __all__ = [
     "Classifier",
     "FeatureExtractor",
     "Inception",
-    "Moments",
     "Report",
     "density_coverage",
     "evaluate",
     "frechet_distance",
-    "frechet_from_moments",
     "kernel_distance",
     "load_extractor",
-    "prdc",
     "precision_recall",
 ]

@@ -1,35 +1,54 @@
-"""Measures a generator against a data set."""
+"""Compares a generator's samples with a data set."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.distributed
 from torch import Tensor
 
-from litgan.metrics.distances import (
-    frechet_from_moments,
-    kernel_distance,
-    prdc,
-    precision_recall,
-)
+from litgan.metrics.distances import frechet_from_moments, kernel_distance, prdc, precision_recall
 from litgan.metrics.extractors import Classifier, FeatureExtractor, load_extractor
-from litgan.metrics.statistics import FeatureStream, Portions, RealSide, Statistics, real_statistics
+from litgan.metrics.statistics import (
+    AutoBatchSize,
+    FeatureStats,
+    cache_path,
+    extract_features,
+    load_stats,
+    save_stats,
+)
 
-MINIMUM = 6  # samples a side: density and coverage look at five neighbours
+MINIMUM = 6  # samples a side: density and coverage need five neighbors
+
+
+class EvalData(Protocol):
+    """The part of `litgan.data.GANDataModule` that `evaluate` needs."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the data set."""
+
+    def size(self, split: str = "train") -> int:
+        """Samples in a split."""
+
+    def real_batches(
+        self, count: int, *, batch_size: int = 250, split: str = "train", rank: int = 0, world_size: int = 1
+    ) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """Batches `rank`, `rank + world_size`, ... of a fixed choice of `count` samples in [-1, 1]."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """Metrics, and what they were measured with. The caller adds to `protocol` what it alone knows (EMA)."""
+    """Metrics and how they were measured. The caller adds to `protocol` what only it knows (EMA)."""
 
     values: dict[str, float]  # log key -> value
     protocol: dict[str, Any]
-    classes: dict[str, list[float]] = field(default_factory=dict)  # a list over the classes for each name
+    classes: dict[str, list[float]] = field(default_factory=dict)  # name -> one value per class
 
     def record(self) -> dict[str, Any]:
         """One dictionary for JSON."""
@@ -39,7 +58,7 @@ class Report:
 @torch.no_grad()
 def evaluate(
     sample: Callable[[int, int], Tensor],
-    data: RealSide,
+    data: EvalData,
     extractor: str | FeatureExtractor,
     *,
     count: int,
@@ -52,69 +71,90 @@ def evaluate(
     rank: int = 0,
     world_size: int = 1,
 ) -> Report:
-    """Fréchet and kernel distance, precision, recall, density and coverage, and the medium's own metrics.
+    """Fréchet and kernel distance, precision, recall, density and coverage, and the extractor's own metrics.
 
-    With several ranks each of them calls this, draws its share, and returns the same report as one rank
-    would. The Fréchet distance sees all samples, the others the first `neighbours_count`. Batches that do
-    not fit into the device's memory are halved until they do.
+    With several ranks, all of them call this function, each generates its share of the samples, and all
+    return the report of a single rank. The Fréchet distance uses all samples, the others the first
+    `neighbours_count`. Batches too large for the device's memory are halved.
 
     Args:
-        sample: `sample(first, count)` gives the fakes with the global indices `first` to
+        sample: `sample(first, count)` returns the fakes of the global indices `first` to
             `first + count`, [count, *sample_shape] in [-1, 1].
-        data: the real side.
+        data: the data set.
         extractor: a name of `litgan.metrics.extractors.EXTRACTORS`, or an extractor; it moves to `device`.
         count: fakes; and reals, or as many as the split holds.
-        labels: `labels(first, count)` tells the classes that `sample` was asked for; None without classes.
-        batch_size: samples drawn and looked at together, at most.
+        labels: `labels(first, count)` returns the classes of these fakes; None without classes.
+        batch_size: samples generated and extracted together, at most.
+        device: of the samples and the extractor.
+        split: of the data set.
         neighbours_count: samples a side whose features are kept for the distances between pairs.
         cache_dir: folder of the real statistics; None is $LITGAN_CACHE, else ~/.cache/litgan.
+        rank: of this process.
+        world_size: number of ranks.
 
     Raises:
-        ValueError: too few samples on a side, unknown extractor, data of another medium, samples that
-            are not finite.
+        ValueError: too few samples on a side, unknown extractor, samples of a shape that the extractor does
+            not take, samples that are not finite.
         RuntimeError: several ranks, but no process group.
     """
-    reals = min(count, data.size(split))
-    for what, number in (("count", count), ("real samples", reals), ("neighbours_count", neighbours_count)):
+    real_count = min(count, data.size(split))
+    sizes = (("count", count), ("real samples", real_count), ("neighbours_count", neighbours_count))
+    for what, number in sizes:
         if number < MINIMUM:
             raise ValueError(f"{number} is too small for {what}: the metrics need at least {MINIMUM} a side.")
     if world_size > 1 and not torch.distributed.is_initialized():
         raise RuntimeError(f"{world_size} ranks cannot add up their samples: start a process group first.")
+    device = torch.device(device)
     extractor = load_extractor(extractor).to(device)
     extractor.setup(data)
-    stream = FeatureStream(extractor, batch_size, neighbours_count, torch.device(device), rank, world_size)
-    real = real_statistics(stream, data, count=reals, split=split, cache_dir=cache_dir)
-    portions = Portions()
-    fakes = (
-        (
-            portions(lambda start, size: sample(first + start, size), min(batch_size, count - first)),  # noqa: B023
-            labels(first, min(batch_size, count - first)),
+    extract = partial(
+        extract_features, extractor=extractor, neighbours_count=neighbours_count, batch_size=batch_size,
+        device=device, rank=rank, world_size=world_size,
+    )  # fmt: skip
+    path = cache_path(
+        cache_dir, extractor, data=data.fingerprint, split=split, count=real_count,
+        neighbours_count=min(neighbours_count, real_count),
+    )  # fmt: skip
+    real = load_stats(path, device=device, world_size=world_size)
+    if real is None:
+        real = extract(
+            data.real_batches(
+                real_count, batch_size=batch_size, split=split, rank=rank, world_size=world_size
+            )
         )
-        for first in range(rank * batch_size, count, world_size * batch_size)
-    )
-    fake = stream.collect(fakes, shift=real.moments.mean)
+        if rank == 0:
+            save_stats(path, real)
+    in_parts = AutoBatchSize()
+
+    def fakes() -> Iterator[tuple[Tensor, Tensor | None]]:
+        for first in range(rank * batch_size, count, world_size * batch_size):
+            size = min(batch_size, count - first)
+            yield in_parts(lambda at, part: sample(first + at, part), size), labels(first, size)  # noqa: B023
+
+    fake = extract(fakes())
     protocol = {
         **extractor.protocol(),
-        "real_count": real.moments.count,
-        "fake_count": fake.moments.count,
+        "real_count": real.count,
+        "fake_count": fake.count,
         "neighbours_count": min(neighbours_count, count),
         "split": split,
         "data": data.fingerprint,
     }
-    table = extractor.extra_metrics(real=real.extras, fake=fake.extras, data=data)
-    obeyed, classes = _of_classes(extractor, real, fake)
-    values = _distances(extractor.name, real, fake) | {
-        f"metric/{name}": value for name, value in table.items()
-    }
-    return Report(values | obeyed, protocol, classes)
+    extra = extractor.extra_metrics(real=real.extras, fake=fake.extras, data=data)
+    values, classes = _class_metrics(extractor, real, fake)
+    values = (
+        _distances(extractor.name, real, fake) | {f"metric/{name}": extra[name] for name in extra} | values
+    )
+    return Report(values, protocol, classes)
 
 
-def _distances(name: str, real: Statistics, fake: Statistics) -> dict[str, float]:
-    frechet = "metric/fid" if name == "inception" else f"metric/fd_{name}"
-    precision, recall, density, coverage = prdc(real=real.bank, fake=fake.bank)
+def _distances(name: str, real: FeatureStats, fake: FeatureStats) -> dict[str, float]:
+    precision, recall, density, coverage = prdc(real=real.features, fake=fake.features)
     values = {
-        frechet: frechet_from_moments(real=real.moments, fake=fake.moments),
-        "metric/kid": kernel_distance(real=real.bank, fake=fake.bank),
+        "metric/fid" if name == "inception" else f"metric/fd_{name}": frechet_from_moments(
+            real=real, fake=fake
+        ),
+        "metric/kid": kernel_distance(real=real.features, fake=fake.features),
         "metric/precision": precision,
         "metric/recall": recall,
         "metric/density": density,
@@ -123,41 +163,33 @@ def _distances(name: str, real: Statistics, fake: Statistics) -> dict[str, float
     return {key: value.item() for key, value in values.items()}
 
 
-def _of_classes(
-    extractor: FeatureExtractor, real: Statistics, fake: Statistics
+def _class_metrics(
+    extractor: FeatureExtractor, real: FeatureStats, fake: FeatureStats
 ) -> tuple[dict[str, float], dict[str, list[float]]]:
-    """How well a conditional GAN plays its classes, and each class by itself; nothing without classes."""
-    classes = _shares(extractor, fake.bank)
-    if not (len(fake.labels) and len(real.labels)):
-        return {}, classes
-    classes |= _per_class(real, fake)
-    known = [recall for recall in classes["class_recall"] if recall == recall]  # not NaN
-    values = {"metric/min_class_recall": min(known)} if known else {}
+    """Scalars, and lists of one value per class."""
+    values: dict[str, float] = {}
+    classes: dict[str, list[float]] = {}
+    conditional = len(fake.labels) and len(real.labels)
+    if conditional:
+        pairs = [_of_class(label, real, fake) for label in range(int(fake.labels.max()) + 1)]
+        classes["class_precision"], classes["class_recall"] = (
+            [*column] for column in zip(*pairs, strict=True)
+        )
+        known = [recall for recall in classes["class_recall"] if recall == recall]  # not NaN
+        values |= {"metric/min_class_recall": min(known)} if known else {}
     if isinstance(extractor, Classifier):
-        obeyed = extractor.judge(fake.bank).argmax(1) == fake.labels
-        values["metric/class_accuracy"] = obeyed.double().mean().item()
+        predicted = extractor.classify(fake.features)
+        counts = predicted.bincount(minlength=extractor.head.out_features)
+        classes["class_histogram"] = (counts / len(predicted)).tolist()
+        if conditional:
+            values["metric/class_accuracy"] = (predicted == fake.labels).double().mean().item()
     return values, classes
 
 
-def _shares(extractor: FeatureExtractor, features: Tensor) -> dict[str, list[float]]:
-    """How often each class is seen among the fakes, where the extractor is a classifier."""
-    if not isinstance(extractor, Classifier):
-        return {}
-    guesses = extractor.judge(features).argmax(1)
-    return {
-        "class_histogram": (guesses.bincount(minlength=extractor.head.out_features) / len(guesses)).tolist()
-    }
-
-
-def _per_class(real: Statistics, fake: Statistics) -> dict[str, list[float]]:
-    """Precision and recall within each class that was asked for; NaN where a side has too few samples."""
-    found: dict[str, list[float]] = {"class_precision": [], "class_recall": []}
-    for label in range(int(fake.labels.max()) + 1):
-        sides = (real.bank[real.labels == label], fake.bank[fake.labels == label])
-        if min(map(len, sides)) < MINIMUM:
-            precision, recall = torch.full((2,), float("nan"))
-        else:
-            precision, recall = precision_recall(real=sides[0], fake=sides[1])
-        found["class_precision"].append(precision.item())
-        found["class_recall"].append(recall.item())
-    return found
+def _of_class(label: int, real: FeatureStats, fake: FeatureStats) -> tuple[float, float]:
+    """Precision and recall within one class; NaN if a side has too few samples of it."""
+    reals, fakes = real.features[real.labels == label], fake.features[fake.labels == label]
+    if min(len(reals), len(fakes)) < MINIMUM:
+        return float("nan"), float("nan")
+    precision, recall = precision_recall(real=reals, fake=fakes)
+    return precision.item(), recall.item()

@@ -1,16 +1,14 @@
 """Feature extractors: networks whose features the distances between two sets of samples compare.
 
-`Inception` is the field's (FID, KID); `digits` and `fashion` are small classifiers whose weights ship
-with the package, so that a CPU without a network can measure in seconds. Numbers from two extractors
-are never comparable, hence `FeatureExtractor.protocol`, which travels with every reported value.
+`Inception` is the usual one (FID, KID). `digits` and `fashion` are small classifiers whose weights are part
+of the package, so that a CPU measures in seconds and offline. Values of two extractors are not comparable,
+hence every reported value comes with `FeatureExtractor.protocol`.
 """
 
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
-import os
 import pickle
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -22,13 +20,15 @@ import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from litgan.extras import require
+
 WEIGHTS = Path(__file__).parent / "weights"
-CPU_PASS = 8  # pictures of 299 px that go through Inception at once on a CPU
+CPU_BATCH = 8  # images of 299 pixels that go through Inception at once on a CPU
 INCEPTION_URL = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
 
 
 def weights_digest(module: nn.Module) -> str:
-    """Hash of every parameter and buffer: names, dtypes, shapes and bytes. 16 hexadecimal digits."""
+    """Hash of all parameters and buffers: names, dtypes, shapes and bytes. 16 hexadecimal digits."""
     digest = hashlib.blake2b(digest_size=8)
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
@@ -39,19 +39,18 @@ def weights_digest(module: nn.Module) -> str:
 class FeatureExtractor(nn.Module, ABC):
     """Samples [N, *sample_shape] in [-1, 1] to float32 features [N, `dimension`].
 
-    Frozen, always in evaluation mode (also when a parent calls `train()`), and blind to autocast.
-    Gradients still flow to the samples. Never make it an attribute of a LightningModule: its weights
-    would enter checkpoints, the EMA copy and DDP.
+    A subclass defines `name`, `dimension` and `features`, and calls `finalize` at the end of `__init__`. It
+    takes images [N, 1 or 3, H, W] unless it overrides `check`. Metrics that features do not give (n-grams of
+    a text, the scale of a melody) come from `extra_metrics`, which compares the `extras` of the samples.
 
-    Takes images [N, 1 or 3, H, W] unless `check` says otherwise. Metrics of a medium that features do not
-    give (n-grams of a text, the scale of a melody) come from `extra_metrics`, which compares what `extras`
-    keeps of each sample.
+    Frozen, always in evaluation mode, and without autocast; gradients still reach the samples. Never make it
+    an attribute of a LightningModule: its weights would enter checkpoints, the EMA copy and DDP.
     """
 
-    name: str  # suffix of the log key, e.g. "digits" -> metric/fd_digits
+    name: str  # the log key is metric/fd_<name>
     dimension: int
-    size: int = 0  # side of the square that the network sees, 0 for samples of any size
-    resize: str = ""  # how samples of another size get to `size`
+    size: int = 0  # side in pixels to which images are resized, 0 for samples of any size
+    resize: str = ""  # how they are resized
     dtype: torch.dtype = torch.float32  # inside the network
     digest: str  # set by `finalize`
     extras_size: int = 0  # R, values that `extras` keeps of a sample
@@ -61,26 +60,22 @@ class FeatureExtractor(nn.Module, ABC):
         """Features, float32 [N, dimension].
 
         Raises:
-            ValueError: the samples are not what this extractor looks at.
+            ValueError: the samples have a shape that this extractor does not take.
         """
         self.check(samples)
         with torch.autocast(samples.device.type, enabled=False):
             return self.features(samples.float().clamp(-1, 1))
 
     def check(self, samples: Tensor) -> None:
-        """Compares the shape of a batch with what this extractor looks at.
-
-        Raises:
-            ValueError: it is another medium's.
-        """
+        """Raises ValueError if the shape of a batch does not fit."""
         if samples.ndim != 4 or samples.shape[1] not in (1, 3):
             raise ValueError(
-                f"The extractor {self.name!r} looks at images [N, 1 or 3, H, W], not at "
-                f"{list(samples.shape)}: choose one that fits this data set."
+                f"The extractor {self.name!r} takes images [N, 1 or 3, H, W], not {list(samples.shape)}: "
+                "choose one that fits this data set."
             )
 
     def setup(self, data: Any) -> None:
-        """Takes from a data set what the features depend on besides the samples; nothing unless overridden.
+        """Takes from a data set what the features depend on besides the samples, e.g. a sample rate.
 
         Raises:
             ValueError: the extractor was made for another data set.
@@ -91,40 +86,40 @@ class FeatureExtractor(nn.Module, ABC):
         """float32 [N, *sample_shape] within [-1, 1] -> float32 [N, dimension]."""
 
     def extras(self, samples: Tensor) -> Tensor:
-        """What `extra_metrics` compares of each sample, `extras_dtype` [N, `extras_size`]."""
+        """The values of each sample that `extra_metrics` compares, `extras_dtype` [N, `extras_size`]."""
         return torch.empty(len(samples), self.extras_size, dtype=self.extras_dtype, device=samples.device)
 
     def extra_metrics(self, *, real: Tensor, fake: Tensor, data: Any) -> dict[str, float]:
-        """Metrics of the medium: name (logged as metric/<name>) -> value.
+        """More metrics: name (logged as metric/<name>) -> value.
 
         Args:
-            real: extras of real samples, [at most neighbours_count, R]; in no particular order.
+            real: extras of real samples, [at most neighbours_count, R], in no particular order.
             fake: extras of as many fakes.
-            data: the data module, for what only the data set knows: its alphabet, its rate, its text.
+            data: the data module, for properties of the data set: its alphabet, its rate, its text.
         """
         return {}
 
     def protocol(self) -> dict[str, Any]:
-        """What somebody else needs to get the same features."""
+        """What others need to compute the same features."""
         resize = {"resize": f"{self.size} x {self.size}, {self.resize}"} if self.size else {}
         dtype = str(self.dtype).removeprefix("torch.")
         return {"extractor": self.name, "digest": self.digest, **resize, "dtype": dtype}
 
     def train(self, mode: bool = True) -> FeatureExtractor:
-        """Evaluation mode, whatever the parent asks for."""
+        """Stays in evaluation mode."""
         return super().train(False)
 
     def finalize(self) -> None:
-        """Fixes the weights and takes their digest: the last line of a subclass's `__init__`."""
+        """Freezes the weights and sets `digest`."""
         self.requires_grad_(False).eval()
         self.digest = weights_digest(self)
 
 
 class Classifier(FeatureExtractor):
-    """A small convolutional classifier of grey images; its features are what its last layer sees.
+    """A small convolutional classifier of gray images; its features are the input of its last layer.
 
-    One 3 x 3 convolution per entry of `widths`, the picture halved between two of them, then the mean
-    over the picture: `dimension` is the last width. Colour is averaged to grey.
+    One 3 x 3 convolution per entry of `widths`, max-pooling between two of them, then the mean over all
+    pixels: `dimension` is the last width. Colors are averaged to gray.
 
     Args:
         name: as in the log key.
@@ -144,13 +139,14 @@ class Classifier(FeatureExtractor):
             if depth < len(widths):
                 layers.append(nn.MaxPool2d(2))  # first, so that the rest works on a quarter
             layers += [nn.BatchNorm2d(after), nn.ReLU()]
-        self.trunk = nn.Sequential(*layers).to(memory_format=torch.channels_last)  # on CPU 3 x faster
+        # not "backbone": the digest in all protocols contains the name
+        self.trunk = nn.Sequential(*layers).to(memory_format=torch.channels_last)  # 3 x faster on a CPU
         self.head = nn.Linear(self.dimension, num_classes)
         self.finalize()
 
     @classmethod
     def from_file(cls, path: str | Path) -> Classifier:
-        """The classifier that `benchmarks/train_extractors.py` wrote: the file says how it is built.
+        """The classifier in a file of `benchmarks/train_extractors.py`.
 
         Raises:
             ValueError: not such a file.
@@ -168,42 +164,34 @@ class Classifier(FeatureExtractor):
         return classifier
 
     def features(self, samples: Tensor) -> Tensor:
-        grey = samples.mean(1, keepdim=True)
-        if grey.shape[-2:] != (self.size, self.size):
-            grey = F.interpolate(grey, (self.size, self.size), mode="bilinear", antialias=True)
-        return self.trunk(grey).mean((2, 3))
+        gray = samples.mean(1, keepdim=True)
+        if gray.shape[-2:] != (self.size, self.size):
+            gray = F.interpolate(gray, (self.size, self.size), mode="bilinear", antialias=True)
+        return self.trunk(gray).mean((2, 3))
 
-    def judge(self, features: Tensor) -> Tensor:
-        """Logits of the classes from features, float32 [N, num_classes]."""
+    def classify(self, features: Tensor) -> Tensor:
+        """The most probable class, int64 [N], from features [N, dimension]."""
         with torch.autocast(features.device.type, enabled=False):
-            return self.head(features.to(self.head.weight.device))
-
-    def logits(self, samples: Tensor) -> Tensor:
-        """Logits of the classes, float32 [N, num_classes]."""
-        return self.judge(self(samples))
-
-    def classify(self, samples: Tensor) -> Tensor:
-        """The most probable class of each sample, int64 [N]."""
-        return self.logits(samples).argmax(1)
+            return self.head(features.to(self.head.weight.device)).argmax(1).to(features.device)
 
 
 class Inception(FeatureExtractor):
     """Inception-v3 of the FID paper (Heusel et al., 2017), the 2048 features after the last pooling.
 
-    The layers and the TensorFlow-1 resize are torch-fidelity's, and so are the numbers, to what float32 keeps
-    of a distance (2e-6): each batch norm is folded into its convolution, and pictures lie channels last.
-    Samples are rounded to the 256 levels that a saved picture has; grey becomes three equal channels.
+    Layers and TensorFlow-1 resize are torch-fidelity's, and so are distances up to float32 rounding (2e-6).
+    It is faster, for batch norms are folded into convolutions and images are channels-last. Samples are
+    rounded to the 256 levels of an image file; gray becomes three equal channels.
 
     Args:
-        weights: a local file of torch-fidelity's weights; None looks in torch's hub folder and
-            downloads them (91 MB) when they are not there.
-        precision: "bf16" for bfloat16 inside, about twice as fast on a CPU that has instructions for it.
-            Features are then off by 0.5 %, so it goes by another name, and no value of it is a FID.
-        download: whether weights that are missing may be downloaded.
+        weights: a local file of torch-fidelity's weights; None is the one in torch's hub folder, which is
+            downloaded (91 MB) if it is missing.
+        precision: "bf16" for bfloat16 inside, about twice as fast on a CPU with such instructions. Features
+            are then off by 0.5 %, so the extractor has another name, and no value of it is a FID.
+        download: whether missing weights may be downloaded.
 
     Raises:
         ImportError: torch-fidelity is not installed.
-        FileNotFoundError: the weights are not there, and no download was allowed.
+        FileNotFoundError: the weights are missing, and no download was allowed.
         RuntimeError: the download failed, or the file holds other weights.
         ValueError: another precision.
     """
@@ -221,86 +209,76 @@ class Inception(FeatureExtractor):
         super().__init__()
         if precision not in ("fp32", "bf16"):
             raise ValueError(f"Inception has no precision {precision!r}: choose fp32 or bf16.")
-        self.name = "inception" if precision == "fp32" else f"inception-{precision}"
+        self.name = "inception" if precision == "fp32" else "inception-bf16"
         self.dtype = torch.float32 if precision == "fp32" else torch.bfloat16
-        try:
-            module = importlib.import_module("torch_fidelity.feature_extractor_inceptionv3")
-        except ImportError as error:
-            raise ImportError(
-                "The inception extractor needs torch-fidelity: pip install litgan[metrics]."
-            ) from error
+        module = require("torch_fidelity.feature_extractor_inceptionv3", "metrics")
         path = _inception_weights(weights, download)
-        try:  # torch-fidelity unpickles without restraint: refuse first whatever is not plain tensors
+        try:  # torch-fidelity unpickles without restriction: refuse whatever is not plain tensors first
             torch.load(path, map_location="cpu", weights_only=True)
             self.network = module.FeatureExtractorInceptionV3("inception", ["2048"], str(path))
         except (pickle.UnpicklingError, EOFError, RuntimeError, TypeError, AttributeError) as error:
             raise RuntimeError(
                 f"{path} does not hold torch-fidelity's Inception weights: put {INCEPTION_URL} in its place."
             ) from error
-        self.finalize()  # the digest is that of the weights as published
-        self.network = _folded(self.network).to(self.dtype).to(memory_format=torch.channels_last)
+        self.finalize()  # here, for the digest is that of the published weights
+        self.network = _fold(self.network).to(self.dtype).to(memory_format=torch.channels_last)
 
     def features(self, samples: Tensor) -> Tensor:
         levels = ((samples + 1) * 127.5).round()
-        # on a CPU few pictures at once stay in its cache: 5 % faster, and two orders less memory
-        at_once = CPU_PASS if samples.device.type == "cpu" else max(1, len(samples))
-        return torch.cat([self._pooled(few) for few in levels.split(at_once)])
+        # on a CPU few images at once fit into its cache: 5 % faster, and two orders less memory
+        size = CPU_BATCH if samples.device.type == "cpu" else max(1, len(samples))
+        return torch.cat([self._pooled(part) for part in levels.split(size)])
 
     def _pooled(self, levels: Tensor) -> Tensor:
-        pixels = _resized_as_in_tensorflow_1(levels, self.size).sub(128).div(128)
+        pixels = _resize_as_tensorflow_1(levels, self.size).sub(128).div(128)
         return self.network(pixels.to(self.dtype).expand(-1, 3, -1, -1)).float()
 
 
-def _folded(network: nn.Module) -> nn.Sequential:
-    """torch-fidelity's layers up to the features, each batch norm within the convolution before it."""
+def _fold(network: nn.Module) -> nn.Sequential:
+    """torch-fidelity's layers up to the features, each batch norm folded into the convolution before it."""
     blocks: list[Any] = list(network.double().modules())  # double, so that folding rounds once
     for block in blocks:
         if isinstance(getattr(block, "bn", None), nn.BatchNorm2d):
             block.conv, block.bn = nn.utils.fuse_conv_bn_eval(block.conv, block.bn), nn.Identity()
-    layers = [layer for name, layer in network.named_children() if name != "fc"]
-    return nn.Sequential(*layers, nn.Flatten())
+    return nn.Sequential(*[layer for name, layer in network.named_children() if name != "fc"], nn.Flatten())
 
 
-def _resized_as_in_tensorflow_1(pixels: Tensor, size: int) -> Tensor:
+def _resize_as_tensorflow_1(pixels: Tensor, size: int) -> Tensor:
     """Bilinear, [N, C, H, W] to [N, C, size, size], pixel k of the result at k / size of the side.
 
-    As `torch_fidelity.interpolate_compat_tensorflow` to the last bit, a side at a time: a fifth of its time.
+    Bit for bit `torch_fidelity.interpolate_compat_tensorflow`; one axis after the other, in a fifth of its
+    time.
     """
-    grid = pixels.permute(0, 2, 3, 1)  # neighbouring channels lie together, as the convolutions want them
+    grid = pixels.permute(0, 2, 3, 1)  # channels last, as the convolutions need them
     for axis in (2, 1):
         length = grid.shape[axis]
-        place = torch.arange(size, device=grid.device, dtype=torch.float32) * (length / size)
-        low = place.long()
-        share = (place - low).view(-1, *[1] * (3 - axis))
+        position = torch.arange(size, device=grid.device, dtype=torch.float32) * (length / size)
+        low = position.long()
+        fraction = (position - low).view(-1, *[1] * (3 - axis))
         before = grid.index_select(axis, low)
         after = grid.index_select(axis, (low + 1).clamp(max=length - 1))
-        grid = after.sub_(before).mul_(share).add_(before)
+        grid = after.sub_(before).mul_(fraction).add_(before)
     return grid.permute(0, 3, 1, 2)
 
 
 def _inception_weights(weights: str | Path | None, download: bool) -> Path:
-    if weights is not None:
-        path = Path(weights).expanduser()
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"No Inception weights at {path}: download {INCEPTION_URL} and give its path."
-            )
+    hub = Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_URL.rsplit("/", 1)[1]
+    path = Path(weights).expanduser() if weights else hub
+    if path.is_file():
         return path
-    path = Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_URL.rsplit("/", 1)[1]
-    if not path.is_file() and not download:
+    if weights or not download:
         raise FileNotFoundError(
-            f"No Inception weights at {path}, and no download was allowed: put {INCEPTION_URL} there, or "
-            "allow it (litgan evaluate --download)."
+            f"No Inception weights at {path}: put {INCEPTION_URL} there, or leave the path out and allow the "
+            "download (litgan evaluate --download)."
         )
-    if not path.is_file():
-        try:
-            os.makedirs(path.parent, exist_ok=True)
-            torch.hub.download_url_to_file(INCEPTION_URL, str(path), hash_prefix="6726825d", progress=False)
-        except (OSError, RuntimeError) as error:  # no network, no space, or a broken file
-            raise RuntimeError(
-                f"Could not download the Inception weights ({error}): put {INCEPTION_URL} at {path}, "
-                "or measure with the extractor 'digits' or 'fashion'."
-            ) from error
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(INCEPTION_URL, str(path), hash_prefix="6726825d", progress=False)
+    except (OSError, RuntimeError) as error:  # no network, no space, or a broken file
+        raise RuntimeError(
+            f"Could not download the Inception weights ({error}): put {INCEPTION_URL} at {path}, "
+            "or measure with the extractor 'digits' or 'fashion'."
+        ) from error
     return path
 
 
@@ -313,11 +291,11 @@ EXTRACTORS: dict[str, Callable[[bool], FeatureExtractor]] = {  # with or without
 
 
 def load_extractor(which: str | FeatureExtractor, *, download: bool = True) -> FeatureExtractor:
-    """The extractor of that name, or the one given.
+    """The extractor of that name, or the given one.
 
     Args:
         which: name or extractor.
-        download: whether published weights that are missing here may be downloaded.
+        download: whether missing weights may be downloaded.
 
     Raises:
         ValueError: an unknown name.
