@@ -90,10 +90,8 @@ def test_options_reach_the_reducers(monkeypatch, tiny_gan, one_process):
     ("options", "sentence"),
     [
         ({"static_graph": True}, "leave out static_graph"),
-        (
-            {"ddp_comm_state": PowerSGDState(None)},
-            "PowerSGDState that all adversaries would share: give a function",
-        ),
+        ({"ddp_comm_state": PowerSGDState(None)}, "PowerSGDState that all networks would share"),
+        ({"timeout_minutes": 0}, "timeout_minutes is 0"),
     ],
 )
 def test_options_that_adversaries_cannot_share_are_refused(options, sentence):

@@ -129,9 +129,9 @@ def test_communication_hooks_reach_every_reducer(scenario, bound, two):
 @pytest.mark.parametrize(
     ("what", "sentence"),
     [
-        ("astray", "Rank 1 goes on after 1,024 images and rank 0 after 0: give all of them the same"),
+        ("astray", "Rank 1 resumes after 1,024 images and rank 0 after 0: give all of them the same"),
         ("uneven", "batch_size 9 is global and cannot be shared equally by 2 processes: give 8 or 10."),
-        ("idle", "discriminator.forgotten.weight got no gradient in a turn of discriminator"),
+        ("idle", "discriminator.forgotten.weight got no gradient in an update of discriminator"),
         ("stock", "give trainer.strategy adversarial_ddp."),
     ],
 )

@@ -1,9 +1,9 @@
-"""Augmentation: what the discriminator sees of real and fake samples, so that few samples last longer.
+"""Differentiable augmentation of the real and fake samples that the discriminator gets, for small data sets.
 
-Both sides are changed alike, in both turns, and the generator learns through the change: a GAN whose
-changes can be undone in distribution does not learn to make them (Karras et al. 2020, "Training generative
-adversarial networks with limited data", section 2.2). How each sample is changed is a function of
-(seed, iteration, sample index), like every other draw.
+It applies in both networks' updates. The generator does not learn to make augmented samples if the
+augmentation is invertible in distribution (Karras et al. 2020, "Training generative adversarial networks with
+limited data", section 2.2). How a sample is changed is a function of (seed, iteration, sample index), like
+every random number.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from torch import Tensor, nn
 class Augmentation(nn.Module, ABC):
     """A random change of samples. Its buffers, if it has any, are in the checkpoint."""
 
-    num_uniforms: int  # random numbers that the change of a sample takes
+    num_uniforms: int  # random numbers per sample
 
     @abstractmethod
     def forward(self, samples: Tensor, uniforms: Tensor) -> Tensor:
-        """Samples [B, *sample_shape], changed as `draws` [B, draws], uniform in [0, 1), say."""
+        """Changed samples [B, *sample_shape]; `uniforms` [B, num_uniforms] are uniform in [0, 1)."""
 
     def update_statistics(self, real_logits: Tensor) -> None:
         """Called in each discriminator step with the logits [B, K] of this rank's real samples."""
