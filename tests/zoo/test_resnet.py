@@ -4,9 +4,9 @@ from contract import RESOLUTIONS, compiles, count, growth, record, rms
 from torch import nn
 from torch.nn import functional as F
 
-from litgan.networks.layers import AdaptiveNorm, Norm
+from litgan.networks.layers import Norm
 from litgan.zoo import ResNetDiscriminator, ResNetGenerator
-from litgan.zoo.resnet import DiscriminatorBlock, GeneratorBlock
+from litgan.zoo.resnet import AdaptiveNorm, DiscriminatorBlock, GeneratorBlock
 
 VARIANTS = {
     "sngan": ({}, {}),

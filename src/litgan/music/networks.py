@@ -26,7 +26,6 @@ from litgan.networks.layers import (
     Projection,
     add_spectral_norm,
     check_input,
-    check_labels,
     check_widths,
     init_weights,
 )
@@ -93,8 +92,7 @@ class PianoRollGenerator(nn.Module):
 
     Raises:
         ValueError: The steps of a bar cannot be halved once per entry of `widths`, or an option is unknown;
-            in `forward`, latents of another length, or labels that are missing from a conditional generator
-            or not integers [B].
+            in `forward`, as `layers.check_input`.
     """
 
     uses_batch_statistics = False
@@ -138,8 +136,7 @@ class PianoRollGenerator(nn.Module):
             nn.init.normal_(finer.last.weight, 0.0, 0.1 * finer.last.weight[0].numel() ** -0.5)
 
     def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
-        check_input(latents, (self.latent_dim,), self)
-        labels = check_labels(labels, self.num_classes, latents.shape[0], self)
+        labels = check_input(self, latents, labels)
         shared, private = self.latents_per_bar(latents, labels)
         maps = self.base(shared).unflatten(-1, (-1, self.base_steps))  # [B, bars, width, base]
         maps = leaky_relu(maps.transpose(1, 2).flatten(2), SLOPE)
@@ -180,8 +177,8 @@ class PianoRollDiscriminator(nn.Module):
         spectral_norm: Divide every weight matrix by its spectral norm.
 
     Raises:
-        ValueError: The steps cannot be halved once per entry of `widths`; in `forward`, samples of another
-            shape, or labels that are missing from a conditional discriminator or not integers [B].
+        ValueError: The steps cannot be halved once per entry of `widths`; in `forward`, as
+            `layers.check_input`.
     """
 
     uses_batch_statistics = False
@@ -216,8 +213,7 @@ class PianoRollDiscriminator(nn.Module):
     classes: Tensor  # [12, pitches], one-hot pitch class of each row, counted from the lowest
 
     def forward(self, samples: Tensor, labels: Tensor | None = None) -> Tensor:
-        check_input(samples, self.sample_shape, self)
-        labels = check_labels(labels, self.num_classes, len(samples), self)
+        labels = check_input(self, samples, labels)
         chroma = self.classes.to(samples.dtype) @ samples.sum(1).transpose(1, 2)  # [B, 12, steps]
         streams = [self.private(samples.transpose(2, 3).flatten(1, 2)), self.chroma(chroma)]
         maps = leaky_relu(torch.cat(streams, dim=1), SLOPE)

@@ -21,7 +21,6 @@ from litgan.networks.layers import (
     Projection,
     add_spectral_norm,
     check_input,
-    check_labels,
     check_widths,
     image_geometry,
     init_weights,
@@ -66,8 +65,7 @@ class DCGANGenerator(nn.Module):
 
     Raises:
         ValueError: The shape is not square or not a power of two, `widths` does not fit it, or an option is
-            unknown; in `forward`, latents of another length, or labels that are missing from a conditional
-            generator or not integers [B].
+            unknown; in `forward`, as `layers.check_input`.
     """
 
     def __init__(
@@ -105,8 +103,7 @@ class DCGANGenerator(nn.Module):
         init_weights(self, initialization)
 
     def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
-        check_input(latents, (self.latent_dim,), self)
-        labels = check_labels(labels, self.num_classes, latents.shape[0], self)
+        labels = check_input(self, latents, labels)
         if self.embed is not None:
             latents = torch.cat([latents, self.embed(labels)], dim=1)
         maps = self.base(latents).unflatten(1, self.base_shape)
@@ -133,8 +130,7 @@ class DCGANDiscriminator(nn.Module):
 
     Raises:
         ValueError: The shape is not square or not a power of two, `widths` does not fit it, or an option is
-            unknown; in `forward`, samples of another shape, or labels that are missing from a conditional
-            discriminator or not integers [B].
+            unknown; in `forward`, as `layers.check_input`.
     """
 
     def __init__(
@@ -164,6 +160,5 @@ class DCGANDiscriminator(nn.Module):
             add_spectral_norm(self)
 
     def forward(self, samples: Tensor, labels: Tensor | None = None) -> Tensor:
-        check_input(samples, self.sample_shape, self)
-        labels = check_labels(labels, self.num_classes, len(samples), self)
+        labels = check_input(self, samples, labels)
         return self.head(self.backbone(samples).flatten(1), labels)

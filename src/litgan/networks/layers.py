@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -40,12 +40,15 @@ class PixelNorm(nn.Module):
 
 
 def norm_layer(kind: NormKind, channels: int, *, affine: bool) -> nn.Module:
-    """A layer that normalizes maps [B, C, H, W]; `affine` asks for gains and biases, if the kind has any."""
+    """A layer that normalizes maps [B, C, H, W]; with `affine` "batch" and "group" learn gains and biases.
+
+    Raises:
+        ValueError: there is no norm `kind`.
+    """
     if kind == "batch":
         return nn.BatchNorm2d(channels, affine=affine)
     if kind == "group":
-        groups = math.gcd(channels, max(1, channels // GROUP))
-        return nn.GroupNorm(groups, channels, affine=affine)
+        return nn.GroupNorm(math.gcd(channels, max(1, channels // GROUP)), channels, affine=affine)
     if kind == "pixel":
         return PixelNorm()
     if kind == "none":
@@ -54,19 +57,14 @@ def norm_layer(kind: NormKind, channels: int, *, affine: bool) -> nn.Module:
 
 
 class Norm(nn.Module):
-    """Normalizes feature maps [B, C, H, W]; with classes, the gain and bias are the class's own.
+    """Normalizes feature maps [B, C, H, W]; with classes, each class has its own gains and biases.
 
-    Class-conditional batch norm is de Vries et al. 2017; the same gain and bias follow the other kinds
-    (after "none" they modulate the maps as they are). "batch" mixes the samples of a batch; "group" and
-    "pixel" do not.
+    Class-conditional batch norm is de Vries et al. 2017; the other kinds get gains and biases alike.
 
     Args:
         kind: "none", "batch", "group" (of about 16 channels) or "pixel".
         channels: C.
         num_classes: 0 for gains and biases that all samples share ("none" and "pixel" then have none).
-
-    Raises:
-        ValueError: There is no norm `kind`.
     """
 
     def __init__(self, kind: NormKind, channels: int, num_classes: int = 0) -> None:
@@ -75,7 +73,7 @@ class Norm(nn.Module):
         self.norm = norm_layer(kind, channels, affine=shared)
         self.gain = None if shared else nn.Embedding(num_classes, channels)
         self.bias = None if shared else nn.Embedding(num_classes, channels)
-        # Radford's code starts gains at N(1, 0.02); it also tells the classes apart from the first step.
+        # Radford's code starts gains at N(1, 0.02), by which classes differ from the first step on.
         gain = getattr(self.norm, "weight", None) if self.gain is None else self.gain.weight
         if gain is not None:
             nn.init.normal_(gain, 1.0, 0.02)
@@ -90,39 +88,11 @@ class Norm(nn.Module):
         return torch.addcmul(bias[:, :, None, None], maps, gain[:, :, None, None])
 
 
-class AdaptiveNorm(nn.Module):
-    """Normalizes feature maps [B, C, H, W]; gain and bias are linear in a condition [B, D].
-
-    Brock et al. 2019, section 3: what conditions all norms of a network is learned once, e.g. an embedding
-    of the class, where `Norm` learns C gains and biases of each class anew. A condition of 0 leaves the
-    gain at 1.
-
-    Args:
-        kind: As in `Norm`.
-        channels: C.
-        condition: D.
-
-    Raises:
-        ValueError: There is no norm `kind`.
-    """
-
-    def __init__(self, kind: NormKind, channels: int, condition: int) -> None:
-        super().__init__()
-        self.norm = norm_layer(kind, channels, affine=False)
-        self.gain = nn.Linear(condition, channels, bias=False)
-        self.bias = nn.Linear(condition, channels, bias=False)
-
-    def forward(self, maps: Tensor, condition: Tensor) -> Tensor:
-        maps = self.norm(maps)
-        gain, bias = 1 + self.gain(condition).to(maps.dtype), self.bias(condition).to(maps.dtype)
-        return torch.addcmul(bias[:, :, None, None], maps, gain[:, :, None, None])
-
-
 class Projection(nn.Module):
     """The discriminator's last layer: features [B, F] to logits [B, 1].
 
-    With classes it is the projection discriminator, Miyato & Koyama 2018, eq. 3:
-    logit = psi(phi(x)) + <embed(y), phi(x)>, with phi(x) the features and psi linear.
+    With classes: psi(phi(x)) + <embed(y), phi(x)>, with phi(x) the features and psi linear (the projection
+    discriminator, Miyato & Koyama 2018, eq. 3).
     """
 
     def __init__(self, features: int, num_classes: int = 0) -> None:
@@ -142,11 +112,14 @@ class Projection(nn.Module):
 def init_weights(network: nn.Module, scheme: Initialization, gain: float = 1.0) -> None:
     """Draws the weights of all linear and convolution layers anew and zeroes their biases.
 
-    "dcgan" is N(0, 0.02), Radford et al. 2016, section 3: made for batch norm, which undoes the scale.
-    "he" is N(0, 2 / fan-in), He et al. 2015, eq. 10: the signal keeps its size through layers of any
-    width without a norm to restore it. "glorot" is uniform with variance 2 / (fan-in + fan-out), Glorot &
-    Bengio 2010, eq. 16. "orthogonal" makes the rows of a weight matrix, or its columns if they are fewer,
-    orthonormal, Saxe et al. 2014. The last two are multiplied by `gain`. Raises ValueError for any other.
+    "dcgan" is N(0, 0.02), Radford et al. 2016, section 3: for batch norm, which undoes the scale. "he" is
+    N(0, 2 / fan-in), He et al. 2015, eq. 10: the signal keeps its size without norms. "glorot" is uniform
+    with variance 2 / (fan-in + fan-out), Glorot & Bengio 2010, eq. 16. "orthogonal" makes the rows of a
+    weight matrix, or its columns if they are fewer, orthonormal, Saxe et al. 2014. `gain` multiplies the last
+    two.
+
+    Raises:
+        ValueError: there is no initialization `scheme`.
     """
     if scheme not in ("dcgan", "he", "glorot", "orthogonal"):
         raise ValueError(f"There is no initialization {scheme!r}: choose dcgan, he, glorot or orthogonal.")
@@ -168,9 +141,8 @@ def init_weights(network: nn.Module, scheme: Initialization, gain: float = 1.0) 
 def add_spectral_norm(network: nn.Module, *, embeddings: bool = True) -> None:
     """Divides each weight matrix of the network by its largest singular value; Miyato et al. 2018.
 
-    Class embeddings included, unless `embeddings` is false: the gains that a generator's norms hold for
-    each class are no matrix that its signal passes through. Initialize first: the power iteration starts
-    from the weights it finds.
+    That includes class embeddings unless `embeddings` is false: a generator's signal does not pass through
+    the gains of its norms. Initialize first: the power iteration starts from the weights at this point.
     """
     kinds = (nn.Linear, *CONVOLUTIONS, *((nn.Embedding,) if embeddings else ()))
     for layer in list(network.modules()):
@@ -212,28 +184,30 @@ def image_geometry(sample_shape: Sequence[int], widths: Sequence[int], owner: nn
     return sample_shape[0], resolution >> len(widths)
 
 
-def check_input(given: Tensor, shape: tuple[int, ...], owner: nn.Module) -> None:
-    """ValueError unless `given` is [B, *shape]."""
+def check_input(network: Any, given: Tensor, labels: Tensor | None) -> Tensor | None:
+    """The labels that the network uses: None without classes, else integers [B].
+
+    `given` are a generator's latents or a discriminator's samples. Only shapes and dtypes are read: reading
+    values would make the host wait for the device.
+
+    Raises:
+        ValueError: latents or samples have another shape than the network's, or labels are missing, or not
+            one integer per sample.
+    """
+    name, count, classes = type(network).__name__, given.shape[0], network.num_classes
+    shape = (network.latent_dim,) if hasattr(network, "latent_dim") else network.sample_shape
     if tuple(given.shape[1:]) != shape:
         raise ValueError(
-            f"{type(owner).__name__} was built for inputs {['B', *shape]} but got {list(given.shape)}: "
+            f"{name} was built for inputs {['B', *shape]} but got {list(given.shape)}: "
             "build it with the shape of this data."
         )
-
-
-def check_labels(labels: Tensor | None, num_classes: int, count: int, owner: nn.Module) -> Tensor | None:
-    """The labels that a network of `num_classes` uses: None without classes, else integers [count].
-
-    Looks at shape and dtype only: reading the values would make the host wait for the device. Raises
-    ValueError where a conditional network gets no labels, or labels of another shape or dtype.
-    """
-    if not num_classes:
+    if not classes:
         return None
     if labels is None:
-        raise ValueError(f"{type(owner).__name__} is conditioned on {num_classes} classes: pass labels [B].")
+        raise ValueError(f"{name} is conditioned on {classes} classes: pass labels [B].")
     if labels.shape != (count,) or labels.dtype not in (torch.int32, torch.int64):
         raise ValueError(
-            f"{type(owner).__name__} got labels {list(labels.shape)} of {labels.dtype} for {count} samples: "
+            f"{name} got labels {list(labels.shape)} of {labels.dtype} for {count} samples: "
             f"pass one int64 label a sample, shape [{count}]."
         )
     return labels

@@ -15,7 +15,6 @@ from litgan.networks.layers import (
     activation,
     add_spectral_norm,
     check_input,
-    check_labels,
     check_widths,
     init_weights,
 )
@@ -45,8 +44,7 @@ class MLPGenerator(nn.Module):
         output: "tanh" keeps samples in (-1, 1); "linear" leaves them unbounded.
 
     Raises:
-        ValueError: An option is unknown or a width below 1; in `forward`, latents of another length, or
-            labels that are missing from a conditional generator or not integers [B].
+        ValueError: An option is unknown or a width below 1; in `forward`, as `layers.check_input`.
     """
 
     uses_batch_statistics = False
@@ -74,8 +72,7 @@ class MLPGenerator(nn.Module):
         init_weights(self, "he")
 
     def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
-        check_input(latents, (self.latent_dim,), self)
-        labels = check_labels(labels, self.num_classes, latents.shape[0], self)
+        labels = check_input(self, latents, labels)
         if self.embed is not None:
             latents = torch.cat([latents, self.embed(labels)], dim=1)
         return self.squash(self.head(self.backbone(latents))).unflatten(1, self.sample_shape)
@@ -92,8 +89,7 @@ class MLPDiscriminator(nn.Module):
         spectral_norm: Every weight matrix divided by its spectral norm.
 
     Raises:
-        ValueError: An option is unknown or a width below 1; in `forward`, samples of another shape, or
-            labels that are missing from a conditional discriminator or not integers [B].
+        ValueError: An option is unknown or a width below 1; in `forward`, as `layers.check_input`.
     """
 
     uses_batch_statistics = False
@@ -118,6 +114,5 @@ class MLPDiscriminator(nn.Module):
             add_spectral_norm(self)
 
     def forward(self, samples: Tensor, labels: Tensor | None = None) -> Tensor:
-        check_input(samples, self.sample_shape, self)
-        labels = check_labels(labels, self.num_classes, len(samples), self)
+        labels = check_input(self, samples, labels)
         return self.head(self.backbone(samples.flatten(1)), labels)

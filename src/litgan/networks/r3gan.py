@@ -1,12 +1,12 @@
 """R3GAN, Huang et al. 2024, "The GAN is dead; long live the GAN! A modern GAN baseline" (NeurIPS), section 3.
 
-What modern classifiers kept of the residual network, and none of StyleGAN2's tricks: grouped convolutions in
-inverted bottlenecks, no normalization, branches that start at zero (Fixup, Zhang et al. 2019), bilinear
-resampling, and a learned 4 x 4 basis where images begin and end. Made for `losses.Relativistic` with
-`penalties.R1` and `penalties.R2`. The defaults are the paper's for 32 x 32 (CIFAR-10).
+Residual networks of grouped convolutions in inverted bottlenecks, without normalization: branches start at
+zero (Fixup, Zhang et al. 2019), resampling is bilinear, and images begin and end at a learned 4 x 4 basis.
+Made for `losses.Relativistic` with `penalties.R1` and `penalties.R2`. The defaults are the paper's for 32 x
+32 (CIFAR-10).
 
-One entry of `widths` is one stage at one resolution, 4 x 4 included; generator and discriminator mirror each
-other, so a recipe writes the lists of one in reverse for the other.
+One entry of `widths` is one stage at one resolution, 4 x 4 included. Generator and discriminator mirror each
+other: a recipe gives the lists of one in reverse for the other.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, leaky_relu
 
-from litgan.networks.layers import SLOPE, check_input, check_labels, check_widths, image_side
+from litgan.networks.layers import SLOPE, check_input, check_widths, image_side
 
 BASE = 4  # side of the maps at the basis
 
@@ -41,19 +41,19 @@ class Blur(nn.Module):
 def upsample(inputs: int, outputs: int) -> nn.Sequential:
     """A layer [B, inputs, R, R] -> [B, outputs, 2R, 2R], bilinear: pixels are repeated, then blurred.
 
-    The 1 x 1 convolution, which is there where the width changes, commutes with that and comes first: a
-    quarter of the cost.
+    The 1 x 1 convolution, used where the width changes, commutes with that and comes first, at a quarter of
+    the cost.
     """
     resample = [nn.Upsample(scale_factor=2, mode="nearest"), Blur()]
-    return nn.Sequential(*reshaping(inputs, outputs), *resample)
+    return nn.Sequential(*change_width(inputs, outputs), *resample)
 
 
 def downsample(inputs: int, outputs: int) -> nn.Sequential:
     """A layer [B, inputs, 2R, 2R] -> [B, outputs, R, R], the transpose of `upsample` but for its scale."""
-    return nn.Sequential(Blur(), nn.AvgPool2d(2), *reshaping(inputs, outputs))
+    return nn.Sequential(Blur(), nn.AvgPool2d(2), *change_width(inputs, outputs))
 
 
-def reshaping(inputs: int, outputs: int) -> list[nn.Module]:
+def change_width(inputs: int, outputs: int) -> list[nn.Module]:
     """A 1 x 1 convolution where the width changes, else nothing."""
     return [nn.Conv2d(inputs, outputs, kernel_size=1, bias=False)] if inputs != outputs else []
 
@@ -61,8 +61,8 @@ def reshaping(inputs: int, outputs: int) -> list[nn.Module]:
 class ResidualBlock(nn.Module):
     """Maps [B, C, R, R] plus a branch: 1 x 1, leaky ReLU, grouped 3 x 3, leaky ReLU, 1 x 1.
 
-    The grouped convolution is the widest, `expansion` * C: it is the cheapest. Only what an activation
-    follows has a bias.
+    The grouped convolution is the cheapest and has the most channels, `expansion` * C. Only layers before an
+    activation have biases.
     """
 
     def __init__(self, width: int, cardinality: int, expansion: int) -> None:
@@ -169,8 +169,7 @@ def check_stages(
 class R3GANGenerator(nn.Module):
     """Latents [B, latent_dim] to images [B, C, R, R], not bounded: the paper's generator ends linearly.
 
-    The basis makes maps at 4 x 4; in front of each further stage they double; a 1 x 1 convolution makes the
-    image.
+    The basis gives maps of 4 x 4, each further stage is upsampled, and a 1 x 1 convolution gives the image.
 
     Args:
         sample_shape: [C, R, R], R a power of two.
@@ -180,12 +179,11 @@ class R3GANGenerator(nn.Module):
         cardinalities: Groups of each stage's 3 x 3 convolutions.
         blocks: Residual blocks of each stage.
         expansion: Channels of the 3 x 3 convolutions, in widths.
-        embedding_dim: Length of the class embedding, which the latents are joined to.
+        embedding_dim: Length of the class embedding, which is concatenated to the latents.
 
     Raises:
-        ValueError: The shape is not square or not a power of two, a list does not have one number of at
-            least 1 for each stage, or groups cannot be equal; in `forward`, latents of another length, or
-            labels that are missing from a conditional generator or not integers [B].
+        ValueError: The shape is not square or not a power of two, a list does not have one number of at least
+            1 for each stage, or groups cannot be equal; in `forward`, as `layers.check_input`.
     """
 
     uses_batch_statistics = False
@@ -215,8 +213,7 @@ class R3GANGenerator(nn.Module):
             nn.init.normal_(self.embed.weight, 0.0, num_classes**-0.5)
 
     def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
-        check_input(latents, (self.latent_dim,), self)
-        labels = check_labels(labels, self.num_classes, latents.shape[0], self)
+        labels = check_input(self, latents, labels)
         if self.embed is not None:
             latents = torch.cat([latents, self.embed(labels)], dim=1)
         maps = self.basis(latents)
@@ -229,8 +226,8 @@ class R3GANDiscriminator(nn.Module):
     """Images [B, C, R, R] to logits [B, 1].
 
     A 1 x 1 convolution of the image, stages with downsampling between them, the basis. With classes the basis
-    makes vectors v(x) as long as the last stage is wide, and the logit is <embed(y), v(x)>, the projection of
-    Miyato & Koyama 2018 without its unconditional term.
+    gives vectors v(x) of the last stage's width, and the logit is <embed(y), v(x)>, the projection of Miyato
+    & Koyama 2018 without its unconditional term.
 
     Args:
         sample_shape: [C, R, R], R a power of two.
@@ -241,8 +238,7 @@ class R3GANDiscriminator(nn.Module):
         expansion: As in `R3GANGenerator`.
 
     Raises:
-        ValueError: As in `R3GANGenerator`; in `forward`, samples of another shape, or labels that are
-            missing from a conditional discriminator or not integers [B].
+        ValueError: As in `R3GANGenerator`; in `forward`, as `layers.check_input`.
     """
 
     uses_batch_statistics = False
@@ -270,8 +266,7 @@ class R3GANDiscriminator(nn.Module):
             nn.init.normal_(self.embed.weight, 0.0, (num_classes * widths[-1]) ** -0.5)
 
     def forward(self, samples: Tensor, labels: Tensor | None = None) -> Tensor:
-        check_input(samples, self.sample_shape, self)
-        labels = check_labels(labels, self.num_classes, len(samples), self)
+        labels = check_input(self, samples, labels)
         maps = self.extract(samples)
         for stage, downsample in zip(self.stages, self.downsamples, strict=True):
             maps = downsample(stage(maps))

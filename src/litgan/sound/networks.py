@@ -20,7 +20,6 @@ from litgan.networks.layers import (
     Initialization,
     Projection,
     check_input,
-    check_labels,
     check_widths,
     init_weights,
 )
@@ -59,8 +58,8 @@ class WaveGANGenerator(nn.Module):
         initialization: "he" or another of `layers.init_weights`.
 
     Raises:
-        ValueError: The length does not fit the widths, or an option is unknown; in `forward`, latents of
-            another dimension, or labels that are missing (where conditional) or not integers [B].
+        ValueError: The length does not fit the widths, or an option is unknown; in `forward`, as
+            `layers.check_input`.
     """
 
     uses_batch_statistics = False
@@ -86,8 +85,7 @@ class WaveGANGenerator(nn.Module):
         init_weights(self, initialization)
 
     def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
-        check_input(latents, (self.latent_dim,), self)
-        labels = check_labels(labels, self.num_classes, latents.shape[0], self)
+        labels = check_input(self, latents, labels)
         if self.embed is not None:
             latents = torch.cat([latents, self.embed(labels)], dim=1)
         maps = self.base(latents).unflatten(1, self.base_shape)
@@ -132,8 +130,8 @@ class WaveGANDiscriminator(nn.Module):
         initialization: "he" or another of `layers.init_weights`.
 
     Raises:
-        ValueError: The length does not fit the widths, or an option is unknown; in `forward`, samples of
-            another shape, or labels that are missing (where conditional) or not integers [B].
+        ValueError: The length does not fit the widths, or an option is unknown; in `forward`, as
+            `layers.check_input`.
     """
 
     uses_batch_statistics = False
@@ -164,8 +162,7 @@ class WaveGANDiscriminator(nn.Module):
         init_weights(self, initialization)
 
     def forward(self, samples: Tensor, labels: Tensor | None = None) -> Tensor:
-        check_input(samples, self.sample_shape, self)
-        labels = check_labels(labels, self.num_classes, len(samples), self)
+        labels = check_input(self, samples, labels)
         return self.head(self.backbone(samples).flatten(1), labels)
 
 
@@ -225,8 +222,7 @@ class HiFiGANDiscriminator(nn.Module):
             discriminator.normalize_weights(spectral=index == 0 and scales > 0)
 
     def forward(self, samples: Tensor, labels: Tensor | None = None) -> Tensor:
-        check_input(samples, self.sample_shape, self)
-        labels = check_labels(labels, self.num_classes, len(samples), self)
+        labels = check_input(self, samples, labels)
         logits = []
         for period, discriminator in zip(self.periods, self.period_discriminators, strict=True):
             padded = F.pad(samples, (0, -samples.shape[-1] % period), mode="reflect")

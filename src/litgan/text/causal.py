@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from litgan.networks.layers import check_input, check_labels, check_widths, init_weights
+from litgan.networks.layers import check_input, check_widths, init_weights
 
 
 class CausalBlock(nn.Module):
@@ -49,8 +49,8 @@ class CausalTextDiscriminator(nn.Module):
         dilations: One block each. Scores depend on the 2 (kernel - 1) sum(dilations) + 1 characters before.
 
     Raises:
-        ValueError: `sample_shape` is not that of text, or an option is not positive; in `forward`, samples of
-            another shape, or labels that are missing from a conditional discriminator or not integers [B].
+        ValueError: `sample_shape` is not that of text, or an option is not positive; in `forward`, as
+            `layers.check_input`.
     """
 
     uses_batch_statistics = False
@@ -85,8 +85,7 @@ class CausalTextDiscriminator(nn.Module):
                 block.conv2.weight.mul_(len(blocks) ** -0.5)
 
     def forward(self, samples: Tensor, labels: Tensor | None = None) -> Tensor:
-        check_input(samples, self.sample_shape, self)
-        labels = check_labels(labels, self.num_classes, len(samples), self)
+        labels = check_input(self, samples, labels)
         maps = self.char_embed(F.pad(samples[:, :, :-1], (1, 0)))
         if self.class_embed is not None:
             maps = maps + self.class_embed(labels).unsqueeze(2)

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from litgan.networks.layers import Projection, check_input, check_labels, check_widths, init_weights
+from litgan.networks.layers import Projection, check_input, check_widths, init_weights
 from litgan.schedules import Schedule, value_at
 
 # strided, not pooled: the mean of two positions would lose their order
@@ -54,8 +54,7 @@ class TextGenerator(nn.Module):
         temperature: Of "gumbel": a number, or a schedule of `images_seen`.
 
     Raises:
-        ValueError: An option is unknown or does not fit; in `forward`, latents of another length, or labels
-            that are missing from a conditional generator or not integers [B].
+        ValueError: An option is unknown or does not fit; in `forward`, as `layers.check_input`.
     """
 
     uses_batch_statistics = False
@@ -92,8 +91,7 @@ class TextGenerator(nn.Module):
         self.temperature = value_at(self.temperature_schedule, images_seen)
 
     def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
-        check_input(latents, (self.latent_dim,), self)
-        labels = check_labels(labels, self.num_classes, latents.shape[0], self)
+        labels = check_input(self, latents, labels)
         code, normal = latents[:, : self.code_dim], latents[:, self.code_dim :]
         if self.class_embed is not None:
             code = code + self.class_embed(labels)
@@ -117,8 +115,7 @@ class TextDiscriminator(nn.Module):
         resample: Whether the number of positions halves between two blocks.
 
     Raises:
-        ValueError: An option does not fit; in `forward`, samples of another shape, or labels that are
-            missing from a conditional discriminator or not integers [B].
+        ValueError: An option does not fit; in `forward`, as `layers.check_input`.
     """
 
     uses_batch_statistics = False
@@ -141,8 +138,7 @@ class TextDiscriminator(nn.Module):
         init_residual_weights(self)
 
     def forward(self, samples: Tensor, labels: Tensor | None = None) -> Tensor:
-        check_input(samples, self.sample_shape, self)
-        labels = check_labels(labels, self.num_classes, len(samples), self)
+        labels = check_input(self, samples, labels)
         return self.head(self.blocks(self.char_embed(samples)).relu().flatten(1), labels)
 
 

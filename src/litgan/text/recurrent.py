@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from litgan.networks.layers import check_input, check_labels, check_widths
+from litgan.networks.layers import check_input, check_widths
 from litgan.schedules import Schedule, value_at
 from litgan.text.convolutional import gumbel, straight_through
 
@@ -49,8 +49,8 @@ class RecurrentTextGenerator(nn.Module):
         temperature: A number, or a schedule of `images_seen`; it changes gradients, not samples.
 
     Raises:
-        ValueError: `sample_shape` is not that of text, or the width is not positive; in `forward`, latents of
-            another length, or labels that are missing from a conditional generator or not integers [B].
+        ValueError: `sample_shape` is not that of text, or the width is not positive; in `forward`, as
+            `layers.check_input`.
     """
 
     uses_batch_statistics = False
@@ -89,8 +89,7 @@ class RecurrentTextGenerator(nn.Module):
         self.temperature = value_at(self.temperature_schedule, images_seen)
 
     def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
-        check_input(latents, (self.latent_dim,), self)
-        labels = check_labels(labels, self.num_classes, latents.shape[0], self)
+        labels = check_input(self, latents, labels)
         code, normal = latents[:, : self.code_dim], latents[:, self.code_dim :]
         if self.class_embed is not None:
             code = code + self.class_embed(labels)

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from litgan.networks.layers import add_spectral_norm, check_input, check_labels
+from litgan.networks.layers import add_spectral_norm, check_input
 
 SLOPE = 0.2
 
@@ -34,8 +34,8 @@ class ProjectedDiscriminator(nn.Module):
         size: Side to which images are resized for such a network; 0 for no resizing.
 
     Raises:
-        ValueError: No such backbone, too few maps in it, or widths that do not fit; in `forward`, samples of
-            another shape, or labels that are missing or not integers [B].
+        ValueError: No such backbone, too few maps in it, or widths that do not fit; in `forward`, as
+            `layers.check_input`.
         RuntimeError: The backbone's weights cannot be downloaded.
     """
 
@@ -77,8 +77,7 @@ class ProjectedDiscriminator(nn.Module):
         )
 
     def forward(self, samples: Tensor, labels: Tensor | None = None) -> Tensor:
-        check_input(samples, self.sample_shape, self)
-        labels = check_labels(labels, self.num_classes, len(samples), self)
+        labels = check_input(self, samples, labels)
         mixed = self.mix_maps(self.backbone(self.resize(samples))[-self.depths :])
         pairs = zip(self.discriminators, mixed, strict=True)
         return torch.cat([discriminator(maps, labels) for discriminator, maps in pairs], 1)

@@ -19,17 +19,16 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate, relu
 
 from litgan.networks.layers import (
-    AdaptiveNorm,
     Initialization,
     Norm,
     NormKind,
     Projection,
     add_spectral_norm,
     check_input,
-    check_labels,
     check_widths,
     image_geometry,
     init_weights,
+    norm_layer,
 )
 from litgan.zoo.attention import SelfAttention, attention_index
 
@@ -37,6 +36,29 @@ from litgan.zoo.attention import SelfAttention, attention_index
 def upsample(maps: Tensor) -> Tensor:
     """Maps [B, C, R, R] to [B, C, 2R, 2R] by nearest-neighbor interpolation."""
     return interpolate(maps, scale_factor=2.0, mode="nearest")
+
+
+class AdaptiveNorm(nn.Module):
+    """Normalizes feature maps [B, C, H, W]; gains and biases are linear in a condition [B, D].
+
+    Brock et al. 2019, section 3: one embedding of the class serves all norms of a network.
+
+    Args:
+        kind: As in `layers.Norm`.
+        channels: C.
+        condition: D.
+    """
+
+    def __init__(self, kind: NormKind, channels: int, condition: int) -> None:
+        super().__init__()
+        self.norm = norm_layer(kind, channels, affine=False)
+        self.gain = nn.Linear(condition, channels, bias=False)
+        self.bias = nn.Linear(condition, channels, bias=False)
+
+    def forward(self, maps: Tensor, condition: Tensor) -> Tensor:
+        maps = self.norm(maps)
+        gain, bias = 1 + self.gain(condition).to(maps.dtype), self.bias(condition).to(maps.dtype)
+        return torch.addcmul(bias[:, :, None, None], maps, gain[:, :, None, None])
 
 
 class GeneratorBlock(nn.Module):
@@ -127,8 +149,8 @@ class ResNetGenerator(nn.Module):
 
     Raises:
         ValueError: The shape is not square or not a power of two, `widths` does not fit it, the latents
-            cannot be split, an option is unknown or two are incompatible; in `forward`, latents of another
-            length, or labels that are missing from a conditional generator or not integers [B].
+            cannot be split, an option is unknown or two are incompatible; in `forward`, as
+            `layers.check_input`.
     """
 
     def __init__(
@@ -182,8 +204,7 @@ class ResNetGenerator(nn.Module):
             add_spectral_norm(self, embeddings=False)
 
     def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
-        check_input(latents, (self.latent_dim,), self)
-        labels = check_labels(labels, self.num_classes, latents.shape[0], self)
+        labels = check_input(self, latents, labels)
         first, *chunks = latents.split(self.chunks, dim=1)
         if self.embed is not None:
             embedded = self.embed(labels)
@@ -224,8 +245,7 @@ class ResNetDiscriminator(nn.Module):
 
     Raises:
         ValueError: The shape is not square or not a power of two, `widths` does not fit it, or an option is
-            unknown; in `forward`, samples of another shape, or labels that are missing from a conditional
-            discriminator or not integers [B].
+            unknown; in `forward`, as `layers.check_input`.
     """
 
     uses_batch_statistics = False
@@ -264,6 +284,5 @@ class ResNetDiscriminator(nn.Module):
             add_spectral_norm(self)
 
     def forward(self, samples: Tensor, labels: Tensor | None = None) -> Tensor:
-        check_input(samples, self.sample_shape, self)
-        labels = check_labels(labels, self.num_classes, len(samples), self)
+        labels = check_input(self, samples, labels)
         return self.head(relu(self.blocks(samples)).sum((2, 3)), labels)

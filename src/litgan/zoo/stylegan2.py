@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu
 
-from litgan.networks.layers import SLOPE, check_input, check_labels, check_widths, image_side
+from litgan.networks.layers import SLOPE, check_input, check_widths, image_side
 from litgan.zoo.equalized import FIR, GAIN, EqualizedConv2d, EqualizedLinear
 from litgan.zoo.modulation import EPSILON, MappingNetwork, SynthesisNetwork
 
@@ -100,8 +100,7 @@ class StyleGAN2Generator(nn.Module):
             truncation: psi of Karras et al. 2019, appendix B: w' = average + psi (w - average).
             cutoff: Number of the first styles that are truncated; None for all.
         """
-        check_input(latents, (self.latent_dim,), self)
-        labels = check_labels(labels, self.num_classes, latents.shape[0], self)
+        labels = check_input(self, latents, labels)
         mapped = self.mapping(latents, labels).to(self.average_style.dtype)
         if self.training:
             with torch.no_grad():
@@ -194,8 +193,7 @@ class StyleGAN2Discriminator(nn.Module):
 
     Raises:
         ValueError: The shape is not square or not a power of two, `widths` does not fit it, or an option is
-            out of range; in `forward`, samples of another shape, or labels that are missing from a
-            conditional discriminator or not integers [B].
+            out of range; in `forward`, as `layers.check_input`.
     """
 
     uses_batch_statistics = True
@@ -232,8 +230,7 @@ class StyleGAN2Discriminator(nn.Module):
         self.mapping = MappingNetwork(0, last, mapping_layers, num_classes) if num_classes else None
 
     def forward(self, samples: Tensor, labels: Tensor | None = None) -> Tensor:
-        check_input(samples, self.sample_shape, self)
-        labels = check_labels(labels, self.num_classes, len(samples), self)
+        labels = check_input(self, samples, labels)
         maps = self.blocks(leaky_relu(self.from_rgb(samples), SLOPE))
         maps = leaky_relu(self.conv(self.minibatch_std(maps)), SLOPE)
         features = self.head(leaky_relu(self.linear(maps.flatten(1)), SLOPE))
