@@ -21,10 +21,10 @@ from litgan.files import atomic_write, warn
 from litgan.loggers import CLOCK, distance_keys, parse_metrics
 from litgan.render import draw_curves
 
-MOST_PICTURES = 40  # of a series
-MOST_BYTES = 3_000_000  # of a series of pictures, or of any other file
-LARGEST_PNG = 100_000  # bytes; larger pictures become JPEGs
-LARGEST_SIDE = 800  # pixels of these
+MAX_PICTURES = 40  # of a series
+MAX_BYTES = 3_000_000  # of a series of pictures, or of any other file
+MAX_PNG = 100_000  # bytes; larger pictures become JPEGs
+MAX_SIDE = 800  # pixels of these
 SHARED = (  # keys that match the same pattern are drawn on the same axes, any other key on its own
     r"metric/(precision|recall|density|coverage)", r"loss/.*", r"gradient/(generator|discriminator)",
     r"logits/(real|fake)", r"logits/sign_.*", r"logits/margin_.*", r"(update|gradient_flow|diagnosis)/.*",
@@ -97,7 +97,7 @@ class Run:
 
     @contextmanager
     def reading(self, name: str) -> Iterator[Path]:
-        """The path of a file; an error in the block that damage explains is noted, and the run goes on."""
+        """The path of a file; errors in the block that damage explains go to `lost`."""
         try:
             yield self.folder / name
         except DAMAGE as error:
@@ -107,7 +107,7 @@ class Run:
         """The content of a file, empty where it cannot be read."""
         content = b""
         with self.reading(name) as path:
-            if path.stat().st_size > MOST_BYTES:
+            if path.stat().st_size > MAX_BYTES:
                 raise OSError(errno.EFBIG, "too large for the page")
             content = path.read_bytes()
         return content
@@ -117,10 +117,10 @@ class Run:
         uri = ""
         with self.reading(name) as path, Image.open(path, formats=["PNG"]) as picture:
             smaller, content = picture.convert("RGB"), BytesIO()  # reads it whole
-            if path.stat().st_size <= LARGEST_PNG:
+            if path.stat().st_size <= MAX_PNG:
                 uri = data_uri("image/png", path.read_bytes())
             else:
-                smaller.thumbnail((LARGEST_SIDE, LARGEST_SIDE))
+                smaller.thumbnail((MAX_SIDE, MAX_SIDE))
                 smaller.save(content, format="JPEG", quality=85)
                 uri = data_uri("image/jpeg", content.getvalue())
         return uri
@@ -135,7 +135,7 @@ class Run:
                 self.lost["metrics.csv"] = f"{damaged} damaged"
         return rows
 
-    def verdicts(self) -> list[dict[str, Any]]:
+    def events(self) -> list[dict[str, Any]]:
         """The events of health.jsonl; none where there is no such file."""
         exists = (self.folder / "health.jsonl").exists()
         events = []
@@ -157,12 +157,12 @@ class Run:
 def render(run: Run) -> str:
     """The whole page."""
     rows, files, config = run.metrics(), run.samples(), run.read("config.yaml").decode(errors="replace")
-    clocks = [row[CLOCK] for row in rows] + [at for found in files.values() for at in found]
-    facts = [("images seen", f"{max(clocks, default=0):,.0f}"), *distances(rows)]
+    times = [row[CLOCK] for row in rows] + [at for found in files.values() for at in found]
+    facts = [("images seen", f"{max(times, default=0):,.0f}"), *distances(rows)]
     with run.reading("the protocol in config.yaml"):
         facts.append(("protocol", protocol(yaml.safe_load(config)["realism"]) if config else ""))
     columns = ("images_seen", "verdict", "value", "threshold", "meaning", "remedy")
-    events = [[event.get(column, "") for column in columns] for event in run.verdicts()]
+    events = [[event.get(column, "") for column in columns] for event in run.events()]
     sections = [
         table(facts),
         "<h2>Samples</h2>", samples(run, files),
@@ -178,8 +178,8 @@ def distances(rows: list[dict[str, float]]) -> Iterator[tuple[str, str]]:
     """The best and the last of each distance to the data; an untrained generator's is not the best."""
     for key in distance_keys(rows):
         measured = [(row[key], row[CLOCK]) for row in rows if key in row]
-        learnt = [(value, at) for value, at in measured if at and math.isfinite(value)]
-        for name, (value, at) in {"best": min(learnt, default=measured[-1]), "last": measured[-1]}.items():
+        trained = [(value, at) for value, at in measured if at and math.isfinite(value)]
+        for name, (value, at) in {"best": min(trained, default=measured[-1]), "last": measured[-1]}.items():
             yield f"{name} {key}", f"{value:.4g} after {at:,.0f} images"
 
 
@@ -207,10 +207,10 @@ def samples(run: Run, files: dict[str, dict[int, str]]) -> str:
 
 
 def thinned(run: Run, files: dict[int, str]) -> dict[int, str]:
-    """At most `MOST_PICTURES` pictures and `MOST_BYTES` as data URIs, evenly chosen, the last among them."""
-    moments = list(files)[:: -max(1, math.ceil(len(files) / MOST_PICTURES))]
-    shown, step = [(at, uri) for at in moments if (uri := run.picture(files[at]))], 1
-    while sum(len(uri) for _, uri in shown[::step]) > MOST_BYTES and step < len(shown):
+    """At most `MAX_PICTURES` pictures and `MAX_BYTES` as data URIs, evenly chosen, the last among them."""
+    times = list(files)[:: -max(1, math.ceil(len(files) / MAX_PICTURES))]
+    shown, step = [(at, uri) for at in times if (uri := run.picture(files[at]))], 1
+    while sum(len(uri) for _, uri in shown[::step]) > MAX_BYTES and step < len(shown):
         step += 1
     return dict(reversed(shown[::step]))
 
