@@ -147,6 +147,14 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A finished run of digits by class, a `shared.fits.Run`, for tests that only read it."""
+    from shared.fits import conditional_run
+
+    return conditional_run(tmp_path_factory)
+
+
 @pytest.fixture
 def memory() -> Memory:
     return Memory()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-from collections import namedtuple
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
@@ -11,33 +9,18 @@ from typing import TypeAlias
 import numpy as np
 import pytest
 from PIL import Image
+from shared.fits import CLASSES, CONFIGS, PLAIN, Run
 
 from litgan import cli
 
-CONFIG = Path(__file__).parents[1] / "configs" / "digits.yaml"
-QUICK = [
-    "--trainer.max_steps=2", "--realism.every=0", "--samples.every=0", "--gradients.every=0",
-    "--model.generator.widths=[8,8]", "--model.discriminator.widths=[8,8]", "--trainer.accelerator=cpu",
-    "--trainer.precision=32-true", "--trainer.enable_progress_bar=false",
-]  # fmt: skip
+QUICK = [*PLAIN, "--trainer.max_steps=2"]
 Complain: TypeAlias = Callable[..., str]  # makes something fail; returns its sentence
 
 
 @pytest.fixture
 def fit(complaint: Complain) -> Complain:
     """The complaint of a short `litgan fit` with the given options."""
-    return lambda *options: complaint("fit", "--config", CONFIG, *QUICK, *options)
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("finished")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("WANDB_MODE", "disabled")
-        patch.setenv("LITGAN_RUN_ID", "")
-        cli.main(["fit", "--config", str(CONFIG), *QUICK, f"--trainer.default_root_dir={root}"])
-    (path,) = root.glob("digits/*/checkpoints/last.ckpt")
-    return path
+    return lambda *options: complaint("fit", *QUICK, *options)
 
 
 LINES = [  # an option, and parts of its sentence
@@ -88,7 +71,7 @@ FILES = {
 
 @pytest.mark.parametrize("fault", FILES.values(), ids=FILES)
 def test_recipe_file(fault: tuple[str, ...], complaint: Complain, tmp_path: Path) -> None:
-    (old, new, *parts), text = fault, CONFIG.read_text()
+    (old, new, *parts), text = fault, (CONFIGS / "digits.yaml").read_text()
     assert old in text
     (tmp_path / "bad.yaml").write_text(text.replace(old, new, 1))
     sentence = complaint("fit", "--config", tmp_path / "bad.yaml")
@@ -120,7 +103,7 @@ def test_verbs(arguments: list[str], parts: list[str], complaint: Complain) -> N
         (["--model.generator=torch.nn.Identity"], ["Identity", "latent_dim", "add one"]),
         (["--model.generator=torch.nn.Linear"], ["The generator cannot be made", "takes these two first"]),
         (["--data.num_classes=4"], ["Digits has 10 classes", "give num_classes 10"]),
-        (["--data.batch_size=5000"], ["batch_size 5000", "give at most 1797"]),
+        (["--data.batch_size=5000"], ["batch_size 5000", "1797"]),
         (["--realism.every=64", "--realism.count=3"], ["3 is too small for count", "at least 6"]),
         (["--realism.every=64", "--realism.extractor=foo"], ["foo", "digits, fashion"]),
         (["--model.generator_optimizer.lr=1e38"], ["became", "images", "lower learning rates"]),
@@ -154,35 +137,45 @@ def fit_folder(fit: Complain, tmp_path: Path) -> Complain:
     return lambda *options: fit(*folder, "--data.batch_size=2", *options)
 
 
-def test_no_folder(fit_folder: Complain) -> None:
-    assert "no folder or .zip pictures: give data.root a path that exists" in fit_folder()
+def absent(folder: Path) -> None: ...
 
 
-def test_empty_folder(fit_folder: Complain, tmp_path: Path) -> None:
-    (tmp_path / "pictures").mkdir()
-    assert "pictures holds no image: put files of type .png" in fit_folder()
+def empty(folder: Path) -> None:
+    folder.mkdir()
 
 
-def test_truncated_image(fit_folder: Complain, tmp_path: Path) -> None:
+def truncated(folder: Path) -> None:
     for index in range(3):
-        path = write(tmp_path / "pictures" / f"{index}.png", size=64)
+        path = write(folder / f"{index}.png", size=64)
     path.write_bytes(path.read_bytes()[:2000])
-    sentence = fit_folder()
-    assert "pictures/2.png cannot be decoded" in sentence and "replace or remove it" in sentence
 
 
-def test_mixed_channels(fit_folder: Complain, tmp_path: Path) -> None:
-    write(tmp_path / "pictures" / "0.png")
-    write(tmp_path / "pictures" / "1.png", "L")
-    sentence = fit_folder()
-    assert "pictures/1.png has 1 channel" in sentence and "give --data.convert true" in sentence
+def mixed(folder: Path) -> None:
+    write(folder / "0.png")
+    write(folder / "1.png", "L")
 
 
-def test_another_number_of_classes(fit_folder: Complain, tmp_path: Path) -> None:
+def two_classes(folder: Path) -> None:
     for name in ("cats", "dogs"):
-        write(tmp_path / "pictures" / name / "0.png")
-    sentence = fit_folder("--data.num_classes=3")
-    assert "2 subfolders with images (cats, dogs)" in sentence and "give num_classes 2" in sentence
+        write(folder / name / "0.png")
+
+
+@pytest.mark.parametrize(
+    ("make", "parts"),
+    [
+        (absent, ["no folder or .zip pictures: give data.root"]),
+        (empty, ["pictures holds no image: put files of type .png"]),
+        (truncated, ["pictures/2.png cannot be decoded", "replace or remove it"]),
+        (mixed, ["pictures/1.png has 1 channel", "give --data.convert true"]),
+        (two_classes, ["2 subfolders with images (cats, dogs)", "give num_classes 2"]),
+    ],
+)
+def test_folder_of_images(
+    make: Callable[[Path], None], parts: list[str], fit_folder: Complain, tmp_path: Path
+) -> None:
+    make(tmp_path / "pictures")
+    sentence = fit_folder(*(["--data.num_classes=3"] if make is two_classes else []))
+    assert all(part in sentence for part in parts), sentence
 
 
 def test_labels_out_of_range(fit: Complain, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,31 +188,21 @@ def test_labels_out_of_range(fit: Complain, monkeypatch: pytest.MonkeyPatch) -> 
     assert "sample 17 of Digits (train) has label 12" in sentence and "0 to 9: correct either" in sentence
 
 
-def test_no_space(fit: Complain, monkeypatch: pytest.MonkeyPatch) -> None:
-    usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(2**40, 2**40, 3 * 2**20))
-    sentence = fit()
-    assert "Only 3 MiB are free" in sentence and "--trainer.default_root_dir" in sentence
-
-
 def test_a_run_folder_that_cannot_be_made(fit: Complain, tmp_path: Path) -> None:
     (tmp_path / "occupied").write_text("a file, no folder")
     sentence = fit("--trainer.default_root_dir=occupied")
     assert "The run folder occupied/digits/" in sentence and "give another place" in sentence
 
 
-def test_unreadable_checkpoint(fit: Complain, complaint: Complain, checkpoint: Path, tmp_path: Path) -> None:
-    (tmp_path / "half.ckpt").write_bytes(checkpoint.read_bytes()[:5000])
+def test_checkpoints(fit: Complain, complaint: Complain, digits_run: Run, tmp_path: Path) -> None:
+    (tmp_path / "half.ckpt").write_bytes(digits_run.checkpoint.read_bytes()[:5000])
     for sentence in (
         fit("--ckpt_path=half.ckpt"),
         complaint("sample", "half.ckpt"),
         complaint("evaluate", "half.ckpt"),
     ):
         assert "The checkpoint half.ckpt cannot be read" in sentence and "take another" in sentence
-
-
-def test_checkpoint_of_another_architecture(fit: Complain, checkpoint: Path) -> None:
-    sentence = fit(f"--ckpt_path={checkpoint}", "--model.generator.widths=[16,8]")
+    sentence = fit(f"--ckpt_path={digits_run.checkpoint}", *CLASSES, "--model.generator.widths=[16,8]")
     assert "The checkpoint is of another architecture: generator." in sentence
     assert "config.yaml" in sentence
 
@@ -227,7 +210,7 @@ def test_checkpoint_of_another_architecture(fit: Complain, checkpoint: Path) -> 
 @pytest.mark.parametrize(
     ("verb", "options", "parts"),
     [
-        ("sample", ["--labels=1"], ["given to a GAN without classes", "leave them out"]),
+        ("interpolate", ["--points=1"], ["goes nowhere", "give at least 2"]),
         ("sample", ["--labels=one"], ['"one" are no classes', "0,1,2"]),
         ("sample", ["--truncation=-1"], ["truncation is -1", "give a positive"]),
         ("sample", ["--count=0"], ["count of 0", "give at least 1"]),
@@ -237,9 +220,9 @@ def test_checkpoint_of_another_architecture(fit: Complain, checkpoint: Path) -> 
     ],
 )
 def test_options_of_commands(
-    verb: str, options: list[str], parts: list[str], complaint: Complain, checkpoint: Path
+    verb: str, options: list[str], parts: list[str], complaint: Complain, digits_run: Run
 ) -> None:
-    sentence = complaint(verb, checkpoint, *options)
+    sentence = complaint(verb, digits_run.checkpoint, *options)
     assert all(part in sentence for part in parts), sentence
 
 

@@ -2,47 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, safe_open, save_file
+from shared.fits import Run
 from torch import nn
 
 from litgan import GAN, cli
 from litgan.export import load_generator, save_onnx
 from litgan.noise import Noise
 
-CONFIG = Path(__file__).parents[1] / "configs" / "digits.yaml"
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Of a run that saw digits by class, whose average has left the last weights behind."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("WANDB_MODE", "disabled")
-        patch.setenv("LITGAN_RUN_ID", "")
-        root = tmp_path_factory.mktemp("runs")
-        cli.main([
-            "fit", "--config", str(CONFIG), "--trainer.max_steps=2", "--data.batch_size=32",
-            "--data.num_classes=10", "--model.generator.widths=[8,8]", "--model.discriminator.widths=[8,8]",
-            "--model.extra_ema_halflives=[1000000]", "--realism.every=0", "--samples.every=0",
-            "--gradients.every=0", "--trainer.accelerator=cpu", "--trainer.precision=32-true",
-            f"--trainer.default_root_dir={root}",
-        ])  # fmt: skip
-        (path,) = root.glob("digits/*/checkpoints/last.ckpt")
-        yield str(path)
-
 
 @pytest.fixture
-def export(checkpoint: str, tmp_path: Path) -> Callable[..., Path]:
-    """`litgan export` of the checkpoint; tells where."""
+def export(digits_run: Run, tmp_path: Path) -> Callable[..., Path]:
+    """`litgan export` of a checkpoint; returns where."""
 
     def run(name: str, *options: str) -> Path:
         with redirect_stdout(StringIO()) as said:
-            cli.main(["export", checkpoint, f"--out={tmp_path / name}", *options])
+            cli.main(["export", str(digits_run.checkpoint), f"--out={tmp_path / name}", *options])
         assert said.getvalue() == f"{tmp_path / name}\n"
         assert [path.name for path in tmp_path.iterdir() if path.is_file()] == [name]
         return tmp_path / name
@@ -59,21 +41,21 @@ def inputs(count: int) -> tuple[torch.Tensor, torch.Tensor]:
     ("option", "ema"), [([], True), (["--raw-weights"], False), (["--ema=1000000"], 1_000_000)]
 )
 def test_safetensors_hold_the_generator_and_how_to_build_it(
-    option: list[str], ema: bool | int, export: Callable[..., Path], checkpoint: str
+    option: list[str], ema: bool | int, export: Callable[..., Path], digits_run: Run
 ) -> None:
     generator = load_generator(export("generator.safetensors", *option))
     assert not generator.training
     with torch.no_grad():
         samples = generator(*inputs(5))
-    expected = GAN.load_from_checkpoint(checkpoint, map_location="cpu").sample(5, seed=3, ema=ema)
+    expected = GAN.load_from_checkpoint(digits_run.checkpoint, map_location="cpu").sample(5, seed=3, ema=ema)
     torch.testing.assert_close(samples, expected, rtol=0, atol=0)
 
 
 @pytest.mark.heavy
-def test_onnx_runs_without_torch_for_any_batch(export: Callable[..., Path], checkpoint: str) -> None:
+def test_onnx_runs_without_torch_for_any_batch(export: Callable[..., Path], digits_run: Run) -> None:
     runtime = pytest.importorskip("onnxruntime", reason="pip install litgan[export] onnxruntime")
     session = runtime.InferenceSession(export("generator.onnx", "--format=onnx"))
-    gan = GAN.load_from_checkpoint(checkpoint, map_location="cpu")
+    gan = GAN.load_from_checkpoint(digits_run.checkpoint, map_location="cpu")
     for count in (1, 7):
         latents, labels = inputs(count)
         (samples,) = session.run(None, {"latents": latents.numpy(), "labels": labels.numpy()})
@@ -107,8 +89,6 @@ def test_a_missing_package_names_its_extra(tmp_path: Path, monkeypatch: pytest.M
 def test_weights_that_are_none_are_told_in_a_sentence(
     flaw: str, export: Callable[..., Path], tmp_path: Path
 ) -> None:
-    from safetensors.torch import load_file, safe_open, save_file
-
     path = export("generator.safetensors")
     weights = load_file(path)
     with safe_open(path, framework="pt") as file:
@@ -126,8 +106,6 @@ def test_weights_that_are_none_are_told_in_a_sentence(
 
 
 def test_a_damaged_or_foreign_file_is_told_in_a_sentence(export: Callable[..., Path], tmp_path: Path) -> None:
-    from safetensors.torch import save_file
-
     whole = export("generator.safetensors")
     whole.write_bytes(whole.read_bytes()[:1000])
     with pytest.raises(ValueError, match=r"no whole safetensors file.*export it again"):
