@@ -8,6 +8,7 @@ import math
 import pytest
 import scipy.linalg
 import torch
+from scipy.spatial.distance import jensenshannon
 from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 
@@ -17,6 +18,7 @@ from litgan.metrics.distances import (
     density_coverage,
     frechet_distance,
     frechet_from_moments,
+    jensen_shannon,
     kernel_distance,
     precision_recall,
 )
@@ -231,6 +233,15 @@ def test_a_tight_set_is_precise_and_a_wide_one_has_recall():
     assert precision_recall(real=real, fake=real) == (1, 1)
     density, coverage = density_coverage(real=real, fake=real)
     assert coverage == 1 and density > 1  # its own ball, and about five others
+
+
+def test_jensen_shannon_divergence_is_scipys():
+    real, fake = torch.randint(0, 50, (2, 40), generator=torch.Generator().manual_seed(0))
+    expected = jensenshannon(real, fake, base=2) ** 2
+    assert jensen_shannon(real=real, fake=fake).item() == pytest.approx(expected, abs=1e-12)
+    assert jensen_shannon(real=real, fake=3 * real).item() == pytest.approx(0, abs=1e-12)
+    assert jensen_shannon(real=torch.tensor([1, 0]), fake=torch.tensor([0, 5])).item() == pytest.approx(1)
+    assert jensen_shannon(real=real, fake=0 * fake) == 1
 
 
 @pytest.mark.parametrize("metric", ALL)

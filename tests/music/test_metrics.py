@@ -6,7 +6,6 @@ import math
 
 import pytest
 import torch
-from scipy.spatial.distance import jensenshannon
 
 from litgan.metrics import evaluate
 from litgan.music import MusicStatistics, Scales
@@ -17,7 +16,6 @@ from litgan.music.metrics import (
     durations,
     in_scale,
     intervals,
-    jensen_shannon,
     repetition,
 )
 from litgan.music.midi import sounding_and_onsets
@@ -151,16 +149,6 @@ def test_repetition_finds_copies_in_any_key_and_nothing_else() -> None:
     assert repetition(fake.bool(), training.to(torch.uint8)) == 3 / 8
 
 
-def test_divergence_is_that_of_scipy() -> None:
-    generator = torch_generator("histograms")
-    real, fake = torch.randint(0, 50, (2, 40), generator=generator)
-    expected = jensenshannon(real, fake, base=2) ** 2
-    assert jensen_shannon(real=real, fake=fake).item() == pytest.approx(expected, abs=1e-12)
-    assert jensen_shannon(real=real, fake=3 * real).item() == pytest.approx(0, abs=1e-12)
-    apart = jensen_shannon(real=torch.tensor([1, 0]), fake=torch.tensor([0, 5]))
-    assert apart.item() == pytest.approx(1) and jensen_shannon(real=real, fake=0 * fake) == 1
-
-
 def test_the_metrics_separate_music_from_noise() -> None:
     data = Scales(samples=300)
 
@@ -185,7 +173,7 @@ def test_the_metrics_separate_music_from_noise() -> None:
     assert all(math.isfinite(value) for value in values.values())
 
 
-def test_details_can_be_unpacked() -> None:
+def test_extras_contain_the_rolls() -> None:
     extractor, rolls = MusicStatistics(), noise(5)
     extras = extractor.extras(rolls)
     assert extras.shape == (5, extractor.extras_size) and extras.dtype == torch.uint8
@@ -198,5 +186,5 @@ def test_details_can_be_unpacked() -> None:
 
 @pytest.mark.parametrize("shape", [(2, 3), (2, 4, 128, 128), (2, 16, 24)])
 def test_samples_of_other_media_are_rejected(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"'music' takes piano rolls .* of at most 32,768 cells, not at"):
+    with pytest.raises(ValueError, match="'music'"):
         MusicStatistics()(torch.zeros(shape))

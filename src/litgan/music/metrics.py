@@ -6,12 +6,12 @@ are counted from the lowest row: values are comparable only between rolls with t
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from litgan.metrics.distances import jensen_shannon
 from litgan.metrics.extractors import FeatureExtractor
 from litgan.music.midi import sounding_and_onsets
 
@@ -69,7 +69,7 @@ class MusicStatistics(FeatureExtractor):
         if samples.ndim != 4 or samples.shape[1:].numel() > MAX_CELLS:
             raise ValueError(
                 f"The extractor 'music' takes piano rolls [N, tracks, steps, pitches] of at most "
-                f"{MAX_CELLS:,} cells, not at {list(samples.shape)}: choose one that fits this data set."
+                f"{MAX_CELLS:,} cells, not {list(samples.shape)}: choose one that fits this data set."
             )
 
     def features(self, samples: Tensor) -> Tensor:
@@ -190,19 +190,6 @@ def repetition(rolls: Tensor, training: Tensor) -> float:
             nearest = torch.maximum(nearest, (common / union.clamp_min(1)).amax(1))
         repeated += int((nearest >= SAME_IOU).sum())
     return repeated / len(rolls)
-
-
-def jensen_shannon(*, real: Tensor, fake: Tensor) -> Tensor:
-    """Returns the Jensen-Shannon divergence of two histograms of counts, in bits; 1 if one of them is empty.
-
-    Lin 1991, "Divergence measures based on the Shannon entropy", equation 4.1 with equal weights.
-    """
-    if not real.sum() or not fake.sum():
-        return torch.tensor(1.0)
-    p, q = real.double() / real.sum(), fake.double() / fake.sum()
-    mixture = (p + q) / 2
-    divergence = torch.xlogy(p, p) + torch.xlogy(q, q) - 2 * torch.xlogy(mixture, mixture)
-    return (divergence.sum() / (2 * math.log(2))).clamp_min(0)
 
 
 def _fold_octaves(pitches: Tensor) -> Tensor:

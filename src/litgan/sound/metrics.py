@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from litgan.metrics.distances import jensen_shannon
 from litgan.metrics.extractors import FeatureExtractor
 from litgan.sound.signals import mel_filterbank, mu_law_decode, stft
 
@@ -71,16 +72,17 @@ class SoundStatistics(FeatureExtractor):
         return torch.cat([centroid[:, None], flatness[:, None], envelope(waves)], dim=1)
 
     def extra_metrics(self, *, real: Tensor, fake: Tensor, data: Any) -> dict[str, float]:
-        nyquist = data.sample_rate / 2
-        octaves = torch.tensor([LOWEST_CENTROID / nyquist, 1.0]).log2().tolist()
-        columns = range(2, 2 + SEGMENTS)
-        levels = [js_divergence(real=real[:, k], fake=fake[:, k], low=-4.0, high=0.0) for k in columns]
+        lowest = math.log2(LOWEST_CENTROID / (data.sample_rate / 2))
+
+        def divergence(column: int, low: float, high: float) -> float:
+            sides = [side[:, column].log2() if column == 0 else side[:, column] for side in (real, fake)]
+            counts = [histogram(side, low, high) for side in sides]
+            return jensen_shannon(real=counts[0], fake=counts[1]).item()
+
         return {
-            "centroid_js": js_divergence(
-                real=real[:, 0].log2(), fake=fake[:, 0].log2(), low=octaves[0], high=0.0
-            ),
-            "envelope_js": sum(levels) / SEGMENTS,
-            "flatness_js": js_divergence(real=real[:, 1], fake=fake[:, 1], low=-60.0, high=0.0),
+            "centroid_js": divergence(0, lowest, 0.0),
+            "envelope_js": sum(divergence(2 + part, -4.0, 0.0) for part in range(SEGMENTS)) / SEGMENTS,
+            "flatness_js": divergence(1, -60.0, 0.0),
         }
 
 
@@ -90,15 +92,7 @@ def envelope(waves: Tensor) -> Tensor:
     return power.clamp_min(MIN_AMPLITUDE**2).log10() / 2
 
 
-def js_divergence(*, real: Tensor, fake: Tensor, low: float, high: float) -> float:
-    """Jensen-Shannon divergence (Lin 1991, eq. 4.1) in bits between the histograms of two sets of numbers.
-
-    The histograms have `BINS` equal bins from `low` to `high`; values outside fall into the nearest bin.
-    """
-    probabilities = []
-    for values in (real, fake):
-        indices = ((values.double() - low) / (high - low) * BINS).floor().clamp(0, BINS - 1).long()
-        probabilities.append(indices.bincount(minlength=BINS).double() / len(values))
-    mean = torch.stack(probabilities).mean(0)
-    terms = [torch.special.xlogy(p, p / mean.clamp_min(1e-300)).sum() for p in probabilities]
-    return torch.stack(terms).sum().item() / (2 * math.log(2))
+def histogram(values: Tensor, low: float, high: float) -> Tensor:
+    """Counts of the values in `BINS` equal bins from `low` to `high`; values outside count in the nearest."""
+    indices = ((values.double() - low) / (high - low) * BINS).floor().clamp(0, BINS - 1).long()
+    return indices.bincount(minlength=BINS)

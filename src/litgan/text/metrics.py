@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from litgan.metrics.distances import jensen_shannon
 from litgan.metrics.extractors import FeatureExtractor
 from litgan.noise import torch_generator
 from litgan.text.data import WORD
@@ -69,9 +69,7 @@ class TextStatistics(FeatureExtractor):
         longest_copy: length of the longest substring that the training text contains, mean over 500 samples.
         """
         real, fake = real[:, : data.length], fake[:, : data.length]
-        values = {
-            f"js{n}": jensen_shannon(real=ngrams(real, n), fake=ngrams(fake, n)) for n in (1, 2, 3, 4, 8)
-        }
+        values = {f"js{n}": ngram_divergence(n, real=real, fake=fake) for n in (1, 2, 3, 4, 8)}
         words = [complete_words(data.detokenize(line)) for line in fake.cpu()]
         count = sum(map(len, words))
         values["real_words"] = sum(word in data.vocabulary for line in words for word in line) / max(1, count)
@@ -102,21 +100,14 @@ def ngrams(tokens: Tensor, order: int) -> Tensor:
     return codes
 
 
-def jensen_shannon(*, real: Tensor, fake: Tensor) -> float:
-    """Jensen-Shannon divergence of two lists of integers, base 2: 0 if equally distributed, 1 if disjoint.
-
-    Lin 1991, eq. 4.3 at equal weights: H((p + q) / 2) - (H(p) + H(q)) / 2.
-    """
-    codes, order = torch.cat([real.flatten(), fake.flatten()]).sort()
-    found, index = codes.unique_consecutive(return_inverse=True)
-    is_real = order < real.numel()
-    probabilities = [
-        index[side].bincount(minlength=len(found)).double() / max(1, int(side.sum()))
-        for side in (is_real, ~is_real)
-    ]
-    mixture = (probabilities[0] + probabilities[1]) / 2
-    entropy = [-torch.special.xlogy(p, p).sum() for p in (*probabilities, mixture)]
-    return (entropy[2] - (entropy[0] + entropy[1]) / 2).item() / math.log(2)
+def ngram_divergence(order: int, *, real: Tensor, fake: Tensor) -> float:
+    """Jensen-Shannon divergence in bits of the n-grams of tokens [N, T]; 0 if they are shorter."""
+    sides = ngrams(real, order).flatten(), ngrams(fake, order).flatten()
+    codes, position = torch.cat(sides).sort()
+    distinct_codes, index = codes.unique_consecutive(return_inverse=True)
+    is_real = position < len(sides[0])
+    counts = [index[side].bincount(minlength=len(distinct_codes)) for side in (is_real, ~is_real)]
+    return jensen_shannon(real=counts[0], fake=counts[1]).item() if len(codes) else 0.0
 
 
 def complete_words(text: str) -> list[str]:
