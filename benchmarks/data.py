@@ -3,11 +3,11 @@
     python benchmarks/data.py [--rounds 3] [--batches 64 128] [--files 4000] [--iterations 300]
 
 One call is one epoch of Fashion-MNIST at 32 x 32, shuffled, as float32 in [-1, 1], workers already started.
-Out of memory, `resident` cuts whole batches from one uint8 tensor and `streaming` takes sample after sample
-through torch's DataLoader; `torchvision` is what people copy: its FashionMNIST class, which makes a PIL
-image of every sample, with ToTensor and Normalize. Out of PNG files (the first so many), `streaming` is
-litgan's ImageFolder, `torchvision` its own. Then a real run of configs/fashion_mnist.yaml tells the share
-of its time that it waits for data. --quick takes the digits.
+From memory, `whole batches` indexes one uint8 tensor and `by sample` reads sample after sample through
+torch's DataLoader; `torchvision` is the usual way: its FashionMNIST class, which makes a PIL image of every
+sample, with ToTensor and Normalize. From PNG files (the first so many), `by sample` is litgan's ImageFolder,
+`torchvision` its own. Then a real run of configs/fashion_mnist.yaml measures the share of its time that it
+waits for data. --quick takes the digits.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from torchvision import datasets, transforms
 from litgan.cli import silence_warnings
 from litgan.data import Digits, FashionMNIST, ImageFolder
 from litgan.data.images import ImageData
-from litgan.data.loader import DiskLoader, InMemoryLoader, ResumableBatchSampler
+from litgan.data.loader import Loader, ResumableBatchSampler
 from litgan.loggers import read_metrics
 from litgan.recipe import Recipe
 
@@ -51,8 +51,8 @@ def from_memory(data: ImageData, batch: int, workers: Sequence[int]) -> dict[str
     """Epochs of a data set that is one tensor."""
     images, labels = cast("tuple[Tensor, Tensor]", data.load())
     sampler = ResumableBatchSampler(len(images), batch)
-    resident = {"resident": epoch(InMemoryLoader(images, None, sampler, memory="device"))}
-    return resident | both(images, Torchvision(images, labels), batch, workers)
+    whole = {"whole batches": epoch(Loader(images, None, sampler, memory="device"))}
+    return whole | both(list(images), Torchvision(images, labels), batch, workers)
 
 
 def from_files(folder: Path, batch: int, workers: Sequence[int]) -> dict[str, Epoch]:
@@ -66,7 +66,7 @@ def both(ours: Any, theirs: Any, batch: int, workers: Sequence[int]) -> dict[str
     """Sample after sample of either data set, by so many workers."""
     sampler, found = ResumableBatchSampler(len(ours), batch), {}
     for number in workers:
-        found[f"streaming, {number} workers"] = epoch(DiskLoader(ours, None, sampler, num_workers=number))
+        found[f"by sample, {number} workers"] = epoch(Loader(ours, None, sampler, num_workers=number))
     for number in workers:
         options: dict[str, Any] = {"shuffle": True, "drop_last": True, "num_workers": number}
         usual = DataLoader(theirs, batch, persistent_workers=number > 0, **options)

@@ -12,8 +12,8 @@ from PIL import Image
 from torchvision import datasets
 
 from litgan.data import CIFAR10, MNIST, CelebA, Digits, FashionMNIST, ImageFolder
+from litgan.data.image_files import ImageFiles
 from litgan.data.images import DEBIAN_FASHION_MNIST, read_idx, resize
-from litgan.data.loader import DiskLoader
 from litgan.render import ImageBatch
 
 RANDOM = np.random.default_rng(0)
@@ -83,7 +83,7 @@ def test_an_archive_can_be_read_by_several_processes(folder, num_workers):
     memory = ImageFolder(str(folder), **options).train_dataloader()
     packed = ImageFolder(str(zipped(folder)), memory="disk", num_workers=num_workers, **options)
     disk = packed.train_dataloader()
-    assert isinstance(disk, DiskLoader)
+    assert isinstance(disk.samples, ImageFiles)
     for (samples, labels), (others, other_labels) in zip(memory, disk, strict=True):
         assert torch.equal(samples, others) and torch.equal(labels, other_labels)
 

@@ -8,14 +8,7 @@ import pytest
 import torch
 
 from litgan.data.files import threaded
-from litgan.data.loader import (
-    DiskLoader,
-    InMemoryLoader,
-    ResumableBatchSampler,
-    free_memory,
-    gather,
-    to_unit_range,
-)
+from litgan.data.loader import Loader, ResumableBatchSampler, free_memory, gather, to_unit_range
 
 SIZE = 50
 IMAGES = torch.randint(0, 256, (SIZE, 3, 4, 6), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
@@ -43,13 +36,13 @@ def sampler(batch_size=8, *, seen=0, **options) -> ResumableBatchSampler:
     return ResumableBatchSampler(SIZE, batch_size, images_seen=lambda: seen, **options)
 
 
-def in_memory(batch_size=8, *, seed=0, rank=0, world_size=1, seen=0, **options) -> InMemoryLoader:
+def in_memory(batch_size=8, *, seed=0, rank=0, world_size=1, seen=0, **options) -> Loader:
     own = sampler(batch_size, seed=seed, rank=rank, world_size=world_size, seen=seen)
-    return InMemoryLoader(IMAGES, LABELS, own, **options)
+    return Loader(IMAGES, LABELS, own, **options)
 
 
-def on_disk(batch_size=5, files=None, **options) -> DiskLoader:
-    return DiskLoader(files or Files(), LABELS, sampler(batch_size), **options)
+def on_disk(batch_size=5, files=None, **options) -> Loader:
+    return Loader(files or Files(), LABELS, sampler(batch_size), **options)
 
 
 def indices(loader) -> list[list[int]]:
@@ -87,7 +80,7 @@ def test_a_restart_in_mid_epoch_continues_with_the_next_batch(epoch, done):
 
 def test_the_clock_is_read_anew_in_each_epoch():
     clock, got = [0], []
-    loader = InMemoryLoader(IMAGES, LABELS, ResumableBatchSampler(SIZE, 8, images_seen=lambda: clock[0]))
+    loader = Loader(IMAGES, LABELS, ResumableBatchSampler(SIZE, 8, images_seen=lambda: clock[0]))
     for _ in range(3):  # epochs cut short after 4 of 6 batches
         for _, labels in islice(loader, 4):
             got.append(labels.tolist())
@@ -99,8 +92,8 @@ def test_the_clock_is_read_anew_in_each_epoch():
 def test_both_loaders_give_the_same_batches_bit_for_bit(num_workers):
     clock, state = [16], torch.get_rng_state()
     own = ResumableBatchSampler(SIZE, 8, seed=3, rank=1, world_size=2, images_seen=lambda: clock[0])
-    memory = InMemoryLoader(IMAGES, LABELS, own, flip=True)
-    disk = DiskLoader(Files(), LABELS, own, flip=True, num_workers=num_workers)
+    memory = Loader(IMAGES, LABELS, own, flip=True)
+    disk = Loader(Files(), LABELS, own, flip=True, num_workers=num_workers)
     for clock[0], left in ((16, 4), (48, 6)):  # persistent workers read a second epoch, too
         pairs = list(zip(memory, disk, strict=True))
         assert len(pairs) == left and same(*zip(*pairs, strict=True))

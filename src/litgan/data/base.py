@@ -15,8 +15,6 @@ from torch import Tensor
 from litgan.data.loader import (
     AUTO_SHARE,
     Batch,
-    DiskLoader,
-    InMemoryLoader,
     Loader,
     Memory,
     ResumableBatchSampler,
@@ -202,12 +200,16 @@ class GANDataModule(LightningDataModule, ABC):
             images_seen=images_seen,
             balance=labels if self.balanced else None,
         )
-        labels = labels if self.num_classes else None
-        options["device"] = "cpu" if trainer is None else trainer.strategy.root_device
-        options["encode"] = self.encode
-        if isinstance(samples, Tensor):
-            return InMemoryLoader(samples, labels, sampler, memory=self.memory, **options)
-        return DiskLoader(samples, labels, sampler, num_workers=self.num_workers, **options)
+        return Loader(
+            samples,
+            labels if self.num_classes else None,
+            sampler,
+            device="cpu" if trainer is None else trainer.strategy.root_device,
+            memory=self.memory,
+            num_workers=self.num_workers,
+            encode=self.encode,
+            **options,
+        )
 
     def _into_memory(self, samples: Tensor | SampleFiles) -> Tensor | SampleFiles:
         """Files are read whole if `memory` says so, or if all processes of the machine have room for them."""

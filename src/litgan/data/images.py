@@ -29,10 +29,10 @@ class ImageData(GANDataModule):
         resolution: side in pixels.
         channels: 1 (gray) or 3 (RGB).
         flip: mirror each training image left to right with probability one half.
-        common: the options of `GANDataModule`.
+        common: the options of `GANDataModule`; `num_classes` is 0 or what the data set has.
 
     Raises:
-        ValueError: `channels` other than 1 and 3, or `num_classes` neither 0 nor what the set has.
+        ValueError: `channels` other than 1 and 3, or another `num_classes`.
     """
 
     def __init__(self, resolution: int, channels: int, *, flip: bool = False, **common: Any) -> None:
@@ -56,7 +56,6 @@ class Digits(ImageData):
 
     Args:
         resolution: side in pixels; other than 8, interpolated.
-        common: `flip` and the options of `GANDataModule`; `num_classes` is 0 or 10.
     """
 
     class_names = tuple("0123456789")
@@ -92,20 +91,18 @@ class _TorchvisionImages(ImageData):
         """
         from torchvision import datasets
 
-        name = type(self).__name__
         try:
-            return getattr(datasets, name)(self.root, download=self.download, **options)
+            return getattr(datasets, type(self).__name__)(self.root, download=self.download, **options)
         except Exception as error:  # torchvision raises anything from URLError to AssertionError
             reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".:")
             hint = self.hint.format(root=self.root)
+            problem = f"can neither be read from {self.root!r} nor be downloaded ({reason}): {hint}."
             if not self.download:
-                raise RuntimeError(
-                    f"{name} cannot be read from {self.root!r}, and no download was allowed: {hint}, or "
+                problem = (
+                    f"cannot be read from {self.root!r}, and no download was allowed: {hint}, or "
                     "allow it (litgan evaluate --download; in a recipe data.download true)."
-                ) from error
-            raise RuntimeError(
-                f"{name} can neither be read from {self.root!r} nor be downloaded ({reason}): {hint}."
-            ) from error
+                )
+            raise RuntimeError(f"{type(self).__name__} {problem}") from error
 
 
 class MNIST(_TorchvisionImages):
@@ -117,7 +114,6 @@ class MNIST(_TorchvisionImages):
     Args:
         root: folder of the download.
         resolution: side in pixels.
-        common: `download`, `flip` and the options of `GANDataModule`; `num_classes` is 0 or 10.
     """
 
     class_names = tuple("0123456789")
@@ -146,7 +142,6 @@ class FashionMNIST(MNIST):
         root: folder of the download.
         resolution: side in pixels.
         installed: folder of the package's four .gz files.
-        common: `download`, `flip` and the options of `GANDataModule`; `num_classes` is 0 or 10.
     """
 
     class_names = (
@@ -177,7 +172,6 @@ class CIFAR10(_TorchvisionImages):
     Args:
         root: folder of the download.
         resolution: side in pixels; other than 32, interpolated.
-        common: `download`, `flip` and the options of `GANDataModule`; `num_classes` is 0 or 10.
     """
 
     class_names = (
@@ -201,7 +195,6 @@ class CelebA(_TorchvisionImages):
         root: folder of the download.
         resolution: side in pixels.
         attribute: which of the 40 yes-or-no attributes is the label (1 = yes).
-        common: `download`, `flip` and the options of `GANDataModule`; `num_classes` is 0 or 2.
     """
 
     class_names = ("no", "yes")

@@ -2,7 +2,7 @@
 
 The order of an epoch is a function of (seed, epoch): resuming in the middle of one needs no saved state.
 Each rank takes a contiguous part of every global batch: N ranks together get the batches of one rank.
-`InMemoryLoader` and `DiskLoader` give the same batches bit for bit.
+Batches from memory and from disk are equal bit for bit.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import multiprocessing
 import os
 import signal
 import threading
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
@@ -135,15 +134,19 @@ def balanced_order(labels: Tensor, generator: torch.Generator) -> Tensor:
     return torch.cat(chosen)
 
 
-class Loader(ABC):
+class Loader:
     """Iterable over batches (samples, labels or None) on `device`.
 
     No torch DataLoader, and no attribute `sampler`: under DDP Lightning would replace the sampler.
 
     Args:
+        samples: one tensor [N, ...], or files, which torch's DataLoader reads.
         labels: int64 [N], or None.
         sampler: order, part of this rank and clock.
         device: of the batches.
+        memory: of a tensor; "device" moves it to the device once, "auto" too if it takes no more than
+            `AUTO_SHARE` of the memory that is free there; otherwise each batch is moved.
+        num_workers: processes that read files (0: this one).
         encode: maps a batch of stored samples to what the discriminator gets.
         flip: mirror each image left to right with probability one half.
         augment: varies a batch of stored samples, given its random numbers.
@@ -151,106 +154,75 @@ class Loader(ABC):
 
     def __init__(
         self,
+        samples: Tensor | SampleFiles,
         labels: Tensor | None,
         sampler: ResumableBatchSampler,
         *,
         device: torch.device | str = "cpu",
+        memory: Memory = "auto",
+        num_workers: int = 0,
         encode: Callable[[Tensor], Tensor] = to_unit_range,
         flip: bool = False,
         augment: Callable[[Tensor, Noise], Tensor] | None = None,
     ) -> None:
-        self.labels, self._sampler, self.device = labels, sampler, torch.device(device)
+        self.device, self._sampler = torch.device(device), sampler
         self.encode, self.flip, self.augment = encode, flip, augment
+        if not isinstance(samples, Tensor):
+            self._reader: DataLoader[Any] = DataLoader(
+                _BatchReader(samples),
+                sampler=sampler,
+                batch_size=None,  # the sampler's items are whole batches
+                num_workers=num_workers,
+                persistent_workers=num_workers > 0,
+                worker_init_fn=_ignore_signals_of_the_job,
+                generator=torch.Generator(),  # without one it draws from the global stream each epoch
+            )
+        elif memory == "device" or (
+            memory == "auto" and samples.nbytes <= AUTO_SHARE * free_memory(self.device)
+        ):
+            samples = samples.to(self.device)
+            labels = None if labels is None else labels.to(self.device)
+        self.samples, self.labels = samples, labels
 
     def __len__(self) -> int:
         return len(self._sampler)
 
     def __iter__(self) -> Iterator[Batch]:
-        for number, stored, labels in self._stored_batches():
+        for number, chosen, samples in self._stored_batches():
+            stored = self._to_device(samples)
+            labels = None if self.labels is None else self._to_device(self.labels[chosen])
             if self.flip:
-                chance = self._sampler.noise(number, "flip", stored.device).uniform(*[1] * (stored.ndim - 1))
+                chance = self._sampler.noise(number, "flip", self.device).uniform(*[1] * (stored.ndim - 1))
                 stored = torch.where(chance < 0.5, stored.flip(-1), stored)
             if self.augment is not None:
-                stored = self.augment(stored, self._sampler.noise(number, "vary", stored.device))
+                stored = self.augment(stored, self._sampler.noise(number, "vary", self.device))
             yield self.encode(stored), labels
 
-    @abstractmethod
-    def _stored_batches(self) -> Iterator[tuple[int, Tensor, Tensor | None]]:
-        """(number of the batch, stored samples, labels), both on `self.device`."""
-
-    def _send(self, tensor: Tensor) -> Tensor:
-        """To `self.device`, without waiting for a busy GPU."""
-        if self.device.type == "cuda" and tensor.device.type == "cpu":
-            return tensor.pin_memory().to(self.device, non_blocking=True)
-        return tensor.to(self.device)
-
-
-class InMemoryLoader(Loader):
-    """Batches of one tensor [N, ...], uint8 or float, on the device or in the host's memory.
-
-    Memory "device" moves the tensor to the device once, "auto" too if it takes no more than `AUTO_SHARE` of
-    the memory that is free there; otherwise each batch is moved.
-    """
-
-    def __init__(
-        self,
-        samples: Tensor,
-        labels: Tensor | None,
-        sampler: ResumableBatchSampler,
-        *,
-        memory: Memory = "auto",
-        **options: Any,
-    ) -> None:
-        super().__init__(labels, sampler, **options)
-        fits = samples.nbytes <= AUTO_SHARE * free_memory(self.device)
-        if memory == "device" or (memory == "auto" and fits):
-            samples = samples.to(self.device)
-            self.labels = None if labels is None else labels.to(self.device)
-        self.samples = samples
-
-    def _stored_batches(self) -> Iterator[tuple[int, Tensor, Tensor | None]]:
-        for number, chosen in self._sampler.batches(self.samples.device):
-            labels = None if self.labels is None else self._send(self.labels[chosen])
-            yield number, self._send(self.samples.index_select(0, chosen)), labels
-
-
-class DiskLoader(Loader):
-    """Batches read by torch's DataLoader, in `num_workers` processes (0: in this one)."""
-
-    def __init__(
-        self,
-        samples: SampleFiles | Tensor,
-        labels: Tensor | None,
-        sampler: ResumableBatchSampler,
-        *,
-        num_workers: int = 0,
-        **options: Any,
-    ) -> None:
-        super().__init__(labels, sampler, **options)
-        self._loader: DataLoader[Any] = DataLoader(
-            _BatchReader(samples),
-            sampler=sampler,
-            batch_size=None,  # the sampler's items are whole batches
-            num_workers=num_workers,
-            persistent_workers=num_workers > 0,
-            worker_init_fn=_ignore_signals_of_the_job,
-            generator=torch.Generator(),  # without one it draws from the global stream each epoch
-        )
-
-    def _stored_batches(self) -> Iterator[tuple[int, Tensor, Tensor | None]]:
-        for (number, chosen), stored in zip(self._sampler.batches(), self._loader, strict=True):
+    def _stored_batches(self) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """(number of the batch, indices, stored samples)."""
+        if isinstance(self.samples, Tensor):
+            for number, chosen in self._sampler.batches(self.samples.device):
+                yield number, chosen, self.samples.index_select(0, chosen)
+            return
+        for (number, chosen), stored in zip(self._sampler.batches(), self._reader, strict=True):
             if isinstance(stored, Exception):
                 try:
                     raise stored
                 finally:
                     del stored  # with this frame it makes a cycle that keeps the workers for seconds
-            yield number, self._send(stored), None if self.labels is None else self._send(self.labels[chosen])
+            yield number, chosen, stored
+
+    def _to_device(self, tensor: Tensor) -> Tensor:
+        """Without waiting for a busy GPU."""
+        if self.device.type == "cuda" and tensor.device.type == "cpu":
+            return tensor.pin_memory().to(self.device, non_blocking=True)
+        return tensor.to(self.device)
 
 
 class _BatchReader(Dataset[Any]):
     """Whole batches of a map-style data set, for DataLoader."""
 
-    def __init__(self, samples: SampleFiles | Tensor) -> None:
+    def __init__(self, samples: SampleFiles) -> None:
         self.samples = samples
 
     def __getitem__(self, indices: list[int]) -> Tensor | Exception:

@@ -32,9 +32,7 @@ class GaussianMixture(GANDataModule):
     def __init__(self, centers: Tensor, std: float, samples: int, **common: Any) -> None:
         super().__init__((2,), **common)
         check_num_classes(type(self).__name__, self.num_classes, len(centers))
-        self.centers = centers
-        self.std = std
-        self.samples = samples
+        self.centers, self.std, self.samples = centers, std, samples
 
     def read(self, split: str) -> tuple[Tensor, Tensor]:
         labels = torch.arange(self.samples) % len(self.centers)
@@ -42,7 +40,7 @@ class GaussianMixture(GANDataModule):
         return self.centers[labels] + self.std * noise, labels
 
     def decode(self, samples: Tensor) -> PointBatch:
-        return PointBatch(samples.detach().float().cpu(), limit=1.0)
+        return PointBatch(samples, limit=1.0)
 
 
 class Ring(GaussianMixture):
@@ -53,7 +51,7 @@ class Ring(GaussianMixture):
         radius: of the circle that their centers lie on.
         std: standard deviation of each mode, per axis.
         samples: size of each split.
-        common: `batch_size`, `num_classes` (0 or `modes`), `seed`, `memory`: see `GANDataModule`.
+        common: the options of `GANDataModule`; `num_classes` is 0 or `modes`.
     """
 
     def __init__(
@@ -72,7 +70,7 @@ class Grid(GaussianMixture):
         extent: coordinate of the outermost modes; the grid spans [-extent, extent] on each axis.
         std: standard deviation of each mode, per axis.
         samples: size of each split.
-        common: `batch_size`, `num_classes` (0 or `side` squared), `seed`, `memory`: see `GANDataModule`.
+        common: the options of `GANDataModule`; `num_classes` is 0 or `side` squared.
     """
 
     def __init__(
@@ -86,10 +84,10 @@ class Grid(GaussianMixture):
 def mode_report(points: Tensor, centers: Tensor, std: float) -> tuple[int, float]:
     """How much of a mixture a generator has learned, from its samples.
 
-    A sample counts as good if it lies within 3 standard deviations of its nearest center (98.9 % of a
-    perfect generator's do). A mode counts as covered if it holds good samples numbering at least a
-    tenth of its fair share, N / modes: the single sample that Srivastava et al. 2017 ("VEEGAN",
-    section 4.1) ask for would also be met by a generator that sweeps across a mode on its way.
+    A sample is good if it lies within 3 standard deviations of its nearest center (98.9 % of a perfect
+    generator's are). A mode is covered if its good samples are at least a tenth of its fair share, N / modes.
+    Srivastava et al. 2017 ("VEEGAN", section 4.1) ask for a single one, which a generator that only passes
+    a mode on its way has, too.
 
     Args:
         points: samples, [N, 2].

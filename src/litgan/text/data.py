@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 import subprocess
 from abc import abstractmethod
+from collections import Counter
 from functools import cached_property
-from itertools import product
+from itertools import compress, product
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -68,20 +69,16 @@ class CharacterData(GANDataModule):
         Raises:
             ValueError: a character is outside the alphabet and all tokens are used.
         """
-        known = torch.tensor(sorted(map(ord, self.alphabet)))
-        order = torch.tensor([self.alphabet.index(chr(code)) for code in known.tolist()])
-        codes = code_points(text)
-        index = torch.searchsorted(known, codes).clamp_(max=len(known) - 1)
-        tokens, missing = order[index], known[index] != codes
-        if missing.any():
-            if UNK not in self.padded_alphabet:
-                unknown = chr(int(codes[missing][0]))
-                raise ValueError(
-                    f"The character {unknown!r} is outside the alphabet, whose {self.alphabet_size} tokens "
-                    "are all used: raise alphabet_size, or take it out of the text."
-                )
-            tokens[missing] = self.padded_alphabet.index(UNK)
-        return tokens.to(torch.uint8)
+        table = {ord(character): token for token, character in enumerate(self.alphabet)}
+        unknown = set(text) - set(self.alphabet)
+        if unknown and UNK not in self.padded_alphabet:
+            first = next(character for character in text if character in unknown)
+            raise ValueError(
+                f"The character {first!r} is outside the alphabet, whose {self.alphabet_size} tokens "
+                "are all used: raise alphabet_size, or take it out of the text."
+            )
+        table |= {ord(character): self.padded_alphabet.index(UNK) for character in unknown}
+        return torch.from_numpy(np.frombuffer(text.translate(table).encode("latin-1"), np.uint8).copy())
 
     def detokenize(self, tokens: Tensor) -> str:
         """The text of tokens [T]."""
@@ -179,7 +176,8 @@ class Text(CharacterData):
         text = " ".join(lines)
         held_out = torch.arange(len(text)) // (PASSAGE_WINDOWS * self.length) % 10 == 9
         if not self.alphabet:
-            self.alphabet = learn_alphabet(code_points(text)[~held_out], self.alphabet_size)
+            training = "".join(compress(text, (~held_out).tolist()))
+            self.alphabet = learn_alphabet(training, self.alphabet_size)
         tokens = self.tokenize(text)
         ends = torch.tensor([len(line) for line in lines], dtype=torch.int64).add(1).cumsum(0)
         if self.window_start == "words":
@@ -233,17 +231,12 @@ class Grammar(CharacterData):
         return self.read("train")[0].flatten()
 
 
-def code_points(text: str) -> Tensor:
-    """Unicode code points, int64 [T]."""
-    return torch.from_numpy(np.frombuffer(text.encode("utf-32-le"), "<u4").astype(np.int64))
-
-
-def learn_alphabet(codes: Tensor, size: int) -> str:
-    """At most `size` characters of code points [T]: the space, the most frequent, `UNK` if there are more."""
-    found, counts = codes.unique(return_counts=True)
-    ranked = [chr(code) for code in found[counts.argsort(descending=True, stable=True)].tolist()]
-    ranked = [" ", *(character for character in ranked if character not in (" ", UNK))]
-    return "".join(ranked if len(ranked) <= size else [*ranked[: size - 1], UNK])
+def learn_alphabet(text: str, size: int) -> str:
+    """At most `size` characters of a text: the space, the most frequent, `UNK` if there are more."""
+    counts = Counter(text)
+    ranked = sorted(counts.keys() - {" ", UNK}, key=lambda character: (-counts[character], character))
+    alphabet = [" ", *ranked]
+    return "".join(alphabet if len(alphabet) <= size else [*alphabet[: size - 1], UNK])
 
 
 def read_file(path: str) -> str:
