@@ -3,7 +3,7 @@
     python benchmarks/measure.py        prints the machine
 
 Times are compared within one process, A B A B, so that what disturbs the machine disturbs both sides; a
-ratio is the median of the ratios of neighbouring blocks. A figure is a median with its quartiles.
+ratio is the median of the ratios of neighboring blocks. A figure is a median with its quartiles.
 """
 
 from __future__ import annotations

@@ -120,7 +120,7 @@ def main() -> None:
     parser.add_argument("--minutes", nargs="+", type=float, default=[2, 5, 10])
     parser.add_argument("--count", type=int, default=10_000)
     parser.add_argument("--pictures", type=Path, help="folder for the last samples of each")
-    parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)  # one recipe, told as JSON
+    parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)  # one recipe, printed as JSON
     options, extra = parser.parse_known_args()
     if options.here:
         torch.set_num_threads(options.threads or torch.get_num_threads())

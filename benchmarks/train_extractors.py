@@ -25,7 +25,7 @@ Labelled = tuple[Tensor, Tensor]  # samples [N, 1, H, W], labels [N]
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one extractor is trained: the network, the schedule, how far a picture is moved."""
+    """How one extractor is trained."""
 
     name: str
     size: int
@@ -43,7 +43,7 @@ RECIPES = {
 
 
 def data_of(name: str) -> GANDataModule:
-    """The data set that the extractor `name` knows, at the extractor's native size."""
+    """The data set for the extractor `name`, at its native size."""
     return Digits() if name == "digits" else FashionMNIST()
 
 
@@ -98,14 +98,14 @@ def train(recipe: Recipe, samples: Tensor, labels: Tensor, seed: int) -> Classif
 
 
 def accuracy(classifier: Classifier, samples: Tensor, labels: Tensor) -> float:
-    """Share of the samples that get their own label."""
+    """Fraction of samples whose label is predicted."""
     with torch.no_grad():
         guesses = torch.cat([classifier.classify(classifier(batch)) for batch in samples.split(500)])
     return (guesses == labels).double().mean().item()
 
 
 def main() -> None:
-    """Trains one extractor, rounds its filters to float16, measures what is left, and writes the file."""
+    """Trains one extractor, rounds its filters to float16, measures the accuracy, and writes the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--extractor", choices=list(RECIPES), required=True)
     parser.add_argument("--seed", type=int, default=0)

@@ -71,9 +71,10 @@ def extract_features(
         total += centered.sum(0)
         scatter += centered.T @ centered
         kept = max(0, neighbours_count - (rank + index * world_size) * batch_size)
-        features.append(found[:kept])
-        extras.append(extractor.extras(samples[:kept]).to(home))
-        if batch_labels is not None:
+        if kept:  # an extractor need not take an empty batch
+            features.append(found[:kept])
+            extras.append(extractor.extras(samples[:kept]).to(home))
+        if kept and batch_labels is not None:
             labels.append(batch_labels[:kept].to(home))
     correction = total / max(count, 1)
     mean, scatter = mean + correction, scatter - count * torch.outer(correction, correction)
