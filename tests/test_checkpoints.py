@@ -124,20 +124,6 @@ def test_a_hostile_pickle_is_refused_everywhere(place, saved, tiny_gan, tiny_dat
 # -- what is no checkpoint of ours -------------------------------------------------------------
 
 
-@pytest.mark.parametrize("keep", [0.0, 0.3, 0.99])
-def test_a_truncated_checkpoint(keep, saved, tiny_gan, tiny_data, make_trainer):
-    path = saved[1]
-    content = path.read_bytes()
-    path.write_bytes(content[: int(keep * len(content))])
-    for load in (
-        checkpoints.read,
-        GAN.load_from_checkpoint,
-        lambda path: make_trainer(1).fit(tiny_gan(), datamodule=tiny_data(), ckpt_path=path),
-    ):
-        with pytest.raises(ValueError, match=r"run\.ckpt cannot be read \(.*\): it is damaged"):
-            load(path)
-
-
 @pytest.mark.parametrize(
     "content",
     [
@@ -197,13 +183,6 @@ def test_a_checkpoint_of_another_architecture(options, difference, saved, tiny_g
     path = edited(saved[1], lambda it: it["litgan"]["recipe"]["model"]["init_args"].update(generator=wider))
     with pytest.raises(ValueError, match="of another architecture"):
         GAN.load_from_checkpoint(path)
-
-
-def test_a_recipe_that_does_not_fit_this_version(saved):
-    path = edited(saved[1], lambda it: it["litgan"]["recipe"]["model"]["init_args"].update(unheard_of=1))
-    with pytest.raises(ValueError, match=r"does not fit this version of litgan: .*unheard_of") as caught:
-        GAN.load_from_checkpoint(path)
-    assert "\n" not in str(caught.value)
 
 
 # -- writing -----------------------------------------------------------------------------------

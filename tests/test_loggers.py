@@ -14,12 +14,11 @@ import torch
 import wandb
 import yaml
 from PIL import Image
+from shared.fits import fit
 from wandb.proto.wandb_internal_pb2 import Record
 
-from litgan import checkpoints, cli
 from litgan.loggers import CSVLogger, parse_metrics, read_metrics
 
-ROOT = Path(__file__).parents[1]
 FOREIGN = """
 from lightning.pytorch import Callback
 
@@ -35,17 +34,10 @@ KEYS = {
 PICTURES = {"samples", "reals", "feedback"}
 
 
-def fit(root: Path, iterations: int, *options: str) -> Path:
-    """Trains a small recipe on digits; returns the run's folder."""
-    cli.main([
-        "fit", "--config", str(ROOT / "configs/digits.yaml"), f"--trainer.max_steps={iterations}",
-        "--data.batch_size=32", "--model.generator.widths=[8,8]", "--model.discriminator.widths=[8,8]",
-        "--trainer.log_every_n_steps=1", "--realism.count=50", "--realism.every=64", "--samples.every=64",
-        "--gradients.every=64", "--checkpoint.every=96", f"--trainer.default_root_dir={root}",
-        "--trainer.accelerator=cpu", "--trainer.precision=32-true", "--trainer.enable_progress_bar=false",
-        *options,
-    ])  # fmt: skip
-    return max(root.glob("digits/*"), key=lambda path: path.name)
+OPTIONS = [
+    "--trainer.log_every_n_steps=1", "--realism.count=50", "--realism.every=64", "--samples.every=64",
+    "--gradients.every=64", "--checkpoint.every=96",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -58,13 +50,13 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]]:
         root = tmp_path_factory.mktemp("whole")
         (root / "foreign.py").write_text(FOREIGN)
         patch.syspath_prepend(str(root))
-        whole = fit(root, 6, "--trainer.callbacks=foreign.Foreign")
+        whole = fit(root, 6, *OPTIONS, "--trainer.callbacks=foreign.Foreign").folder
         root = tmp_path_factory.mktemp("resumed")
-        resumed = fit(root, 4, "--checkpoint.every=1000000")
+        resumed = fit(root, 4, *OPTIONS, "--checkpoint.every=1000000").folder
         # As if the machine had died after the fourth iteration, with a checkpoint of the third.
-        (third,) = fit(tmp_path_factory.mktemp("third"), 3).glob("checkpoints/last.ckpt")
-        third.rename(resumed / "checkpoints" / "last.ckpt")
-        fit(root, 6, "--ckpt_path=last")
+        third = fit(tmp_path_factory.mktemp("third"), 3, *OPTIONS)
+        third.checkpoint.rename(resumed / "checkpoints" / "last.ckpt")
+        fit(root, 6, *OPTIONS, "--ckpt_path=last")
         wandb.teardown()  # its files are written in the background
         yield {"whole": whole, "resumed": resumed}
 
@@ -113,41 +105,28 @@ def config(run: Path) -> dict[str, Any]:
 
 
 @pytest.mark.spawn  # W&B's own process
-def test_wandb_holds_every_key_over_images_seen(runs: dict[str, Path]) -> None:
+def test_wandb_holds_every_key_and_picture_over_images_seen(runs: dict[str, Path]) -> None:
     rows = history(runs["whole"])
-    assert {key for row in rows for key in row} >= KEYS
-    assert all("images_seen" in row for row in rows)
+    assert {key for row in rows for key in row} >= KEYS | PICTURES
+    assert all("images_seen" in row and "trainer/global_step" not in row for row in rows)
     for key in (key for key in KEYS if "metric/" not in key and key != "samples"):
         assert [row["images_seen"] for row in rows if key in row] == [32 * i for i in range(1, 7)], key
     for key in ("metric/fd_digits", "metric/recall", "samples"):
         assert [row["images_seen"] for row in rows if key in row] == [0, 64, 128, 192], key
     assert [row["images_seen"] for row in rows if "reals" in row] == [0]
+    (files,) = runs["whole"].glob("wandb/offline-run-*/files")
+    for entry in (row[key] for row in rows for key in PICTURES & row.keys()):
+        assert Image.open(files / entry["path"]).size == (entry["width"], entry["height"])
 
 
 @pytest.mark.spawn  # W&B's own process
-def test_images_seen_is_the_one_x_axis(runs: dict[str, Path]) -> None:
+def test_images_seen_is_the_x_axis_of_what_a_foreign_callback_logs_too(runs: dict[str, Path]) -> None:
     globs = [metric for metric in records(runs["whole"], "metric") if metric.glob_name == "*"]
-    assert globs[-1].step_metric == "images_seen"
-    assert globs[-1].options.step_sync
+    assert globs[-1].step_metric == "images_seen" and globs[-1].options.step_sync
     assert globs[-1]._control.overwrite, "Lightning has defined another before"
-    assert not any("trainer/global_step" in row for row in history(runs["whole"]))
-
-
-@pytest.mark.spawn  # W&B's own process
-def test_what_a_foreign_callback_logs_has_the_x_axis_too(runs: dict[str, Path]) -> None:
     for rows in (history(runs["whole"]), read_metrics(runs["whole"] / "metrics.csv")):
         found = [(row["foreign"], row["images_seen"]) for row in rows if "foreign" in row]
         assert found == [(32 * i, 32 * i) for i in range(1, 7)]
-
-
-@pytest.mark.spawn  # W&B's own process
-def test_wandb_holds_the_pictures(runs: dict[str, Path]) -> None:
-    found = [(key, row[key]) for row in history(runs["whole"]) for key in PICTURES & row.keys()]
-    assert {key for key, _ in found} == PICTURES
-    (files,) = runs["whole"].glob("wandb/offline-run-*/files")
-    for _, entry in found:
-        picture = Image.open(files / entry["path"])
-        assert picture.size == (entry["width"], entry["height"])
 
 
 @pytest.mark.spawn  # W&B's own process
@@ -163,30 +142,23 @@ def test_wandb_holds_the_resolved_recipe_and_the_protocol(runs: dict[str, Path])
 
 
 @pytest.mark.spawn  # W&B's own process
-def test_a_resumed_run_continues_the_same_wandb_run(runs: dict[str, Path]) -> None:
-    begun, resumed = records(runs["resumed"], "run")[0], records(runs["resumed"], "run")[-1]
+def test_a_resumed_run_continues_its_wandb_run_and_loses_and_doubles_no_row(runs: dict[str, Path]) -> None:
+    begun, *_, resumed = records(runs["resumed"], "run")
     assert begun.run_id == resumed.run_id == runs["resumed"].name
     assert len(list(runs["resumed"].glob("wandb/offline-run-*/*.wandb"))) == 2
-    checkpoint = checkpoints.read(runs["resumed"] / "checkpoints" / "last.ckpt")
-    assert checkpoint["litgan"]["recipe"]["name"] == "digits"
-
-
-@pytest.mark.spawn  # W&B's own process
-def test_a_resumed_run_loses_and_doubles_no_row(runs: dict[str, Path]) -> None:
-    whole, resumed = (read_metrics(runs[name] / "metrics.csv") for name in ("whole", "resumed"))
-    assert [row["images_seen"] for row in resumed] == [0, 32, 64, 96, 128, 160, 192]
-
-    def lasting(rows: list[dict[str, float]]) -> list[dict[str, float]]:
-        foreign = ("speed/", "foreign", "epoch")
-        return [{key: row[key] for key in row if not key.startswith(foreign)} for row in rows]
-
-    assert lasting(resumed) == lasting(whole)
+    changing = ("speed/", "foreign", "epoch")
+    rows = [
+        [{key: row[key] for key in row if not key.startswith(changing)} for row in read_metrics(path)]
+        for path in (runs["whole"] / "metrics.csv", runs["resumed"] / "metrics.csv")
+    ]
+    assert rows[0] == rows[1]
+    assert [row["images_seen"] for row in rows[1]] == [0, 32, 64, 96, 128, 160, 192]
 
 
 def test_wandb_waits_for_a_run_that_was_told_to_stop(tmp_path: Path) -> None:
     before = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGUSR1)}
     with pytest.raises(SystemExit) as stop:  # after one iteration
-        fit(tmp_path, 6, '--trainer.max_time={"seconds": 0}', "--realism.every=0", "--samples.every=0")
+        fit(tmp_path, 6, '--trainer.max_time={"seconds": 0}')
     for one, handler in before.items():
         signal.signal(one, handler)
     wandb.teardown()
@@ -200,7 +172,7 @@ def test_wandb_waits_for_a_run_that_was_told_to_stop(tmp_path: Path) -> None:
 def test_a_checkpoint_that_was_moved_resumes_its_own_run(runs: dict[str, Path], tmp_path: Path) -> None:
     moved = tmp_path / "download.ckpt"
     moved.write_bytes((runs["whole"] / "checkpoints" / "last.ckpt").read_bytes())
-    folder = fit(tmp_path / "runs", 7, f"--ckpt_path={moved}", "--realism.every=0", "--samples.every=0")
+    folder = fit(tmp_path / "runs", 7, f"--ckpt_path={moved}").folder
     assert folder.name == runs["whole"].name
     assert list(folder.glob(f"wandb/offline-run-*-{folder.name}"))
 
@@ -302,7 +274,7 @@ def places(tmp_path: Path) -> Iterator[tuple[int, Path]]:
         yield at, tmp_path / str(at) / "metrics.csv"
 
 
-def test_the_file_that_is_damaged_below_is_sound(tmp_path: Path, said: Callable[[], str]) -> None:
+def test_a_sound_file(tmp_path: Path, said: Callable[[], str]) -> None:
     logger = CSVLogger(tmp_path / "metrics.csv")
     for row in ROWS:
         logger.log_metrics(row)
@@ -310,17 +282,16 @@ def test_the_file_that_is_damaged_below_is_sound(tmp_path: Path, said: Callable[
     assert resume(tmp_path / "metrics.csv", said) == ROWS
 
 
-def test_a_file_that_was_cut_anywhere_keeps_its_whole_rows(tmp_path: Path, said: Callable[[], str]) -> None:
+@pytest.mark.parametrize("end", [b"", b"\0"])
+def test_a_file_that_was_cut_or_ends_in_nul_bytes_keeps_its_whole_rows(
+    end: bytes, tmp_path: Path, said: Callable[[], str]
+) -> None:
     for at, path in places(tmp_path):
-        path.write_bytes(SOUND[:at])
+        path.write_bytes(SOUND[:at] + end * (len(SOUND) - at))
         assert resume(path, said) == ROWS[: max(0, SOUND[:at].count(b"\n") - 1)], at
-        assert path.with_name("metrics.damaged-1.csv").exists() == (not SOUND[:at].endswith(b"\n"))
-
-
-def test_a_file_that_ends_in_nul_bytes_keeps_the_rows_before(tmp_path: Path, said: Callable[[], str]) -> None:
-    for at, path in places(tmp_path):
-        path.write_bytes(SOUND[:at] + bytes(len(SOUND) - at))
-        assert resume(path, said) == ROWS[: max(0, SOUND[:at].count(b"\n") - 1)], at
+        assert path.with_name("metrics.damaged-1.csv").exists() == (
+            end != b"" or not SOUND[:at].endswith(b"\n")
+        )
 
 
 @pytest.mark.parametrize("byte", [b"\0", b"\xff", b'"', b"\r"])
@@ -369,37 +340,20 @@ def test_a_folder_in_the_place_of_the_file(tmp_path: Path, said: Callable[[], st
     assert (tmp_path / "metrics.damaged-1.csv" / "inside").is_dir()
 
 
-def delete(path: Path) -> None:
-    path.unlink()
+ACTS: dict[str, tuple[Callable[[Path], object], int]] = {  # with the older rows that are kept
+    "deleted": (Path.unlink, 0),
+    "deleted with its folder": (lambda path: shutil.rmtree(path.parent), 0),
+    "replaced by a folder": (lambda path: (path.unlink(), path.mkdir()), 0),
+    "emptied": (lambda path: path.write_bytes(b""), 0),
+    "appended to": (lambda path: path.write_bytes(path.read_bytes() + bytes(7)), 2),
+}
 
 
-def delete_the_folder(path: Path) -> None:
-    shutil.rmtree(path.parent)
-
-
-def replace_by_a_folder(path: Path) -> None:
-    path.unlink()
-    path.mkdir()
-
-
-def empty(path: Path) -> None:
-    path.write_bytes(b"")
-
-
-def scribble(path: Path) -> None:
-    with path.open("ab") as file:
-        file.write(bytes(7))
-
-
-@pytest.mark.parametrize(
-    ("act", "kept"),
-    [(delete, 0), (delete_the_folder, 0), (replace_by_a_folder, 0), (empty, 0), (scribble, 2)],
-)
+@pytest.mark.parametrize("name", ACTS)
 @pytest.mark.parametrize("clock", [8, 16])
-def test_what_happens_to_the_file_while_training_goes_on(
-    act: Callable[[Path], None], kept: int, clock: int, tmp_path: Path
-) -> None:
+def test_what_happens_to_the_file_while_training_goes_on(name: str, clock: int, tmp_path: Path) -> None:
     """At the next key of the same clock, and at the next clock; the open row is not lost."""
+    act, kept = ACTS[name]
     path = tmp_path / "run" / "metrics.csv"
     logger = CSVLogger(path)
     for at in (0, 4, 8):
@@ -418,14 +372,12 @@ def test_what_happens_to_the_file_while_training_goes_on(
 def test_a_resumed_run_goes_on_though_its_metrics_are_damaged(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    off = ("--realism.every=0", "--samples.every=0", "--gradients.every=0")
-    folder = fit(tmp_path, 2, *off)
+    folder = fit(tmp_path, 2, "--trainer.log_every_n_steps=1").folder
     damage = (folder / "metrics.csv").read_bytes()[:-4] + bytes(20)
     (folder / "metrics.csv").write_bytes(damage)
     capsys.readouterr()
-    fit(tmp_path, 4, *off, "--ckpt_path=last")
-    said = capsys.readouterr().err
-    assert said.count("metrics.damaged-1.csv") == 1
+    fit(tmp_path, 4, "--trainer.log_every_n_steps=1", "--ckpt_path=last")
+    assert capsys.readouterr().err.count("metrics.damaged-1.csv") == 1
     assert (folder / "metrics.damaged-1.csv").read_bytes() == damage
     assert [row["images_seen"] for row in read_metrics(folder / "metrics.csv")] == [32, 96, 128]
     assert (folder / "curves.png").stat().st_size > 0
