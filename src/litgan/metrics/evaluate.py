@@ -80,17 +80,12 @@ def evaluate(
     Args:
         sample: `sample(first, count)` returns the fakes of the global indices `first` to
             `first + count`, [count, *sample_shape] in [-1, 1].
-        data: the data set.
         extractor: a name of `litgan.metrics.extractors.EXTRACTORS`, or an extractor; it moves to `device`.
         count: fakes; and reals, or as many as the split holds.
         labels: `labels(first, count)` returns the classes of these fakes; None without classes.
         batch_size: samples generated and extracted together, at most.
-        device: of the samples and the extractor.
-        split: of the data set.
         neighbours_count: samples a side whose features are kept for the distances between pairs.
         cache_dir: folder of the real statistics; None is $LITGAN_CACHE, else ~/.cache/litgan.
-        rank: of this process.
-        world_size: number of ranks.
 
     Raises:
         ValueError: too few samples on a side, unknown extractor, samples of a shape that the extractor does
@@ -98,10 +93,10 @@ def evaluate(
         RuntimeError: several ranks, but no process group.
     """
     real_count = min(count, data.size(split))
-    sizes = (("count", count), ("real samples", real_count), ("neighbours_count", neighbours_count))
-    for what, number in sizes:
-        if number < MINIMUM:
-            raise ValueError(f"{number} is too small for {what}: the metrics need at least {MINIMUM} a side.")
+    sizes = {"count": count, "real samples": real_count, "neighbours_count": neighbours_count}
+    for name, size in sizes.items():
+        if size < MINIMUM:
+            raise ValueError(f"{size} is too small for {name}: the metrics need at least {MINIMUM} a side.")
     if world_size > 1 and not torch.distributed.is_initialized():
         raise RuntimeError(f"{world_size} ranks cannot add up their samples: start a process group first.")
     device = torch.device(device)
@@ -117,11 +112,8 @@ def evaluate(
     )  # fmt: skip
     real = load_stats(path, device=device, world_size=world_size)
     if real is None:
-        real = extract(
-            data.real_batches(
-                real_count, batch_size=batch_size, split=split, rank=rank, world_size=world_size
-            )
-        )
+        share = {"batch_size": batch_size, "rank": rank, "world_size": world_size}
+        real = extract(data.real_batches(real_count, split=split, **share))
         if rank == 0:
             save_stats(path, real)
     in_parts = AutoBatchSize()
@@ -140,20 +132,17 @@ def evaluate(
         "split": split,
         "data": data.fingerprint,
     }
-    extra = extractor.extra_metrics(real=real.extras, fake=fake.extras, data=data)
-    values, classes = _class_metrics(extractor, real, fake)
-    values = (
-        _distances(extractor.name, real, fake) | {f"metric/{name}": extra[name] for name in extra} | values
-    )
-    return Report(values, protocol, classes)
+    extras = extractor.extra_metrics(real=real.extras, fake=fake.extras, data=data)
+    values = _distances(extractor.name, real, fake) | {f"metric/{name}": extras[name] for name in extras}
+    class_values, classes = _class_metrics(extractor, real, fake)
+    return Report(values | class_values, protocol, classes)
 
 
 def _distances(name: str, real: FeatureStats, fake: FeatureStats) -> dict[str, float]:
+    frechet = "metric/fid" if name == "inception" else f"metric/fd_{name}"
     precision, recall, density, coverage = prdc(real=real.features, fake=fake.features)
     values = {
-        "metric/fid" if name == "inception" else f"metric/fd_{name}": frechet_from_moments(
-            real=real, fake=fake
-        ),
+        frechet: frechet_from_moments(real=real, fake=fake),
         "metric/kid": kernel_distance(real=real.features, fake=fake.features),
         "metric/precision": precision,
         "metric/recall": recall,
