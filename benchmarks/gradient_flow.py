@@ -1,10 +1,10 @@
-"""What watching costs: iterations of a recipe with and without traces of the gradient flow.
+"""What measuring costs: iterations of a recipe with and without traces of the gradient flow.
 
     python benchmarks/gradient_flow.py [--only digits fashion_mnist] [--rounds 9]
 
-One run of a recipe, with its loggers and average, in blocks that take turns: unwatched, and with one look
-(`Feedback`, pictures and all). What a block takes longer than the unwatched one before it is the price of a
-look; `share` is that price over the time of as many iterations as lie between two looks at the default
+One run of a recipe, with its loggers and average, in alternating blocks: plain ones, and ones with a single
+measurement (`Feedback`, pictures and all). What a block takes longer than the plain one before it is the cost
+of a measurement; `share` is that cost over the time of the iterations between two measurements at the default
 cadence, in percent.
 """
 
@@ -27,12 +27,12 @@ BLOCKS = {"digits": 30, "fashion_mnist": 8}  # iterations of a block, by recipe
 KINDS: dict[str, type[Callback]] = {"gradient_flow": Feedback}
 
 
-class Watched(Callback):
-    """Times blocks of a trainer's iterations, and lets one watcher after the other look in them."""
+class Blocks(Callback):
+    """Times blocks of a trainer's iterations, in which one callback after the other measures."""
 
-    def __init__(self, number: int, rounds: int, watchers: dict[str, Any]) -> None:
-        self.number, self.rounds, self.watchers = number, rounds, watchers
-        self.sides = ["unwatched", *watchers]
+    def __init__(self, number: int, rounds: int, callbacks: dict[str, Any]) -> None:
+        self.number, self.rounds, self.callbacks = number, rounds, callbacks
+        self.sides = ["plain", *callbacks]
         self.seconds: dict[str, list[float]] = {side: [] for side in self.sides}
         self.block, self.began = -len(self.sides), 0.0  # the first of each only warms up
 
@@ -46,9 +46,9 @@ class Watched(Callback):
                 self.seconds[side].append((time.perf_counter() - self.began) / self.number)
             self.block += 1
         trainer.should_stop = self.block == self.rounds * len(self.sides)
-        for side, watcher in self.watchers.items():
+        for side, callback in self.callbacks.items():
             due = side == self.sides[self.block % len(self.sides)]
-            watcher.every = gan.images_per_iteration * self.number if due else 0
+            callback.every = gan.images_per_iteration * self.number if due else 0
         self.began = time.perf_counter()
 
 
@@ -67,23 +67,23 @@ def run(
             side: next(one for one in recipe.trainer.callbacks if isinstance(one, kind))
             for side, kind in kinds.items()
         }
-        watch = Watched(number, rounds, found)
-        recipe.trainer.callbacks.append(watch)  # after all others
+        blocks = Blocks(number, rounds, found)
+        recipe.trainer.callbacks.append(blocks)  # after all others
         with recipe.run_context():
             recipe.trainer.fit(recipe.model, recipe.datamodule)
-    return watch.seconds, recipe.model.images_per_iteration
+    return blocks.seconds, recipe.model.images_per_iteration
 
 
 def row(
     name: str, seconds: dict[str, list[float]], cadences: dict[str, int], number: int, images: int
 ) -> dict[str, Any]:
     """One line of the table."""
-    plain = seconds["unwatched"]
+    plain = seconds["plain"]
     line: dict[str, Any] = {"recipe": name, "iteration ms": measure.show(plain, 1e3)}
     for side, cadence in cadences.items():
-        looks = [(a - b) * number for a, b in zip(seconds[side], plain, strict=True)]
-        shares = [look / (b * cadence / images) for look, b in zip(looks, plain, strict=True)]
-        line |= {f"{side} look ms": measure.show(looks, 1e3), f"{side} share %": measure.show(shares, 100)}
+        costs = [(a - b) * number for a, b in zip(seconds[side], plain, strict=True)]
+        shares = [cost / (b * cadence / images) for cost, b in zip(costs, plain, strict=True)]
+        line |= {f"{side} ms": measure.show(costs, 1e3), f"{side} share %": measure.show(shares, 100)}
     return line
 
 
@@ -100,7 +100,7 @@ def main(kinds: dict[str, Any], doc: str = __doc__, script: str = __file__) -> N
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--options", nargs="*", default=[], help="further options of every recipe")
     parsed = measure.parse(parser)
-    cadences = {side: kind().every for side, kind in kinds.items()}  # images between two looks
+    cadences = {side: kind().every for side, kind in kinds.items()}  # images between two measurements
     os.environ.setdefault("WANDB_MODE", "offline")
     rows, blocks = [], {}
     for name in parsed.only:

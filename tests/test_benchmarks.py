@@ -322,7 +322,7 @@ def check_gradient_flow(found: dict[str, Any]) -> None:
     (row,) = found["rows"]
     assert row["recipe"] == "digits" and "gradient_flow share %" in row
     blocks = found["seconds"]["digits"]
-    assert {side: len(times) for side, times in blocks.items()} == {"unwatched": 2, "gradient_flow": 2}
+    assert {side: len(times) for side, times in blocks.items()} == {"plain": 2, "gradient_flow": 2}
     assert all(seconds > 0 for times in blocks.values() for seconds in times)
 
 

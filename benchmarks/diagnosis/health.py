@@ -1,4 +1,4 @@
-"""What watching the health costs, measured as benchmarks/gradient_flow.py measures the gradient flow.
+"""What the diagnosis costs, measured as benchmarks/gradient_flow.py measures the gradient flow.
 
 python benchmarks/diagnosis/health.py [--only digits fashion_mnist] [--rounds 9]
 """

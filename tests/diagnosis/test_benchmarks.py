@@ -12,5 +12,5 @@ def test_health(tmp_path):
     (row,) = found["rows"]
     assert row["recipe"] == "digits" and "health share %" in row
     assert {side: len(times) for side, times in found["seconds"]["digits"].items()} == {
-        "unwatched": 2, "health": 2
+        "plain": 2, "health": 2
     }  # fmt: skip
