@@ -90,15 +90,18 @@ def test_stops_at_the_end_of_the_iteration_and_goes_on_to_the_same_bits(
     assert all(torch.equal(value, resumed[name]) for name, value in straight.items())
 
 
-def test_a_wish_to_be_requeued_outlasts_a_sigterm(fit):
-    with pytest.raises(Interrupted, match="Stopped by SIGUSR1 after 16 images"):
-        fit(9, Send(1, signal.SIGUSR1, signal.SIGTERM))
-
-
-def test_what_a_person_stopped_is_not_started_again(fit):
-    with pytest.raises(Interrupted, match="Stopped by SIGINT after 16 images") as stop:
-        fit(9, Send(1, signal.SIGINT, signal.SIGUSR1, signal.SIGTERM))
-    assert stop.value.code == 130
+@pytest.mark.parametrize(
+    ("signals", "winner", "code"),
+    [
+        ((signal.SIGUSR1, signal.SIGTERM), "SIGUSR1", 75),
+        ((signal.SIGINT, signal.SIGUSR1, signal.SIGTERM), "SIGINT", 130),
+    ],
+    ids=["a wish to be requeued outlasts SIGTERM", "what a person stopped is not requeued"],
+)
+def test_the_strongest_of_several_signals_counts(signals, winner, code, fit):
+    with pytest.raises(Interrupted, match=f"Stopped by {winner} after 16 images") as stop:
+        fit(9, Send(1, *signals))
+    assert stop.value.code == code
 
 
 def test_a_second_ctrl_c_interrupts_the_iteration_and_saves_the_last_whole_one(fit, tmp_path):
@@ -131,21 +134,12 @@ def test_a_run_told_in_its_last_iteration_saves_and_ends(fit, tmp_path):
 @pytest.mark.parametrize(
     ("array", "script", "called", "said"),
     [
-        ({}, "exit 0", "requeue 4711", "SLURM job 4711 is requeued and goes on by itself."),
-        (
-            {"SLURM_ARRAY_JOB_ID": "47", "SLURM_ARRAY_TASK_ID": "3"}, "exit 0", "requeue 47_3",
-            "SLURM job 47_3 is requeued and goes on by itself.",
-        ),
-        (
-            {}, "echo not allowed >&2; exit 1", "requeue 4711",
-            "SLURM job 4711 could not be requeued (not allowed), submit it again with --ckpt_path last.",
-        ),
-        (
-            {}, None, "", "SLURM job 4711 could not be requeued ([Errno 2] No such file or directory: "
-            "'scontrol'), submit it again with --ckpt_path last.",
-        ),
+        ({}, "exit 0", "requeue 4711", "SLURM job 4711 is requeued"),
+        ({"JOB": "47", "TASK": "3"}, "exit 0", "requeue 47_3", "SLURM job 47_3 is requeued"),
+        ({}, "echo no >&2; exit 1", "requeue 4711", "could not be requeued (no), submit it again"),
+        ({}, None, "", "could not be requeued ([Errno 2] No such file or directory: 'scontrol'), submit"),
     ],
-)  # fmt: skip
+)
 def test_requeue(array, script, called, said, tmp_path, monkeypatch):
     calls, scontrol = tmp_path / "calls", tmp_path / "scontrol"
     calls.write_text("")
@@ -153,9 +147,10 @@ def test_requeue(array, script, called, said, tmp_path, monkeypatch):
         scontrol.write_text(f'#!/bin/sh\necho "$@" >> {calls}\n{script}\n')
         scontrol.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    for name, value in ({"SLURM_JOB_ID": "4711"} | array).items():
-        monkeypatch.setenv(name, value)
-    assert requeue() == said
+    monkeypatch.setenv("SLURM_JOB_ID", "4711")
+    for name, value in array.items():
+        monkeypatch.setenv(f"SLURM_ARRAY_{name}_ID", value)
+    assert said in requeue()
     assert calls.read_text().strip() == called
 
 
@@ -163,9 +158,7 @@ def test_max_time_counts_this_process_alone(fit, tmp_path):
     """A limit of nothing still lets each resumed process do one iteration."""
     last = tmp_path / "checkpoints" / "last.ckpt"
     for images, path in ((8, None), (16, last), (24, last)):
-        with pytest.raises(
-            Interrupted, match=rf"Stopped by --trainer.max_time after {images} images"
-        ) as stop:
+        with pytest.raises(Interrupted, match=f"max_time after {images} images") as stop:
             fit(9, max_time=timedelta(0), ckpt_path=path)
         assert stop.value.code == 75
     assert fit(9, max_time="00:01:00:00", ckpt_path=last).images_seen == 72

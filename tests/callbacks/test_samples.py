@@ -57,18 +57,17 @@ def test_the_walk_leads_from_the_first_sample_to_the_second(digits_gan):
     torch.testing.assert_close(walk[[0, -1]], ends, rtol=0, atol=1e-5)
 
 
-def test_a_data_set_smaller_than_the_grid_is_shown_whole(digits_gan, make_trainer, tmp_path):
+def test_a_data_set_smaller_than_the_grid_is_shown_whole_and_every_0_shows_nothing(
+    digits_gan, make_trainer, tmp_path
+):
     class Few(Digits):
         def read(self, split):
             images, labels = super().read(split)
             return images[:10], labels[:10]
 
-    make_trainer(1, callbacks=[Samples(every=8, columns=8)]).fit(digits_gan(), datamodule=Few(batch_size=8))
     few = Few(batch_size=8)
+    make_trainer(1, callbacks=[Samples(every=0)]).fit(digits_gan(), datamodule=few)
+    assert not (tmp_path / "samples").exists()
+    make_trainer(1, callbacks=[Samples(every=8, columns=8)]).fit(digits_gan(), datamodule=few)
     reals = torch.cat([batch for batch, _ in few.real_batches(10)])
     assert torch.equal(pixels(tmp_path / "samples" / "reals.png"), few.decode(reals).render(8))
-
-
-def test_none_are_drawn_at_a_cadence_of_zero(digits_gan, digits, make_trainer, tmp_path):
-    make_trainer(2, callbacks=[Samples(every=0)]).fit(digits_gan(), datamodule=digits)
-    assert not (tmp_path / "samples").exists()
