@@ -43,7 +43,7 @@ def test_the_first_grids_show_the_reals_and_the_untrained_generator(
     assert torch.equal(pixels(tmp_path / "samples" / "reals.png"), digits.decode(reals).render(3))
     first = pixels(tmp_path / "samples" / "000000000.png")
     assert torch.equal(first[: len(untrained), : untrained.shape[1]], untrained)
-    walk = digits.decode(samples.walk(gan)).render(3)
+    walk = digits.decode(samples.interpolation(gan)).render(3)
     last = pixels(tmp_path / "samples" / "000000024.png")
     trained = digits.decode(gan.sample(6)).render(3)
     assert torch.equal(last[: len(trained), : trained.shape[1]], trained)
@@ -53,7 +53,7 @@ def test_the_first_grids_show_the_reals_and_the_untrained_generator(
 
 def test_the_walk_leads_from_the_first_sample_to_the_second(digits_gan):
     gan = digits_gan()
-    walk, ends = Samples(columns=5, seed=3).walk(gan), gan.sample(2, 3)
+    walk, ends = Samples(columns=5, seed=3).interpolation(gan), gan.sample(2, 3)
     torch.testing.assert_close(walk[[0, -1]], ends, rtol=0, atol=1e-5)
 
 

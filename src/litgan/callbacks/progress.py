@@ -55,14 +55,14 @@ class Progress(TQDMProgressBar):
         now = time.perf_counter()
         if not self.is_disabled and now - self.refreshed > self.seconds:
             self.refreshed = now
-            self.show(trainer, pl_module)
+            self.update_bar(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keeps the bar: it counts the iterations of the run, not of the epoch."""
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not self.is_disabled:
-            self.show(trainer, pl_module)
+            self.update_bar(trainer, pl_module)
         super().on_train_end(trainer, pl_module)
 
     def on_exception(self, trainer: Trainer, *_: Any) -> None:
@@ -70,7 +70,7 @@ class Progress(TQDMProgressBar):
         if self._train_progress_bar is not None:
             self.train_progress_bar.close()
 
-    def show(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def update_bar(self, trainer: Trainer, pl_module: LightningModule) -> None:
         bar = self.train_progress_bar
         bar.n = trainer.global_step
         bar.set_postfix(self.get_metrics(trainer, pl_module))

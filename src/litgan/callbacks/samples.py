@@ -18,18 +18,18 @@ from litgan.render import stack
 
 
 class Samples(Callback):
-    """Shows what the averaged generator makes of fixed latents, and a walk between two of them.
+    """Draws samples of the averaged generator from fixed latents, and interpolates between two of them.
 
-    Writes `<folder>/reals.png` once and `<folder>/<images_seen>.png` before the first step, at the
-    cadence and at the end, with what else the medium needs beside them (.wav, .mid, .txt); the same
-    go to W&B as `reals` and `samples`.
+    Writes `<folder>/reals.png` once and `<folder>/<images_seen>.png` before the first step, every `every`
+    images and at the end, beside them what the medium plays (.wav, .mid, .txt); W&B gets them as `reals` and
+    `samples`.
 
     Args:
-        folder: where to; None for the run's own folder.
+        folder: where to write; None for the run's own folder.
         every: images between two grids, 0 for never.
         count: samples in the grid.
-        columns: of the grid, and steps of the walk between the first two latents (its last row). A GAN of 2
-            to 20 classes has a column for each.
+        columns: of the grid, and steps between the first two latents (its last row). A GAN of 2 to 20 classes
+            has a column for each.
         seed: of the fixed latents.
     """
 
@@ -38,23 +38,23 @@ class Samples(Callback):
     ) -> None:
         self.folder, self.every, self.count, self.columns, self.seed = folder, every, count, columns, seed
         self.last: Path | None = None  # the latest grid
-        self.shown_at = -1
+        self.saved_at = -1
 
     def on_train_start(self, trainer: Trainer, gan: GAN) -> None:
         if self.every and gan.images_seen == 0 and trainer.is_global_zero:
-            self.show_reals(trainer)
-            self.show(trainer, gan)
+            self.save_reals(trainer)
+            self.save_grid(trainer, gan)
 
     def on_train_batch_end(self, trainer: Trainer, gan: GAN, *_: object) -> None:
         if gan.is_due(self.every):
-            self.show(trainer, gan)
+            self.save_grid(trainer, gan)
 
     def on_train_end(self, trainer: Trainer, gan: GAN) -> None:
-        if self.every and self.shown_at != gan.images_seen:
-            self.show(trainer, gan)
+        if self.every and self.saved_at != gan.images_seen:
+            self.save_grid(trainer, gan)
 
-    def show_reals(self, trainer: Trainer) -> None:
-        """Saves and logs what the generator is to learn."""
+    def save_reals(self, trainer: Trainer) -> None:
+        """Saves and logs real samples."""
         data = trainer.datamodule
         batches = data.real_batches(min(self.count, data.size()))
         reals = data.decode(torch.cat([batch for batch, _ in batches]))
@@ -64,20 +64,20 @@ class Samples(Callback):
             log_picture(trainer, "reals", picture, reals)
 
     @rank_zero_only
-    def show(self, trainer: Trainer, gan: GAN) -> None:
-        """Saves and logs the grid of the present generator."""
+    def save_grid(self, trainer: Trainer, gan: GAN) -> None:
+        """Saves and logs samples and interpolation."""
         with untimed(gan):
             columns = gan.num_classes if 1 < gan.num_classes <= 20 else self.columns
             count = max(1, self.count // columns) * columns if columns != self.columns else self.count
             grid = trainer.datamodule.decode(gan.sample(count, self.seed))
-            walk = trainer.datamodule.decode(self.walk(gan))
-            picture = stack([grid.render(columns), walk.render(self.columns)])
-            self.shown_at = gan.images_seen
+            interpolation = trainer.datamodule.decode(self.interpolation(gan))
+            picture = stack([grid.render(columns), interpolation.render(self.columns)])
+            self.saved_at = gan.images_seen
             with ignore_disk_errors("The grid of samples"):
                 self.last = grid.save(self.path(trainer, gan.images_seen), picture)[0]
                 log_picture(trainer, "samples", picture, grid)
 
-    def walk(self, gan: GAN) -> torch.Tensor:
+    def interpolation(self, gan: GAN) -> torch.Tensor:
         """Samples on the great circle between the first two fixed latents, all of the first class."""
         ends = Noise(self.seed, 0, 0, 2, "sample", gan.device).normal(gan.ema.average.latent_dim)  # type: ignore[arg-type]
         latents = sampling.interpolate(ends[0], ends[1], self.columns)
