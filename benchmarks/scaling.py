@@ -29,10 +29,10 @@ from synthetic import Synthetic
 from litgan import GAN
 from litgan.callbacks.throughput import peak_memory_gib
 from litgan.cli import silence_warnings
-from litgan.hardware import best_precision
 from litgan.losses import NonSaturating
 from litgan.networks import DCGANDiscriminator, DCGANGenerator
 from litgan.penalties import R1
+from litgan.precision import best_precision
 
 BASE = {"batch": 64, "resolution": 32, "width": 1.0, "images": 10_000}
 CASES: dict[str, list[Any]] = {

@@ -93,6 +93,17 @@ def test_evaluate_ends_with_one_json_object(
     assert raw["metric/fd_digits"] != found["metric/fd_digits"]
 
 
+def test_evaluate_chooses_among_averages(digits_run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    found = {}
+    for ema in ("all", "1000000"):
+        cli.main(["evaluate", str(digits_run.checkpoint), "--count", "50", "--ema", ema])
+        found[ema] = json.loads(capsys.readouterr().out.splitlines()[-1])
+    distances = found["all"]["averages"]
+    assert distances.keys() == {"ema", "ema 1000000"}
+    assert found["all"]["protocol"]["weights"] == min(distances, key=distances.get)
+    assert found["1000000"]["metric/fd_digits"] == pytest.approx(distances["ema 1000000"], rel=1e-6)
+
+
 def test_validate_measures_with_the_recipe(digits_run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     files = ["--config", str(digits_run.folder / "config.yaml"), "--ckpt_path", str(digits_run.checkpoint)]
     before = sorted(digits_run.folder.rglob("*"))

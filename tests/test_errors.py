@@ -215,6 +215,7 @@ def test_checkpoints(fit: Complain, complaint: Complain, digits_run: Run, tmp_pa
         ("sample", ["--truncation=-1"], ["truncation is -1", "give a positive"]),
         ("sample", ["--count=0"], ["count of 0", "give at least 1"]),
         ("evaluate", ["--count=3"], ["3 is too small for count", "at least 6"]),
+        ("evaluate", ["--ema=foo"], ["ema", "'int'", "foo"]),
         ("evaluate", ["--extractor=foo"], ["foo", "digits, fashion"]),
         ("evaluate", ["--count=10", "--split=held"], ["no split 'held'", "ask for 'train'"]),
     ],

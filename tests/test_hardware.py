@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import platform
 from pathlib import Path
 
 import pytest
 import torch
 
-from litgan import hardware
+from litgan.precision import best_precision, cpu_vendor
 
 
 @pytest.mark.parametrize(
-    ("vendor", "avx512", "amx", "precision"),
+    ("vendor", "avx512", "amx", "expected"),
     [
         ("AuthenticAMD", True, False, "bf16-mixed"),
         ("AuthenticAMD", False, False, "32-true"),
@@ -21,31 +22,29 @@ from litgan import hardware
     ],
 )
 def test_bf16_where_it_is_faster(
-    vendor: str, avx512: bool, amx: bool, precision: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    vendor: str, avx512: bool, amx: bool, expected: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     said = tmp_path / "cpuinfo"
     said.write_text(f"processor\t: 0\nvendor_id\t: {vendor}\ncpu family\t: 6\n")
-    monkeypatch.setattr(hardware, "CPUINFO", said)
+    monkeypatch.setattr("litgan.precision.CPUINFO", said)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
-    assert hardware.best_precision() == precision
+    assert best_precision() == expected
 
 
-@pytest.mark.parametrize(("capability", "precision"), [((7, 5), "32-true"), ((8, 0), "bf16-mixed")])
+@pytest.mark.parametrize(("capability", "expected"), [((7, 5), "32-true"), ((8, 0), "bf16-mixed")])
 def test_bf16_on_gpus_that_multiply_in_it(
-    capability: tuple[int, int], precision: str, monkeypatch: pytest.MonkeyPatch
+    capability: tuple[int, int], expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
-    assert hardware.best_precision() == precision
+    assert best_precision() == expected
 
 
 def test_where_nobody_says_who_made_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(hardware, "CPUINFO", tmp_path / "none")
-    monkeypatch.setattr(
-        hardware.platform, "processor", lambda: "AMD64 Family 25 Model 17 Stepping 1, AuthenticAMD"
-    )
-    assert hardware.cpu_vendor() == "AuthenticAMD"
-    monkeypatch.setattr(hardware.platform, "processor", lambda: "arm")
-    assert hardware.cpu_vendor() == ""
+    monkeypatch.setattr("litgan.precision.CPUINFO", tmp_path / "none")
+    monkeypatch.setattr(platform, "processor", lambda: "AMD64 Family 25 Model 17 Stepping 1, AuthenticAMD")
+    assert cpu_vendor() == "AuthenticAMD"
+    monkeypatch.setattr(platform, "processor", lambda: "arm")
+    assert cpu_vendor() == ""

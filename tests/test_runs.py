@@ -65,7 +65,7 @@ def test_last_is_the_newest_readable_checkpoint_of_the_recipe(tmp_path, capsys):
     assert find_checkpoint("last", tmp_path, "ring") == new
     said = capsys.readouterr().err
     assert said.startswith(f"litgan: The checkpoint {broken} cannot be read")
-    assert said.endswith("It is passed over.\n") and said.count("\n") == 1
+    assert said.endswith("It is skipped.\n") and said.count("\n") == 1
     spare = put(broken.with_name("best.ckpt"), 5, age=400)
     assert find_checkpoint("last", tmp_path, "ring") == spare, "its run wrote last"
     shutil.rmtree(tmp_path / "ring" / "c")

@@ -25,15 +25,15 @@ FORMAT = 3  # of what is saved: raised when names of weights or entries change
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """A checkpoint is there whole or not at all: temporary name, fsync, rename. Loads weights only."""
+    """Writes a checkpoint completely or not at all: temporary name, fsync, rename. Loads weights only."""
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
     ) -> None:
-        """Writes a hidden file beside `path` and renames it; what has seen more images is kept beside it.
+        """Writes a hidden file beside `path` and renames it; keeps an old file that has seen more images.
 
         Raises:
-            OSError: one sentence, if the disk is full or refuses; what `path` held before is untouched.
+            OSError: one sentence, if the disk refuses; the old file is untouched.
         """
         path = Path(path)
         try:
@@ -60,11 +60,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 def keep_older(path: Path, images_seen: int) -> None:
-    """Keeps the checkpoint at `path` under another name, if what will replace it has seen fewer images.
+    """Keeps the checkpoint at `path` under another name, if its successor has seen fewer images.
 
     `last.ckpt` becomes `last-000320000.ckpt` after 320,000 images, `last-unreadable.ckpt` if it cannot be
-    read, and gets a further number where that name is taken. The file keeps its first name as well until it
-    is replaced, where the file system has links. Its tensors are not read.
+    read, with a further number if that name is taken. It keeps its first name as well until it is replaced,
+    if the file system has links. Its tensors are not read.
     """
     try:
         earlier = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
@@ -72,15 +72,15 @@ def keep_older(path: Path, images_seen: int) -> None:
         if seen <= images_seen:
             return
         label, said = f"{seen:09d}", f"had seen {seen:,} images, what is saved now {images_seen:,}"
-    except Exception:  # whatever a broken file provokes
+    except Exception:  # whatever a broken file raises
         label, said = "unreadable", "cannot be read"
     names = (f"{path.stem}-{label}{f'-{number}' if number > 1 else ''}{path.suffix}" for number in count(1))
-    aside = next(path.with_name(name) for name in names if not path.with_name(name).exists())
+    kept = next(path.with_name(name) for name in names if not path.with_name(name).exists())
     try:
-        os.link(path, aside)
+        os.link(path, kept)
     except OSError:  # not every file system has links
-        path.rename(aside)
-    warn(f"{path} {said}: the earlier file is kept as {aside.name}.")
+        path.rename(kept)
+    warn(f"{path} {said}: the earlier file is kept as {kept.name}.")
 
 
 def read(path: str | Path, map_location: Any = None, *, together: bool = False) -> dict[str, Any]:

@@ -54,10 +54,10 @@ def sample(
     checkpoint = checkpoints.read(ckpt)
     with init_distributed() as (rank, world_size, device):
         gan = GAN.load_from_checkpoint(ckpt, map_location=device, trust=trust)
-        share = [  # in the very batches in which one process would draw them: the same bits
+        share = [  # in the batches of a single process, for the same bits
             gan.sample(
                 min(sampling.CHUNK, count - first), seed, parse_labels(labels),
-                first=first, truncation=truncation, ema=choose_ema(raw_weights, ema),
+                first=first, truncation=truncation, ema=not raw_weights and (ema or True),
             ).cpu()
             for first in range(rank * sampling.CHUNK, count, world_size * sampling.CHUNK)
         ]  # fmt: skip
@@ -78,15 +78,15 @@ def evaluate(
     extractor: FeatureExtractor | str | None = None,
     split: str = "train",
     raw_weights: bool = False,
-    ema: str | None = None,
+    ema: int | Literal["all"] | None = None,
     download: bool = False,
     trust: str | Sequence[str] = (),
 ) -> dict[str, object]:
     """Measures a checkpoint against its data; the last line of stdout is one JSON object.
 
-    With the digits or fashion extractor it holds the share of each class among the samples, too; of a GAN
-    with classes, precision and recall within each. Under torchrun the processes share the work, and the
-    first of them tells the result.
+    With the digits or fashion extractor it has the share of each class among the samples; for a GAN with
+    classes, precision and recall within each. Under torchrun the processes share the work, and rank zero
+    prints the result.
 
     Args:
         ckpt: the checkpoint.
@@ -96,7 +96,7 @@ def evaluate(
         split: of the data to compare with.
         raw_weights: measure the weights of the last step instead of their average.
         ema: half-life of the average to measure, one of the recipe's extra_ema_halflives; all: measure each
-            of them and tell the best, with the others beside it; the recipe's own if left out.
+            of them and report the best, with the distances of the others; the recipe's own if left out.
         download: fetch data and weights that the checkpoint names and that are missing here.
         trust: modules of yours whose classes the checkpoint may name, with commas between; they are imported.
     """
@@ -109,9 +109,9 @@ def evaluate(
             chosen = load_extractor(extractor) if extractor else None  # what the user names may be fetched
             network = chosen or build_extractor(checkpoint, builder)
         reports: dict[str, Report] = {}
-        for half_life in half_lives(gan, ema):
-            weights = choose_ema(raw_weights, half_life)
-            reports["raw" if raw_weights else f"ema {half_life or ''}".strip()] = measure(
+        for halflife in [None, *map(int, gan.extra_emas)] if ema == "all" else [ema]:
+            weights = not raw_weights and (halflife or True)
+            reports["raw" if raw_weights else f"ema {halflife or ''}".strip()] = measure(
                 lambda first, size: gan.sample(size, first=first, ema=weights),  # noqa: B023
                 data, network.to(device), count=count, device=device, split=split, rank=rank,
                 world_size=world_size,
@@ -136,7 +136,7 @@ def interpolate(
     raw_weights: bool = False,
     trust: str | Sequence[str] = (),
 ) -> None:
-    """Walks through the latents of a checkpoint and back to the start: one animated GIF, without an end.
+    """Interpolates between latents of a checkpoint and back to the first: one animated GIF that repeats.
 
     Args:
         ckpt: the checkpoint.
@@ -184,7 +184,7 @@ def export(
         trust: modules of yours whose classes the checkpoint may name, with commas between; they are imported.
     """
     gan = GAN.load_from_checkpoint(ckpt, map_location="cpu", trust=trust)
-    network = gan.averaged_generator(choose_ema(raw_weights, ema))
+    network = gan.averaged_generator(not raw_weights and (ema or True))
     path = Path(out or f"generator.{format}")
     if format == "onnx":
         save_onnx(network, gan.num_classes, path)
@@ -203,28 +203,8 @@ def report(run_dir: str, out: str | None = None) -> None:
     print(write_report(run_dir, out))
 
 
-def choose_ema(raw_weights: bool, half_life: int | None) -> bool | int:
-    """The argument `ema` of `GAN.sample`: the last step's weights, the run's own average, or another."""
-    return False if raw_weights else half_life or True
-
-
-def half_lives(gan: GAN, ema: str | None) -> list[int | None]:
-    """The averages that `--ema` names: None for the run's own.
-
-    Raises:
-        ValueError: if it is neither a number nor all.
-    """
-    if ema is None:
-        return [None]
-    if ema == "all":
-        return [None, *map(int, gan.extra_emas)]
-    if not ema.isdecimal():
-        raise ValueError(f"--ema {ema} is no half-life: give the number of images, or all.")
-    return [int(ema)]
-
-
 def best_of(reports: dict[str, Report]) -> dict[str, object]:
-    """The report with the shortest distance as a record, and the distances of all where there are several."""
+    """The report with the shortest distance, and the distances of all if there are several."""
     distances = {weights: next(iter(report.values.values())) for weights, report in reports.items()}
     best = min(distances, key=distances.__getitem__)
     protocol = {**reports[best].protocol, "weights": best}

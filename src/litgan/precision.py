@@ -1,11 +1,15 @@
-"""float16 for GANs: one loss scale per network, and penalties in float32.
+"""The fastest safe precision; float16 for GANs: one loss scale per network, and penalties in float32.
 
 bf16 needs none of this: its range is float32's, and a penalty on the loss's own pass is as good there.
 """
 
 from __future__ import annotations
 
+import platform
+import re
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -92,3 +96,33 @@ def loss_scale(trainer: Trainer, name: str) -> float:
     """What float16 multiplies the loss of the network `name` by; 1 in other precisions."""
     plugin = trainer.precision_plugin
     return plugin.scaler_of(name).get_scale() if isinstance(plugin, PerNetworkLossScale) else 1.0
+
+
+CPUINFO = Path("/proc/cpuinfo")
+
+
+def best_precision() -> str:
+    """Lightning's name of the fastest precision that is safe for GANs on this machine.
+
+    bf16 if the hardware multiplies in it faster (CUDA: compute capability 8.0 and up; CPU: AMX, or AMD's
+    AVX512-BF16), otherwise float32. bf16 has float32's range and needs no loss scaling. Decided by the kind
+    of processor and not by a measurement, because all ranks and a resumed run must decide alike.
+    """
+    if torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.get_device_capability() >= (8, 0) else "32-true"
+    amx, avx512 = (
+        getattr(torch.cpu, probe, lambda: False)()
+        for probe in ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    )
+    # With AVX512-BF16 alone a discriminator took 0.58 times as long as in float32 on an AMD EPYC, but a step
+    # 1.45 times as long on an Intel Xeon whose AMX was hidden from a virtual machine.
+    return "bf16-mixed" if amx or (avx512 and cpu_vendor() == "AuthenticAMD") else "32-true"
+
+
+def cpu_vendor() -> str:
+    """The processor's vendor: "AuthenticAMD" or "GenuineIntel"; "" if unknown."""
+    text = platform.processor()  # on Windows it ends with the vendor
+    with suppress(OSError):
+        text = CPUINFO.read_text()
+    found = re.search(r"AuthenticAMD|GenuineIntel", text)
+    return found.group() if found else ""

@@ -35,8 +35,8 @@ from litgan.data import GANDataModule
 from litgan.extras import wing
 from litgan.files import atomic_write, ignore_disk_errors, warn
 from litgan.gan import GAN
-from litgan.hardware import best_precision
 from litgan.loggers import CSVLogger, WandbLogger, distance_keys, read_metrics, wandb_logger
+from litgan.precision import best_precision
 from litgan.rebuild import search_working_directory
 from litgan.render import draw_curves
 

@@ -1,4 +1,4 @@
-"""Run folders: `<root>/<recipe>/<run id>/`, with everything that a run leaves behind."""
+"""Run folders: `<root>/<recipe>/<run id>/`, with all files of a run."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ if sys.platform != "win32":
 
 ROOT = "runs"
 RUN_ID = re.compile(r"(?!\.+\Z)[A-Za-z0-9._-]{1,128}")
-NEEDED_BYTES = 256 * 2**20  # free space without which a run is not begun
-PATIENCE = 5.0  # seconds in which the process that had a run folder before may still be ending
+NEEDED_BYTES = 256 * 2**20  # of free space at the start
+PATIENCE = 5.0  # seconds for the process that had a run folder before to end
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,10 @@ class RunFolder:
         return self.path.parent.name
 
     def create(self) -> None:
-        """Makes the folder, and removes what a killed process left half-written in it.
+        """Makes the folder, and removes the partial files of a killed process.
 
         Raises:
-            OSError: one sentence, if it cannot be made or too little space is left in it.
+            OSError: one sentence, if it cannot be made or too little space is free.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -61,46 +61,46 @@ class RunFolder:
             )
 
     def absent(self) -> list[Path]:
-        """The folder and those that it lies in, as far as they are not there yet, innermost first."""
+        """Which of the folder and its parents do not exist, innermost first."""
         return [path.absolute() for path in (self.path, *self.path.parents) if not path.exists()]
 
     def remove(self, made: list[Path]) -> None:
-        """Removes the folder, if it is among those that were made, and of the others what is empty then."""
+        """Removes the folder if it is one of `made`, and its parents in `made` if they are empty then."""
         if self.path.absolute() in made:
             shutil.rmtree(self.path, ignore_errors=True)
             for path in made[1:]:
-                with suppress(OSError):  # another run lives there
+                with suppress(OSError):  # it contains another run
                     path.rmdir()
 
     def saved(self) -> list[Path]:
-        """`last.ckpt` and `best.ckpt`, if they are there, what was written last first; none set aside."""
+        """`last.ckpt` and `best.ckpt`, as far as they exist, the one written last first."""
         paths = [self.path / "checkpoints" / name for name in ("last.ckpt", "best.ckpt")]
         return sorted((path for path in paths if path.is_file()), key=written_at, reverse=True)
 
     def newest_checkpoint(self) -> Path | None:
-        """The readable one of `last.ckpt` and `best.ckpt` that was written last, if there is any."""
+        """The readable one of `last.ckpt` and `best.ckpt` that was written last, if any."""
         for path in self.saved():
             try:
                 checkpoints.read(path)
                 return path
             except ValueError as error:
-                warn(f"{error} It is passed over.")
+                warn(f"{error} It is skipped.")
         return None
 
 
 class Lock:
-    """Keeps a run folder to this process until it is released or the process ends, in whatever way.
+    """Keeps other processes out of a run folder until it is released or this process ends.
 
-    It is flock's, on the folder itself, and leaves no file behind. Processes on other machines see it only
-    where their common file system passes on the locks of folders; Windows has none.
+    It is an flock on the folder itself, without a file. Processes on other machines notice it only if their
+    common file system passes on the locks of folders; Windows has none.
     """
 
     def __init__(self) -> None:
         self.path, self.descriptor = Path(), -1
-        self.made: list[Path] = []  # the folder and those around it that were not there, innermost first
+        self.made: list[Path] = []  # the folder and its parents that we made, innermost first
 
     def acquire(self, folder: RunFolder) -> None:
-        """Makes and locks the folder, on rank zero; waits `PATIENCE` for a process that is about to end.
+        """Makes and locks the folder, on rank zero; waits at most `PATIENCE` for another process.
 
         Raises:
             BlockingIOError: one sentence, if another process has it.
@@ -123,14 +123,14 @@ class Lock:
         os.register_at_fork(after_in_child=self._close)  # data workers may outlive a killed process
 
     def release(self) -> None:
-        """Gives the folder free; removes it if it was made for nothing."""
+        """Unlocks the folder; removes it if we made it and it is empty."""
         for path in self.made if self.descriptor >= 0 else ():
             with suppress(OSError):  # it is not empty
                 path.rmdir()
         self._close()
 
     def _locked(self) -> bool:
-        """Tries once; where the file system has no locks, a warning takes their place."""
+        """Tries once; warns and goes on if the file system has no locks."""
         self._make()
         try:
             self.descriptor = os.open(self.path, os.O_RDONLY)
@@ -138,18 +138,18 @@ class Lock:
             if os.path.samestat(os.fstat(self.descriptor), os.stat(self.path)):
                 return True
         except (BlockingIOError, FileNotFoundError):
-            pass  # it is another's, or another has just removed it
+            pass  # another process has it, or has just removed it
         except OSError as error:
             warn(
                 f"The run folder {self.path} cannot be locked ({error.strerror}): "
-                "see to it that no other process trains in it."
+                "make sure that no other process trains in it."
             )
             return True
         self._close()
         return False
 
     def _make(self) -> None:
-        """Makes the folder, unless it is there; remembers what was made by us, and not by another process."""
+        """Makes the folder unless it exists; records what was made by us, and not by another process."""
         absent = RunFolder(self.path).absent()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -174,12 +174,12 @@ def _cannot_be_made(path: Path, error: OSError) -> OSError:
 
 
 def new_run(root: str | Path, recipe: str) -> RunFolder:
-    """A folder whose name is given from outside, or fresh and the same in all processes launched from here.
+    """The folder of a run id: `LITGAN_RUN_ID`, a SLURM job and its step, or a new one.
 
-    `LITGAN_RUN_ID` gives it, and so do a SLURM job and its step, which keep their numbers when requeued.
+    Processes launched from here inherit it; a requeued SLURM job keeps its numbers.
 
     Raises:
-        ValueError: if what is given is no name of a folder.
+        ValueError: if the id cannot name a folder.
     """
     job, step = os.environ.get("SLURM_JOB_ID"), os.environ.get("SLURM_STEP_ID")
     run_id = os.environ.get("LITGAN_RUN_ID") or (f"slurm-{job}-{step}" if job and step else "")
@@ -190,15 +190,7 @@ def new_run(root: str | Path, recipe: str) -> RunFolder:
 
 
 def check_run_id(run_id: object, whose: str) -> None:
-    """Refuses as a run id what is no name of a folder.
-
-    Args:
-        run_id: to check.
-        whose: says in the error where it is from.
-
-    Raises:
-        ValueError: one sentence.
-    """
+    """Raises a ValueError that begins with `whose` if a run id cannot name a folder."""
     if not (isinstance(run_id, str) and RUN_ID.fullmatch(run_id)):
         raise ValueError(
             f"{whose} run id {str(run_id)[:128]!r} cannot name a folder: give at most 128 letters, digits, "
@@ -209,8 +201,8 @@ def check_run_id(run_id: object, whose: str) -> None:
 def find_checkpoint(wanted: str, root: str | Path, recipe: str) -> Path:
     """The checkpoint that `wanted` names: a path, or "last" for the newest of the recipe's runs.
 
-    Newest is what was written last, among runs and within a run, however many images it has seen. What
-    cannot be read is passed over, with a sentence on stderr; what was set aside is never considered.
+    The newest is the one written last, among runs and within a run, however many images it has seen.
+    Unreadable ones are skipped with a warning; older files that were kept are not considered.
 
     Raises:
         FileNotFoundError: if there is none.
@@ -232,6 +224,6 @@ def written_at(path: Path) -> int:
 
 
 def run_of(checkpoint: Path) -> RunFolder | None:
-    """The run folder that a checkpoint lies in, if it does."""
+    """The run folder that contains a checkpoint, if any."""
     folder = checkpoint.resolve().parent
     return RunFolder(folder.parent) if folder.name == "checkpoints" else None
