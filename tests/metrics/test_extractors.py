@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import json
 import pickle
 import re
@@ -37,9 +38,8 @@ def inception_weights(tmp_path_factory) -> Path:
     return path
 
 
-def pictures(count: int, channels: int = 1, size: int = 8, seed: int = 0) -> Tensor:
-    drawn = torch.rand(count, channels, size, size, generator=torch.Generator().manual_seed(seed))
-    return drawn * 2 - 1
+def pictures(count: int) -> Tensor:
+    return torch.rand(count, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
 
 def stated(name: str) -> dict[str, str]:
@@ -91,14 +91,14 @@ def test_the_training_script_learns():
 
 
 def test_shifted_pictures_lose_only_their_edge():
-    samples = pictures(64, size=8)
-    moved = shifted(samples, 1, torch.Generator().manual_seed(0))
+    samples = pictures(64)
     offsets = {
         (down, right)
-        for picture, original in zip(moved, samples, strict=True)
-        for down in (-1, 0, 1)
-        for right in (-1, 0, 1)
-        if torch.equal(picture[0, 1:-1, 1:-1], original[0, 1 + down : 7 + down, 1 + right : 7 + right])
+        for moved, original in zip(
+            shifted(samples, 1, torch.Generator().manual_seed(0)), samples, strict=True
+        )
+        for down, right in itertools.product((-1, 0, 1), repeat=2)
+        if torch.equal(moved[0, 1:-1, 1:-1], original[0, 1 + down : 7 + down, 1 + right : 7 + right])
     }
     assert len(offsets) == 9
 

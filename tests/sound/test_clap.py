@@ -50,29 +50,21 @@ def test_features_are_those_of_transformers(weights: str, length: int) -> None:
     model = ClapModel.from_pretrained(weights).eval()
     inputs = preprocessor(list(waves.squeeze(1).numpy()), sampling_rate=RATE, return_tensors="pt")
     extractor = Clap(weights=weights)
-    levels = inputs["input_features"].squeeze(1)
-    torch.testing.assert_close(
-        extractor.log_mel(torch.stack([repeated(wave) for wave in waves.squeeze(1)])),
-        levels,
-        rtol=0,
-        atol=1e-2,
-    )
+    found = extractor.log_mel(repeated(waves.squeeze(1)))
+    torch.testing.assert_close(found, inputs["input_features"].squeeze(1), rtol=0, atol=1e-2)
     with torch.no_grad():
         embeds = model.audio_projection(model.audio_model(**inputs).pooler_output)
     torch.testing.assert_close(extractor(waves), embeds, rtol=1e-3, atol=1e-4)
 
 
-def repeated(wave: torch.Tensor) -> torch.Tensor:
-    whole = wave.repeat(10 * RATE // len(wave))
-    return torch.nn.functional.pad(whole, (0, 10 * RATE - len(whole)))
+def repeated(waves: torch.Tensor) -> torch.Tensor:
+    whole = waves.repeat(1, 10 * RATE // waves.shape[1])
+    return torch.nn.functional.pad(whole, (0, 10 * RATE - whole.shape[1]))
 
 
-def test_only_the_first_ten_seconds_count(weights: str) -> None:
+def test_the_first_ten_seconds_count_and_gradients_reach_them(weights: str) -> None:
     extractor, wave = Clap(weights=weights), torch.randn(1, 1, 11 * RATE).clamp(-1, 1)
     assert torch.equal(extractor(wave), extractor(wave[..., : 10 * RATE]))
-
-
-def test_gradients_flow_to_the_sound(weights: str) -> None:
     wave = (torch.randn(1, 1, 4_096) / 4).requires_grad_()
     features = Clap(8_000, weights=weights)(wave)
     assert features.shape == (1, 32) and features.dtype == torch.float32
@@ -96,35 +88,26 @@ def test_it_measures_a_data_set_at_its_rate(weights: str, tmp_path: Path) -> Non
     explicit = Clap(data.sample_rate, weights=weights)
     assert torch.equal(extractor(reals), explicit(reals)), "the rate is that of the data"
     assert not torch.equal(extractor(reals), Clap(weights=weights)(reals)), "and it matters"
-    companded = Tones(samples=12, batch_size=4, mu_law=255)
-    explicit.setup(companded)
-    samples = torch.cat([samples for samples, _ in companded.real_batches(12)])
+    encoded = Tones(samples=12, batch_size=4, mu_law=255)
+    explicit.setup(encoded)
+    samples = torch.cat([samples for samples, _ in encoded.real_batches(12)])
     torch.testing.assert_close(explicit(samples), extractor(reals), rtol=1e-3, atol=1e-3)
 
 
-def test_a_data_set_at_another_rate_is_refused(weights: str) -> None:
-    data = Tones(samples=32, batch_size=8)
-    extractor = Clap(RATE, weights=weights)
-    with pytest.raises(ValueError, match=r"sample_rate 48000, but the data set has \d+ Hz: leave out"):
-        evaluate(lambda first, count: torch.zeros(count), data, extractor, count=32)
-
-
 def test_what_it_cannot_use_is_named(weights: str, tmp_path: Path, monkeypatch: Any) -> None:
-    with pytest.raises(ValueError, match=r"needs sounds \[N, 1, T\], not \[2, 1, 8, 8\]"):
+    with pytest.raises(ValueError, match=r"sample_rate 48000, but the data set has \d+ Hz"):
+        Clap(RATE, weights=weights).setup(Tones(samples=32, batch_size=8))
+    with pytest.raises(ValueError, match=r"not \[2, 1, 8, 8\]"):
         Clap(weights=weights)(torch.zeros(2, 1, 8, 8))
-    with pytest.raises(RuntimeError, match=r"No CLAP weights at .*nowhere.*: give `weights` the folder"):
+    with pytest.raises(RuntimeError, match="nowhere"):
         Clap(weights=str(tmp_path / "nowhere"))
+    with pytest.raises(FileNotFoundError, match="--download"):
+        Clap(download=False)
     with pytest.raises(ValueError, match="fuse crops of long sounds"):
         Clap(weights=str(published(tmp_path / "fused", fused=True)))
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(ImportError, match=r"pip install litgan\[clap\]"):
         Clap(weights=weights)
-
-
-def test_weights_are_taken_from_the_cache_alone_unless_a_download_is_allowed() -> None:
-    pytest.importorskip("transformers")
-    with pytest.raises(FileNotFoundError, match=r"^No CLAP weights .* --download\)\.$"):
-        Clap(download=False)
 
 
 def test_no_weights_are_read_that_a_checkpoint_names() -> None:
