@@ -11,12 +11,12 @@ from litgan.noise import Noise
 from litgan.penalties import Context
 
 
-class Slope(nn.Module):
+class Linear(nn.Module):
     """D(x) = <w, x> in two logits whose mean it is."""
 
     def __init__(self, *shape: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.linspace(-1, 1, math.prod(shape)).view(shape).double())
+        self.weight = nn.Parameter(torch.linspace(-1, 1.5, math.prod(shape)).view(shape).double())
 
     def forward(self, samples, labels=None):
         logits = (self.weight * samples).flatten(1).sum(1)
@@ -35,11 +35,22 @@ class LinearGenerator(nn.Module):
         return (latents.double() @ self.matrix.T).view(-1, *self.shape)
 
 
-def noise(count: int, name: str = "test") -> Noise:
-    return Noise(0, 0, 0, count, name)
+def noise(count: int, first: int = 0) -> Noise:
+    return Noise(0, 0, first, count, "test")
 
 
-def call(penalty, discriminator, *, real, fake, generator=None, **more):
-    logits = {"real_logits": discriminator(real), "fake_logits": discriminator(fake)}
+def samples(*shape: int, count: int = 6) -> dict[str, torch.Tensor]:
+    """Real and fake ones [count, *shape] in double precision."""
+    torch.manual_seed(0)
+    return {side: torch.randn(count, *shape, dtype=torch.float64) for side in ("real", "fake")}
+
+
+def call(penalty, discriminator, *, real, fake, labels=None, generator=None, **more):
+    """What the update does: grad on what the penalty differentiates, one pass, the penalty."""
+    real, fake = (
+        each.detach().requires_grad_(side in penalty.differentiates)
+        for side, each in (("real", real), ("fake", fake))
+    )
+    logits = {"real_logits": discriminator(real, labels), "fake_logits": discriminator(fake, labels)}
     more = {"noise": noise(len(real))} | more
-    return penalty(Context(generator, discriminator, real=real, fake=fake, **logits, **more))
+    return penalty(Context(generator, discriminator, labels, real=real, fake=fake, **logits, **more))

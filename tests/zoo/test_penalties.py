@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from shared.penalties import LinearGenerator, Slope, call, noise
+from shared.penalties import Linear, LinearGenerator, call, noise, samples
 
 from litgan.augment import Augmentation
 from litgan.losses import NonSaturating
@@ -18,36 +18,19 @@ def of_generator(generator, noise: Noise) -> Context:
     return Context(generator, None, noise=noise)
 
 
-@pytest.fixture
-def sides():
-    torch.manual_seed(0)
-    return {side: torch.randn(64, 3, 4, dtype=torch.float64) for side in ("real", "fake")}
-
-
 class Shifted(Augmentation):
-    """Adds what is drawn."""
+    """Adds `by` times a random number from 1 to 2, one for each value of the last axis."""
 
-    num_uniforms = 1
-
-    def __init__(self, by: float) -> None:
+    def __init__(self, by: float, num_uniforms: int = 1) -> None:
         super().__init__()
-        self.by = by
+        self.by, self.num_uniforms = by, num_uniforms
 
     def forward(self, samples, uniforms):
-        return samples + self.by * (uniforms[:, :, None] + 1)
+        return samples + self.by * (uniforms.view(len(samples), *[1] * (samples.ndim - 2), -1) + 1)
 
 
-class Jittered(Augmentation):
-    """Adds what is drawn for each value."""
-
-    num_uniforms = 2
-
-    def forward(self, samples, uniforms):
-        return samples + uniforms
-
-
-def test_consistency_is_the_squared_gap_of_both_sides(sides):
-    critic = Slope(3, 4)
+def test_consistency_is_the_squared_gap_of_both_sides():
+    critic, sides = Linear(3, 4), samples(3, 4, count=64)
     with torch.no_grad():
         critic.weight += 0.5
     assert call(BalancedConsistency(Shifted(0.0)), critic, **sides).abs().max() < 1e-20
@@ -59,8 +42,8 @@ def test_consistency_is_the_squared_gap_of_both_sides(sides):
     )
 
 
-def test_latent_consistency_judges_neighbours():
-    critic, generator, update = Slope(3, 4), LinearGenerator(5, 3, 4), noise(64)
+def test_latent_consistency_is_the_squared_gap_after_a_step_in_the_latents():
+    critic, generator, update = Linear(3, 4), LinearGenerator(5, 3, 4), noise(64)
     fake = generator(update.normal(5)).detach()
     value = call(LatentConsistency(sigma=0.1), critic, real=fake, fake=fake, generator=generator)
     step = generator(0.1 * update.stream("near").normal(5)).flatten(1) @ critic.weight.flatten()
@@ -70,9 +53,9 @@ def test_latent_consistency_judges_neighbours():
     assert critic.weight.grad.abs().sum() > 0 and generator.matrix.grad is None
 
 
-def test_latent_consistency_augments_neighbours_as_their_fakes(tiny_gan):
-    """Without a step in the latents a neighbour is its fake, which is judged as it was augmented."""
-    gan = tiny_gan(loss=NonSaturating(), penalties=[LatentConsistency(sigma=0.0)], augment=Jittered())
+def test_latent_consistency_augments_perturbed_fakes_as_the_fakes(tiny_gan):
+    """Without a step in the latents the two are equal only if they are augmented alike."""
+    gan = tiny_gan(loss=NonSaturating(), penalties=[LatentConsistency(sigma=0.0)], augment=Shifted(1.0, 2))
     update = Noise(0, 0, 0, 8, "discriminator")
     _, logs = gan.discriminator_loss(torch.randn(8, 2), None, update)
     assert logs["penalty/zcr"].item() == 0
@@ -89,7 +72,7 @@ def test_latent_diversity_of_a_linear_generator():
 
 
 def test_path_length_of_a_linear_generator_is_its_closed_form():
-    """||A^T y|| with y ~ N(0, I) / sqrt(pixels), the same wherever one stands."""
+    """||A^T y|| with y ~ N(0, I) / sqrt(pixels), the same for all latents."""
     generator, penalty = LinearGenerator(5, 2, 4, 4), PathLength(share=1.0)
     probe = noise(8).stream("path_length").normal(2, 4, 4).double().flatten(1) / 4.0
     lengths = (probe @ generator.matrix).norm(dim=1)
@@ -100,7 +83,7 @@ def test_path_length_of_a_linear_generator_is_its_closed_form():
     torch.testing.assert_close(value.double(), (lengths - 0.01 * lengths.mean()).square(), rtol=1e-5, atol=0)
 
 
-def test_path_length_settles_at_the_mean_and_looks_at_a_share():
+def test_path_length_converges_to_the_mean_over_a_share_of_the_batch():
     generator, penalty = LinearGenerator(5, 2, 4, 4), PathLength(share=0.5, decay=0.5)
     context = of_generator(generator, noise(9))
     for update in range(30):
