@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import pytest
 import torch
 from lightning.pytorch import Callback
+from lightning.pytorch.plugins import MixedPrecision
+from shared.learning import check_one_gaussian
+from shared.resuming import Recorder
 from torch import nn
 
 from litgan import GAN
 from litgan.callbacks import Feedback
-from litgan.data import Digits, Ring
+from litgan.data import Digits
 from litgan.losses import Hinge, LeastSquares, Minimax, NonSaturating, Relativistic, Wasserstein
 from litgan.networks import DCGANDiscriminator, DCGANGenerator, MLPDiscriminator
 from litgan.noise import Noise
@@ -97,17 +96,32 @@ def test_gradients_are_those_of_two_passes(loss, penalties, parts, gradients):
     assert_same_gradients(*gradients(loss=loss, penalties=penalties, micro_batches=parts))
 
 
-@pytest.mark.parametrize("steps", [2, 3])
-def test_the_last_of_several_discriminator_steps_is_shared(steps, gradients):
-    two_passes, one_stage = gradients(discriminator_steps=steps, penalties=[R1(0.1), R2(0.2, interval=2)])
-    assert [name for name, _ in one_stage] == ([*["discriminator"] * steps, "generator"]) * 2
-    assert_same_gradients(two_passes, one_stage)
+class OfLogits(Penalty):
+    """As LeCam (Tseng et al. 2021) it depends on the fakes' logits and differentiates none."""
+
+    name = "of_logits"
+
+    def __call__(self, context):
+        return (context.real_logits.square() + context.fake_logits.square()).sum(1)
 
 
-@pytest.mark.parametrize("loss", [NonSaturating(), Relativistic()], ids=repr)
-def test_the_same_with_convolutions_and_labels(loss, gradients):
-    data = Digits(batch_size=8, num_classes=10)
-    assert_same_gradients(*gradients(loss=loss, penalties=[R1(0.1)], micro_batches=2, data=data, **PICTURES))
+class DeclaredOfLogits(OfLogits):
+    differentiates = ("fake",)
+
+
+LABELS = {"data": Digits(batch_size=8, num_classes=10), "penalties": [R1(0.1)], "micro_batches": 2}
+OPTIONS = {
+    "2 discriminator steps": {"discriminator_steps": 2, "penalties": [R1(0.1), R2(0.2, interval=2)]},
+    "3 discriminator steps": {"discriminator_steps": 3, "penalties": [R1(0.1), R2(0.2, interval=2)]},
+    "convolutions and labels": LABELS | PICTURES,
+    "convolutions, labels and pairs": LABELS | PICTURES | {"loss": Relativistic()},
+    "a declared penalty": {"penalties": [DeclaredOfLogits(0.3)]},
+}
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_the_same_with_other_options(options, gradients):
+    assert_same_gradients(*gradients(**options))
 
 
 def test_clipping_acts_on_the_same_gradients(gradients):
@@ -125,21 +139,11 @@ def test_bfloat16_differs_by_its_rounding(gradients):
     assert distance(one_stage[1][1], two_passes[1][1]) > 0  # it was bfloat16
 
 
-class Reals(Callback):
-    """Keeps the real samples of every discriminator step."""
-
-    def __init__(self):
-        self.batches = []
-
-    def on_train_batch_start(self, trainer, gan, batch, batch_idx):
-        self.batches.append(batch[0].clone())
-
-
 def test_both_updates_start_from_the_same_state(tiny_gan, tiny_data, make_trainer):
     """Three steps by hand on Goodfellow's losses: updates are simultaneous."""
     options = {"generator_optimizer": STEADY, "discriminator_optimizer": STEADY}
     trained, byhand = (tiny_gan(RecordedOneStageGAN, **options) for _ in range(2))
-    reals = Reals()
+    reals = Recorder()
     make_trainer(3, callbacks=[reals]).fit(trained, datamodule=tiny_data())
     softplus = nn.functional.softplus
     for iteration, real in enumerate(reals.batches):
@@ -200,22 +204,6 @@ def test_the_logged_values_are_the_same(tiny_gan, tiny_data, make_trainer, tmp_p
     assert logged["one_stage"] == pytest.approx(logged["alternating"], rel=1e-5)
 
 
-def test_a_resumed_run_is_the_straight_one(tiny_gan, tiny_data, make_trainer, tmp_path):
-    def train(iterations, ckpt_path=None):
-        gan = tiny_gan(
-            OneStageGAN, penalties=[R1(0.1, interval=2)], discriminator_steps=2, micro_batches=2
-        )  # fmt: skip
-        trainer = make_trainer(iterations)
-        trainer.fit(gan, datamodule=tiny_data(), ckpt_path=ckpt_path)
-        trainer.save_checkpoint(tmp_path / f"{iterations}.ckpt")
-        return gan.state_dict()
-
-    straight = train(6)
-    train(3)
-    resumed = train(6, tmp_path / "3.ckpt")
-    assert all(torch.equal(resumed[name], straight[name]) for name in straight)
-
-
 def test_an_interrupted_iteration_leaves_no_cached_passes(tiny_gan, tiny_data, make_trainer):
     """As an interrupt between the two updates does."""
     gan, twin = (tiny_gan(OneStageGAN) for _ in range(2))
@@ -242,18 +230,8 @@ def test_an_interrupted_iteration_leaves_no_cached_passes(tiny_gan, tiny_data, m
     ids=repr,
 )
 def test_it_finds_one_gaussian(loss, penalties, iterations, tiny_gan, make_trainer):
-    """As tests/test_learning.py asks of alternating updates."""
-    adam = partial(torch.optim.Adam, lr=5e-3, betas=(0.0, 0.99))
-    gan = tiny_gan(
-        OneStageGAN, loss=loss, penalties=penalties, ema_halflife=1000,
-        generator_optimizer=adam, discriminator_optimizer=adam,
-    )  # fmt: skip
-    data = Ring(modes=1, radius=-0.75, std=0.2, batch_size=64)
-    assert (gan.sample(1000).mean(0) - data.centers[0]).norm() > 1
-    make_trainer(iterations).fit(gan, datamodule=data)
-    samples = gan.sample(1000)
-    assert (samples.mean(0) - data.centers[0]).norm() < 0.15
-    assert samples.std(0).min() > 0.05
+    options = {"kind": OneStageGAN, "loss": loss, "penalties": penalties}
+    check_one_gaussian(tiny_gan, make_trainer, iterations, **options)
 
 
 # -- the ratio ---------------------------------------------------------------------------------
@@ -322,72 +300,15 @@ def test_the_check_leaves_the_network_unchanged(tiny_gan):
     assert all(torch.equal(plain.state_dict()[name], value) for name, value in checked.state_dict().items())
 
 
-class OfLogits(Penalty):
-    """As LeCam (Tseng et al. 2021) it depends on the fakes' logits and differentiates none."""
-
-    name = "of_logits"
-
-    def __call__(self, context):
-        return (context.real_logits.square() + context.fake_logits.square()).sum(1)
-
-
-class DeclaredOfLogits(OfLogits):
-    differentiates = ("fake",)
-
-
 def test_a_penalty_with_an_undeclared_gradient_is_refused(tiny_gan, tiny_data, make_trainer):
     with pytest.raises(RuntimeError, match=r"Penalty 'of_logits' .*: name \"fake\" in its `differentiates`"):
         make_trainer(1).fit(tiny_gan(OneStageGAN, penalties=[OfLogits()]), datamodule=tiny_data())
 
 
-def test_a_declared_penalty_is_left_out_of_the_generators_gradient(gradients):
-    assert_same_gradients(*gradients(penalties=[DeclaredOfLogits(0.3)]))
-
-
 def test_two_loss_scales_are_refused(tiny_gan, tiny_data, make_trainer):
-    from lightning.pytorch.plugins import MixedPrecision
-
     trainer = make_trainer(1)
     trainer.strategy.precision_plugin = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu"))
     with pytest.raises(
         ValueError, match=r"OneStageGAN .* both networks: give --trainer.precision bf16-mixed"
     ):
         trainer.fit(tiny_gan(OneStageGAN), datamodule=tiny_data())
-
-
-# -- two ranks ---------------------------------------------------------------------------------
-
-RANKS = """
-import sys
-from pathlib import Path
-import torch, workers
-from litgan.data import Ring
-from litgan.losses import Relativistic
-from litgan.penalties import R1, R2
-from litgan.strategy import register
-from litgan.zoo import OneStageGAN
-
-def work():
-    gan = OneStageGAN(loss=Relativistic(), penalties=[R1(0.1), R2(0.1, interval=2)], micro_batches=2,
-                      discriminator_steps=2, **workers.POINTS)
-    weights = workers.train(gan, Ring(batch_size=8, samples=40))["weights"]
-    torch.save(weights, Path(sys.argv[1]) / f"{workers.WORLD}-{workers.RANK}.pt")
-
-register()
-for world_size in (1, 2):
-    workers.in_turn(world_size, work)
-"""
-
-
-@pytest.mark.spawn
-def test_two_ranks_train_like_one(tmp_path):
-    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path}
-    done = subprocess.run(
-        [sys.executable, "-c", RANKS, tmp_path], env=environment, capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    alone, first, second = (torch.load(tmp_path / f"{name}.pt") for name in ("1-0", "2-0", "2-1"))
-    assert all(torch.equal(first[name], second[name]) for name in first)
-    for name in alone:
-        assert (first[name] - alone[name]).norm() <= 1e-5 * alone[name].norm(), name
