@@ -5,14 +5,13 @@ All of it is one launch of `travellers.py`; the tests look at what came of it.
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from shared.ranks import distance, launch
+from shared.resuming import same
 
 TRAVELLERS = Path(__file__).with_name("travellers.py")
 CASES = ("turns", "images")
@@ -25,35 +24,13 @@ pytestmark = pytest.mark.spawn
 def legs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any]]]:
     """What each rank computed, by turn of the launch and leg: legs["0 turns, cut"][rank]."""
     folder = tmp_path_factory.mktemp("legs")
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, TRAVELLERS, folder], env=environment, capture_output=True, text=True, timeout=240
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    launch(TRAVELLERS, folder)
     found: dict[str, list[dict[str, Any]]] = {}
     for turn, world_size in enumerate((2, 1, 2)):
         for rank in range(world_size):
             for leg, result in torch.load(folder / f"{turn}-{rank}.pt", weights_only=False).items():
                 found.setdefault(f"{turn} {leg}", []).append(result)
     return found
-
-
-def same(left: Any, right: Any) -> bool:
-    """Equality bit for bit of nested containers."""
-    if isinstance(left, torch.Tensor):
-        return torch.equal(left, right)
-    if isinstance(left, dict):
-        return left.keys() == right.keys() and all(same(left[key], right[key]) for key in left)
-    if isinstance(left, (list, tuple)):
-        return len(left) == len(right) and all(map(same, left, right))
-    return left == right
-
-
-def distance(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> float:
-    """The largest relative distance of two weights of the same name."""
-    return max(
-        ((left[name] - right[name]).norm() / right[name].norm().clamp_min(1e-12)).item() for name in right
-    )
 
 
 def drawn(leg: list[dict[str, Any]], turns: int) -> tuple[list[torch.Tensor], list[torch.Tensor]]:

@@ -9,11 +9,11 @@ from itertools import pairwise
 import pytest
 import torch
 from lightning.pytorch.plugins import MixedPrecision
+from shared.spoiling import Spoiled
 from torch.nn.functional import cosine_similarity
 
 from litgan import GAN
 from litgan.callbacks import Checkpoint
-from litgan.losses import NonSaturating
 from litgan.networks import DCGANDiscriminator, DCGANGenerator
 from litgan.noise import Noise
 from litgan.penalties import R1, R2
@@ -38,25 +38,6 @@ def fit_in_float16(make_trainer, tiny_data):
         return trainer.precision_plugin
 
     return fit
-
-
-class Overflows(NonSaturating):
-    """Sends an infinite gradient back in update `when` of one network; its value stays finite."""
-
-    def __init__(self, whose, when):
-        self.whose, self.when, self.calls = whose, when, {"discriminator": 0, "generator": 0}
-
-    def spoil(self, name, terms):
-        if name == self.whose and self.calls[name] == self.when:
-            terms.register_hook(lambda gradient: gradient * float("inf"))
-        self.calls[name] += 1
-        return terms
-
-    def discriminator_terms(self, **logits):
-        return self.spoil("discriminator", super().discriminator_terms(**logits))
-
-    def generator_terms(self, **logits):
-        return self.spoil("generator", super().generator_terms(**logits))
 
 
 class Opponents(GAN):
@@ -157,7 +138,11 @@ def test_float16_learns_what_float32_learns(tiny_gan, tiny_data, make_trainer, f
 @pytest.mark.parametrize(("whose", "other"), [("generator", "discriminator"), ("discriminator", "generator")])
 def test_an_overflow_skips_one_step_and_halves_one_scale(whose, other, fused, tiny_gan, fit_in_float16):
     adam = partial(torch.optim.Adam, lr=1e-3, betas=(0.0, 0.99), fused=fused)
-    gan = tiny_gan(loss=Overflows(whose, 2), generator_optimizer=adam, discriminator_optimizer=adam)
+    gan = tiny_gan(
+        loss=Spoiled(whose, 2, float("inf"), gradient=True),
+        generator_optimizer=adam,
+        discriminator_optimizer=adam,
+    )
     steps = {name: [copy.deepcopy(gan.get_submodule(name).state_dict())] for name in (whose, other)}
     update = gan.update
 
@@ -192,7 +177,9 @@ def test_gradients_are_clipped_without_their_scale(fused, tiny_gan, fit_in_float
 
 
 def test_both_scalers_live_in_the_checkpoint(tiny_gan, fit_in_float16, tmp_path):
-    straight, cut, resumed = (tiny_gan(loss=Overflows("discriminator", 1)) for _ in range(3))
+    straight, cut, resumed = (
+        tiny_gan(loss=Spoiled("discriminator", 1, float("inf"), gradient=True)) for _ in range(3)
+    )
     resumed.loss.when = -1
     wanted = fit_in_float16(straight, 6, growth_interval=2)
     fit_in_float16(

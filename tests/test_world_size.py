@@ -1,21 +1,20 @@
-"""N ranks compute what one rank computes, and each adversary's gradients travel alone.
+"""N ranks compute what one rank computes, and the gradients of each network are reduced alone.
 
 One rank and two (gloo) run all of `workers.py`; the tests look at what came of it.
 """
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from shared.ranks import distance, launch
+from shared.resuming import same
 
 WORKERS = Path(__file__).with_name("workers.py")
-TURNS = ("pictures", "points", "pairs", "encoder", "bf16")
+SCENARIOS = ("pictures", "points", "pairs", "encoder", "bf16")
 
 pytestmark = pytest.mark.spawn
 
@@ -24,11 +23,7 @@ pytestmark = pytest.mark.spawn
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with what each rank computed."""
     folder = tmp_path_factory.mktemp("ranks")
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, WORKERS, folder], env=environment, capture_output=True, text=True, timeout=240
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    launch(WORKERS, folder)
     return folder
 
 
@@ -44,34 +39,23 @@ def two(results: Path) -> list[dict[str, Any]]:
     return [torch.load(results / f"2-{rank}.pt", weights_only=False) for rank in range(2)]
 
 
-def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
-    return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
-
-
-def distance(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> float:
-    """The largest relative distance of two weights of the same name."""
-    return max(
-        ((left[name] - right[name]).norm() / right[name].norm().clamp_min(1e-12)).item() for name in right
-    )
-
-
-@pytest.mark.parametrize("scenario", TURNS)
+@pytest.mark.parametrize("scenario", SCENARIOS)
 def test_ranks_draw_together_what_one_draws(scenario, one, two):
     alone, shares = one[scenario], [rank[scenario] for rank in two]
     assert alone["clock"] == shares[0]["clock"] == shares[1]["clock"]
     assert len(alone["latents"]) >= 40 and len(alone["reals"]) >= 20
-    for turn, latents in alone["latents"].items():
-        assert torch.equal(latents, torch.cat([share["latents"][turn] for share in shares])), turn
+    for update, latents in alone["latents"].items():
+        assert torch.equal(latents, torch.cat([share["latents"][update] for share in shares])), update
     for reals, *parts in zip(alone["reals"], *(share["reals"] for share in shares), strict=True):
         assert torch.equal(reals, torch.cat(parts))
 
 
-@pytest.mark.parametrize("scenario", [*TURNS, "compressed", "power_sgd"])
+@pytest.mark.parametrize("scenario", [*SCENARIOS, "compiled", "compressed", "power_sgd"])
 def test_replicas_stay_bit_identical(scenario, two):
     assert same(two[0][scenario]["weights"], two[1][scenario]["weights"])
 
 
-@pytest.mark.parametrize("scenario", ["pictures", "points", "pairs", "encoder"])
+@pytest.mark.parametrize("scenario", ["pictures", "points", "pairs", "encoder", "compiled"])
 def test_two_ranks_learn_what_one_learns(scenario, one, two):
     alone, together = one[scenario]["weights"], two[0][scenario]["weights"]
     assert list(alone) == list(together)  # the names in checkpoints
@@ -88,7 +72,7 @@ def test_one_device_needs_no_other_recipe(one):
     assert same(one["points"]["weights"], one["alone"]["weights"])
 
 
-def test_a_turn_sends_the_gradients_of_its_own_network_and_no_byte_more(two):
+def test_an_update_sends_the_gradients_of_its_own_network_and_no_byte_more(two):
     for rank in two:
         traffic, sizes = rank["pictures"]["traffic"], rank["pictures"]["sizes"]
         assert traffic == {
@@ -97,7 +81,7 @@ def test_a_turn_sends_the_gradients_of_its_own_network_and_no_byte_more(two):
         }
 
 
-def test_micro_batches_are_reduced_once_a_turn(two):
+def test_micro_batches_are_reduced_once_an_update(two):
     traffic, weights = two[0]["pairs"]["traffic"], two[0]["pairs"]["weights"]
     for name in ("generator", "discriminator"):
         size = sum(value.nbytes for key, value in weights.items() if key.startswith(f"{name}."))
@@ -119,7 +103,7 @@ def test_the_stock_strategy_computes_the_same_with_twice_the_bytes(two):
 
 @pytest.mark.parametrize(("scenario", "bound"), [("compressed", 0.02), ("power_sgd", 0.5)])
 def test_communication_hooks_reach_every_reducer(scenario, bound, two):
-    """The encoder's turn touches neither of the others: its scenario tells what is learned uncompressed."""
+    """The encoder's update changes no other network: its scenario is the uncompressed one."""
     exact, compressed = two[0]["encoder"]["weights"], two[0][scenario]["weights"]
     for network in ("generator", "discriminator"):
         of_network = {name: value for name, value in compressed.items() if name.startswith(f"{network}.")}

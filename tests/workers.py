@@ -22,8 +22,10 @@ from lightning.pytorch import Callback, Trainer
 from torch import Tensor, nn
 from torch.distributed.algorithms.ddp_comm_hooks import default_hooks, powerSGD_hook
 
+import litgan.gan
 from litgan import GAN
 from litgan.checkpoints import AtomicCheckpointIO
+from litgan.compilation import compile_networks
 from litgan.data import GANDataModule, Ring
 from litgan.losses import Hinge, NonSaturating, Relativistic, Wasserstein
 from litgan.metrics import evaluate
@@ -208,6 +210,17 @@ def encoder() -> dict[str, Any]:
     return result | {"traffic": traffic.bytes}
 
 
+def compiled() -> dict[str, Any]:
+    """On several ranks the networks run as graphs, without Inductor."""
+    warnings.filterwarnings("error", ".*training goes on uncompiled")
+    litgan.gan.compile_networks = partial(compile_networks, backend="aot_eager")
+    gan = GAN(
+        loss=NonSaturating(), penalties=[R1(0.1, interval=3)], compile=WORLD > 1, micro_batches=2,
+        gradient_clip_val=0.5, **POINTS,
+    )  # fmt: skip
+    return train(gan, Ring(batch_size=8, samples=40))
+
+
 def bf16() -> dict[str, Any]:
     """Mixed precision, clipped and penalized."""
     gan = Witnessed(loss=NonSaturating(), penalties=[R1(0.5)], gradient_clip_val=1.0, **PICTURES)
@@ -323,7 +336,7 @@ def in_turn(world_size: int, work: Callable[..., None], *arguments: Any) -> None
         sys.exit(f"ranks ended with {[process.exitcode for process in processes]}")
 
 
-BOTH = (pictures, points, pairs, encoder, bf16, metrics)
+BOTH = (pictures, points, pairs, encoder, bf16, metrics, compiled)
 ONE, SEVERAL = (alone,), (compressed, power_sgd, stock, refusals)
 
 
