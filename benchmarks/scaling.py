@@ -2,7 +2,7 @@
 
     python benchmarks/scaling.py [--iterations 16] [--accelerator cpu]
 
-Each case is a fresh process: the real GAN under the real Trainer, in the machine's best precision, with grey
+Each case is a fresh process: the real GAN under the real Trainer, in the machine's best precision, with gray
 synthetic images that lie in memory as uint8. Networks, loss, penalty and optimizers are those of
 configs/fashion_mnist.yaml; at other resolutions the networks keep their widths and start from a larger base.
 A time is the mean of four iterations, so that each holds one lazy penalty. Memory is on CUDA that of the

@@ -24,8 +24,8 @@ def filtered_noise(data: AudioDataModule, count: int, seed: int) -> Tensor:
     waves = mu_law_decode(data.encode(stored), data.mu_law)[:, 0]
     length = waves.shape[1]
     generator = torch_generator("filtered noise", seed)
-    colour = torch.fft.rfft(waves).abs().square().mean(0).sqrt()
-    noise = torch.fft.irfft(torch.fft.rfft(torch.randn(count, length, generator=generator)) * colour, length)
+    color = torch.fft.rfft(waves).abs().square().mean(0).sqrt()
+    noise = torch.fft.irfft(torch.fft.rfft(torch.randn(count, length, generator=generator)) * color, length)
     chosen = waves[torch.randint(len(waves), (count,), generator=generator)]
     envelope = F.avg_pool1d(chosen.square()[:, None], 128, ceil_mode=True).sqrt()
     shaped = noise * F.interpolate(envelope, length, mode="linear")[:, 0]
