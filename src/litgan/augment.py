@@ -97,11 +97,7 @@ class DiffAugment(Augmentation):
 
 
 def check_images(augment: Augmentation, samples: Tensor) -> None:
-    """Compares the shape of a batch with what this augmentation changes.
-
-    Raises:
-        ValueError: if these are no images, or smaller than 8 pixels.
-    """
+    """Raises ValueError unless the samples are images of at least 8 pixels a side."""
     if samples.ndim != 4 or min(samples.shape[-2:]) < 8:
         raise ValueError(
             f"{type(augment).__name__} changes images [B, C, H, W] of at least 8 pixels a side, not "

@@ -1,4 +1,4 @@
-"""What does not fit is named in one sentence before training: networks, data, options of the Trainer."""
+"""Checks before training, each with one sentence: networks, data, options of the Trainer."""
 
 from __future__ import annotations
 
@@ -80,11 +80,7 @@ def _forward(network: nn.Module, first: Tensor, labels: Tensor | None, wanted: s
 
 
 def check_sample_shape(of_data: tuple[int, ...], of_gan: tuple[int, ...]) -> None:
-    """Compares the shape of the data's samples with that of the GAN's.
-
-    Raises:
-        ValueError: if they differ.
-    """
+    """Raises ValueError if the data's samples have another shape than the GAN's."""
     if tuple(of_data) != of_gan:
         raise ValueError(
             f"The data's samples have shape {tuple(of_data)}, this GAN makes {of_gan}: "
@@ -93,11 +89,7 @@ def check_sample_shape(of_data: tuple[int, ...], of_gan: tuple[int, ...]) -> Non
 
 
 def check_clipping(limits: float | dict[str, float] | None, module: nn.Module) -> None:
-    """Compares `gradient_clip_val` with the networks of a GAN that learn.
-
-    Raises:
-        ValueError: if a limit is not positive, or is for no such network.
-    """
+    """Raises ValueError if a limit is not positive, or names no network with trainable parameters."""
     names = [
         name for name, part in module.named_children() if any(w.requires_grad for w in part.parameters())
     ]
@@ -111,11 +103,7 @@ def check_clipping(limits: float | dict[str, float] | None, module: nn.Module) -
 
 
 def check_trainer(trainer: Trainer) -> None:
-    """Refuses options with which Lightning trains one network, and which cannot work for several.
-
-    Raises:
-        ValueError: one sentence that names what does the same here.
-    """
+    """Raises ValueError for options of the Trainer that cannot work for several networks."""
     if trainer.accumulate_grad_batches != 1:
         raise ValueError(
             f"trainer.accumulate_grad_batches is {trainer.accumulate_grad_batches}, but a GAN's "

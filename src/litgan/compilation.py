@@ -1,4 +1,4 @@
-"""torch.compile for the networks; what has a second derivative runs uncompiled (`GAN.eager`)."""
+"""torch.compile for the networks; passes that are differentiated twice run uncompiled (`GAN.eager`)."""
 
 from __future__ import annotations
 
@@ -12,17 +12,10 @@ from torch import nn
 
 
 def compile_networks(*networks: nn.Module, mode: bool | str, backend: str = "inductor") -> None:
-    """Compiles each network's forward pass; names of weights stay as they are.
+    """Compiles each network's forward pass on its device; names of weights do not change.
 
-    Without a compiler on this machine they stay uncompiled, with a warning.
-
-    Args:
-        networks: on their device.
-        mode: of `torch.compile`, e.g. "reduce-overhead" for CUDA graphs; True for its default.
-        backend: of `torch.compile`.
-
-    Raises:
-        ValueError: if there is no such mode.
+    `mode` and `backend` are those of `torch.compile`; True is its default mode. Without a compiler on this
+    machine the networks stay uncompiled, with a warning. Raises ValueError if there is no such mode.
     """
     modes = torch._inductor.list_mode_options()
     if mode is not True and mode not in modes:
@@ -32,7 +25,7 @@ def compile_networks(*networks: nn.Module, mode: bool | str, backend: str = "ind
     device = next(networks[0].parameters()).device
     try:
         torch.compile(torch.sin, backend=backend)(torch.zeros(2, device=device))
-    except Exception as error:  # whatever the absent compiler of this device provokes
+    except Exception as error:  # the kind depends on what is missing
         reason = str(error).strip().splitlines()[0].rstrip(".")
         warnings.warn(
             f"model.compile is on, but nothing can be compiled here ({type(error).__name__}: {reason}): "
@@ -48,7 +41,7 @@ def compile_networks(*networks: nn.Module, mode: bool | str, backend: str = "ind
 
 
 def _own_call(network: nn.Module) -> Callable[..., Any]:
-    """The network's call with code of its own: torch keeps at most 8 graphs of one code, of all networks."""
+    """The network's call as new code: torch keeps at most 8 graphs per code object, over all networks."""
 
     def call(*arguments: Any, **options: Any) -> Any:
         return network._call_impl(*arguments, **options)

@@ -1,8 +1,8 @@
 """Adversarial losses: pure functions of the discriminator's logits, one value per sample.
 
 In the equations D(x) is a logit, not a probability; E over the batch is left to the training step.
-Everything is written with softplus(t) = log(1 + exp(t)), which neither overflows nor loses the
-gradient where `log(sigmoid(t) + 1e-8)` does. Low-precision logits are converted to float32 first.
+softplus(t) = log(1 + exp(t)) neither overflows nor loses the gradient as `log(sigmoid(t) + 1e-8)` does.
+Low-precision logits are converted to float32 first.
 """
 
 from __future__ import annotations
@@ -20,11 +20,10 @@ def to_float32(tensor: Tensor) -> Tensor:
 
 
 class AdversarialLoss(ABC):
-    """What the two adversaries minimize: `discriminator` and `generator` map logits [B, K] to losses [B].
+    """The losses of both networks: `discriminator` and `generator` map logits [B, K] to losses [B].
 
-    K > 1 for patch or multi-scale critics: a subclass writes the terms of single logits, whose mean
-    over K is the sample's loss (the mean follows the non-linearity, so each patch is judged by itself).
-    Both methods raise ValueError where the logits are not two tensors of one shape [B, K].
+    K > 1 for patch or multi-scale discriminators. A subclass gives the terms of single logits; their mean
+    over K is the sample's loss. Both methods raise ValueError if the logits are not of one shape [B, K].
     """
 
     relativistic: bool = False  # real i is compared with fake i: the generator's loss needs real logits too
@@ -122,7 +121,7 @@ class LeastSquares(AdversarialLoss):
 
 
 class Relativistic(AdversarialLoss):
-    """Pairs judged together, Jolicoeur-Martineau 2018; with R1 and R2, R3GAN (Huang et al. 2024, eq. 2).
+    """Compares pairs, Jolicoeur-Martineau 2018; with R1 and R2 it is R3GAN (Huang et al. 2024, eq. 2).
 
     L_D = softplus(D(G(z)) - D(x)),   L_G = softplus(D(x) - D(G(z)))
     """
@@ -133,5 +132,5 @@ class Relativistic(AdversarialLoss):
         return softplus(fake - real)
 
     def generator_terms(self, *, real: Tensor | None, fake: Tensor) -> Tensor:
-        assert real is not None  # `generator` has seen to it
+        assert real is not None  # checked in `generator`
         return softplus(real - fake)

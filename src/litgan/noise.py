@@ -1,13 +1,13 @@
-"""Randomness as a function: of the seed, the iteration and the sample's index over all ranks.
+"""Random numbers as a function of the seed, the iteration and the sample's index over all ranks.
 
-Nothing is drawn from a stream that somebody has to save. Sample 17 of iteration 400 gets the
-same latents whether one rank draws the whole batch or eight ranks draw an eighth each, whether
-the run is straight or resumed, on CPU or on GPU (numbers are drawn on the CPU, then moved).
+There is no state to save. Sample 17 of iteration 400 gets the same latents on any number of ranks, in a
+resumed run, and on a CPU or GPU: numbers are drawn on the CPU, then moved.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -28,10 +28,10 @@ def torch_generator(*keys: int | str) -> torch.Generator:
 
 
 def seed_device(device: torch.device, *keys: int | str) -> None:
-    """Seeds what networks draw from by themselves (dropout and kin) on the CPU and on `device`.
+    """Seeds torch's global generators of the CPU and of `device`, from which e.g. dropout draws.
 
-    `torch.manual_seed` would seed every kind of device there is: where CUDA is built in but absent, it
-    queues a call with a formatted traceback each time, which takes 1 ms and is never freed.
+    `torch.manual_seed` seeds all kinds of devices: with CUDA built in but absent, each call queues another
+    one with a formatted traceback, which takes 1 ms and is never freed.
     """
     seed = derive_seed(*keys)
     torch.default_generator.manual_seed(seed)
@@ -43,7 +43,7 @@ def seed_device(device: torch.device, *keys: int | str) -> None:
 class Noise:
     """The random numbers of samples `first` to `first + count` of one iteration.
 
-    Two calls for the same shape return the same numbers: ask `stream(name)` for others.
+    Two calls for the same shape return the same numbers; `stream(name)` has others.
     """
 
     seed: int
@@ -65,7 +65,7 @@ class Noise:
         """Uniform in [0, 1), float32 [count, *shape]."""
         return self._draw(torch.rand, shape)
 
-    def _draw(self, draw, shape: tuple[int, ...]) -> Tensor:
+    def _draw(self, draw: Callable[..., Tensor], shape: tuple[int, ...]) -> Tensor:
         start, stop = self.first // BLOCK, -(-(self.first + self.count) // BLOCK)
         generator = torch.Generator()
         blocks = []

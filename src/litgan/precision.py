@@ -1,7 +1,4 @@
-"""The fastest safe precision; float16 for GANs: one loss scale per network, and penalties in float32.
-
-bf16 needs none of this: its range is float32's, and a penalty on the loss's own pass is as good there.
-"""
+"""The fastest safe precision; float16 with one loss scale per network (bf16 has the range of float32)."""
 
 from __future__ import annotations
 
@@ -22,9 +19,9 @@ from torch.amp import GradScaler
 class PerNetworkLossScale(MixedPrecision):
     """float16 autocast with a `GradScaler` for each network (Micikevicius et al. 2018, section 3.2).
 
-    With Lightning's single scaler an overflow in the discriminator's step halves the scale of the
-    generator's too. Here a step that overflows is skipped and halves its own network's scale. The
-    scalers, and how many steps they skipped, are in the checkpoint.
+    With Lightning's single scaler an overflow in the discriminator's step also halves the generator's scale.
+    Here a step that overflows is skipped and halves its own network's scale. Scalers and numbers of skipped
+    steps are in the checkpoint.
 
     Args:
         device: type of the device that computes, as in `torch.autocast`.
@@ -36,7 +33,7 @@ class PerNetworkLossScale(MixedPrecision):
         self.scaler = None  # the base class would use it for all networks
         self.options = options
         self.scalers: dict[str, GradScaler] = {}
-        self.skipped: dict[str, Tensor] = {}  # steps, still on their device
+        self.skipped: dict[str, Tensor] = {}  # numbers of steps, on the device
 
     def scaler_of(self, name: str) -> GradScaler:
         """The scaler of the network `name`, made at its first use."""

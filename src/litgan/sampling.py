@@ -48,7 +48,9 @@ def generate_in_chunks(
 def choose_classes(
     classes: Tensor | Sequence[int] | None, first: int, count: int, num_classes: int
 ) -> Tensor | None:
-    """Classes [count], int64: those given, repeated as needed, or all in turn; None without classes.
+    """Classes [count], int64, of samples `first` and following: those given or all, repeated as needed.
+
+    None if there are no classes.
 
     Raises:
         ValueError: if one is not in 0 to num_classes - 1.
@@ -69,7 +71,7 @@ def choose_classes(
 
 
 def truncate(latents: Tensor, threshold: float) -> Tensor:
-    """Maps N(0, 1) onto the normal truncated at +-threshold, monotonically, so neighbours stay neighbours.
+    """Maps N(0, 1) onto the normal truncated at +-threshold, monotonically.
 
     Raises:
         ValueError: if `threshold` is not positive.
@@ -84,9 +86,9 @@ def truncate(latents: Tensor, threshold: float) -> Tensor:
 def interpolate(start: Tensor, end: Tensor, steps: int) -> Tensor:
     """Latents [steps, latent_dim] on the great circle from `start` to `end`, both [latent_dim].
 
-    Spherical, for in high dimensions the straight line leaves the shell that the generator knows
-    (White 2016, "Sampling Generative Networks", section 2.1). Ends on one line through the origin,
-    where no single great circle leads from one to the other, are joined straight.
+    In high dimensions latents lie near a sphere, which a straight line leaves (White 2016, "Sampling
+    Generative Networks", section 2.1). If both ends lie on one line through the origin, there is no unique
+    great circle: the path is straight.
     """
     share = torch.linspace(0.0, 1.0, steps, device=start.device)[:, None]
     cosine = torch.nn.functional.cosine_similarity(start, end, dim=0).clamp(-1.0, 1.0)

@@ -1,4 +1,4 @@
-"""What an update of a network needs around its loss: the others frozen, parts of a batch, means to log."""
+"""Parts of `GAN.update`: freezing, micro-batches, clipping, checks, float32 penalties, means to log."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 
 @contextmanager
 def frozen(optimizers: Sequence[Optimizer], *, but: Optimizer) -> Iterator[None]:
-    """No parameter of the optimizers requires a gradient in here, except those of one of them."""
+    """In here only the parameters of the optimizer `but` require gradients."""
     parameters = {
         optimizer: [parameter for group in optimizer.param_groups for parameter in group["params"]]
         for optimizer in optimizers
@@ -32,11 +32,7 @@ def frozen(optimizers: Sequence[Optimizer], *, but: Optimizer) -> Iterator[None]
 
 
 def split(count: int, parts: int) -> list[slice]:
-    """The rows of each of so many equal parts of a batch of `count` samples.
-
-    Raises:
-        ValueError: if the batch cannot be divided so.
-    """
+    """The rows of each of the equal parts of a batch; ValueError if it cannot be divided so."""
     if count % parts:
         raise ValueError(
             f"micro_batches is {parts}, which does not divide the {count} samples of a batch that "
@@ -68,11 +64,7 @@ def float32_penalties(device: torch.device) -> Iterator[bool]:
 
 @contextmanager
 def explain_derivatives() -> Iterator[None]:
-    """Names the layer without a second derivative, which a gradient penalty needs.
-
-    Raises:
-        ValueError: if PyTorch lacks the derivative of a backward pass in here.
-    """
+    """Raises ValueError with one sentence if a gradient penalty needs a derivative that PyTorch lacks."""
     try:
         yield
     except RuntimeError as error:
@@ -96,11 +88,7 @@ def average(trainer: Trainer, values: Mapping[str, Tensor | float]) -> dict[str,
 
 
 def check_finite(name: str, value: float, images_seen: int) -> None:
-    """Ends a run whose losses or weights are lost.
-
-    Raises:
-        FloatingPointError: one sentence, if `value` is not finite.
-    """
+    """Raises FloatingPointError, with one sentence, if `value` is not finite."""
     if not math.isfinite(value):
         raise FloatingPointError(
             f"{name} became {value} after {images_seen:,} images: the last good checkpoint is kept; "
