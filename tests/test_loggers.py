@@ -13,11 +13,13 @@ import pytest
 import torch
 import wandb
 import yaml
+from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from PIL import Image
 from shared.fits import fit
 from wandb.proto.wandb_internal_pb2 import Record
 
-from litgan.loggers import CSVLogger, parse_metrics, read_metrics
+from litgan.callbacks import Samples
+from litgan.loggers import MetricsFile, parse_metrics, read_metrics
 
 FOREIGN = """
 from lightning.pytorch import Callback
@@ -179,7 +181,7 @@ def test_a_checkpoint_that_was_moved_resumes_its_own_run(runs: dict[str, Path], 
 
 def test_columns_grow_and_keys_of_one_clock_share_a_row(tmp_path: Path) -> None:
     path = tmp_path / "metrics.csv"
-    logger = CSVLogger(path)
+    logger = MetricsFile(path)
     logger.log_metrics({"a": 1.5, "images_seen": 8})
     logger.log_metrics({"b": 2.0, "images_seen": 8})
     assert read_metrics(path) == [{"images_seen": 8, "a": 1.5, "b": 2.0}], "there without waiting for more"
@@ -194,7 +196,7 @@ def test_columns_grow_and_keys_of_one_clock_share_a_row(tmp_path: Path) -> None:
 
 def test_pictures_are_left_out_and_keys_without_a_clock_join_the_last_row(tmp_path: Path) -> None:
     path = tmp_path / "metrics.csv"
-    logger = CSVLogger(path)
+    logger = MetricsFile(path)
     logger.log_metrics({"samples": torch.zeros(2), "images_seen": 8})
     assert not path.exists()
     logger.log_metrics({"a": 1.0, "images_seen": 8})
@@ -204,10 +206,10 @@ def test_pictures_are_left_out_and_keys_without_a_clock_join_the_last_row(tmp_pa
 
 def test_rows_beyond_the_checkpoint_are_dropped(tmp_path: Path) -> None:
     path = tmp_path / "metrics.csv"
-    lost = CSVLogger(path)
+    lost = MetricsFile(path)
     for clock in (0, 8, 16, 24):
         lost.log_metrics({"a": float(clock), "images_seen": clock})
-    resumed = CSVLogger(path, resumed_at=8)
+    resumed = MetricsFile(path, resumed_at=8)
     resumed.log_metrics({"b": 1.0, "images_seen": 8})
     resumed.log_metrics({"a": 5.0, "images_seen": 32})
     assert read_metrics(path) == [
@@ -218,7 +220,7 @@ def test_rows_beyond_the_checkpoint_are_dropped(tmp_path: Path) -> None:
 def test_a_full_disk_costs_rows_and_nothing_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Files may have so many bytes: half a row fits, then no new column does, then all is well again."""
     path, limits = tmp_path / "metrics.csv", resource.getrlimit(resource.RLIMIT_FSIZE)
-    logger = CSVLogger(path)
+    logger = MetricsFile(path)
     logger.log_metrics({"a": 0.5, "images_seen": 8})
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 3, limits[1]))
@@ -249,7 +251,7 @@ def resume(path: Path, said: Callable[[], str]) -> list[dict[str, float]]:
     """
     before = path.read_bytes() if path.is_file() else None
     damaged = not before or parse_metrics(before)[1] > 0
-    logger = CSVLogger(path, resumed_at=16)
+    logger = MetricsFile(path, resumed_at=16)
     logger.log_metrics({"loss/a": 2.0, "images_seen": 24})
     logger.log_metrics({"c": 4.0, "images_seen": 24})
     sentences = said().splitlines()
@@ -275,7 +277,7 @@ def places(tmp_path: Path) -> Iterator[tuple[int, Path]]:
 
 
 def test_a_sound_file(tmp_path: Path, said: Callable[[], str]) -> None:
-    logger = CSVLogger(tmp_path / "metrics.csv")
+    logger = MetricsFile(tmp_path / "metrics.csv")
     for row in ROWS:
         logger.log_metrics(row)
     assert (tmp_path / "metrics.csv").read_bytes() == SOUND
@@ -355,7 +357,7 @@ def test_what_happens_to_the_file_while_training_goes_on(name: str, clock: int, 
     """At the next key of the same clock, and at the next clock; the open row is not lost."""
     act, kept = ACTS[name]
     path = tmp_path / "run" / "metrics.csv"
-    logger = CSVLogger(path)
+    logger = MetricsFile(path)
     for at in (0, 4, 8):
         logger.log_metrics({"a": float(at), "images_seen": at})
     act(path)
@@ -381,3 +383,55 @@ def test_a_resumed_run_goes_on_though_its_metrics_are_damaged(
     assert (folder / "metrics.damaged-1.csv").read_bytes() == damage
     assert [row["images_seen"] for row in read_metrics(folder / "metrics.csv")] == [32, 96, 128]
     assert (folder / "curves.png").stat().st_size > 0
+
+
+# -- W&B as its users know it
+
+
+def test_the_run_has_the_names_that_were_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of the recipe first, then the environment's, then our own."""
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    for name, value in (("PROJECT", "theirs"), ("RUN_GROUP", "many"), ("NOTES", "from the environment")):
+        monkeypatch.setenv(f"WANDB_{name}", value)
+    wandb.teardown()  # it has read the environment
+    options = ["--wandb.entity=team", "--wandb.tags=[a,b]", "--wandb.job_type=train", "--wandb.name=mine"]
+    folder = fit(tmp_path, 3, *options, "--wandb.log_model=true").folder
+    wandb.teardown()
+    (run, *_) = records(folder, "run")
+    assert (run.entity, run.project, run.run_group, run.display_name) == ("team", "theirs", "many", "mine")
+    assert (list(run.tags), run.job_type, run.notes) == (["a", "b"], "train", "from the environment")
+    assert config(folder)["parameters"]["generator"] > 0
+    (artifact,) = records(folder, "artifact")
+    assert {Path(entry.path).name for entry in artifact.manifest.contents} >= {"last.ckpt"}
+
+
+def test_the_summary_holds_the_best_distance(runs: dict[str, Path]) -> None:
+    values = [row["metric/fd_digits"] for row in history(runs["whole"]) if "metric/fd_digits" in row]
+    summary = nested(item for one in records(runs["whole"], "summary") for item in one.update)
+    assert summary["metric/fd_digits"]["min"] == min(values) and len(values) > 1
+
+
+def test_a_server_that_does_not_answer_means_offline_and_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("WANDB_MODE")
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    wandb.teardown()  # it has read the environment
+    folder = fit(tmp_path, 1).folder
+    wandb.teardown()
+    assert list(folder.glob("wandb/offline-run-*/*.wandb"))
+    assert "cannot be reached" in capsys.readouterr().err
+
+
+def test_other_loggers_get_pictures_too(
+    tmp_path: Path, tiny_gan: Any, tiny_data: Any, make_trainer: Any
+) -> None:
+    theirs = WandbLogger(save_dir=tmp_path, offline=True)
+    board = TensorBoardLogger(tmp_path)
+    trainer = make_trainer(2, callbacks=[Samples(every=8, count=4)], logger=[theirs, board])
+    trainer.fit(tiny_gan(), datamodule=tiny_data())
+    wandb.finish()
+    wandb.teardown()
+    assert list(tmp_path.glob("wandb/offline-run-*/files/media/images/samples_*.png"))
+    assert any(b"samples" in path.read_bytes() for path in tmp_path.rglob("events.out.*"))

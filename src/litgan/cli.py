@@ -17,6 +17,7 @@ from typing import Any
 
 from litgan import __version__
 from litgan.recipe_files import find_recipes
+from litgan.seeds import fit_seeds, take_seeds
 
 USAGE = """litgan: adversarial training with PyTorch Lightning
 
@@ -121,6 +122,9 @@ HARMLESS = (
 
 
 def fit(arguments: list[str]) -> None:
+    seeds, arguments = take_seeds(arguments)
+    if seeds:
+        sys.exit(fit_seeds(seeds, arguments))
     from litgan.recipe import Recipe, print_header, print_summary
 
     recipe = Recipe(arguments)

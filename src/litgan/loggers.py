@@ -9,34 +9,74 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 from argparse import Namespace
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Trainer
-from lightning.pytorch.loggers import Logger
-from lightning.pytorch.loggers import WandbLogger as LightningWandbLogger
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
-from litgan.files import atomic_write, ignore_disk_errors, rename_damaged
+from litgan.files import atomic_write, ignore_disk_errors, rename_damaged, warn
 from litgan.render import SampleBatch
 
+PACKAGE = __name__.partition(".")[0]
 CLOCK = "images_seen"
+DISTANCE = re.compile(r"metric/(fid|fd_.+|kid)$")
 BROKEN = "\ufffd"  # Unicode's replacement character
 
 
-class WandbLogger(LightningWandbLogger):
+@dataclass
+class WandbOptions:
+    """A run in Weights & Biases. What is left out comes from its environment variables, such as WANDB_ENTITY.
+
+    Args:
+        entity: user or team that owns the project.
+        project: WANDB_PROJECT or "litgan" if left out.
+        name: WANDB_NAME or "<recipe>/<run id>" if left out.
+        group: WANDB_RUN_GROUP or the recipe's name if left out.
+        job_type: e.g. train.
+        tags: to filter runs by.
+        notes: a few words on the run.
+        log_model: save the last and the best checkpoint as an artifact when the run ends.
+    """
+
+    entity: str | None = None
+    project: str | None = None
+    name: str | None = None
+    group: str | None = None
+    job_type: str | None = None
+    tags: list[str] | None = None
+    notes: str | None = None
+    log_model: bool = False
+
+
+class WandbRun(WandbLogger):
     """Lightning's logger with `images_seen` instead of the number of batches as the x axis of every key.
 
     What is logged without it, e.g. by a callback's `self.log`, gets its last value from W&B (`step_sync`).
+    The summary of a distance is its lowest value.
     """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.distances: set[str] = set()  # keys whose summary is defined
 
     @property
     def experiment(self) -> Any:
+        import wandb
+
         new = self._experiment is None
-        run = super().experiment
+        try:
+            run = super().experiment
+        except wandb.errors.CommError as error:  # logged in, but the server does not answer
+            warn(f"Weights & Biases cannot be reached ({error}): the run is logged offline.")
+            self._wandb_init["mode"] = "offline"
+            run = super().experiment
         if new and self._experiment is not None:  # on rank zero
             run.define_metric(CLOCK, hidden=True)
             run.define_metric("*", step_metric=CLOCK, step_sync=True, overwrite=True)  # Lightning's own
@@ -44,47 +84,80 @@ class WandbLogger(LightningWandbLogger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        for key in (set(metrics) - self.distances) & {*filter(DISTANCE.match, metrics)}:
+            self.distances.add(key)
+            self.experiment.define_metric(key, step_metric=CLOCK, step_sync=True, summary="min")  # the best
         super().log_metrics(metrics)  # without `step`, which would become a second x axis
 
+    @property
+    def address(self) -> str:
+        """Where the run can be seen: its page, or what uploads it."""
+        run = self.experiment
+        if run.offline:
+            files = f"{Path(run.dir).parents[1]}/offline-run-*"  # one for each start and resume
+            return f"offline; to upload it: wandb sync {files}"
+        return run.url or "disabled"
 
-def wandb_logger(folder: Path, *, project: str, run_id: str, name: str) -> WandbLogger:
-    """The W&B run `run_id`, continued if it exists, with its files under `folder`/wandb.
+    @rank_zero_only
+    def log_checkpoints(self, folder: Path) -> None:
+        """Saves last.ckpt and best.ckpt as one artifact of the run."""
+        import wandb
+
+        artifact = wandb.Artifact(f"{folder.parent.name}-{folder.name}", type="model")
+        artifact.add_dir(str(folder / "checkpoints"))
+        self.experiment.log_artifact(artifact)
+
+
+def wandb_run(folder: Path, options: WandbOptions) -> WandbRun:
+    """The W&B run of a run folder, continued if it exists, with its files in `folder`/wandb.
 
     Online where a user is logged in or WANDB_MODE demands it, offline otherwise.
     """
     import wandb
 
-    logger = WandbLogger(
-        project=project, id=run_id, name=name, group=name.split("/")[0], save_dir=str(folder),
-        mode=os.environ.get("WANDB_MODE") or ("online" if _logged_in() else "offline"),
+    recipe, run_id, given = folder.parent.name, folder.name, os.environ.get
+    logger = WandbRun(
+        project=options.project or given("WANDB_PROJECT") or PACKAGE, id=run_id, save_dir=str(folder),
+        name=options.name or given("WANDB_NAME") or f"{recipe}/{run_id}",
+        group=options.group or given("WANDB_RUN_GROUP") or recipe,
+        mode=given("WANDB_MODE") or ("online" if _logged_in() else "offline"),
         settings=wandb.Settings(silent=True),
+        **{
+            key: value for key in ("entity", "job_type", "tags", "notes")
+            if (value := getattr(options, key)) is not None
+        },
     )  # fmt: skip
     logger._wandb_init.pop("anonymous")  # an argument of Lightning's that W&B has dropped and warns about
     return logger
 
 
 def _logged_in() -> bool:
+    """Whether W&B has a key for its server, and the server accepts it."""
     import wandb
 
     try:
         return bool(wandb.login(prompt=False))
-    except TypeError:  # versions before `prompt`
-        return bool(wandb.api.api_key)
+    except wandb.errors.Error as error:
+        warn(f"Weights & Biases cannot be reached ({error}): the run is logged offline.")
+        return False
 
 
 def log_picture(trainer: Trainer, name: str, picture: Tensor, media: SampleBatch | None = None) -> None:
-    """Sends a picture, uint8 [H, W, 3], to every W&B logger, with what plays the media that it shows."""
+    """Sends a picture, uint8 [H, W, 3], to the loggers of W&B and TensorBoard; to W&B with players, too."""
+    images_seen: Any = trainer.lightning_module.images_seen
     for logger in trainer.loggers:
-        if isinstance(logger, WandbLogger):
+        if isinstance(logger, TensorBoardLogger):
+            logger.experiment.add_image(name, picture.cpu().numpy(), images_seen, dataformats="HWC")
+        elif isinstance(logger, WandbLogger):
             import wandb
 
-            playable = {} if media is None else media.wandb_media()
-            shown = {f"{name}/{kind}": one for kind, one in playable.items()}
-            shown |= {name: wandb.Image(picture.cpu().numpy())}
-            logger.log_metrics({**shown, "images_seen": trainer.lightning_module.images_seen})
+            media_of_wandb = {} if media is None else media.wandb_media()
+            shown = {f"{name}/{kind}": one for kind, one in media_of_wandb.items()}
+            shown[name] = wandb.Image(picture.cpu().numpy(), caption=f"{images_seen:,} images")
+            logger.log_metrics({**shown, CLOCK: images_seen})
 
 
-class CSVLogger(Logger):
+class MetricsFile(Logger):
     """One row per `images_seen`, one column per key, in one file for the whole run.
 
     Every value is on disk as soon as it is logged; a value that a full disk refuses is left out. A resumed

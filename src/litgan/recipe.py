@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +37,11 @@ from litgan.data import GANDataModule
 from litgan.extras import wing
 from litgan.files import atomic_write, ignore_disk_errors, warn
 from litgan.gan import GAN
-from litgan.loggers import CSVLogger, WandbLogger, distance_keys, read_metrics, wandb_logger
+from litgan.loggers import MetricsFile, WandbOptions, WandbRun, distance_keys, read_metrics, wandb_run
 from litgan.precision import best_precision
 from litgan.rebuild import search_working_directory
 from litgan.render import draw_curves
+from litgan.seeds import SUMMARY
 
 
 def default_callbacks() -> dict[str, type[Callback]]:
@@ -99,7 +102,8 @@ class Recipe(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         for name, callback in default_callbacks().items():
             parser.add_lightning_class_args(callback, name)
-        parser.add_argument("--project", type=str, default="litgan", help="Project in Weights & Biases.")
+        parser.add_class_arguments(WandbOptions, "wandb")
+        parser.add_argument("--project", type=str | None, default=None, help="Short for --wandb.project.")
         help_ = "Checkpoint to resume from; last: the newest of the recipe's runs."
         parser.add_argument("--ckpt_path", type=str | None, default=None, help=help_)
         # Without a class_path the model is a GAN.
@@ -111,6 +115,12 @@ class Recipe(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         self.config = parser.parse_args(args)  # without Lightning's warning that `args` is not sys.argv
+
+    @property
+    def wandb_options(self) -> WandbOptions:
+        """How the run appears in W&B."""
+        options = WandbOptions(**self.config.wandb.as_dict())
+        return replace(options, project=options.project or self.config.project)
 
     @property
     def name(self) -> str:
@@ -148,12 +158,9 @@ class Recipe(LightningCLI):
             kwargs["logger"] = False
         elif config["logger"] in (None, True):
             kwargs["logger"] = [
-                wandb_logger(
-                    self.folder.path, project=self.config.project, run_id=self.folder.run_id,
-                    name=f"{self.folder.recipe}/{self.folder.run_id}",
-                ),
-                CSVLogger(self.folder.path / "metrics.csv", resumed_at=self.resumed_at),
-            ]  # fmt: skip
+                wandb_run(self.folder.path, self.wandb_options),
+                MetricsFile(self.folder.path / "metrics.csv", resumed_at=self.resumed_at),
+            ]
         plugins = config["plugins"] or []
         plugins = plugins if isinstance(plugins, list) else [plugins]
         kwargs["plugins"] = [*plugins, *slurm(plugins), AtomicCheckpointIO()]
@@ -197,7 +204,7 @@ class Recipe(LightningCLI):
         with ignore_disk_errors("The file config.yaml"), atomic_write(path) as partial:
             partial.write_text(self.config_yaml)
         for logger in self.trainer.loggers:
-            logger.log_hyperparams(self.resolved)
+            logger.log_hyperparams({**self.resolved, "parameters": parameter_counts(self.model)})
 
     @contextmanager
     def run_context(self) -> Iterator[None]:
@@ -230,17 +237,26 @@ class Recipe(LightningCLI):
             self.lock.release()
 
 
+def parameter_counts(gan: GAN) -> dict[str, int]:
+    """Number of parameters of both networks."""
+    networks = {"generator": gan.generator, "discriminator": gan.discriminator}
+    return {name: sum(one.numel() for one in part.parameters()) for name, part in networks.items()}
+
+
 @rank_zero_only
 def print_header(recipe: Recipe) -> None:
     """Prints one line before the first step: sizes of the networks, devices, precision, run folder."""
     gan, trainer = recipe.model, recipe.trainer
-    sizes = [sum(one.numel() for one in part.parameters()) for part in (gan.generator, gan.discriminator)]
+    sizes = parameter_counts(gan).values()
     millions, device = " + ".join(f"{size / 1e6:.2f} M" for size in sizes), trainer.strategy.root_device.type
     print(
         f"training {millions} parameters on {trainer.world_size} x {device}, precision {trainer.precision}, "
         f"in {recipe.folder.path}",
         flush=True,
     )
+    for logger in trainer.loggers:
+        if isinstance(logger, WandbRun):
+            print(f"wandb: {logger.address}", flush=True)
 
 
 @rank_zero_only
@@ -250,11 +266,17 @@ def print_summary(recipe: Recipe) -> None:
     found: dict[type, Any] = {type(callback): callback for callback in recipe.trainer.callbacks}
     realism, checkpoint, samples = found.get(Realism), found.get(Checkpoint), found.get(Samples)
     print(f"\nrun     {folder}")
+    summary: dict[str, Any] = {"images_seen": recipe.model.images_seen}
     if realism is not None and realism.report is not None:
-        line = f"metric  {realism.monitor} {realism.report.values[realism.monitor]:.4g}"
+        value = realism.report.values[realism.monitor]
+        summary |= {"metric": realism.monitor, "value": value, "best": value}
+        line = f"metric  {realism.monitor} {value:.4g}"
         if checkpoint is not None and checkpoint.best_value is not None:
+            summary["best"] = checkpoint.best_value
             line += f", best {checkpoint.best_value:.4g} after {checkpoint.best_at:,} images"
         print(line)
+    with ignore_disk_errors(f"The file {SUMMARY}"), atomic_write(folder / SUMMARY) as partial:
+        partial.write_text(json.dumps(summary) + "\n")
     if samples is not None and samples.last is not None:
         print(f"grid    {samples.last}")
     with ignore_disk_errors("The picture of the curves"):
@@ -264,11 +286,10 @@ def print_summary(recipe: Recipe) -> None:
             (folder / "curves.png").write_bytes(draw_curves(rows, panels))
             print(f"curves  {folder / 'curves.png'}")
     for logger in recipe.trainer.loggers:
-        if isinstance(logger, WandbLogger):
-            run = logger.experiment
-            files = f"{Path(run.dir).parents[1]}/offline-run-*"  # one for each start and resume
-            offline = f"offline; to upload it: wandb sync {files}"
-            print(f"wandb   {offline if run.offline else run.url or 'disabled'}")
+        if isinstance(logger, WandbRun):
+            print(f"wandb   {logger.address}")
+            if recipe.wandb_options.log_model:
+                logger.log_checkpoints(folder)
 
 
 class FirstIteration(Callback):
@@ -300,7 +321,8 @@ def slurm(plugins: list[Any]) -> list[Cluster]:
 HELP = {
     "fit": {
         "description": "Trains the GAN of a recipe; later files and options win over earlier ones.",
-        "usage": "litgan fit --config RECIPE [--config OVERLAY ...] [--ckpt_path last] [--SECTION.KEY VALUE]",
+        "usage": "litgan fit --config RECIPE [--config OVERLAY ...] [--ckpt_path last | --seeds 0,1,2] "
+        "[--SECTION.KEY VALUE]",
     },
     "validate": {
         "description": "Measures a checkpoint with its recipe's own Trainer.",

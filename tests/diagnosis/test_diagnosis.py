@@ -20,7 +20,7 @@ from litgan.callbacks import Checkpoint, Realism
 from litgan.data import Ring
 from litgan.diagnosis import Diagnosis
 from litgan.diagnosis.checks import CHECKS
-from litgan.loggers import wandb_logger
+from litgan.loggers import WandbOptions, wandb_run
 from litgan.losses import Relativistic
 from litgan.metrics import load_extractor
 from litgan.networks import MLPGenerator
@@ -126,7 +126,7 @@ def lines(folder):
 
 
 def test_a_state_is_reported_everywhere_and_once(tiny_gan, tiny_data, make_trainer, memory, tmp_path, capsys):
-    online = wandb_logger(tmp_path, project="litgan", run_id="health", name="tiny/health")
+    online = wandb_run(tmp_path, WandbOptions())
     gan = tiny_gan(generator_optimizer=IDLE)
     trainer = make_trainer(8, callbacks=[Diagnosis(every=8)], logger=[memory, online])
     trainer.fit(gan, datamodule=tiny_data())

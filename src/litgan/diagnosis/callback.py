@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.loggers import WandbLogger
 
 from litgan import checkpoints
 from litgan.callbacks.feedback import will_be_due
@@ -19,7 +20,6 @@ from litgan.diagnosis.metrics import DiagnosticMetrics, weight_norms
 from litgan.files import atomic_write, ignore_disk_errors, rename_damaged, warn
 from litgan.gan import GAN, Batch
 from litgan.gradient_flow import total_norm
-from litgan.loggers import WandbLogger
 from litgan.schedules import Schedule, value_at
 
 Policy: TypeAlias = Literal["warn", "stop", "rollback"]
