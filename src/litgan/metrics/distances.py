@@ -5,7 +5,7 @@ they are not or if there are too few samples. Tables of pairs are computed in bl
 
 torchmetrics' FID is not used. With fewer samples than dimensions it is off by 2e-7, for it takes roots of
 eigenvalues that should be zero; with a mean far from zero by far more, for it sums around zero; NaN passes
-without an error; and it needs twice to eight times as long. Its KID draws random subsets.
+without an error; and it takes 1.4 to 12 times as long. Its KID draws random subsets.
 `tests/metrics/test_distances.py` compares both.
 """
 
