@@ -241,7 +241,9 @@ class Contract:
 
     @pytest.mark.heavy
     def test_it_compiles_to_one_graph(self, network: Case) -> None:
-        compiles(*network.make(CLASSES))
+        made, given, labels = network.make(CLASSES)
+        compiles(made, given, labels)
+        compiles(made.eval(), given, labels)
 
     def test_spectral_norm_bounds_its_layers(self, network: Case) -> None:
         made, given, labels = network.make(CLASSES)

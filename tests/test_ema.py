@@ -19,15 +19,6 @@ def filled(module: nn.Module, value: float) -> nn.Module:
     return module
 
 
-def test_an_old_value_weighs_one_half_after_one_half_life():
-    zeros, ones = filled(nn.Linear(2, 3), 0.0), filled(nn.Linear(2, 3), 1.0)
-    ema = EMA(zeros, halflife=96, rampup=0)
-    assert ema.decay(images_seen=0, images=96) == 0.5
-    ema.update(ones, images_seen=96, images=96)
-    for parameter in ema.average.parameters():
-        assert torch.equal(parameter, torch.full_like(parameter, 0.5))
-
-
 def test_the_average_does_not_depend_on_the_batch_size():
     zeros, ones = filled(nn.Linear(2, 3), 0.0), filled(nn.Linear(2, 3), 1.0)
     for batch in (8, 16, 48):
@@ -95,17 +86,3 @@ def test_it_is_never_trained_and_never_asked_for_gradients():
     assert not any(parameter.requires_grad for parameter in ema.parameters())
     inputs = torch.randn(64, 2)
     assert torch.equal(ema.average(inputs), source[0](inputs))
-
-
-def test_a_copy_of_both_follows_its_own_source():
-    pair = nn.ModuleDict({"source": filled(nn.Linear(2, 3), 0.0)})
-    pair["ema"] = EMA(pair["source"], halflife=8, rampup=0)
-    pair["ema"].update(pair["source"], images_seen=8, images=8)
-    twin = copy.deepcopy(pair)
-    nn.init.ones_(twin["source"].weight)
-    twin["ema"].update(twin["source"], images_seen=16, images=8)
-    assert torch.equal(twin["ema"].average.weight, torch.full((3, 2), 0.5))
-    assert not pair["ema"].average.weight.any() and "source.weight" in pair.state_dict()
-    other = filled(nn.Linear(2, 3), 4.0)
-    pair["ema"].update(other, images_seen=16, images=8)
-    assert torch.equal(pair["ema"].average.weight, torch.full((3, 2), 2.0)), "nor stays with the first"

@@ -1,9 +1,7 @@
 import pytest
 import torch
-from contract import compiles
 from torch import nn
 
-from litgan.networks import DCGANDiscriminator, DCGANGenerator
 from litgan.networks.layers import PixelNorm, init_weights
 
 
@@ -28,12 +26,3 @@ def test_he_initialization_doubles_the_mean_square_that_relu_will_halve(layer, g
     init_weights(layer, "dcgan")
     assert layer.weight.std().item() == pytest.approx(0.02, rel=0.05)
     assert not layer.bias.any()
-
-
-@pytest.mark.heavy
-def test_evaluation_compiles_to_one_graph():
-    """Of layers that do something else in training."""
-    generator = DCGANGenerator((1, 16, 16), latent_dim=6, widths=(32, 16), norm="batch").eval()
-    compiles(generator, torch.randn(4, 6))
-    discriminator = DCGANDiscriminator((1, 16, 16), widths=(16, 32), norm="batch", spectral_norm=True)
-    compiles(discriminator.eval(), torch.randn(4, 1, 16, 16))

@@ -23,7 +23,7 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 
 
 def pair(classes=0, resolution=16, widths=None, awake=False):
-    """A generator and a discriminator that mirrors it; `awake` lets the residual branches speak."""
+    """A generator and a mirrored discriminator; `awake` draws the last layers of the residual branches."""
     stages = resolution.bit_length() - 2
     widths = list(widths or [16] * stages)
     options = [
@@ -46,59 +46,42 @@ def inputs(count, classes):
 
 
 @pytest.mark.parametrize(
-    ("resolution", "classes", "narrow", "generator", "discriminator"),
+    ("resolution", "classes", "narrow", "generator", "discriminator", "recipe"),
     [
-        (32, 10, [], 20_781_952, 21_280_512),  # CIFAR-10, which the paper conditions on the class
-        (32, 0, [], 20_732_160, 20_683_776),
-        (64, 0, [384], 22_429_824, 22_381_440),  # FFHQ-64
-        (256, 0, [384, 192, 96], 23_057_952, 23_009_568),  # FFHQ-256
+        (32, 10, [], 20_781_952, 21_280_512, "cifar10_r3gan_conditional"),  # as the paper has it
+        (32, 0, [], 20_732_160, 20_683_776, "cifar10_r3gan"),
+        (64, 0, [384], 22_429_824, 22_381_440, "ffhq64_r3gan"),
+        (256, 0, [384, 192, 96], 23_057_952, 23_009_568, None),  # FFHQ-256
     ],
 )
-def test_parameters_at_the_published_configurations(resolution, classes, narrow, generator, discriminator):
+def test_parameters_at_the_published_configurations(
+    resolution, classes, narrow, generator, discriminator, recipe
+):
     """Widths, two blocks a stage and groups of 16 channels are those of the authors' presets (train.py).
 
     The counts follow from them: 2 C * C + 2 C * 16 * 9 + C * 2 C weights and 2 * 2 C biases a block; a basis;
     1 x 1 convolutions between unequal widths and at the image. The authors' Networks.py has the same layers.
     """
     widths = [768, 768, 768, 768, *narrow]
-    options = {
-        "widths": widths,
-        "cardinalities": [width // 8 for width in widths],
-        "blocks": [2] * len(widths),
-    }
-    backwards = {name: numbers[::-1] for name, numbers in options.items()}
-    with torch.device("meta"):
-        counts = (
-            count(R3GANGenerator((3, resolution, resolution), classes, **options)),
-            count(R3GANDiscriminator((3, resolution, resolution), classes, **backwards)),
-        )
+    cardinalities = [width // 8 for width in widths]
+    options = {"widths": widths, "cardinalities": cardinalities, "blocks": [2] * len(widths)}
+    ways = [(options, {name: numbers[::-1] for name, numbers in options.items()})]
+    ways += [({}, {})] if resolution == 32 else []  # the defaults
+    if recipe:
+        model = yaml.safe_load((CONFIGS / f"{recipe}.yaml").read_text())["model"]
+        ways += [(model["generator"]["init_args"], model["discriminator"]["init_args"])]
+    shape = (3, resolution, resolution)
+    for of_generator, of_discriminator in ways:
+        with torch.device("meta"):
+            counts = (
+                count(R3GANGenerator(shape, classes, **of_generator)),
+                count(R3GANDiscriminator(shape, classes, **of_discriminator)),
+            )
+        assert counts == (generator, discriminator)
     backbone = sum(2 * (4 * c * c + 2 * c * 16 * 9 + 4 * c) for c in widths) + 16 * 768
     backbone += sum(a * b for a, b in itertools.pairwise(widths) if a != b) + 3 * widths[-1]
     ends = (64 + 64 * bool(classes)) * 768 + 64 * classes, 768 * (768 + classes if classes else 1)
-    assert counts == (backbone + ends[0], backbone + ends[1]) == (generator, discriminator)
-
-
-def test_the_defaults_are_cifar_10s():
-    with torch.device("meta"):
-        assert count(R3GANGenerator((3, 32, 32), 10)) == 20_781_952
-        assert count(R3GANDiscriminator((3, 32, 32), 10)) == 21_280_512
-
-
-@pytest.mark.parametrize(
-    ("recipe", "resolution", "classes", "generator", "discriminator"),
-    [
-        ("cifar10_r3gan_conditional", 32, 10, 20_781_952, 21_280_512),
-        ("cifar10_r3gan", 32, 0, 20_732_160, 20_683_776),
-        ("ffhq64_r3gan", 64, 0, 22_429_824, 22_381_440),
-    ],
-)
-def test_recipes_have_the_published_sizes(recipe, resolution, classes, generator, discriminator):
-    model = yaml.safe_load((CONFIGS / f"{recipe}.yaml").read_text())["model"]
-    shape = (3, resolution, resolution)
-    with torch.device("meta"):
-        made = R3GANGenerator(shape, classes, **model["generator"]["init_args"])
-        judged = R3GANDiscriminator(shape, classes, **model["discriminator"]["init_args"])
-    assert (count(made), count(judged)) == (generator, discriminator)
+    assert counts == (backbone + ends[0], backbone + ends[1])
 
 
 def test_residual_blocks_are_identities_at_the_start():
@@ -207,13 +190,13 @@ def test_blocks_compute_what_the_paper_draws():
 
 def test_bases_are_linear_maps_from_and_to_vectors():
     torch.manual_seed(0)
-    made, judged = GenerativeBasis(6, 5), DiscriminativeBasis(5, 2)
+    made, read = GenerativeBasis(6, 5), DiscriminativeBasis(5, 2)
     vectors = torch.randn(3, 6)
     expected = torch.einsum("chw,ci,bi->bchw", made.basis[0], made.linear.weight, vectors)
     torch.testing.assert_close(made(vectors), expected)
     maps = torch.randn(3, 5, 4, 4)
-    expected = torch.einsum("oc,chw,bchw->bo", judged.linear.weight, judged.basis[0], maps)
-    torch.testing.assert_close(judged(maps), expected)
+    expected = torch.einsum("oc,chw,bchw->bo", read.linear.weight, read.basis[0], maps)
+    torch.testing.assert_close(read(maps), expected)
     wide = GenerativeBasis(6, 4096), DiscriminativeBasis(4096, 1)
     assert [basis.basis.std().item() for basis in wide] == pytest.approx([1, 1 / 4], rel=0.02)
 
@@ -222,14 +205,14 @@ def test_labels_join_the_latents_and_project_the_vectors():
     torch.manual_seed(0)
     labels = torch.tensor([0, 1, 2, 0])
     generator, discriminator = pair(3)
-    heard: list[tuple[torch.Tensor, torch.Tensor]] = []
+    recorded: list[tuple[torch.Tensor, torch.Tensor]] = []
     for network in (generator, discriminator):
-        network.basis.register_forward_hook(lambda basis, given, made: heard.append((given[0], made)))
+        network.basis.register_forward_hook(lambda basis, given, made: recorded.append((given[0], made)))
     latents, samples = torch.randn(4, 64), torch.randn(4, 3, 16, 16)
     generator(latents, labels)
-    assert torch.equal(heard[0][0], torch.cat([latents, generator.embed.weight[labels]], dim=1))
+    assert torch.equal(recorded[0][0], torch.cat([latents, generator.embed.weight[labels]], dim=1))
     logits = discriminator(samples, labels)
-    projected = heard[-1][1] @ discriminator.embed.weight.T
+    projected = recorded[-1][1] @ discriminator.embed.weight.T
     torch.testing.assert_close(logits, projected.gather(1, labels[:, None]))
 
 

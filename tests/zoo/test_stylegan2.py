@@ -3,7 +3,7 @@ import math
 
 import pytest
 import torch
-from contract import RESOLUTIONS, compiles, count, growth, record, rms
+from contract import RESOLUTIONS, count, growth, record, rms
 from torch.nn import functional as F
 
 from litgan.ema import EMA
@@ -38,16 +38,11 @@ def test_the_networks_have_the_parameters_of_the_paper():
     and open-mmlab/mmgeneration, issue 394 (generator). The paper rounds configuration F to 30 M and 29 M.
     """
     mapping, first = 8 * 262_656, 8_192 + 2_622_465 + 264_195
-    wide, to_256 = (
-        2 * 2_622_465 + 264_195,
-        1_442_561 + 721_409 + 132_099,
-    )  # 512 -> 512 and 512 -> 256 channels
+    wide = 2 * 2_622_465 + 264_195  # 512 -> 512 channels
+    to_256 = 1_442_561 + 721_409 + 132_099
     to_128, to_64 = 426_369 + 213_249 + 66_051, 139_457 + 69_761 + 33_027
     to_32 = 51_297 + 25_665 + 16_515
-    of_32, of_64 = (
-        2_048 + 9_248 + 18_496,
-        8_192 + 36_928 + 73_856,
-    )  # discriminator: 32 -> 64, 64 -> 128 channels
+    of_32, of_64 = 2_048 + 9_248 + 18_496, 8_192 + 36_928 + 73_856  # discriminator: 32 -> 64, 64 -> 128
     of_128, of_256 = 32_768 + 147_584 + 295_168, 131_072 + 590_080 + 1_180_160
     of_512, last = 262_144 + 2 * 2_359_808, 2_364_416 + 4_194_816 + 513
     widths = [512, 512, 512, 512, 256, 128, 64]
@@ -81,10 +76,8 @@ def test_signals_keep_their_size_at_the_start(classes, resolution):
         fakes.append(generator(latents, labels))
         discriminator(fakes[0], labels).sum().backward()
 
-    maps, layers = (
-        record((*generator.synthesis.layers, *discriminator.blocks), run),
-        len(generator.synthesis.layers),
-    )
+    maps = record((*generator.synthesis.layers, *discriminator.blocks), run)
+    layers = len(generator.synthesis.layers)
     of_g, of_d = maps[:layers], maps[layers:]
     assert 0.5 < rms(fakes[0]) < 3
     assert all(0.2 < rms(each) < 1.1 for each in of_g)
@@ -201,10 +194,7 @@ def test_minibatch_deviation_of_a_batch_made_by_hand():
     expected = torch.tensor([[2.0, 2.0], [0.0, 3.0], [2.0, 2.0], [0.0, 3.0]])
     torch.testing.assert_close(made[:, 4:], expected[:, :, None, None].expand(4, 2, 2, 2), atol=2e-4, rtol=0)
     whole = MinibatchStd(100, 1)(maps)[:, 4]  # the batch is the group
-    first, rest = (
-        torch.tensor([1.0, 0, 5, 0]).std(correction=0),
-        torch.tensor([1.0, 0, 5, 6]).std(correction=0),
-    )
+    first, rest = (torch.tensor([1.0, 0, 5, last]).std(correction=0) for last in (0, 6))
     torch.testing.assert_close(whole, ((first + rest) / 2).expand(4, 2, 2))
     assert torch.equal(MinibatchStd(3, 2)(maps), made)  # 3 does not divide 4, but 2 does
     assert MinibatchStd(4, 1)(maps[:1])[:, 4].max() < 2e-4  # one sample does not vary
@@ -321,11 +311,3 @@ def test_shortcuts_can_be_left_out():
     other.load_state_dict(block.state_dict(), strict=False)
     shortcut = F.conv2d(block.filter.downsample(maps), block.shortcut.weight / 2)  # 1 / sqrt(fan-in of 4)
     torch.testing.assert_close(block(maps), (other(maps) + shortcut) / 2**0.5)
-
-
-@pytest.mark.heavy
-def test_evaluation_compiles_to_one_graph():
-    generator, discriminator = pair(3, style_mixing=0.9)
-    latents, labels = inputs(generator, 4, 3)
-    compiles(generator.eval(), latents, labels)
-    compiles(discriminator.eval(), torch.randn(4, 3, 16, 16), labels)
