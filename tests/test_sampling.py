@@ -39,24 +39,19 @@ def test_samples_are_made_in_evaluation_mode_and_the_mode_is_put_back():
 @pytest.mark.parametrize(
     ("labels", "first", "expected"),
     [
-        (None, 0, [0, 1, 2, 0, 1]),
-        (None, 2, [2, 0, 1, 2, 0]),
-        ([2], 0, [2, 2, 2, 2, 2]),
-        ([0, 2], 1, [2, 0, 2, 0, 2]),
-        (torch.tensor([1, 0]), 0, [1, 0, 1, 0, 1]),
+        (None, 0, [0, 1, 2, 0, 1]), (None, 2, [2, 0, 1, 2, 0]), ([2], 0, [2, 2, 2, 2, 2]),
+        ([0, 2], 1, [2, 0, 2, 0, 2]), (torch.tensor([1, 0]), 0, [1, 0, 1, 0, 1]),
     ],
-)
+)  # fmt: skip
 def test_labels_are_repeated_as_needed(labels, first, expected):
     assert choose_classes(labels, first, 5, 3).tolist() == expected
+    assert choose_classes(None, first, 5, 0) is None
 
 
-def test_labels_that_are_no_classes():
-    assert choose_classes(None, 0, 5, 0) is None
-    for labels in ([3], [-1], [0, 1, 7]):
-        with pytest.raises(ValueError, match=r"not all among the 3 classes: use 0 to 2\."):
-            choose_classes(labels, 0, 5, 3)
-    with pytest.raises(ValueError, match=r"Classes \[1\] are given to a GAN without classes: leave them out"):
-        choose_classes([1], 0, 5, 0)
+@pytest.mark.parametrize(("labels", "classes"), [([3], 3), ([-1], 3), ([0, 1, 7], 3), ([1], 0)])
+def test_labels_that_are_no_classes_are_refused(labels, classes):
+    with pytest.raises(ValueError, match=r"Classes \["):
+        choose_classes(labels, 0, 5, classes)
 
 
 @pytest.mark.parametrize("threshold", [0.3, 0.7, 2.0])

@@ -194,9 +194,8 @@ def test_it_saves_a_pass_through_each_network(kind, steps, passes, tiny_gan, tin
 def test_the_logged_values_are_the_same(tiny_gan, tiny_data, make_trainer, tmp_path):
     logged = {}
     for update, kind in KINDS.items():
-        gan = tiny_gan(
-            kind, penalties=[R2(1.0)], discriminator_optimizer=FIXED, generator_optimizer=FIXED
-        )  # fmt: skip
+        still = {"discriminator_optimizer": FIXED, "generator_optimizer": FIXED}
+        gan = tiny_gan(kind, penalties=[R2(1.0)], **still)
         watcher = Feedback(every=0, folder=str(tmp_path))
         make_trainer(2, callbacks=[watcher], log_every_n_steps=1).fit(gan, datamodule=tiny_data())
         logged[update] = gan.logged
