@@ -3,7 +3,7 @@
     python benchmarks/communication.py [--iterations 12] [--rounds 2]
 
 Two processes on this machine (gloo, loopback) train the same GAN under Lightning's
-`ddp_find_unused_parameters_true` and under `adversarial_ddp`, in turns A B A B. Bytes are counted in a
+`ddp_find_unused_parameters_true` and under `adversarial_ddp`, alternating. Bytes are counted in a
 communication hook. The projection adds to the step time of one process, measured here, the time of
 ring all-reduces over links of stated bandwidth and latency (Patarasuk and Yuan 2009: 2 (N - 1) / N of the
 bytes, 2 (N - 1) hops), none of it hidden behind the backward pass: an upper bound, which overlap, and
@@ -53,7 +53,7 @@ LINKS = {  # GPUs -> bytes a second out of each, seconds a hop, what that is
 
 
 class Meter(Callback):
-    """Times iterations; counts bytes and messages of each reducer in each network's turn."""
+    """Times iterations; counts bytes and messages of each reducer in each network's updates."""
 
     def __init__(self) -> None:
         self.bytes: Counter[str] = Counter()

@@ -3,11 +3,11 @@
     python benchmarks/kill_storm.py [--kills 40] [--jobs 2] [--folder DIR]
 
 Every process is a real `litgan fit`. Half of the kills come at a random moment of its life, start-up
-included; half come while it saves, as soon as the temporary file of the checkpoint is there. The run goes
-on with `--ckpt_path last`, or from nothing where nothing was saved yet, until it ends; further runs follow
-until all kills are spent. Asked of each: every checkpoint loads after every kill; no more work than one
-checkpoint interval is lost; at the end no temporary file is left, and all weights, both optimizers and the
-clock have the bits of the run nobody killed. Exit code 1 if anything fails.
+included; half come while it saves, as soon as the temporary file of the checkpoint exists. The run resumes
+with `--ckpt_path last`, or starts again if nothing was saved, until it ends; further runs follow until all
+kills are used. Checked: every checkpoint loads after every kill; at most the work of one checkpoint interval
+is lost; at the end there is no temporary file, and weights, optimizers and `images_seen` are those of the run
+without kills, bit for bit. Exit code 1 if anything fails.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from litgan import checkpoints
 from litgan.files import PARTIAL
 from litgan.loggers import read_metrics
 
-ITERATIONS, TURNS, BATCH, PERIOD = 48, 2, 32, 3  # PERIOD: iterations between two checkpoints
-INTERVAL = PERIOD * TURNS * BATCH  # images
+ITERATIONS, STEPS, BATCH, PERIOD = 48, 2, 32, 3  # PERIOD: iterations between two checkpoints
+INTERVAL = PERIOD * STEPS * BATCH  # images
 RECIPE = f"""
 data: {{class_path: litgan.data.Ring, init_args: {{batch_size: {BATCH}, samples: 1000}}}}
 model:
@@ -49,7 +49,7 @@ model:
   penalties: [{{class_path: litgan.penalties.R1, init_args: {{weight: 0.01, interval: 3}}}}]
   generator_optimizer: {{class_path: torch.optim.Adam, init_args: {{lr: 1.0e-4}}}}
   discriminator_optimizer: {{class_path: torch.optim.Adam, init_args: {{lr: 1.0e-4}}}}
-  discriminator_steps: {TURNS}
+  discriminator_steps: {STEPS}
 realism: {{every: 0}}
 samples: {{every: 0}}
 gradients: {{every: 0}}

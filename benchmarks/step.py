@@ -2,12 +2,12 @@
 
     python benchmarks/step.py [--only dcgan-64 ring ...] [--rounds 15]
 
-litgan is the real thing: a recipe with its logger, progress bar, average of the weights and checkpoints,
-trained by its own Trainer. After every block of its iterations the rivals run a block of the same length in
-the same process, so that what disturbs the machine disturbs all: the limit (`loops.raw`: same networks, flags
-and data on the device, by hand), PyTorch's DCGAN example (`loops.usual`) and Lightning's
-(`loops.stock_block`). A ratio below 1 says that litgan takes less time; `overhead` is what it adds.
-A case with `other` options is compared with litgan itself: whole runs with and without them take turns.
+litgan here is a whole run: a recipe with its logger, progress bar, average of the weights and checkpoints,
+trained by its own Trainer. After every block of its iterations the baselines run a block of the same length
+in the same process, so that what disturbs the machine disturbs all: the limit (`loops.raw`: same networks,
+flags and data on the device, by hand), PyTorch's DCGAN example (`loops.usual`) and Lightning's
+(`loops.stock_block`). A ratio below 1 says that litgan takes less time; `overhead` is what it adds. A case
+with `other` options is compared with litgan itself: whole runs with and without them alternate.
 """
 
 from __future__ import annotations
@@ -43,28 +43,28 @@ class Case:
     recipe: str
     options: tuple[str, ...] = ()
     number: int = 10
-    rivals: tuple[str, ...] = ("raw",)
+    baselines: tuple[str, ...] = ("raw",)
     other: tuple[str, ...] = ()
     batch: int = 64
 
 
 CASES = {
-    "dcgan-64": Case(FASHION, (*REFERENCE, *PLAIN), rivals=("raw", "usual", "stock")),
-    "dcgan-128": Case(FASHION, (*REFERENCE, *PLAIN), batch=128, number=5, rivals=("raw", "usual")),
+    "dcgan-64": Case(FASHION, (*REFERENCE, *PLAIN), baselines=("raw", "usual", "stock")),
+    "dcgan-128": Case(FASHION, (*REFERENCE, *PLAIN), batch=128, number=5, baselines=("raw", "usual")),
     "dcgan-64 R1 every 16": Case(FASHION, (*REFERENCE, "--model.penalties.init_args.interval=16"), number=16),
     "dcgan-64 R1 every 1": Case(FASHION, (*REFERENCE, "--model.penalties.init_args.interval=1")),
     "dcgan-64 compiled": Case(FASHION, (*REFERENCE, *PLAIN, "--model.compile=true")),
-    "recipe fashion_mnist": Case(FASHION, number=16, rivals=("raw", "usual")),
+    "recipe fashion_mnist": Case(FASHION, number=16, baselines=("raw", "usual")),
     "ring": Case(RING, number=200, batch=256),
 }
 
 
 class Interleaved(Callback):
-    """Times blocks of the trainer's own iterations, and lets every rival run a block after each."""
+    """Times blocks of the trainer's own iterations, and lets every baseline run a block after each."""
 
-    def __init__(self, number: int, rounds: int, rivals: dict[str, Callable[[], float]]) -> None:
-        self.number, self.rounds, self.rivals = number, rounds, rivals
-        self.seconds: dict[str, list[float]] = {name: [] for name in ("litgan", *rivals)}
+    def __init__(self, number: int, rounds: int, baselines: dict[str, Callable[[], float]]) -> None:
+        self.number, self.rounds, self.baselines = number, rounds, baselines
+        self.seconds: dict[str, list[float]] = {name: [] for name in ("litgan", *baselines)}
         self.began = 0.0
 
     def on_train_batch_end(self, trainer: Trainer, gan: GAN, *_: object) -> None:
@@ -73,8 +73,8 @@ class Interleaved(Callback):
         synchronise(gan.device)
         if self.began:  # the first block only warms up
             self.seconds["litgan"].append((time.perf_counter() - self.began) / self.number)
-        for name, rival in self.rivals.items():
-            seconds = rival()
+        for name, baseline in self.baselines.items():
+            seconds = baseline()
             if self.began:
                 self.seconds[name].append(seconds)
         trainer.should_stop = len(self.seconds["litgan"]) >= self.rounds
@@ -100,7 +100,7 @@ def block(loop: Iterator[None], number: int, device: torch.device) -> Callable[[
 
 
 def run(case: Case, rounds: int, extra: list[str]) -> dict[str, list[float]]:
-    """Seconds an iteration of litgan and of each rival, one figure a round."""
+    """Seconds an iteration of litgan and of each baseline, one figure a round."""
     off = [f"--{part}.every=0" for part in ("realism", "samples", "gradients")]
     with tempfile.TemporaryDirectory() as folder:
         options = [*case.options, *off, f"--data.batch_size={case.batch}", "--trainer.max_steps=1000000"]
@@ -114,7 +114,7 @@ def run(case: Case, rounds: int, extra: list[str]) -> dict[str, list[float]]:
             "usual": lambda: block(loops.usual(twin, data), case.number, device),
             "stock": lambda: lambda: loops.stock_block(twin, data, case.number),
         }
-        watch = Interleaved(case.number, rounds, {name: makers[name]() for name in case.rivals})
+        watch = Interleaved(case.number, rounds, {name: makers[name]() for name in case.baselines})
         recipe.trainer.callbacks.append(watch)  # after all others
         with recipe.run_context():
             recipe.trainer.fit(gan, recipe.datamodule)
@@ -148,7 +148,7 @@ def main(cases: dict[str, Case], doc: str = __doc__, script: str = __file__) -> 
         rows.append(row(name, seconds))
         print(measure.table(rows[-1:]), flush=True)
     print(
-        "\nMilliseconds an iteration and ratios: median (quartiles) of blocks in turns.\n"
+        "\nMilliseconds an iteration and ratios: median (quartiles) of alternating blocks.\n"
         + measure.table(rows)
     )
     measure.write(parsed, {"rows": rows, "seconds": blocks})
@@ -158,9 +158,9 @@ def row(name: str, seconds: dict[str, list[float]]) -> dict[str, Any]:
     """One line of the table."""
     line: dict[str, Any] = {"case": name}
     line |= {f"{side} ms": measure.show(values, 1e3) for side, values in seconds.items()}
-    rivals = [side for side in seconds if side != "litgan"]
+    baselines = [side for side in seconds if side != "litgan"]
     line |= {
-        f"litgan/{side}": measure.show(measure.ratios(seconds["litgan"], seconds[side])) for side in rivals
+        f"litgan/{side}": measure.show(measure.ratios(seconds["litgan"], seconds[side])) for side in baselines
     }
     if "raw" not in seconds:
         return line

@@ -218,7 +218,7 @@ def test_runs_of_litgan_itself_take_turns(script: Any, monkeypatch: pytest.Monke
         step.RING,
         ("--model=workers.Witnessed",),
         number=2,
-        rivals=(),
+        baselines=(),
         other=("--model=litgan.GAN",),
         batch=8,
     )

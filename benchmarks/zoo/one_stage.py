@@ -16,7 +16,7 @@ ONE_STAGE = "--model=litgan.zoo.OneStageGAN"
 CASES = {
     "dcgan-64": Case(FASHION, (*REFERENCE, *PLAIN, ONE_STAGE)),
     "dcgan-64 or two": Case(
-        FASHION, (*REFERENCE, *PLAIN, ONE_STAGE), number=20, rivals=(), other=("--model=litgan.GAN",)
+        FASHION, (*REFERENCE, *PLAIN, ONE_STAGE), number=20, baselines=(), other=("--model=litgan.GAN",)
     ),
     "dcgan-64 compiled": Case(FASHION, (*REFERENCE, *PLAIN, "--model.compile=true", ONE_STAGE)),
     "sngan-64": Case("configs/zoo/cifar10_sngan.yaml", ("--data=synthetic.Synthetic",), number=1),
