@@ -50,7 +50,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # options of the GA
         {},
     ),
     "penalties that remember": ({"penalties": [LeCam(0.1)]}, {}),
-    "penalties with neighbours": (
+    "penalties with points of their own": (
         {
             "penalties": [DRAGAN(0.1), FiniteDifferenceR1(0.1)],
         },

@@ -108,7 +108,7 @@ class Hinge(Wasserstein):
 
 
 class LeastSquares(AdversarialLoss):
-    """Mao et al. 2017, eq. 9: real is labelled 1 and fake 0, the generator aims at 1.
+    """Mao et al. 2017, eq. 9: real is labeled 1 and fake 0, the generator aims at 1.
 
     L_D = (D(x) - 1)^2 / 2 + D(G(z))^2 / 2,   L_G = (D(G(z)) - 1)^2 / 2
     """
