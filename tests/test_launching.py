@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from litgan import GAN, cli
+from litgan import GAN
 from litgan.checkpoints import read
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -153,14 +153,8 @@ with processes.init_distributed():  # one process group serves both
 
 
 @pytest.mark.spawn
-def test_ranks_evaluate_and_sample_together_what_one_process_does(start, tmp_path):
-    cli.main([
-        "fit", "--config", str(CONFIGS / "digits.yaml"), "--trainer.max_steps=2", "--data.num_classes=10",
-        "--data.batch_size=32", "--realism.every=0", "--samples.every=0", "--gradients.every=0",
-        "--model.generator.widths=[8,8]", "--model.discriminator.widths=[8,8]", "--trainer.logger=false",
-        "--trainer.accelerator=cpu", "--trainer.precision=32-true", f"--trainer.default_root_dir={tmp_path}",
-    ])  # fmt: skip
-    (checkpoint,) = map(str, tmp_path.glob("digits/*/checkpoints/last.ckpt"))
+def test_ranks_evaluate_and_sample_together_what_one_process_does(start, digits_run, tmp_path):
+    checkpoint = str(digits_run.checkpoint)
     script = tmp_path / "commands.py"
     script.write_text(COMMANDS)
     together = tmp_path / "together"

@@ -82,8 +82,12 @@ def test_a_slurm_step_and_the_environment_name_the_run(tmp_path, monkeypatch):
     monkeypatch.delenv("LITGAN_RUN_ID")
     monkeypatch.setenv("SLURM_STEP_ID", "0")
     assert new_run(tmp_path, "ring").run_id == "slurm-4711-0"
-    monkeypatch.setenv("LITGAN_RUN_ID", "mine")
-    assert new_run(tmp_path, "ring").run_id == "mine"
+    monkeypatch.setenv("LITGAN_RUN_ID", "mine-1_2.b")
+    assert new_run(tmp_path, "ring").run_id == "mine-1_2.b"
+    for run_id in ("..", "a/b", "/tmp", "a b", "x" * 129):
+        monkeypatch.setenv("LITGAN_RUN_ID", run_id)
+        with pytest.raises(ValueError, match=r"^LITGAN_RUN_ID's run id .*\.$"):
+            new_run(tmp_path, "ring")
 
 
 def test_what_a_killed_process_left_half_written_is_removed(tmp_path):

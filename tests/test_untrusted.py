@@ -24,7 +24,6 @@ from litgan import GAN, checkpoints, cli, commands
 from litgan.data import GANDataModule
 from litgan.export import load_generator
 from litgan.rebuild import Builder
-from litgan.runs import new_run
 
 FIT = ["fit", *PLAIN, *CLASSES]
 EVIL = """
@@ -454,15 +453,6 @@ def test_a_run_id_names_a_folder_and_no_way(
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("litgan: error: The checkpoint's run id")
     assert state(workplace)[1] == before
-
-
-@pytest.mark.parametrize("run_id", ["..", "a/b", "/tmp", "a b", "x" * 129])
-def test_so_does_one_of_the_environment(run_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LITGAN_RUN_ID", run_id)
-    with pytest.raises(ValueError, match=r"^LITGAN_RUN_ID's run id .*\.$"):
-        new_run(tmp_path, "digits")
-    monkeypatch.setenv("LITGAN_RUN_ID", "slurm-1_2.b")
-    assert new_run(tmp_path, "digits").run_id == "slurm-1_2.b"
 
 
 def test_a_hostile_recipe_is_no_part_of_a_resumed_run(good: Path, workplace: Path) -> None:
