@@ -71,16 +71,16 @@ def keep_older(path: Path, images_seen: int) -> None:
         seen = earlier.get("litgan", {}).get("images_seen", 0)
         if seen <= images_seen:
             return
-        label, said = f"{seen:09d}", f"had seen {seen:,} images, what is saved now {images_seen:,}"
+        label, reason = f"{seen:09d}", f"had seen {seen:,} images, the new one {images_seen:,}"
     except Exception:  # whatever a broken file raises
-        label, said = "unreadable", "cannot be read"
+        label, reason = "unreadable", "cannot be read"
     names = (f"{path.stem}-{label}{f'-{number}' if number > 1 else ''}{path.suffix}" for number in count(1))
     kept = next(path.with_name(name) for name in names if not path.with_name(name).exists())
     try:
         os.link(path, kept)
     except OSError:  # not every file system has links
         path.rename(kept)
-    warn(f"{path} {said}: the earlier file is kept as {kept.name}.")
+    warn(f"{path} {reason}: the earlier file is kept as {kept.name}.")
 
 
 def read(path: str | Path, map_location: Any = None, *, together: bool = False) -> dict[str, Any]:
@@ -204,7 +204,7 @@ def _flaw(value: Tensor, wanted: Tensor, finite: bool) -> str:
 
 
 def build_fitting(checkpoint: dict[str, Any], build: Callable[[], Network]) -> Network:
-    """What `build` makes, once its weights on the meta device, which costs no memory, fit the checkpoint's.
+    """Calls `build`, if the weights that it makes on the meta device, without memory, fit the checkpoint's.
 
     Raises:
         ValueError: as `check_architecture` does.
@@ -256,7 +256,7 @@ def load_gan(
 
 
 def build_data(checkpoint: dict[str, Any], cls: type, builder: Builder = STRICT) -> Any:
-    """The data module, a `cls`, that the checkpoint's recipe describes, with its state; reads no data."""
+    """The data module of the checkpoint's recipe, a subclass of `cls`, with its state; reads no data."""
     data: Any = builder.build_subclass(cls, recipe_of(checkpoint, "data"), "data")
     state = checkpoint.get(type(data).__qualname__, {})  # Lightning's key for `state_dict()`
     if not isinstance(state, dict):
@@ -266,7 +266,7 @@ def build_data(checkpoint: dict[str, Any], cls: type, builder: Builder = STRICT)
 
 
 def recipe_of(checkpoint: dict[str, Any], part: str) -> dict[str, Any]:
-    """What the checkpoint's recipe says of a part: its model, data or realism."""
+    """A section of the checkpoint's recipe: model, data or realism."""
     recipe = checkpoint["litgan"].get("recipe") or {}
     check_plain(recipe)
     described = recipe.get(part) if isinstance(recipe, dict) else recipe
@@ -289,19 +289,19 @@ ENTRIES = {  # what Lightning and litgan read of a checkpoint
 def _check_entries(checkpoint: dict[str, Any], path: str | Path) -> None:
     """Refuses entries of another type than litgan writes."""
     wrong = [name for name, kind in ENTRIES.items() if not isinstance(checkpoint.get(name, kind()), kind)]
-    said = checkpoint["litgan"]
-    wrong += [name for name in CLOCK if not _is_count(said.get(name, 0))]
-    wrong += [name for name in ("recipe", "last_logs") if not isinstance(said.get(name, {}), dict)]
+    state = checkpoint["litgan"]
+    wrong += [name for name in CLOCK if not _is_count(state.get(name, 0))]
+    wrong += [name for name in ("recipe", "last_logs") if not isinstance(state.get(name, {}), dict)]
     items = {"callbacks": dict, "optimizer_states": dict, "last_logs": float}
     for name in items.keys() - wrong:
-        group = (said if name == "last_logs" else checkpoint).get(name, [])
+        group = (state if name == "last_logs" else checkpoint).get(name, [])
         members = group.values() if isinstance(group, dict) else group
         wrong += [name] * (not all(isinstance(member, items[name]) for member in members))
     if wrong:
         raise ValueError(
             f"The checkpoint {path} holds no {wrong[0]} as litgan writes it: take another one of the run."
         )
-    check_plain(said.get("recipe"))
+    check_plain(state.get("recipe"))
 
 
 def _is_count(number: Any) -> bool:

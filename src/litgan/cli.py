@@ -27,9 +27,9 @@ USAGE = """litgan: adversarial training with PyTorch Lightning
   litgan evaluate  CKPT --count 10000             distances to the data, as JSON
   litgan interpolate CKPT --out loop.gif          a walk through the latents
   litgan export    CKPT --format onnx --out PATH  the generator alone, also as safetensors
-  litgan report    RUN_DIR                        a run as one web page: curves, grids over time, verdicts
+  litgan report    RUN_DIR                        a run as one web page: curves, grids over time, events
 {lab}{new}
-`litgan VERB --help` tells all options of a verb."""
+`litgan VERB --help` lists the options of a verb."""
 LAB = "  litgan lab       [--short] --out DIR            experiments on the feedback itself\n"
 NEW = "  litgan new       DIR --name mygan [--wings ...] a project of your own, renamed and stripped\n"
 
@@ -37,8 +37,8 @@ NEW = "  litgan new       DIR --name mygan [--wings ...] a project of your own, 
 def main(arguments: list[str] | None = None) -> None:
     """Runs one verb; bad input ends with one sentence on stderr and exit code 1 (2: bad command line).
 
-    A `fit` that was stopped before its end, saved, ends with 75, after Ctrl-C with 130: `--ckpt_path last`
-    goes on with it.
+    A `fit` that is stopped early saves a checkpoint, from which `--ckpt_path last` resumes, and ends with 75
+    (Ctrl-C: 130).
     """
     verb, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if verb in ("-h", "--help"):

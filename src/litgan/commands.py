@@ -194,7 +194,7 @@ def export(
 
 
 def report(run_dir: str, out: str | None = None) -> None:
-    """Shows a run as one self-contained web page: curves, grids over time, verdicts, protocol and recipe.
+    """Shows a run as one self-contained web page: curves, grids over time, events, protocol and recipe.
 
     Args:
         run_dir: the run's folder, runs/<recipe>/<run id>.

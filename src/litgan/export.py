@@ -19,7 +19,7 @@ from litgan.files import atomic_write
 from litgan.rebuild import Builder
 
 LONGEST = 1_000_000  # characters of a recipe
-LARGEST_BATCH = 4096  # that an exported graph promises to take
+LARGEST_BATCH = 4096  # of an exported graph
 
 
 def save_generator(network: nn.Module, recipe: dict[str, Any], images_seen: int, path: Path) -> None:
@@ -29,7 +29,7 @@ def save_generator(network: nn.Module, recipe: dict[str, Any], images_seen: int,
         network: the generator, or its average.
         recipe: of the model, as the checkpoint carries it.
         images_seen: by the discriminator until then.
-        path: of the .safetensors file; written whole or not at all.
+        path: of the .safetensors file; written atomically.
     """
     weights = {name: value.contiguous().cpu() for name, value in network.state_dict().items()}
     about = {"model": json.dumps(recipe), "images_seen": str(images_seen)}
@@ -85,7 +85,7 @@ def save_onnx(network: nn.Module, num_classes: int, path: Path) -> None:
     """Writes a generator as an ONNX graph with the inputs `latents` [batch, latent_dim] (float32) and, if it
     has classes, `labels` [batch] (int64), and the output `samples` [batch, *sample_shape]; any batch.
 
-    Noise that the generator adds by itself stands still, as it does in every evaluation.
+    Noise inside the generator is constant, as in every evaluation.
 
     Raises:
         ImportError: if the packages of litgan[export] are missing.

@@ -26,7 +26,7 @@ from typing import Any, Literal, NamedTuple, NoReturn, Union, get_args, get_orig
 import torch
 from torch import nn
 
-PACKAGE = __name__.split(".")[0]  # projects rename it
+PACKAGE = __name__.split(".")[0]  # a project has another name
 PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", re.ASCII)
 DEPTH, NODES, LENGTH, LARGEST = 32, 10_000, 4096, 2**63  # bounds of a recipe; of texts and lists; of integers
 LONGEST_PATH = 200
@@ -250,11 +250,11 @@ class Builder:
         """Whether a file lies in the folder of the checkpoint's run; without one, beside the checkpoint."""
         if self.source is None:
             return False
-        room, folder = module.parent.resolve(), Path(self.source).resolve().parent
+        parent, folder = module.parent.resolve(), Path(self.source).resolve().parent
         if folder.name != "checkpoints":
-            return room == folder
-        installed = room.is_relative_to(Path(sys.prefix).resolve())  # in a project's own environment
-        return room.is_relative_to(folder.parent) and not installed
+            return parent == folder
+        installed = parent.is_relative_to(Path(sys.prefix).resolve())  # in a project's own environment
+        return parent.is_relative_to(folder.parent) and not installed
 
 
 def search_working_directory() -> None:
@@ -267,7 +267,7 @@ STRICT = Builder()
 
 
 def check_plain(recipe: Any) -> None:
-    """Visits all of a recipe, shared parts as often as they appear.
+    """Checks every node of a recipe, shared ones as often as they appear.
 
     Raises:
         ValueError: one sentence, if something in it is no mapping, list, text, number, truth value or None,
@@ -293,7 +293,7 @@ def check_plain(recipe: Any) -> None:
 
 @cache
 def parameters(cls: type) -> dict[str, Parameter]:
-    """What the constructor of a class takes by keyword: its own, then those that `**` hands to its bases."""
+    """What a constructor takes by keyword: its parameters, then those of its bases that `**` passes on."""
     found: dict[str, Parameter] = {}
     for base in cls.__mro__:
         make = vars(base).get("__init__")
@@ -320,13 +320,13 @@ def parameters(cls: type) -> dict[str, Parameter]:
 @cache
 def classes_of_torch() -> dict[str, type]:
     """The optimizers of torch.optim and the modules of torch.nn, by their exact names."""
-    rooms: list[tuple[Any, type]] = [(torch.optim, torch.optim.Optimizer), (nn, nn.Module)]
+    modules: list[tuple[Any, type]] = [(torch.optim, torch.optim.Optimizer), (nn, nn.Module)]
     return {
         name: cls
-        for room, base in rooms
-        for cls in vars(room).values()
+        for module, base in modules
+        for cls in vars(module).values()
         if isinstance(cls, type) and issubclass(cls, base)
-        for name in (f"{room.__name__}.{cls.__name__}", f"{cls.__module__}.{cls.__name__}")
+        for name in (f"{module.__name__}.{cls.__name__}", f"{cls.__module__}.{cls.__name__}")
     }
 
 

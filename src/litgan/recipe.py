@@ -53,11 +53,11 @@ def default_callbacks() -> dict[str, type[Callback]]:
 
 
 class Recipe(LightningCLI):
-    """Parses a recipe and builds its parts; the data tells the networks their shapes.
+    """Parses a recipe and builds its trainer, GAN and data; the networks get their shapes from the data.
 
     Args:
         args: the command line behind the verb.
-        verb: "fit" makes or continues a run folder and logs; any other verb does not.
+        verb: "fit" makes or continues a run folder and logs; "validate" does neither.
 
     Raises:
         jsonargparse.ArgumentError: if the recipe does not parse.
