@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -11,32 +12,59 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 
 
+class Unconditional(nn.Module):
+    """A network whose forward pass takes one tensor, as one that also takes the condition, which is None."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        for name in ("latent_dim", "uses_batch_statistics"):
+            if hasattr(network, name):
+                setattr(self, name, getattr(network, name))
+
+    def forward(self, tensor: Tensor, condition: None = None) -> Tensor:
+        return self.network(tensor)
+
+
 def make_networks(
     generator: Callable[..., Any], discriminator: Callable[..., Any], sample_shape: tuple[int, ...],
-    num_classes: int,
+    num_classes: int, latent_dim: int | None = None,
 ) -> tuple[nn.Module, nn.Module]:  # fmt: skip
-    """The networks that two factories make of the data's shape and number of classes, checked.
+    """Both networks, checked: ready modules, or made by factories of the data's shape and classes.
 
     Raises:
         ValueError: one sentence that names the network, if it cannot be made so or does not fit the data.
     """
     networks = []
-    for role, factory in (("generator", generator), ("discriminator", discriminator)):
+    for role, given in (("generator", generator), ("discriminator", discriminator)):
+        network = given if isinstance(given, nn.Module) else _made(role, given, sample_shape, num_classes)
         try:
-            network = factory(sample_shape, num_classes)
-        except (TypeError, RuntimeError) as error:
-            reason = str(error).splitlines()[0].rstrip(".")
-            raise ValueError(
-                f"The {role} cannot be made from (sample_shape, num_classes) = {sample_shape, num_classes} "
-                f"({reason}): give a network whose constructor takes these two first."
-            ) from error
-        if not isinstance(network, nn.Module):
-            kind = type(network).__name__
-            raise ValueError(f"The {role} is a {kind}: give a class of networks (nn.Module).")
+            inspect.signature(network.forward).bind(None, None)
+        except TypeError:
+            network = Unconditional(network)
         networks.append(network)
+    if latent_dim is not None:
+        networks[0].latent_dim = latent_dim  # type: ignore[assignment]
     if not torch.empty(0).is_meta:  # on the meta device weights have no values: nothing to try out
         check_networks(networks[0], networks[1], sample_shape, num_classes)
     return networks[0], networks[1]
+
+
+def _made(
+    role: str, factory: Callable[..., Any], sample_shape: tuple[int, ...], num_classes: int
+) -> nn.Module:
+    try:
+        network = factory(sample_shape, num_classes)
+    except (TypeError, RuntimeError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise ValueError(
+            f"The {role} cannot be made from (sample_shape, num_classes) = {sample_shape, num_classes} "
+            f"({reason}): give a module, or a class whose constructor takes these two first."
+        ) from error
+    if not isinstance(network, nn.Module):
+        kind = type(network).__name__
+        raise ValueError(f"The {role} is a {kind}: give a class of networks (nn.Module).")
+    return network
 
 
 def check_networks(
@@ -47,23 +75,31 @@ def check_networks(
     Raises:
         ValueError: one sentence that names the network and what does not fit.
     """
+    for network in (generator, discriminator):
+        if num_classes and isinstance(network, Unconditional):
+            raise ValueError(
+                f"{_name(network)}.forward takes no condition, but there are {num_classes} classes: "
+                "give it a second argument, or leave out num_classes."
+            )
     latent_dim = getattr(generator, "latent_dim", None)
     if not isinstance(latent_dim, int):
-        raise ValueError(f"{type(generator).__name__} has no integer attribute latent_dim: add one.")
-    device = next(generator.parameters()).device
+        raise ValueError(
+            f"{_name(generator)} has no integer attribute latent_dim: add one, or give latent_dim."
+        )
+    device = next(generator.parameters(), torch.empty(0)).device
     labels = torch.full((1,), num_classes - 1, device=device) if num_classes else None
     latents = torch.zeros(1, latent_dim, device=device)
     samples = _forward(generator, latents, labels, f"latents and labels of {num_classes} classes")
     if samples.shape[1:] != sample_shape:
         raise ValueError(
-            f"{type(generator).__name__} makes samples of shape {tuple(samples.shape[1:])} but the data's "
+            f"{_name(generator)} makes samples of shape {tuple(samples.shape[1:])} but the data's "
             f"have {sample_shape}: change the network's widths or the data's resolution and channels."
         )
     wanted = f"samples of shape {sample_shape} and labels of {num_classes} classes"
     logits = _forward(discriminator, torch.zeros(1, *sample_shape, device=device), labels, wanted)
     if logits.ndim != 2:
         raise ValueError(
-            f"{type(discriminator).__name__} returns logits of shape {tuple(logits.shape)}: make it [B, K]."
+            f"{_name(discriminator)} returns logits of shape {tuple(logits.shape)}: make it [B, K]."
         )
 
 
@@ -74,9 +110,13 @@ def _forward(network: nn.Module, first: Tensor, labels: Tensor | None, wanted: s
         return network.eval()(first, labels)
     except (RuntimeError, IndexError, TypeError) as error:
         reason = str(error).splitlines()[0]
-        raise ValueError(f"{type(network).__name__} does not fit {wanted}: {reason}.") from error
+        raise ValueError(f"{_name(network)} does not fit {wanted}: {reason}.") from error
     finally:
         network.train(training)
+
+
+def _name(network: nn.Module) -> str:
+    return type(network.network if isinstance(network, Unconditional) else network).__name__
 
 
 def check_sample_shape(of_data: tuple[int, ...], of_gan: tuple[int, ...]) -> None:

@@ -184,7 +184,7 @@ def export(
         trust: modules of yours whose classes the checkpoint may name, with commas between; they are imported.
     """
     gan = GAN.load_from_checkpoint(ckpt, map_location="cpu", trust=trust)
-    network = gan.averaged_generator(not raw_weights and (ema or True))
+    network = sampling.averaged_generator(gan, not raw_weights and (ema or True))
     path = Path(out or f"generator.{format}")
     if format == "onnx":
         save_onnx(network, gan.num_classes, path)

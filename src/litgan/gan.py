@@ -28,7 +28,7 @@ from litgan.losses import AdversarialLoss
 from litgan.noise import Noise, seed_device
 from litgan.penalties import Context, GeneratorPenalty, Penalty
 from litgan.precision import loss_scales, per_network_loss_scale
-from litgan.sampling import choose_classes, draw
+from litgan.sampling import Sampler, averaged_generator, choose_classes, sampling_with
 from litgan.schedules import Schedule, value_at
 from litgan.updates import average, check_finite, clip, explain_derivatives, float32_penalties, frozen, split
 
@@ -46,8 +46,9 @@ class GAN(LightningModule):
     more network is an attribute with an optimizer in `configure_optimizers`; `training_step` calls `update`.
 
     Args:
-        generator: called with (sample_shape, num_classes), returns a module (latents, condition) -> samples.
-        discriminator: called with the same two, returns a module (samples, condition) -> logits [B, K].
+        generator: a module (latents, condition) -> samples; or called with (sample_shape, num_classes) it
+            returns one. Without classes it may take the latents alone.
+        discriminator: likewise a module (samples, condition) -> logits [B, K].
         loss: of real and fake logits, for both networks.
         generator_optimizer: called with the generator's parameters.
         discriminator_optimizer: called with the discriminator's parameters.
@@ -64,6 +65,7 @@ class GAN(LightningModule):
         extra_ema_halflives: of further averages to choose from after training (Karras et al. 2024, EDM2).
         sample_shape: of one sample, without the batch; the command line takes it from the data.
         num_classes: that the networks are conditioned on, 0 for none; taken from the data.
+        latent_dim: length of the latents, for a generator without an attribute of this name.
         seed: of weights, latents and every other draw.
 
     Raises:
@@ -90,6 +92,7 @@ class GAN(LightningModule):
         extra_ema_halflives: Sequence[int] = (),
         sample_shape: tuple[int, ...] = (1, 32, 32),
         num_classes: int = 0,
+        latent_dim: int | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -98,7 +101,7 @@ class GAN(LightningModule):
         self.sample_shape, self.num_classes, self.seed = tuple(sample_shape), num_classes, seed
         with torch.random.fork_rng(devices=[]):  # equal seeds give equal weights, whatever ran before
             torch.manual_seed(seed)
-            networks = make_networks(generator, discriminator, self.sample_shape, num_classes)
+            networks = make_networks(generator, discriminator, self.sample_shape, num_classes, latent_dim)
         self.generator, self.discriminator = networks
         if len(self.sample_shape) == 3:  # images: the memory layout in which convolutions run fastest
             self.to(memory_format=torch.channels_last)
@@ -286,21 +289,24 @@ class GAN(LightningModule):
         """
         noise = Noise(seed, 0, first, count, "sample", self.device)
         classes = choose_classes(condition, first, count, self.num_classes)
-        return draw(self.averaged_generator(ema), noise, classes, truncation)
+        with torch.no_grad(), sampling_with(self, Sampler(averaged_generator(self, ema), truncation)):
+            return self.generate(classes, noise)
 
-    def averaged_generator(self, ema: bool | int = True) -> nn.Module:
-        """The generator with averaged weights: the run's average, or that with a half-life in images."""
-        if isinstance(ema, bool):
-            return self.ema.average if ema else self.generator
-        if str(ema) not in self.extra_emas:
-            known = ", ".join(self.extra_emas) or "none: train with model.extra_ema_halflives"
-            raise ValueError(f"There is no average of half-life {ema}; there are {known}.")
-        return self.extra_emas[str(ema)].average  # type: ignore[return-value]
+    def forward(self, latents: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Samples of the averaged generator, in evaluation mode, for these latents [B, latent_dim]."""
+        return Sampler(self.ema.average)(latents, condition)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """The discriminator's logits of real samples; the callback `Realism` adds the Fréchet distance."""
         real, condition = batch
         self.log("logits/real", self.discriminator(real, condition).float().mean(), batch_size=len(real))
+
+    test_step = validation_step
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """As many samples as the batch has real ones, for the same condition."""
+        real, condition = batch
+        return self.sample(len(real), condition=condition, first=batch_idx * len(real))
 
     # ------------------------------------------------------------------ the run
 

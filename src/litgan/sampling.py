@@ -3,30 +3,62 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from litgan.noise import Noise
-
 CHUNK = 250  # samples a forward pass
 
 
-def draw(
-    generator: nn.Module, noise: Noise, condition: Tensor | None = None, truncation: float | None = None
-) -> Tensor:
-    """Samples [noise.count, *sample_shape] of a generator in evaluation mode.
+class Sampler(nn.Module):
+    """A generator for sampling: in evaluation mode, in chunks, with truncated latents.
 
     With a `truncation` latents are drawn from the normal cut off at +- this value (Brock et al. 2019, BigGAN,
     section 3.1); a generator that `truncates` by itself pulls its styles to their mean (StyleGAN2: psi).
     """
-    latents = noise.normal(generator.latent_dim)  # type: ignore[arg-type]
-    if truncation is not None and getattr(generator, "truncates", False):
-        return generate_in_chunks(generator, latents, condition, truncation=truncation)
-    if truncation is not None:
-        latents = truncate(latents, truncation)
-    return generate_in_chunks(generator, latents, condition)
+
+    def __init__(self, generator: nn.Module, truncation: float | None = None) -> None:
+        super().__init__()
+        self.generator, self.latent_dim, self.options = generator, generator.latent_dim, {}
+        self.truncation = None if getattr(generator, "truncates", False) else truncation
+        if truncation is not None and self.truncation is None:
+            self.options = {"truncation": truncation}
+
+    def forward(self, latents: Tensor, condition: Tensor | None = None) -> Tensor:
+        if self.truncation is not None:
+            latents = truncate(latents, self.truncation)
+        return generate_in_chunks(self.generator, latents, condition, **self.options)
+
+
+def averaged_generator(gan: Any, ema: bool | int = True) -> nn.Module:
+    """A GAN's generator with averaged weights: the run's average, or that with a half-life in images.
+
+    Raises:
+        ValueError: if there is no average with that half-life.
+    """
+    if isinstance(ema, bool):
+        return gan.ema.average if ema else gan.generator
+    if str(ema) not in gan.extra_emas:
+        known = ", ".join(gan.extra_emas) or "none: train with model.extra_ema_halflives"
+        raise ValueError(f"There is no average of half-life {ema}; there are {known}.")
+    return gan.extra_emas[str(ema)].average
+
+
+@contextmanager
+def sampling_with(gan: Any, generator: nn.Module) -> Iterator[None]:
+    """In here another generator stands for the GAN's, and all its networks are in evaluation mode."""
+    training, own = {part: part.training for part in gan.modules()}, gan.generator
+    gan.eval()
+    gan.generator = generator
+    try:
+        yield
+    finally:
+        gan.generator = own
+        for part, mode in training.items():
+            part.training = mode
 
 
 @torch.no_grad()

@@ -66,8 +66,11 @@ class Realism(Callback):
         if trainer.state.fn == "validate":
             gan.log_dict(self.measure(trainer, gan).values, sync_dist=True)
 
-    def measure(self, trainer: Trainer, gan: GAN) -> Report:
-        """Evaluates the GAN on all ranks, and logs."""
+    def on_test_epoch_end(self, trainer: Trainer, gan: GAN) -> None:
+        gan.log_dict(self.measure(trainer, gan, "test").values, sync_dist=True)
+
+    def measure(self, trainer: Trainer, gan: GAN, split: str | None = None) -> Report:
+        """Evaluates the GAN on all ranks, and logs; `split` instead of the callback's."""
 
         def sample(first: int, count: int) -> Tensor:
             return gan.sample(count, first=first, ema=not self.raw)
@@ -78,8 +81,8 @@ class Realism(Callback):
         with untimed(gan):
             self.report = evaluate(
                 sample, trainer.datamodule, self.network(gan), labels=labels, count=self.count,
-                batch_size=self.batch_size,
-                device=gan.device, split=self.split, rank=trainer.global_rank, world_size=trainer.world_size,
+                batch_size=self.batch_size, device=gan.device, split=split or self.split,
+                rank=trainer.global_rank, world_size=trainer.world_size,
             )  # fmt: skip
             self.measured_at = gan.images_seen
             gan.log_scalars(self.report.values)

@@ -160,6 +160,14 @@ class GANDataModule(LightningDataModule, ABC):
             return []
         return self._loader(lambda: 0)
 
+    def test_dataloader(self) -> Loader:
+        """One pass over the test samples."""
+        return self._loader(lambda: 0, "test")
+
+    def predict_dataloader(self) -> Loader:
+        """One pass over the training samples: `GAN.predict_step` generates as many."""
+        return self._loader(lambda: 0)
+
     def prepare_data(self) -> None:
         """Download, if there is something to download; one process per machine."""
         self.load("train")
@@ -186,14 +194,14 @@ class GANDataModule(LightningDataModule, ABC):
         run: Any = self.trainer
         return 0 if run is None else run.lightning_module.images_seen
 
-    def _loader(self, images_seen: Callable[[], int], **options: Any) -> Loader:
-        samples, labels = self.load("train")
+    def _loader(self, images_seen: Callable[[], int], split: str = "train", **options: Any) -> Loader:
+        samples, labels = self.load(split)
         if self.balanced and labels is None:
             raise ValueError(f"{type(self).__name__} has no labels to balance: give data.balanced false.")
         trainer = self.trainer
         sampler = ResumableBatchSampler(
             len(samples),
-            self.batch_size,
+            self.batch_size if split == "train" else min(self.batch_size, len(samples)),
             seed=self.seed,
             rank=0 if trainer is None else trainer.global_rank,
             world_size=1 if trainer is None else trainer.world_size,
