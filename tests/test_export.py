@@ -85,31 +85,20 @@ def test_a_missing_package_names_its_extra(tmp_path: Path, monkeypatch: pytest.M
         save_onnx(Unspeakable(), 0, tmp_path / "generator.onnx")
 
 
-@pytest.mark.parametrize("flaw", ["is NaN", "is complex", "of another architecture"])
-def test_weights_that_are_none_are_told_in_a_sentence(
-    flaw: str, export: Callable[..., Path], tmp_path: Path
+def test_a_damaged_or_foreign_file_is_refused_in_a_sentence(
+    export: Callable[..., Path], tmp_path: Path
 ) -> None:
     path = export("generator.safetensors")
     weights = load_file(path)
+    name = next(iter(weights))
     with safe_open(path, framework="pt") as file:
         about = file.metadata()
-    name = next(iter(weights))
-    spoilt = {
-        "is NaN": torch.full_like(weights[name], float("nan")),
-        "is complex": weights[name].to(torch.complex64),
-        "of another architecture": torch.zeros(3),
-    }
-    save_file(weights | {name: spoilt[flaw]}, path, about)
-    with pytest.raises(ValueError, match=flaw) as caught:
+    save_file(weights | {name: torch.full_like(weights[name], float("nan"))}, path, about)
+    with pytest.raises(ValueError, match=f"{name} is NaN"):
         load_generator(path)
-    assert name in str(caught.value) and "\n" not in str(caught.value)
-
-
-def test_a_damaged_or_foreign_file_is_told_in_a_sentence(export: Callable[..., Path], tmp_path: Path) -> None:
-    whole = export("generator.safetensors")
-    whole.write_bytes(whole.read_bytes()[:1000])
+    path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(ValueError, match=r"no whole safetensors file.*export it again"):
-        load_generator(whole)
-    save_file({"weight": torch.zeros(1)}, tmp_path / "foreign.safetensors")
+        load_generator(path)
+    save_file({"weight": torch.zeros(1)}, path)
     with pytest.raises(ValueError, match="does not say how to build its network"):
-        load_generator(tmp_path / "foreign.safetensors")
+        load_generator(path)
