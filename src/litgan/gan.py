@@ -21,13 +21,14 @@ from torch.optim import Optimizer
 
 from litgan import checkpoints
 from litgan.augment import Augmentation
+from litgan.axis import ImagesAxis, publish
 from litgan.checks import check_clipping, check_counts, check_sample_shape, check_trainer, make_networks
 from litgan.compilation import compile_networks, uncompile_networks
 from litgan.ema import EMA
 from litgan.losses import AdversarialLoss
 from litgan.noise import Noise, seed_device
 from litgan.penalties import Context, GeneratorPenalty, Penalty
-from litgan.precision import loss_scales, per_network_loss_scale
+from litgan.precision import per_network_loss_scale
 from litgan.sampling import Sampler, averaged_generator, choose_classes, sampling_with
 from litgan.schedules import Schedule, value_at
 from litgan.updates import average, check_finite, clip, explain_derivatives, float32_penalties, frozen, split
@@ -312,7 +313,7 @@ class GAN(LightningModule):
 
     def configure_callbacks(self) -> list[Callback]:
         check_trainer(self.trainer)  # Lightning checks the same next, and its message names no remedy
-        return []
+        return [ImagesAxis()]
 
     def setup(self, stage: str) -> None:
         per_network_loss_scale(self.trainer)
@@ -340,8 +341,6 @@ class GAN(LightningModule):
             torch.compiler.cudagraph_mark_step_begin()
 
     def on_train_batch_end(self, outputs: Logs, batch: Batch, batch_idx: int) -> None:
-        if self.iteration_is_complete and self.trainer.global_step % self.trainer.log_every_n_steps == 0:
-            self.log_scalars({**self.last_logs, **loss_scales(self.trainer)})
         self.waiting_since = time.perf_counter() - self.seconds_excluded  # after the callbacks' hooks
 
     def teardown(self, stage: str) -> None:
@@ -374,8 +373,7 @@ class GAN(LightningModule):
             if name.startswith("loss/"):
                 check_finite(name, value, self.images_seen)
         self.logged |= numbers
-        for logger in self.trainer.loggers:
-            logger.log_metrics({**numbers, "images_seen": self.images_seen}, step=self.images_seen)
+        publish(self.trainer, numbers, self.images_seen)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["litgan"] = {

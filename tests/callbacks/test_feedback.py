@@ -116,7 +116,7 @@ def test_only_logged_iterations_are_hooked_and_only_due_ones_traced(
 
         def measure(self, *arguments):
             traced.append(gan.images_seen)
-            super().measure(*arguments)
+            return super().measure(*arguments)
 
     trainer = make_trainer(7, callbacks=[Counting(every=48)], logger=memory, log_every_n_steps=3)
     trainer.fit(gan, datamodule=tiny_data())

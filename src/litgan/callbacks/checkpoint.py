@@ -103,7 +103,7 @@ class Checkpoint(LightningCheckpoint):
 
     def minutes_elapsed(self, trainer: Trainer) -> bool:
         """Whether it is time to save, by rank zero's clock; False except at logging points."""
-        if not self.minutes or trainer.global_step % trainer.log_every_n_steps:
+        if not self.minutes or trainer.global_step % (trainer.log_every_n_steps or 50):
             return False
         return bool(trainer.strategy.broadcast(time.monotonic() - self.last_save_time > 60.0 * self.minutes))
 

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from litgan import gradient_flow
+from litgan.axis import is_logging_point
 from litgan.callbacks.heat_map import heat_map
 from litgan.callbacks.throughput import untimed
 from litgan.files import ignore_disk_errors
@@ -69,8 +70,9 @@ class Feedback(Callback):
         self.previous: Tensor | None = None  # feedback of the last trace
 
     def on_train_batch_start(self, trainer: Trainer, gan: GAN, batch: Batch, batch_idx: int) -> None:
-        will_be_logged = (trainer.global_step + 1) % trainer.log_every_n_steps == 0
-        if will_be_logged and self.handle is None:  # an iteration may have several batches
+        if (
+            is_logging_point(trainer, ahead=1) and self.handle is None
+        ):  # an iteration may have several batches
             self.handle = gan.generator.register_forward_hook(partial(self.hook_fake, gan))
             self.awaiting_gradient = False
         if trainer.is_global_zero and will_be_due(gan, batch, self.every):
@@ -106,12 +108,13 @@ class Feedback(Callback):
             self.handle = None
             gan.log_scalars(self.values)
             self.values = {}
-        if gan.is_due(self.every) and trainer.is_global_zero:
+        if gan.is_due(self.every):
             with untimed(gan):
-                self.measure(trainer, gan, batch)
+                measured = self.measure(trainer, gan, batch) if trainer.is_global_zero else {}
+                gan.log_scalars(trainer.strategy.broadcast(measured))
 
-    def measure(self, trainer: Trainer, gan: GAN, batch: Batch) -> None:
-        """Traces, logs and draws; on rank zero alone."""
+    def measure(self, trainer: Trainer, gan: GAN, batch: Batch) -> dict[str, float]:
+        """Traces and draws, on rank zero alone; returns what is logged."""
         trace = self.trace(gan)
         norms = trace.gradient_norms()
         values = {
@@ -128,9 +131,9 @@ class Feedback(Callback):
         values["gradient/below_eps"] = gradient_flow.grad_below_eps(trainer.optimizers[0])
         values |= self.logit_statistics(gan, batch)
         numbers = torch.stack(list(values.values())).tolist()  # one transfer from the device
-        gan.log_scalars(dict(zip(values, numbers, strict=True)))
         self.history.append((gan.images_seen, dict(zip(norms, numbers, strict=False))))  # the first of them
         self.save_pictures(trainer, gan, trace)
+        return dict(zip(values, numbers, strict=True))
 
     def trace(self, gan: GAN) -> gradient_flow.BackwardTrace:
         """Samples of the fixed latents [count, *sample_shape], their feedback and its norm at each layer."""

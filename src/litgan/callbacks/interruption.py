@@ -24,6 +24,7 @@ from lightning.fabric.plugins.environments import LightningEnvironment, SLURMEnv
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import Timer
 
+from litgan.axis import log_losses
 from litgan.callbacks.checkpoint import Checkpoint
 from litgan.gan import GAN
 
@@ -116,7 +117,7 @@ class Interruption(Callback):
         if number == getattr(signal, "SIGHUP", None):
             redirect_closed_terminal()
 
-    def on_train_batch_end(self, trainer: Trainer, gan: GAN, *batch: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, gan: GAN, *_: Any) -> None:
         if not gan.iteration_is_complete or not (reason := self.stop_reason()):
             return
         assert self.checkpoint is not None
@@ -124,7 +125,7 @@ class Interruption(Callback):
         self.checkpoint.save_now(trainer, gan)
         if 0 < trainer.max_steps <= trainer.global_step:  # nothing would be left for a resumed run
             return
-        gan.on_train_batch_end(*batch)  # Lightning calls it after the callbacks'; it logs the last row
+        log_losses(trainer, gan)  # the callback that does so follows
         cause = "--trainer.max_time" if reason is Reason.MAX_TIME else reason.name
         requeues = reason is Reason.SIGUSR1 and trainer.is_global_zero and SLURMEnvironment.detect()
         raise Interrupted(

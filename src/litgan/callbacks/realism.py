@@ -54,9 +54,7 @@ class Realism(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, gan: GAN, *_: object) -> None:
         if gan.is_due(self.every):
-            distance, value = next(iter(self.measure(trainer, gan).values.items()))
-            with untimed(gan):
-                gan.log(distance, value, logger=False)  # for EarlyStopping and others
+            self.measure(trainer, gan)
 
     def on_train_end(self, trainer: Trainer, gan: GAN) -> None:
         if self.every and self.measured_at != gan.images_seen:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 import torch
 from lightning.pytorch import Callback, Trainer
 
+from litgan.axis import is_logging_point
 from litgan.gan import GAN
 
 
@@ -41,7 +42,7 @@ class Throughput(Callback):
         self.waited += time.perf_counter() - gan.seconds_excluded - began
 
     def on_train_batch_end(self, trainer: Trainer, gan: GAN, *_: object) -> None:
-        if gan.iteration_is_complete and trainer.global_step % trainer.log_every_n_steps == 0:
+        if gan.iteration_is_complete and is_logging_point(trainer):
             if gan.device.type == "cuda":  # or queued work would count as waiting for data
                 torch.cuda.synchronize(gan.device)
             seconds = time.perf_counter() - self.since - (gan.seconds_excluded - self.excluded)
