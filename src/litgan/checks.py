@@ -119,6 +119,22 @@ def _name(network: nn.Module) -> str:
     return type(network.network if isinstance(network, Unconditional) else network).__name__
 
 
+def check_fit(gan: Any) -> None:
+    """Compares a GAN with the Trainer that is about to fit it.
+
+    Raises:
+        ValueError: one sentence, if data, limits of gradients or optimizers do not fit.
+    """
+    data = gan.trainer.datamodule
+    check_sample_shape(getattr(data, "sample_shape", gan.sample_shape), gan.sample_shape)
+    check_clipping(gan.gradient_clip_val, gan)
+    for config in gan.trainer.lr_scheduler_configs:
+        raise ValueError(
+            f"configure_optimizers returns a {type(config.scheduler).__name__}, which a GAN does not step: "
+            "return optimizers alone and give lr_schedule, a factor that depends on images_seen."
+        )
+
+
 def check_sample_shape(of_data: tuple[int, ...], of_gan: tuple[int, ...]) -> None:
     """Raises ValueError if the data's samples have another shape than the GAN's."""
     if tuple(of_data) != of_gan:

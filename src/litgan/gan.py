@@ -22,7 +22,8 @@ from torch.optim import Optimizer
 from litgan import checkpoints
 from litgan.augment import Augmentation
 from litgan.axis import ImagesAxis, publish
-from litgan.checks import check_clipping, check_counts, check_sample_shape, check_trainer, make_networks
+from litgan.batches import unpack
+from litgan.checks import check_counts, check_fit, check_trainer, make_networks
 from litgan.compilation import compile_networks, uncompile_networks
 from litgan.ema import EMA
 from litgan.losses import AdversarialLoss
@@ -133,7 +134,7 @@ class GAN(LightningModule):
     # ------------------------------------------------------------------ one iteration
 
     def training_step(self, batch: Batch, batch_idx: int) -> Logs:
-        real, condition = batch
+        real, condition = unpack(batch, self.num_classes)
         generator_optimizer, discriminator_optimizer = self.optimizers()[:2]  # type: ignore[index]
         # Seeds dropout and other random layers inside the networks.
         seed_device(self.device, "networks", self.seed, self.discriminator_updates, self.global_rank)
@@ -299,14 +300,14 @@ class GAN(LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """The discriminator's logits of real samples; the callback `Realism` adds the Fréchet distance."""
-        real, condition = batch
+        real, condition = unpack(batch, self.num_classes)
         self.log("logits/real", self.discriminator(real, condition).float().mean(), batch_size=len(real))
 
     test_step = validation_step
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """As many samples as the batch has real ones, for the same condition."""
-        real, condition = batch
+        real, condition = unpack(batch, self.num_classes)
         return self.sample(len(real), condition=condition, first=batch_idx * len(real))
 
     # ------------------------------------------------------------------ the run
@@ -319,11 +320,9 @@ class GAN(LightningModule):
         per_network_loss_scale(self.trainer)
 
     def on_fit_start(self) -> None:
-        check_clipping(self.gradient_clip_val, self)
-        data = getattr(self.trainer, "datamodule", None)
-        check_sample_shape(getattr(data, "sample_shape", self.sample_shape), self.sample_shape)
+        check_fit(self)
         for penalty in self.penalties:
-            penalty.setup(self.sample_shape, getattr(data, "batch_size", 0))
+            penalty.setup(self.sample_shape, getattr(self.trainer.datamodule, "batch_size", 0))
         self.initial_rates = [[group["lr"] for group in o.param_groups] for o in self.trainer.optimizers]
 
     def on_train_start(self) -> None:

@@ -69,6 +69,11 @@ class ImageBatch(SampleBatch):
             )
         self.pixels = pixels.cpu()
 
+    @classmethod
+    def from_unit_range(cls, samples: Tensor) -> ImageBatch:
+        """Of samples in [-1, 1], clipped, to the nearest of 256 levels."""
+        return cls((samples.detach().float() * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8))
+
     def __len__(self) -> int:
         return len(self.pixels)
 

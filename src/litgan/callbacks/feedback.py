@@ -14,8 +14,10 @@ from torch.utils.hooks import RemovableHandle
 
 from litgan import gradient_flow
 from litgan.axis import is_logging_point
+from litgan.batches import unpack
 from litgan.callbacks.heat_map import heat_map
 from litgan.callbacks.throughput import untimed
+from litgan.data.stock import LoaderData, data_of
 from litgan.files import ignore_disk_errors
 from litgan.gan import GAN, Batch
 from litgan.loggers import log_picture
@@ -68,6 +70,10 @@ class Feedback(Callback):
         self.params_before: dict[str, list[Tensor]] = {}  # weights before the last updates
         self.history: list[tuple[int, dict[str, float]]] = []  # images_seen, norms by layer
         self.previous: Tensor | None = None  # feedback of the last trace
+
+    def on_train_start(self, trainer: Trainer, gan: GAN) -> None:
+        if self.every and isinstance(data := data_of(trainer), LoaderData):
+            data.decode(torch.zeros(1, *gan.sample_shape))  # raises an error now if nothing can be drawn
 
     def on_train_batch_start(self, trainer: Trainer, gan: GAN, batch: Batch, batch_idx: int) -> None:
         if (
@@ -149,7 +155,7 @@ class Feedback(Callback):
     @torch.no_grad()
     def logit_statistics(self, gan: GAN, batch: Batch) -> dict[str, Tensor]:
         """How well the discriminator separates this batch from as many fakes of the same classes."""
-        real, labels = batch
+        real, labels = unpack(batch, gan.num_classes)
         with gradient_flow.eval_mode(gan.generator, gan.discriminator):
             fake = gan.generator(self.fixed_latents(gan, len(real)), labels)
             logits = {"real": gan.discriminator(real, labels), "fake": gan.discriminator(fake, labels)}
@@ -158,7 +164,7 @@ class Feedback(Callback):
     def save_pictures(self, trainer: Trainer, gan: GAN, trace: gradient_flow.BackwardTrace) -> None:
         """Saves and logs the samples beside their feedback, and the heat map of all traces."""
         folder = Path(self.folder) if self.folder else Path(trainer.default_root_dir) / "samples"
-        media = trainer.datamodule.decode(trace.samples)
+        media = data_of(trainer).decode(trace.samples)
         feedback = add_caption(media.render_with_grad(trace.feedback, columns=8), media.caption)
         for name, file, picture in (
             ("feedback", f"{gan.images_seen:09d}_feedback.png", feedback),
@@ -183,7 +189,7 @@ def will_be_due(gan: GAN, batch: Batch, every: int, ahead: int = 0) -> bool:
     """
     if not every or (gan.discriminator_updates + 1) % gan.discriminator_steps:
         return False
-    images = len(batch[0]) * gan.trainer.world_size
+    images = len(unpack(batch, gan.num_classes)[0]) * gan.trainer.world_size
     iteration = images * gan.discriminator_steps
     end = gan.images_seen + images + ahead * iteration
     return end // every > (end - iteration) // every

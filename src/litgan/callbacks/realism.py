@@ -6,6 +6,7 @@ from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
 from litgan.callbacks.throughput import untimed
+from litgan.data.stock import data_of
 from litgan.gan import GAN
 from litgan.metrics import FeatureExtractor, Report, evaluate, load_extractor
 from litgan.sampling import choose_classes
@@ -62,7 +63,8 @@ class Realism(Callback):
 
     def on_validation_epoch_end(self, trainer: Trainer, gan: GAN) -> None:
         if trainer.state.fn == "validate":
-            gan.log_dict(self.measure(trainer, gan).values, sync_dist=True)
+            split = getattr(data_of(trainer), "split", None)  # of a plain loader: the one that is running
+            gan.log_dict(self.measure(trainer, gan, split).values, sync_dist=True)
 
     def on_test_epoch_end(self, trainer: Trainer, gan: GAN) -> None:
         gan.log_dict(self.measure(trainer, gan, "test").values, sync_dist=True)
@@ -78,7 +80,7 @@ class Realism(Callback):
 
         with untimed(gan):
             self.report = evaluate(
-                sample, trainer.datamodule, self.network(gan), labels=labels, count=self.count,
+                sample, data_of(trainer), self.network(gan), labels=labels, count=self.count,
                 batch_size=self.batch_size, device=gan.device, split=split or self.split,
                 rank=trainer.global_rank, world_size=trainer.world_size,
             )  # fmt: skip

@@ -10,6 +10,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from litgan import sampling
 from litgan.callbacks.throughput import untimed
+from litgan.data.stock import data_of
 from litgan.files import ignore_disk_errors
 from litgan.gan import GAN
 from litgan.loggers import log_picture
@@ -55,7 +56,7 @@ class Samples(Callback):
 
     def save_reals(self, trainer: Trainer) -> None:
         """Saves and logs real samples."""
-        data = trainer.datamodule
+        data = data_of(trainer)
         batches = data.real_batches(min(self.count, data.size()))
         reals = data.decode(torch.cat([batch for batch, _ in batches]))
         picture = reals.render(self.columns)
@@ -69,8 +70,8 @@ class Samples(Callback):
         with untimed(gan):
             columns = gan.num_classes if 1 < gan.num_classes <= 20 else self.columns
             count = max(1, self.count // columns) * columns if columns != self.columns else self.count
-            grid = trainer.datamodule.decode(gan.sample(count, self.seed))
-            interpolation = trainer.datamodule.decode(self.interpolation(gan))
+            grid = data_of(trainer).decode(gan.sample(count, self.seed))
+            interpolation = data_of(trainer).decode(self.interpolation(gan))
             picture = stack([grid.render(columns), interpolation.render(self.columns)])
             self.saved_at = gan.images_seen
             with ignore_disk_errors("The grid of samples"):

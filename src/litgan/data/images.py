@@ -45,8 +45,7 @@ class ImageData(GANDataModule):
 
     def decode(self, samples: Tensor) -> ImageBatch:
         """Samples in [-1, 1], clipped, to the nearest of 256 levels."""
-        levels = (samples.detach().float() * 127.5 + 127.5).round().clamp(0, 255)
-        return ImageBatch(levels.to(torch.uint8).cpu())
+        return ImageBatch.from_unit_range(samples)
 
 
 class Digits(ImageData):

@@ -13,6 +13,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import WandbLogger
 
 from litgan import checkpoints
+from litgan.batches import unpack
 from litgan.callbacks.feedback import will_be_due
 from litgan.callbacks.throughput import untimed
 from litgan.diagnosis.checks import CHECKS, Monitor, Result, Scaling, rollback_scaling
@@ -105,7 +106,11 @@ class Diagnosis(Callback):
         if not gan.is_due(self.every):
             return
         with untimed(gan):
-            measured = self.metrics(trainer, gan, len(batch[0])) if trainer.is_global_zero else {}
+            measured = (
+                self.metrics(trainer, gan, len(unpack(batch, gan.num_classes)[0]))
+                if trainer.is_global_zero
+                else {}
+            )
             metrics = trainer.strategy.broadcast(measured)
             evaluation = self.monitor(metrics)
             self.measurements += 1

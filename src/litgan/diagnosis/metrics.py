@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from litgan import gradient_flow
 from litgan.callbacks.realism import Realism
+from litgan.data.stock import data_of
 from litgan.files import warn
 from litgan.gan import GAN, Batch
 from litgan.noise import Noise
@@ -78,7 +79,7 @@ class DiagnosticMetrics:
     def fixed_reals(self, trainer: Trainer, gan: GAN, split: str) -> Batch:
         """The first `count` evaluation samples of a split, cached on the device."""
         if split not in self.reals:
-            data, samples, labels = trainer.datamodule, torch.empty(0), None
+            data, samples, labels = data_of(trainer), torch.empty(0), None
             if split in data.splits:
                 try:
                     batches = list(data.real_batches(min(self.count, data.size(split)), split=split))
@@ -123,7 +124,7 @@ class DiagnosticMetrics:
         realism = next((one for one in trainer.callbacks if isinstance(one, Realism) and one.every), None)
         if realism is not None:
             extractor = realism.network(gan)
-            extractor.setup(trainer.datamodule)
+            extractor.setup(data_of(trainer))
             if gan.device.type != "cpu" or extractor.size <= MAX_CPU_EXTRACTOR_SIZE:
                 return extractor
         return lambda samples: samples.float().flatten(1)

@@ -1,0 +1,164 @@
+"""A stock DataLoader in the role of a `GANDataModule`, for callbacks."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.seed import isolate_rng
+from torch import Tensor
+
+from litgan.batches import unpack
+from litgan.data.base import GANDataModule
+from litgan.data.loader import Batch
+from litgan.noise import torch_generator
+from litgan.render import ImageBatch, SampleBatch
+
+HASHED = 10_000  # reals in a fingerprint, at most
+LOADERS = {  # what a Trainer calls the loader of a split
+    TrainerFn.FITTING: ("train", "train_dataloader"),
+    TrainerFn.VALIDATING: ("val", "val_dataloaders"),
+    TrainerFn.TESTING: ("test", "test_dataloaders"),
+}
+
+
+class LoaderData:
+    """The data of one loader: reals for metrics, and pictures of images.
+
+    The reals of a map-style data set are a fixed choice, each read with random numbers of its own; those of a
+    stream are its first ones. Float tensors [B, 1 or 3, H, W] are images in [-1, 1].
+
+    Args:
+        loader: yields batches that `unpack` takes.
+        split: its name.
+        trainer: whose ranks agree on one fingerprint.
+        num_classes: 0 if labels are left out.
+    """
+
+    def __init__(self, loader: Any, split: str, trainer: Trainer, num_classes: int) -> None:
+        self.loader, self.split, self.splits = loader, split, (split,)
+        self.trainer, self.num_classes = trainer, num_classes
+        self._fingerprint: str | None = None
+
+    @property
+    def dataset(self) -> Any:
+        """The map-style data set whose samples the loader collates; None if it has none."""
+        dataset = getattr(self.loader, "dataset", None)
+        is_map = hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")
+        return dataset if is_map and getattr(self.loader, "batch_sampler", None) is not None else None
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the size and of the first reals, the same on all ranks."""
+        if self._fingerprint is None:
+            digest = hashlib.blake2b(str(self.size(self.split)).encode(), digest_size=16)
+            for batch in self.real_batches(min(HASHED, self.size(self.split)), split=self.split):
+                for tensor in batch:
+                    if tensor is not None:
+                        digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+                        digest.update(tensor.cpu().contiguous().numpy())  # type: ignore[arg-type]
+            self._fingerprint = self.trainer.strategy.broadcast(digest.hexdigest())
+        return self._fingerprint
+
+    def size(self, split: str = "train") -> int:
+        """Number of samples; of a stream as many as may be asked for."""
+        if split != self.split:
+            raise ValueError(
+                f"There is no loader of the split {split!r} here, only {self.split!r}: give realism.split "
+                f"{self.split}, or a GANDataModule with more splits."
+            )
+        return sys.maxsize if self.dataset is None else len(self.dataset)
+
+    def real_batches(
+        self, count: int, *, batch_size: int = 250, split: str = "train", rank: int = 0, world_size: int = 1
+    ) -> Iterator[Batch]:
+        """Real samples for a metric, as `GANDataModule.real_batches`; fewer if a stream ends before."""
+        if self.size(split) == sys.maxsize:
+            batches = self._of_stream(count, batch_size)
+            return (batch for number, batch in enumerate(batches) if number % world_size == rank)
+        chosen = torch.randperm(len(self.dataset), generator=torch_generator("real"))[:count]
+        return map(self._read, chosen.split(batch_size)[rank::world_size])
+
+    def _read(self, indices: Tensor) -> Batch:
+        samples = []
+        with isolate_rng(include_cuda=False):
+            for index in indices.tolist():  # a sample's random variations do not depend on its batch
+                torch.default_generator.manual_seed(index)
+                random.seed(index)
+                np.random.seed(index % 2**32)  # noqa: NPY002  # as data sets do
+                samples.append(self.dataset[index])
+            return self._checked(self.loader.collate_fn(samples))
+
+    def _of_stream(self, count: int, batch_size: int) -> Iterator[Batch]:
+        found, reals, conditions = 0, list[Tensor](), list[Any]()
+        with isolate_rng(include_cuda=False):  # a new pass draws a seed for its workers
+            for batch in self.loader:
+                real, condition = self._checked(batch)
+                reals.append(real)
+                conditions.append(condition)
+                found += len(real)
+                if found >= count:
+                    break
+        real = torch.cat(reals)[:count]
+        labels = None if conditions[0] is None else torch.cat(conditions)[:count]
+        for first in range(0, len(real), batch_size):
+            part = slice(first, first + batch_size)
+            yield real[part], None if labels is None else labels[part]
+
+    def _checked(self, batch: Any) -> Batch:
+        real, condition = unpack(batch, self.num_classes)
+        if is_image(real) and (real.min() < -1.001 or real.max() > 1.001):
+            raise ValueError(
+                f"The loader's images have values from {real.min():.3g} to {real.max():.3g}: scale them to "
+                "-1 to 1, e.g. by Normalize(0.5, 0.5) after ToTensor()."
+            )
+        return real, condition
+
+    def decode(self, samples: Tensor) -> SampleBatch:
+        """Images, to be drawn.
+
+        Raises:
+            ValueError: if samples are no images.
+        """
+        if not is_image(samples):
+            raise ValueError(
+                f"Samples of shape {list(samples.shape[1:])} from a plain loader cannot be drawn, only "
+                "images [1 or 3, H, W]: give a GANDataModule, whose decode makes pictures, or turn pictures "
+                "off by samples.every 0 and gradients.every 0."
+            )
+        return ImageBatch.from_unit_range(samples)
+
+
+def is_image(samples: Tensor) -> bool:
+    return samples.ndim == 4 and samples.shape[1] in (1, 3) and samples.is_floating_point()
+
+
+def data_of(trainer: Trainer) -> Any:
+    """The data of a Trainer as callbacks need them: its `GANDataModule`, or its running loader as one.
+
+    Raises:
+        ValueError: if it has several loaders, or one that can be read only once.
+    """
+    datamodule = trainer.datamodule  # type: ignore[attr-defined]
+    if isinstance(datamodule, GANDataModule):
+        return datamodule
+    split, name = LOADERS[trainer.state.fn]  # type: ignore[index]
+    loader = getattr(trainer, name)
+    if isinstance(loader, (list, tuple, dict, Iterator)):
+        raise ValueError(
+            f"The metrics and pictures need one {split} loader that can be read again, not a "
+            f"{type(loader).__name__}: give a DataLoader or a GANDataModule, or turn them off by "
+            "realism.every 0, samples.every 0, gradients.every 0 and health.every 0."
+        )
+    gan: Any = trainer.lightning_module
+    known = getattr(gan, "loader_data", None)
+    if known is None or known.loader is not loader:
+        gan.loader_data = LoaderData(loader, split, trainer, gan.num_classes)
+    return gan.loader_data
