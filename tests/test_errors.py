@@ -107,7 +107,6 @@ def test_verbs(arguments: list[str], parts: list[str], complaint: Complain) -> N
         (["--realism.every=64", "--realism.count=3"], ["3 is too small for count", "at least 6"]),
         (["--realism.every=64", "--realism.extractor=foo"], ["foo", "digits, fashion"]),
         (["--model.generator_optimizer.lr=1e38"], ["became", "images", "lower learning rates"]),
-        (["--ckpt_path=last"], ["has a checkpoint to resume from", "without --ckpt_path"]),
         (["--ckpt_path=absent.ckpt"], ["no checkpoint at absent.ckpt", "give the path"]),
     ],
     ids=lambda value: value[-1] if value[0].startswith("--") else "",

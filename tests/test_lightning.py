@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
+from shared.fits import PLAIN, fit
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from litgan import GAN
@@ -168,3 +170,139 @@ def test_early_stopping_on_a_value_of_ones_own_keeps_lightnings_epochs(
     trainer = make_trainer(50, callbacks=[Epochs(), EarlyStopping("mine", patience=2)])
     trainer.fit(tiny_gan(), datamodule=tiny_data())
     assert trainer.current_epoch == 3
+
+
+# -- options of the Trainer
+
+
+class Batches(Callback):
+    """The sums of all batches, epoch by epoch."""
+
+    def __init__(self) -> None:
+        self.epochs: list[list[float]] = []
+
+    def on_train_epoch_start(self, *_: Any) -> None:
+        self.epochs.append([])
+
+    def on_train_batch_end(
+        self, trainer: Trainer, gan: GAN, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self.epochs[-1].append(batch[0].double().sum().item())
+
+
+def test_overfit_batches_shows_the_same_batches_in_every_epoch_and_after_a_resume(
+    tiny_gan: Callable[..., GAN], tiny_data: Callable[..., Ring], make_trainer: Callable[..., Trainer],
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    seen = Batches()
+    trainer = make_trainer(5, overfit_batches=2, callbacks=[seen])
+    trainer.fit(tiny_gan(), datamodule=tiny_data())
+    (first, second, third) = seen.epochs
+    assert first == second and len(set(first)) == 2 and third == first[:1]
+    trainer.save_checkpoint(tmp_path / "last.ckpt")
+    resumed = Batches()
+    make_trainer(7, overfit_batches=2, callbacks=[resumed]).fit(
+        tiny_gan(), datamodule=tiny_data(), ckpt_path=tmp_path / "last.ckpt"
+    )
+    assert [one for epoch in resumed.epochs for one in epoch] == [first[1], first[0]]
+
+
+def test_limit_train_batches_shortens_epochs(
+    tiny_gan: Callable[..., GAN], tiny_data: Callable[..., Ring], make_trainer: Callable[..., Trainer]
+) -> None:
+    seen = Batches()
+    make_trainer(-1, max_epochs=3, limit_train_batches=2, callbacks=[seen]).fit(
+        gan := tiny_gan(), datamodule=tiny_data()
+    )
+    assert [len(epoch) for epoch in seen.epochs] == [2, 2, 2] and gan.images_seen == 48
+    make_trainer(-1, max_epochs=2, limit_train_batches=0.4).fit(gan := tiny_gan(), datamodule=tiny_data())
+    assert gan.images_seen == 32
+    make_trainer(-1, max_epochs=2, limit_train_batches=0).fit(gan := tiny_gan(), datamodule=tiny_data())
+    assert gan.images_seen == 0
+
+
+def test_a_learning_rate_scheduler_is_refused_in_one_sentence(
+    tiny_gan: Callable[..., GAN], tiny_data: Callable[..., Ring], make_trainer: Callable[..., Trainer]
+) -> None:
+    class Scheduled(GAN):
+        def configure_optimizers(self) -> Any:
+            optimizers = super().configure_optimizers()
+            return optimizers, [torch.optim.lr_scheduler.ExponentialLR(optimizers[0], 0.9)]
+
+    with pytest.raises(ValueError, match=r"returns a ExponentialLR, .* give lr_schedule"):
+        make_trainer(2).fit(tiny_gan(Scheduled), datamodule=tiny_data())
+
+
+@pytest.fixture
+def images(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """`images_seen` after each training step of any GAN."""
+    seen: list[int] = []
+    step = GAN.training_step
+
+    def counted(self: GAN, *arguments: Any) -> Any:
+        result = step(self, *arguments)
+        seen.append(self.images_seen)
+        return result
+
+    monkeypatch.setattr(GAN, "training_step", counted)
+    return seen
+
+
+MEASURED = ["--realism.every=32", "--realism.count=20", "--samples.every=32", "--gradients.every=32"]
+
+
+@pytest.mark.parametrize("options", [["--trainer.fast_dev_run=2"], ["--trainer.barebones=true"]])
+def test_a_trial_run_leaves_nothing(options: list[str], tmp_path: Path, images: list[int]) -> None:
+    """No run folder, and no checkpoint that `last` could take; also if it begins from another run."""
+    with pytest.raises(ValueError, match="empty"):  # no run's folder is found
+        fit(tmp_path, 3, *MEASURED, *options)
+    assert images == [32, 64] if "fast" in options[0] else images == [32, 64, 96]
+    assert not list(tmp_path.iterdir())
+    last = fit(tmp_path, 1).checkpoint
+    content, files = last.read_bytes(), sorted(tmp_path.rglob("*"))
+    fit(tmp_path, 3, *MEASURED, *options, "--ckpt_path=last")
+    assert last.read_bytes() == content and sorted(tmp_path.rglob("*")) == files
+
+
+def test_log_every_n_steps_0_logs_measurements_alone(tmp_path: Path) -> None:
+    run = fit(tmp_path, 3, *MEASURED, "--trainer.log_every_n_steps=0")
+    columns = {key.partition("/")[0] for row in read_metrics(run.folder / "metrics.csv") for key in row}
+    assert "metric" in columns and not columns & {"loss", "speed"} and run.checkpoint.is_file()
+
+
+@pytest.mark.parametrize(
+    ("logger", "file"),
+    [
+        ("CSVLogger", "lightning_logs/version_0/metrics.csv"),
+        ("TensorBoardLogger", "lightning_logs/version_0/events*"),
+        ("WandbLogger", "wandb/offline-run-*"),
+    ],
+)
+def test_a_logger_named_on_the_command_line_is_lightnings(logger: str, file: str, tmp_path: Path) -> None:
+    place = tmp_path / "logs"
+    options = [f"--trainer.logger={logger}", f"--trainer.logger.save_dir={place}"]
+    fit(tmp_path, 3, *MEASURED, *options, "--trainer.log_every_n_steps=1")
+    assert list(place.glob(file))
+    if logger == "TensorBoardLogger":
+        found = tensorboard(place / "lightning_logs/version_0")
+        assert [step for step, _ in found["loss/generator"]] == [32, 64, 96]
+        assert [step for step, _ in found["metric/fd_digits"]] == [0, 32, 64, 96]
+
+
+def test_one_command_line_starts_a_run_and_resumes_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], images: list[int]
+) -> None:
+    first = fit(tmp_path, 1, "--ckpt_path=last")
+    assert "has a checkpoint yet: a new run starts" in capsys.readouterr().err
+    second = fit(tmp_path, 2, "--ckpt_path=last")
+    assert first.folder == second.folder and images == [32, 64]
+    for path in (first.folder / "checkpoints").iterdir():
+        path.write_bytes(b"nothing")
+    with pytest.raises(SystemExit):
+        fit(tmp_path, 3, "--ckpt_path=last")
+    assert "can be read" in capsys.readouterr().err and images == [32, 64]
+
+
+def test_there_is_nothing_to_validate_where_no_run_has_a_checkpoint(complaint: Callable[..., str]) -> None:
+    sentence = complaint("validate", *PLAIN, "--ckpt_path=last")
+    assert "has a checkpoint: train one first" in sentence

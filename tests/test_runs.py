@@ -71,9 +71,14 @@ def test_last_is_the_newest_readable_checkpoint_of_the_recipe(tmp_path, capsys):
     shutil.rmtree(tmp_path / "ring" / "c")
     shutil.rmtree(tmp_path / "ring" / "a")
     assert find_checkpoint("last", tmp_path, "ring") == last
-    shutil.rmtree(tmp_path / "ring" / "b")
-    with pytest.raises(FileNotFoundError, match=r"No run in .*ring has a checkpoint to resume from: start"):
+    for path in last.parent.iterdir():
+        path.write_bytes(b"nothing")
+    with pytest.raises(FileNotFoundError, match=r"No checkpoint in .*ring can be read: start"):
         find_checkpoint("last", tmp_path, "ring")
+    capsys.readouterr()
+    shutil.rmtree(tmp_path / "ring" / "b")
+    assert find_checkpoint("last", tmp_path, "ring") is None
+    assert "has a checkpoint yet: a new run starts" in capsys.readouterr().err
 
 
 def test_a_slurm_step_and_the_environment_name_the_run(tmp_path, monkeypatch):

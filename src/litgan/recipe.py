@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -123,6 +124,11 @@ class Recipe(LightningCLI):
         return replace(options, project=options.project or self.config.project)
 
     @property
+    def is_trial(self) -> bool:
+        """Whether Lightning keeps nothing of the run: no checkpoint, no log."""
+        return bool(self.config.trainer.fast_dev_run or self.config.trainer.barebones)
+
+    @property
     def name(self) -> str:
         """Name of the first YAML; for a run's config.yaml the name of that run's recipe."""
         first = Path(str((self.config.get("config") or ["recipe"])[0]))
@@ -134,8 +140,13 @@ class Recipe(LightningCLI):
         self.config_yaml = self.parser.dump(self.config, skip_unset=False)
         self.folder = runs.new_run(root, self.name)
         self.ckpt_path = runs.find_checkpoint(wanted, root, self.name) if wanted else None
+        if wanted and self.ckpt_path is None and self.verb != "fit":
+            raise FileNotFoundError(f"No run in {Path(root, self.name)} has a checkpoint: train one first.")
         if self.ckpt_path:
             self.folder = self.run_folder_of(self.ckpt_path)
+        if self.is_trial:
+            self.scratch = TemporaryDirectory(prefix="litgan-", ignore_cleanup_errors=True)
+            self.folder = runs.RunFolder(Path(self.scratch.name, self.name, self.folder.run_id))
         if self.verb == "fit":
             self.lock.acquire(self.folder)  # before its checkpoints are read: another process may write them
             if not wanted:  # a run with a given id continues where it stopped
@@ -154,7 +165,7 @@ class Recipe(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         strategy.register()
         config = self._get(self.config_init, "trainer")
-        if self.verb != "fit":
+        if self.verb != "fit" or self.is_trial:
             kwargs["logger"] = False
         elif config["logger"] in (None, True):
             kwargs["logger"] = [
@@ -173,8 +184,12 @@ class Recipe(LightningCLI):
             own.append(Progress())
         elif self.verb == "fit":
             own.append(ProgressLines())
-        kwargs["callbacks"] = [*own, *(callbacks if isinstance(callbacks, list) else [callbacks])]
+        callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
+        kwargs["callbacks"] = [*own, *callbacks]
         try:
+            if config["barebones"]:  # the Trainer alone
+                bare = {"callbacks": callbacks, "log_every_n_steps": 0, "enable_progress_bar": False}
+                return Trainer(**{**config, **kwargs, **bare})
             if self.verb == "fit":  # after all other callbacks, because it ends the run; before Checkpoint
                 self.trainer_defaults["callbacks"] = Interruption(config["max_time"])
                 kwargs["max_time"] = None
@@ -233,6 +248,8 @@ class Recipe(LightningCLI):
         else:
             wandb.finish()
         finally:
+            if self.is_trial:
+                self.scratch.cleanup()
             os.environ.pop("LITGAN_RUN_ID", None)
             self.lock.release()
 
@@ -262,6 +279,9 @@ def print_header(recipe: Recipe) -> None:
 @rank_zero_only
 def print_summary(recipe: Recipe) -> None:
     """Prints where the run is and how good it is at its end; draws `curves.png`."""
+    if recipe.is_trial:
+        print("\nThe trial run has ended; nothing of it is kept.")
+        return
     folder = recipe.folder.path
     found: dict[type, Any] = {type(callback): callback for callback in recipe.trainer.callbacks}
     realism, checkpoint, samples = found.get(Realism), found.get(Checkpoint), found.get(Samples)

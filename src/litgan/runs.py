@@ -198,24 +198,27 @@ def check_run_id(run_id: object, whose: str) -> None:
         )
 
 
-def find_checkpoint(wanted: str, root: str | Path, recipe: str) -> Path:
-    """The checkpoint that `wanted` names: a path, or "last" for the newest of the recipe's runs.
+def find_checkpoint(wanted: str, root: str | Path, recipe: str) -> Path | None:
+    """The checkpoint that `wanted` names: a path, or "last" for the newest of the recipe's runs, if any.
 
     The newest is the one written last, among runs and within a run, however many images it has seen.
     Unreadable ones are skipped with a warning; older files that were kept are not considered.
 
     Raises:
-        FileNotFoundError: if there is none.
+        FileNotFoundError: if there is no such path, or if none of the runs' checkpoints can be read.
     """
     if wanted != "last":
         checkpoints.read(wanted)
         return Path(wanted)
     found = [run for path in Path(root, recipe).glob("*") if (run := RunFolder(path)).saved()]
+    if not found:
+        warn(f"No run in {Path(root, recipe)} has a checkpoint yet: a new run starts.")
+        return None
     for run in sorted(found, key=lambda run: written_at(run.saved()[0]), reverse=True):
         if newest := run.newest_checkpoint():
             return newest
     raise FileNotFoundError(
-        f"No run in {Path(root, recipe)} has a checkpoint to resume from: start one without --ckpt_path."
+        f"No checkpoint in {Path(root, recipe)} can be read: start a new run without --ckpt_path."
     )
 
 

@@ -152,7 +152,7 @@ class GANDataModule(LightningDataModule, ABC):
 
     def train_dataloader(self) -> Loader:
         """Loader of this rank's part of each batch, on the training device, that follows the run's clock."""
-        return self._loader(self._images_seen, flip=self.flip, augment=self.augment)
+        return self._loader(self._images_seen, endless=self._is_limited, flip=self.flip, augment=self.augment)
 
     def val_dataloader(self) -> Loader | list[Any]:
         """One pass over the training samples under `trainer.validate`; nothing during a fit."""
@@ -192,9 +192,20 @@ class GANDataModule(LightningDataModule, ABC):
 
     def _images_seen(self) -> int:
         run: Any = self.trainer
-        return 0 if run is None else run.lightning_module.images_seen
+        seen: int = 0 if run is None else run.lightning_module.images_seen
+        if run is not None and run.overfit_batches:  # the same batches in every epoch
+            seen %= run.num_training_batches * self.batch_size
+        return seen
 
-    def _loader(self, images_seen: Callable[[], int], split: str = "train", **options: Any) -> Loader:
+    def _is_limited(self) -> bool:
+        """Whether the Trainer's epochs are shorter than the data set."""
+        run: Any = self.trainer
+        return run is not None and run.num_training_batches < self.size() // self.batch_size
+
+    def _loader(
+        self, images_seen: Callable[[], int], split: str = "train",
+        endless: Callable[[], bool] = lambda: False, **options: Any,
+    ) -> Loader:  # fmt: skip
         samples, labels = self.load(split)
         if self.balanced and labels is None:
             raise ValueError(f"{type(self).__name__} has no labels to balance: give data.balanced false.")
@@ -206,6 +217,7 @@ class GANDataModule(LightningDataModule, ABC):
             rank=0 if trainer is None else trainer.global_rank,
             world_size=1 if trainer is None else trainer.world_size,
             images_seen=images_seen,
+            endless=endless,
             balance=labels if self.balanced else None,
         )
         return Loader(

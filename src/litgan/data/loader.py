@@ -12,6 +12,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
 
@@ -63,6 +64,7 @@ class ResumableBatchSampler(Sampler[list[int]]):
         rank: this process; it takes samples [rank * B / W, (rank + 1) * B / W) of each batch.
         world_size: number of processes W.
         images_seen: the clock, samples over all ranks since the run began.
+        endless: whether an iteration goes on with the next epoch, because the Trainer ends it before.
         balance: labels [N] of classes that each epoch shows equally often; None shows each sample once.
 
     Raises:
@@ -78,6 +80,7 @@ class ResumableBatchSampler(Sampler[list[int]]):
         rank: int = 0,
         world_size: int = 1,
         images_seen: Callable[[], int] = lambda: 0,
+        endless: Callable[[], bool] = lambda: False,
         balance: Tensor | None = None,
     ) -> None:
         if not 1 <= batch_size <= size:
@@ -94,7 +97,7 @@ class ResumableBatchSampler(Sampler[list[int]]):
         self.size, self.batch_size, self.seed = size, batch_size, seed
         self.share = batch_size // world_size
         self.first = rank * self.share
-        self.images_seen = images_seen
+        self.images_seen, self.endless = images_seen, endless
         self.balance = balance
 
     def __len__(self) -> int:
@@ -107,15 +110,17 @@ class ResumableBatchSampler(Sampler[list[int]]):
     def batches(self, device: torch.device | str = "cpu") -> Iterator[tuple[int, Tensor]]:
         """Pairs of (number of the batch since the run began, this rank's indices [B / W] on `device`)."""
         done = self.images_seen() // self.batch_size
-        epoch = done // len(self)
-        generator = torch_generator("order", self.seed, epoch)
-        order = torch.randperm(self.size, generator=generator)
-        if self.balance is not None:
-            order = balanced_order(self.balance, generator)[order]
-        order = order.to(device)
-        for number in range(done, (epoch + 1) * len(self)):
-            start = number % len(self) * self.batch_size + self.first
-            yield number, order[start : start + self.share]
+        for epoch in count(done // len(self)):
+            generator = torch_generator("order", self.seed, epoch)
+            order = torch.randperm(self.size, generator=generator)
+            if self.balance is not None:
+                order = balanced_order(self.balance, generator)[order]
+            order = order.to(device)
+            for number in range(max(done, epoch * len(self)), (epoch + 1) * len(self)):
+                start = number % len(self) * self.batch_size + self.first
+                yield number, order[start : start + self.share]
+            if not self.endless():
+                break
 
     def noise(self, number: int, name: str, device: torch.device) -> Noise:
         """Random numbers for this rank's samples of batch `number`."""
