@@ -1,0 +1,89 @@
+"""docs/make_it_yours.md is true: each of its blocks is run, in the order of the page, in an empty folder.
+
+Once with the sources as an editable installation has them, once with what a plain installation has.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import litgan
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = litgan.__name__
+PAGE = (ROOT / "docs" / "make_it_yours.md").read_text()
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+COMMAND = f"#!{sys.executable}\nfrom {PACKAGE}.cli import main\nmain()\n"
+
+
+@pytest.fixture(params=["editable", "plain"])
+def environment(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, str]:
+    """Variables under which `litgan` and `python` use this package, installed in one of two ways."""
+    source = ROOT / "src"
+    if request.param == "plain":
+        pytest.importorskip("hatchling")  # builds it without a download
+        source, pip = tmp_path / "installed", [sys.executable, "-m", "pip", "install", "-q"]
+        options = ["--no-deps", "--no-build-isolation", "--target", str(source)]
+        subprocess.run([*pip, *options, str(ROOT)], check=True)
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / PACKAGE).write_text(COMMAND)
+    (programs / PACKAGE).chmod(0o755)
+    (programs / "python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    (programs / "python").chmod(0o755)
+    return os.environ | {
+        "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(source),
+        "OMP_NUM_THREADS": "1", "WANDB_MODE": "offline",
+    }  # fmt: skip
+
+
+@pytest.mark.spawn
+def test_each_block_of_the_page_runs(environment: dict[str, str], tmp_path: Path) -> None:
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    installed = environment["PYTHONPATH"] != str(ROOT / "src")
+    said = ""
+    for language, block in BLOCKS:
+        name = re.match(r"# (\w+\.\w+)\n", block)
+        if name:
+            (folder / name[1]).write_text(block)
+            continue
+        assert language == "sh"
+        if installed and f"{PACKAGE} new" in block:
+            continue  # needs the repository: the sentence is tested with the command
+        done = subprocess.run(
+            ["bash", "-ec", block], cwd=folder, env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        said += done.stdout
+    assert installed or f"{PACKAGE} new" not in PAGE or (folder / "mygan/README.md").is_file()
+    assert "spread of the samples" in said and "torch.Size([4, 1, 8, 8])" in said
+    first, second = sorted(folder.glob("runs/mine/*"))
+    header = (second / "metrics.csv").read_text().splitlines()[0].split(",")
+    assert {"metric/fd_moments", "penalty/drift", "loss/offset", "gradient/generator"} <= set(header)
+    assert Image.open(next(first.glob("samples/*.png"))).size > (100, 100)
+    assert (folder / "pictures/samples_seed0.png").is_file()
+    assert list(folder.glob("wandb/offline-run-*/files/media/images/samples_*.png"))
+
+
+@pytest.mark.spawn
+def test_a_recipe_is_found_by_its_name_in_an_installation(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    if environment["PYTHONPATH"] != str(ROOT / "src"):
+        shutil.rmtree(tmp_path / "installed" / "bin", ignore_errors=True)
+    options = "--trainer.max_steps=1 --realism.every=0 --samples.every=0 --trainer.accelerator=cpu"
+    done = subprocess.run(
+        ["bash", "-ec", f"{PACKAGE} fit --config digits {options}"], cwd=tmp_path, env=environment,
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert list(tmp_path.glob("runs/digits/*/checkpoints/last.ckpt"))
