@@ -23,7 +23,8 @@ def shown(text: str) -> list[str]:
 
 
 DOCUMENTS = [path for path in (ROOT / "README.md", *ROOT.glob("docs/*.md")) if path.exists()]
-COMMANDS = [line for path in DOCUMENTS for line in shown(path.read_text())]
+EXECUTED = ROOT / "docs/make_it_yours.md"  # by a test of its own
+COMMANDS = [line for path in DOCUMENTS if path != EXECUTED for line in shown(path.read_text())]
 
 
 @pytest.mark.parametrize("line", dict.fromkeys(COMMANDS))
@@ -60,3 +61,14 @@ def test_the_step_that_the_readme_quotes_is_the_one_that_runs() -> None:
     )
     for method in quoted.strip().split("\n\n"):
         assert textwrap.indent(method, "    ") in code
+
+
+TESTS = sorted(
+    {name for path in DOCUMENTS for name in re.findall(r"`(tests/[\w/.]+\.py::\w+)`", path.read_text())}
+)
+
+
+@pytest.mark.parametrize("name", TESTS)
+def test_a_test_that_a_document_names_exists(name: str) -> None:
+    path, function = name.split("::")
+    assert re.search(rf"^def {function}\(", (ROOT / path).read_text(), re.MULTILINE)

@@ -9,6 +9,8 @@ import pytest
 
 from litgan import cli, commands, extras
 from litgan.recipe import Recipe
+from litgan.recipe_files import find_recipes
+from litgan.seeds import take_seeds
 
 
 def check(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -24,7 +26,7 @@ def check(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if verb in ("fit", "validate"):
         for stage in ("before_instantiate_classes", "instantiate_classes", "after_instantiate_classes"):
             monkeypatch.setattr(Recipe, stage, lambda self: None)
-        Recipe(arguments, verb)
+        Recipe(find_recipes(take_seeds(arguments)[1]), verb)
     else:
         module = commands if hasattr(commands, verb) else extras.wing(verb)
         signature = functools.wraps(getattr(module, verb))
