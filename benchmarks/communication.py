@@ -70,7 +70,7 @@ class Meter(Callback):
         gan, name = state
         if gan.discriminator_updates == 0:  # buckets are laid out anew after the first iteration
             return allreduce_hook(None, bucket)
-        key = f"{gan.updating}'s turn, reducer of {name}"
+        key = f"{gan.updating}'s update, reducer of {name}"
         self.bytes[key] += bucket.buffer().nbytes
         self.messages[key] += 1
         return allreduce_hook(None, bucket)

@@ -196,7 +196,7 @@ class Run:
             self.faults.append(f"run {self.number} was never seen saving: no temporary file appeared")
 
     def row(self, reference: Run) -> measure.Row:
-        """The verdict on a run that has ended."""
+        """What a run that has ended was found to be."""
         alike = False
         with suppress(FileNotFoundError, ValueError):  # nothing was saved, or nothing that loads
             alike = same(future(self.last), future(reference.last))

@@ -101,7 +101,7 @@ def contiguous(gan: GAN) -> tuple[torch.nn.Module, torch.nn.Module]:
 
 
 def usual(gan: GAN, data: GANDataModule) -> Iterator[None]:
-    """PyTorch's DCGAN example: float32, two backward passes a turn, a DataLoader without workers."""
+    """PyTorch's DCGAN example: float32, two backward passes an update, a DataLoader without workers."""
     generator, discriminator = contiguous(gan)
     adam_g, adam_d = (
         torch.optim.Adam(net.parameters(), 2e-4, (0.5, 0.999)) for net in (generator, discriminator)

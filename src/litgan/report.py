@@ -166,7 +166,7 @@ def render(run: Run) -> str:
     sections = [
         table(facts),
         "<h2>Samples</h2>", samples(run, files),
-        "<h2>Verdicts</h2>", table([columns, *events]) if events else "<p>None in health.jsonl.</p>",
+        "<h2>Diagnosis</h2>", table([columns, *events]) if events else "<p>None in health.jsonl.</p>",
         "<h2>Curves</h2>", curves(rows),
         f"<h2>Recipe</h2><details><summary>config.yaml</summary><pre>{escape(config)}</pre></details>",
     ]  # fmt: skip

@@ -54,7 +54,7 @@ def heat_map(history: Sequence[tuple[int, Mapping[str, float]]]) -> Tensor:
     bar.ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 3.0) if largest < 1e3 * smallest else (1.0,)))
     bar.ax.yaxis.set_major_formatter(StrMethodFormatter("{x:.1g}"))
     bar.ax.yaxis.set_minor_formatter(NullFormatter())
-    bar.set_label("norm of a sample's gradient\n(logarithmic; grey: no feedback)", fontsize=8)
+    bar.set_label("norm of a sample's gradient\n(logarithmic; gray: no feedback)", fontsize=8)
     canvas.draw()
     width, height = canvas.get_width_height()
     pixels = torch.frombuffer(bytearray(canvas.buffer_rgba()), dtype=torch.uint8)
