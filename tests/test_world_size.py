@@ -14,7 +14,7 @@ from shared.ranks import distance, launch
 from shared.resuming import same
 
 WORKERS = Path(__file__).with_name("workers.py")
-SCENARIOS = ("pictures", "points", "pairs", "encoder", "bf16")
+SCENARIOS = ("pictures", "points", "pairs", "encoder", "frozen", "bf16")
 
 pytestmark = pytest.mark.spawn
 
@@ -55,11 +55,17 @@ def test_replicas_stay_bit_identical(scenario, two):
     assert same(two[0][scenario]["weights"], two[1][scenario]["weights"])
 
 
-@pytest.mark.parametrize("scenario", ["pictures", "points", "pairs", "encoder", "compiled"])
+@pytest.mark.parametrize("scenario", ["pictures", "points", "pairs", "encoder", "frozen", "compiled"])
 def test_two_ranks_learn_what_one_learns(scenario, one, two):
     alone, together = one[scenario]["weights"], two[0][scenario]["weights"]
     assert list(alone) == list(together)  # the names in checkpoints
     assert distance(together, alone) < 1e-5
+
+
+def test_frozen_parts_stay_bit_for_bit_on_all_ranks(one, two):
+    for result in (one, *two):
+        before, after = result["frozen"]["before"], result["frozen"]["weights"]
+        assert len(before) > 3 and all(torch.equal(after[name], value) for name, value in before.items())
 
 
 def test_two_ranks_measure_what_one_measures(one, two):

@@ -221,6 +221,16 @@ def compiled() -> dict[str, Any]:
     return train(gan, Ring(batch_size=8, samples=40))
 
 
+FROZEN = ("discriminator.backbone.0", "generator.stages.0", "generator.head.bias")
+
+
+def frozen() -> dict[str, Any]:
+    """Parts of both networks are not trained."""
+    gan = Witnessed(loss=NonSaturating(), penalties=[R1(0.5)], freeze=FROZEN, **PICTURES)
+    before = {name: value.clone() for name, value in gan.state_dict().items() if name.startswith(FROZEN)}
+    return train(gan, Pictures(batch_size=8, num_classes=3)) | {"before": before}
+
+
 def bf16() -> dict[str, Any]:
     """Mixed precision, clipped and penalized."""
     gan = Witnessed(loss=NonSaturating(), penalties=[R1(0.5)], gradient_clip_val=1.0, **PICTURES)
@@ -336,7 +346,7 @@ def in_turn(world_size: int, work: Callable[..., None], *arguments: Any) -> None
         sys.exit(f"ranks ended with {[process.exitcode for process in processes]}")
 
 
-BOTH = (pictures, points, pairs, encoder, bf16, metrics, compiled)
+BOTH = (pictures, points, pairs, encoder, frozen, bf16, metrics, compiled)
 ONE, SEVERAL = (alone,), (compressed, power_sgd, stock, refusals)
 
 

@@ -178,12 +178,23 @@ def check_architecture(checkpoint: dict[str, Any], module: nn.Module) -> None:
             there, here = (shapes.get(name, "absent") for shapes in (saved, expected))
             raise ValueError(
                 f"The checkpoint is of another architecture: {name} is {there} in it and {here} in this "
-                "recipe; resume with the recipe (config.yaml) of the checkpoint's own run."
+                "recipe; resume with the recipe (config.yaml) of the checkpoint's own run, or start a run "
+                "from its weights with --init_from."
             )
-    parameters = dict(module.named_parameters(remove_duplicate=False))
+    check_values(weights, module)
+
+
+def check_values(weights: dict[str, Tensor], module: nn.Module) -> None:
+    """Raises ValueError for saved weights of a module that are complex, NaN or, as parameters, infinite."""
+    wanted, parameters = module.state_dict(), dict(module.named_parameters(remove_duplicate=False))
     for name, value in weights.items():
         if flaw := _flaw(value, wanted[name], finite=name in parameters):
             raise ValueError(f"The checkpoint's weight {name} {flaw}: take another checkpoint of the run.")
+
+
+def fits(saved: Any, wanted: Tensor) -> bool:
+    """Whether what a checkpoint holds under a name is a tensor of the wanted shape."""
+    return isinstance(saved, Tensor) and saved.shape == wanted.shape
 
 
 def _shape(value: Any) -> tuple[int, ...] | str:

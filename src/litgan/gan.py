@@ -26,6 +26,7 @@ from litgan.batches import unpack
 from litgan.checks import check_counts, check_fit, check_trainer, make_networks
 from litgan.compilation import compile_networks, uncompile_networks
 from litgan.ema import EMA
+from litgan.fine_tuning import Freeze, SameData
 from litgan.losses import AdversarialLoss
 from litgan.noise import Noise, seed_device
 from litgan.penalties import Context, GeneratorPenalty, Penalty
@@ -67,6 +68,7 @@ class GAN(LightningModule):
         extra_ema_halflives: of further averages to choose from after training (Karras et al. 2024, EDM2).
         sample_shape: of one sample, without the batch; the command line takes it from the data.
         num_classes: that the networks are conditioned on, 0 for none; taken from the data.
+        freeze: parts of the networks that are not trained, e.g. ["discriminator.stages.0"].
         latent_dim: length of the latents, for a generator without an attribute of this name.
         seed: of weights, latents and every other draw.
 
@@ -94,6 +96,7 @@ class GAN(LightningModule):
         extra_ema_halflives: Sequence[int] = (),
         sample_shape: tuple[int, ...] = (1, 32, 32),
         num_classes: int = 0,
+        freeze: Sequence[str] = (),
         latent_dim: int | None = None,
         seed: int = 0,
     ) -> None:
@@ -109,9 +112,9 @@ class GAN(LightningModule):
             self.to(memory_format=torch.channels_last)
         self.ema = EMA(self.generator, ema_halflife, ema_rampup)
         self.extra_emas = nn.ModuleDict(
-            {str(halflife): EMA(self.generator, halflife, ema_rampup) for halflife in extra_ema_halflives}
+            {str(h): EMA(self.generator, h, ema_rampup) for h in extra_ema_halflives}
         )
-        self.loss, self.augment = loss, augment
+        self.loss, self.augment, self.frozen_parts = loss, augment, freeze
         self.penalties, self.generator_penalties = tuple(penalties), tuple(generator_penalties)
         stateful = [each for each in (*penalties, *generator_penalties) if isinstance(each, nn.Module)]
         self.stateful_penalties = nn.ModuleList(stateful)  # registered: their state is in the checkpoint
@@ -314,7 +317,7 @@ class GAN(LightningModule):
 
     def configure_callbacks(self) -> list[Callback]:
         check_trainer(self.trainer)  # Lightning checks the same next, and its message names no remedy
-        return [ImagesAxis()]
+        return [ImagesAxis(), Freeze(self.frozen_parts), SameData()]
 
     def setup(self, stage: str) -> None:
         per_network_loss_scale(self.trainer)
@@ -362,10 +365,9 @@ class GAN(LightningModule):
         return every > 0 and self.iteration_is_complete and self.images_seen // every > before // every
 
     def log_scalars(self, values: Mapping[str, Tensor | float]) -> None:
-        """Sends scalars to every logger, at the present `images_seen`; tensors are averaged over all ranks.
+        """Sends scalars, tensors averaged over all ranks, to every logger at the present `images_seen`.
 
-        Raises:
-            FloatingPointError: if a loss is not finite.
+        Raises FloatingPointError if a loss is not finite.
         """
         numbers = average(self.trainer, values)
         for name, value in numbers.items():

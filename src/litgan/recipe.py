@@ -38,6 +38,7 @@ from litgan.checkpoints import AtomicCheckpointIO
 from litgan.data import GANDataModule
 from litgan.extras import wing
 from litgan.files import atomic_write, ignore_disk_errors, warn
+from litgan.fine_tuning import take_weights
 from litgan.gan import GAN
 from litgan.loggers import MetricsFile, WandbOptions, WandbRun, distance_keys, read_metrics, wandb_run
 from litgan.precision import best_precision
@@ -108,6 +109,8 @@ class Recipe(LightningCLI):
         parser.add_argument("--project", type=str | None, default=None, help="Short for --wandb.project.")
         help_ = "Checkpoint to resume from; last: the newest of the recipe's runs."
         parser.add_argument("--ckpt_path", type=str | None, default=None, help=help_)
+        help_ = "Checkpoint whose weights a new run begins with, as far as they fit."
+        parser.add_argument("--init_from", type=str | None, default=None, help=help_)
         # Without a class_path the model is a GAN.
         parser.set_defaults({"model": {"class_path": f"{GAN.__module__}.GAN"}})
         parser.link_arguments("seed_everything", "model.init_args.seed")
@@ -137,7 +140,12 @@ class Recipe(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         root, wanted = self.config.trainer.default_root_dir, self.config.ckpt_path
-        self.config.ckpt_path = None  # a run of config.yaml is a new run
+        self.init_from = self.config.init_from
+        if self.verb == "fit" and self.init_from and wanted not in (None, "last"):
+            raise ValueError(
+                f"--ckpt_path {wanted} resumes a run, --init_from {self.init_from} starts one: give only one."
+            )
+        self.config.ckpt_path = self.config.init_from = None  # a run of config.yaml is a new run
         self.config_yaml = self.parser.dump(self.config, skip_unset=False)
         self.folder = runs.new_run(root, self.name)
         self.ckpt_path = runs.find_checkpoint(wanted, root, self.name) if wanted else None
@@ -153,6 +161,8 @@ class Recipe(LightningCLI):
             if not wanted:  # a run with a given id continues where it stopped
                 self.ckpt_path = self.folder.newest_checkpoint()
         self.resumed_at, _ = checkpoints.clock(checkpoints.read(self.ckpt_path)) if self.ckpt_path else (0, 0)
+        if self.ckpt_path and self.init_from:  # the same command as at the run's start
+            warn(f"The run goes on with {self.ckpt_path}, and not anew with --init_from {self.init_from}.")
         self.config.trainer.default_root_dir = str(self.folder.path)
 
     def run_folder_of(self, checkpoint: Path) -> runs.RunFolder:
@@ -202,12 +212,14 @@ class Recipe(LightningCLI):
         resolved = yaml.safe_load(self.parser.dump(self.config, skip_unset=False, skip_link_targets=False))
         shapes = {"sample_shape": list(self.model.sample_shape), "num_classes": self.model.num_classes}
         resolved["model"]["init_args"] |= shapes
-        self.resolved = resolved
+        self.resolved = resolved | {"init_from": self.init_from}
         self.model.recipe = {
             "name": self.name, "run_id": self.folder.run_id, "model": resolved["model"],
             "data": resolved["data"], "realism": resolved["realism"],
-            "precision": resolved["trainer"]["precision"],
+            "precision": resolved["trainer"]["precision"], "init_from": self.init_from,
         }  # fmt: skip
+        if self.verb == "fit" and self.init_from and not self.ckpt_path:
+            take_weights(self.model, self.init_from)
         parallel = isinstance(self.trainer.strategy, strategy.AdversarialDDPStrategy)
         if parallel and self.trainer.world_size == 1:
             warn("trainer.strategy is adversarial_ddp for one device: give --trainer.devices for more.")
@@ -342,8 +354,8 @@ def slurm(plugins: list[Any]) -> list[Cluster]:
 HELP = {
     "fit": {
         "description": "Trains the GAN of a recipe; later files and options win over earlier ones.",
-        "usage": "litgan fit --config RECIPE [--config OVERLAY ...] [--ckpt_path last | --seeds 0,1,2] "
-        "[--SECTION.KEY VALUE]",
+        "usage": "litgan fit --config RECIPE [--config OVERLAY ...] [--ckpt_path last | --init_from CKPT] "
+        "[--seeds 0,1,2] [--SECTION.KEY VALUE]",
     },
     "validate": {
         "description": "Measures a checkpoint with its recipe's own Trainer.",

@@ -117,6 +117,25 @@ class GANDataModule(LightningDataModule, ABC):
             self._fingerprint = digest.hexdigest()
         return self._fingerprint
 
+    @property
+    def signature(self) -> dict[str, Any]:
+        """Plain data that tells the training split from others, however and wherever it is stored.
+
+        Of at most 32 samples, spread over the split, it has the classes and the projections on one direction.
+        """
+        samples, labels = self.load("train")
+        count = min(len(samples), 32)
+        chosen = torch.arange(count) * len(samples) // count
+        encoded = self.encode(gather(samples, chosen)).flatten(1).double()
+        direction = torch.randn(encoded.shape[1], generator=torch_generator("signature")).double()
+        labels = labels if self.num_classes or self.balanced else None
+        return {
+            "sample_shape": list(self.sample_shape), "samples": len(samples), "num_classes": self.num_classes,
+            "class_names": list(self.class_names or ())[:1000] if self.num_classes else [],
+            "labels": [] if labels is None else labels[chosen].tolist(),
+            "content": (encoded @ direction).nan_to_num().tolist(),
+        }  # fmt: skip
+
     def size(self, split: str = "train") -> int:
         """Number of samples in `split`."""
         return len(self.load(split)[0])
