@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import zipfile
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -16,10 +17,12 @@ from lightning.fabric.plugins.io import TorchCheckpointIO
 from torch import Tensor, nn
 
 from litgan.files import atomic_write, warn
+from litgan.fine_tuning import is_of_network, shorten
 from litgan.rebuild import LARGEST, STRICT, Builder, check_plain
 
 Network = TypeVar("Network", bound=nn.Module)
 RUN = ("last.ckpt", "best.ckpt", "healthy.ckpt")  # the checkpoints of a run, the preferred ones first
+AVERAGES = re.compile(r"(generator|ema\.average|extra_emas\.\w+\.average)\.")  # all of the generator's shape
 CLOCK = ("images_seen", "discriminator_updates")
 FORMAT = 3  # of what is saved: raised when names of weights or entries change
 
@@ -181,20 +184,15 @@ def check_architecture(checkpoint: dict[str, Any], module: nn.Module) -> None:
                 "recipe; resume with the recipe (config.yaml) of the checkpoint's own run, or start a run "
                 "from its weights with --init_from."
             )
-    check_values(weights, module)
+    _check_values(weights, module)
 
 
-def check_values(weights: dict[str, Tensor], module: nn.Module) -> None:
+def _check_values(weights: dict[str, Tensor], module: nn.Module) -> None:
     """Raises ValueError for saved weights of a module that are complex, NaN or, as parameters, infinite."""
     wanted, parameters = module.state_dict(), dict(module.named_parameters(remove_duplicate=False))
     for name, value in weights.items():
         if flaw := _flaw(value, wanted[name], finite=name in parameters):
             raise ValueError(f"The checkpoint's weight {name} {flaw}: take another checkpoint of the run.")
-
-
-def fits(saved: Any, wanted: Tensor) -> bool:
-    """Whether what a checkpoint holds under a name is a tensor of the wanted shape."""
-    return isinstance(saved, Tensor) and saved.shape == wanted.shape
 
 
 def _shape(value: Any) -> tuple[int, ...] | str:
@@ -212,6 +210,36 @@ def _flaw(value: Tensor, wanted: Tensor, finite: bool) -> str:
     if value.isnan().any():
         return "is NaN"
     return "is infinite" if finite and not value.isfinite().all() else ""
+
+
+def take_weights(gan: nn.Module, path: str | Path) -> None:
+    """Copies from a checkpoint the weights of the networks that fit by name and shape, and says which do not.
+
+    The generator and all its averages get the averaged weights. Of the file, which may come from a stranger,
+    only tensors are used: its classes, data and condition may be others.
+
+    Raises:
+        FileNotFoundError, ValueError: one sentence, if the file cannot be read or no parameter fits.
+    """
+    saved, own = read(path)["state_dict"], gan.state_dict()
+    sources = {name: AVERAGES.sub("ema.average.", name, count=1) for name in own}
+    fitting = {
+        name: saved[source]
+        for name, source in sources.items()
+        if (AVERAGES.match(name) or is_of_network(name)) and _shape(saved.get(source)) == _shape(own[name])
+    }
+    networks = [name for name in own if is_of_network(name)]
+    new = [name for name in networks if name not in fitting]
+    parameters = dict(gan.named_parameters())
+    if not any(name in parameters and own[name].ndim > 1 for name in fitting):  # one bias is no start
+        raise ValueError(
+            f"The checkpoint {path} has no weight matrix of a name and shape as in these networks: give "
+            "--init_from one of similar networks, or leave it out."
+        )
+    _check_values(fitting, gan)
+    gan.load_state_dict(own | fitting)
+    others = f"; new are {shorten(new)}" if new else ""
+    warn(f"{len(networks) - len(new)} of {len(networks)} tensors of the networks are from {path}{others}.")
 
 
 def build_fitting(checkpoint: dict[str, Any], build: Callable[[], Network]) -> Network:

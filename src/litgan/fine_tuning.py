@@ -1,54 +1,18 @@
-"""Fine-tuning: weights from another run's checkpoint, frozen parts, and the check that data are the same."""
+"""Fine-tuning: parts that are not trained, and the check that a resumed run has its own data."""
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from difflib import get_close_matches
-from pathlib import Path
+from reprlib import repr as short
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import nn
 
-from litgan import checkpoints
-from litgan.files import warn
-from litgan.rebuild import SHORT
-
-AVERAGES = re.compile(r"(generator|ema\.average|extra_emas\.\w+\.average)\.")  # all of the generator's shape
 NO_NETWORKS = ("ema", "extra_emas", "augment", "loss", "stateful_penalties")  # modules of a GAN
 TOLERANCE = 1e-3  # of samples, relative: processors and versions of libraries round differently
-
-
-def take_weights(gan: nn.Module, path: str | Path) -> None:
-    """Copies from a checkpoint the weights of the networks that fit by name and shape, and says which do not.
-
-    The generator and all its averages get the averaged weights. Of the file, which may come from a stranger,
-    only tensors are used: its classes, data and condition may be others.
-
-    Raises:
-        FileNotFoundError, ValueError: one sentence, if the file cannot be read or no parameter fits.
-    """
-    saved, own = checkpoints.read(path)["state_dict"], gan.state_dict()
-    sources = {name: AVERAGES.sub("ema.average.", name, count=1) for name in own}
-    fitting = {
-        name: saved[source]
-        for name, source in sources.items()
-        if (AVERAGES.match(name) or is_of_network(name)) and checkpoints.fits(saved.get(source), own[name])
-    }
-    networks = [name for name in own if is_of_network(name)]
-    new = [name for name in networks if name not in fitting]
-    parameters = dict(gan.named_parameters())
-    if not any(name in parameters and own[name].ndim > 1 for name in fitting):  # one bias is no start
-        raise ValueError(
-            f"The checkpoint {path} has no weight matrix of a name and shape as in these networks: give "
-            "--init_from one of similar networks, or leave it out."
-        )
-    checkpoints.check_values(fitting, gan)
-    gan.load_state_dict(own | fitting)
-    others = f"; new are {shorten(new)}" if new else ""
-    warn(f"{len(networks) - len(new)} of {len(networks)} tensors of the networks are from {path}{others}.")
 
 
 def is_of_network(name: str) -> bool:
@@ -105,7 +69,7 @@ class Freeze(Callback):
         saved = checkpoint["callbacks"].get(self.state_key, {}).get("names", [])
         if trainer.training and saved != sorted(self.names):
             raise ValueError(
-                f"The run froze {SHORT.repr(saved)} and model.freeze is {SHORT.repr(self.names)}: resume it "
+                f"The run froze {short(saved)} and model.freeze is {short(self.names)}: resume it "
                 "with the same, or start a run from its weights with --init_from."
             )
 
@@ -121,7 +85,7 @@ class SameData(Callback):
 
     def setup(self, trainer: Trainer, gan: LightningModule, stage: str) -> None:
         if stage == "fit":
-            self.signature = getattr(trainer.datamodule, "signature", {})
+            self.signature = getattr(trainer.datamodule, "signature", {})  # type: ignore[attr-defined]
 
     def state_dict(self) -> dict[str, Any]:
         return self.signature
@@ -131,7 +95,7 @@ class SameData(Callback):
         for name, value in self.signature.items():
             saved = state_dict.get(name)
             if not (near(saved, value) if name == "content" else saved == value):
-                values = "" if name == "content" else f" {SHORT.repr(saved)}, here {SHORT.repr(value)}"
+                values = "" if name == "content" else f" {short(saved)}, here {short(value)}"
                 raise ValueError(
                     f"The checkpoint's run had other data ({name.replace('_', ' ')}{values}): resume with "
                     "the same, or start a run from its weights with --init_from CHECKPOINT."

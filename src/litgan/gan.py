@@ -111,9 +111,10 @@ class GAN(LightningModule):
         if len(self.sample_shape) == 3:  # images: the memory layout in which convolutions run fastest
             self.to(memory_format=torch.channels_last)
         self.ema = EMA(self.generator, ema_halflife, ema_rampup)
-        self.extra_emas = nn.ModuleDict(
-            {str(h): EMA(self.generator, h, ema_rampup) for h in extra_ema_halflives}
-        )
+        extras = {
+            str(halflife): EMA(self.generator, halflife, ema_rampup) for halflife in extra_ema_halflives
+        }
+        self.extra_emas = nn.ModuleDict(extras)
         self.loss, self.augment, self.frozen_parts = loss, augment, freeze
         self.penalties, self.generator_penalties = tuple(penalties), tuple(generator_penalties)
         stateful = [each for each in (*penalties, *generator_penalties) if isinstance(each, nn.Module)]

@@ -38,7 +38,6 @@ from litgan.checkpoints import AtomicCheckpointIO
 from litgan.data import GANDataModule
 from litgan.extras import wing
 from litgan.files import atomic_write, ignore_disk_errors, warn
-from litgan.fine_tuning import take_weights
 from litgan.gan import GAN
 from litgan.loggers import MetricsFile, WandbOptions, WandbRun, distance_keys, read_metrics, wandb_run
 from litgan.precision import best_precision
@@ -219,7 +218,7 @@ class Recipe(LightningCLI):
             "precision": resolved["trainer"]["precision"], "init_from": self.init_from,
         }  # fmt: skip
         if self.verb == "fit" and self.init_from and not self.ckpt_path:
-            take_weights(self.model, self.init_from)
+            checkpoints.take_weights(self.model, self.init_from)
         parallel = isinstance(self.trainer.strategy, strategy.AdversarialDDPStrategy)
         if parallel and self.trainer.world_size == 1:
             warn("trainer.strategy is adversarial_ddp for one device: give --trainer.devices for more.")

@@ -115,7 +115,7 @@ class CharacterData(GANDataModule):
         if self.alphabet not in ("", alphabet):
             raise ValueError(
                 f"The checkpoint has the alphabet {alphabet!r}, this text has {self.alphabet!r}: "
-                "resume with the text that it was trained on."
+                "resume with the text that it was trained on, or start a new run with --init_from."
             )
         self.alphabet = alphabet
 
