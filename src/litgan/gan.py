@@ -8,10 +8,10 @@ updates the generator. These calls together are one *iteration*.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule
@@ -19,10 +19,9 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from litgan import checkpoints
+from litgan import checkpoints, updates
 from litgan.augment import Augmentation
 from litgan.axis import ImagesAxis, publish
-from litgan.batches import unpack
 from litgan.checks import check_counts, check_fit, check_trainer, make_networks
 from litgan.compilation import compile_networks, uncompile_networks
 from litgan.ema import EMA
@@ -33,12 +32,7 @@ from litgan.penalties import Context, GeneratorPenalty, Penalty
 from litgan.precision import per_network_loss_scale
 from litgan.sampling import Sampler, averaged_generator, choose_classes, sampling_with
 from litgan.schedules import Schedule, value_at
-from litgan.updates import average, check_finite, clip, explain_derivatives, float32_penalties, frozen, split
-
-Batch: TypeAlias = tuple[Tensor, Tensor | None]  # real samples [B, *sample_shape]; classes [B] or None
-Logs: TypeAlias = dict[str, Tensor]  # on the device, of any shape; their means are logged
-LossFunction: TypeAlias = Callable[[Tensor, Tensor | None, Noise], tuple[Tensor, Logs]]
-OptimizerFactory: TypeAlias = Callable[[Iterable[nn.Parameter]], Optimizer]
+from litgan.updates import Batch, Logs, LossFunction, OptimizerFactory
 
 
 class GAN(LightningModule):
@@ -138,7 +132,7 @@ class GAN(LightningModule):
     # ------------------------------------------------------------------ one iteration
 
     def training_step(self, batch: Batch, batch_idx: int) -> Logs:
-        real, condition = unpack(batch, self.num_classes)
+        real, condition = updates.unpack(batch, self.num_classes)
         generator_optimizer, discriminator_optimizer = self.optimizers()[:2]  # type: ignore[index]
         # Seeds dropout and other random layers inside the networks.
         seed_device(self.device, "networks", self.seed, self.discriminator_updates, self.global_rank)
@@ -174,20 +168,21 @@ class GAN(LightningModule):
         self.updating = name
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] * value_at(self.lr_schedule, self.images_seen)
+        self.last_logs[f"lr/{name}"] = optimizer.param_groups[0]["lr"]
         optimizer.zero_grad()
 
         has_hooks = any(network._forward_hooks for network in self.children())  # compiled code calls none
         no_sync = getattr(self.trainer.strategy, "block_backward_sync", nullcontext)
-        with frozen(self.trainer.optimizers, but=optimizer.optimizer), self.eager(has_hooks):
+        with updates.frozen(self.trainer.optimizers, but=optimizer.optimizer), self.eager(has_hooks):
             parts: list[Logs] = []
-            for rows in split(len(real), self.micro_batches):
+            for rows in updates.split(len(real), self.micro_batches):
                 first, size = self.global_rank * len(real) + rows.start, rows.stop - rows.start
                 noise = Noise(self.seed, self.discriminator_updates, first, size, name, self.device)
                 loss, logs = loss_function(real[rows], None if condition is None else condition[rows], noise)
                 if loss.device.type == "cpu":  # reading it from a GPU would wait for the device
-                    check_finite(f"loss/{name}", loss.item(), self.images_seen)
+                    updates.check_finite(f"loss/{name}", loss.item(), self.images_seen)
                 # Gradients add up on this rank; the backward pass of the last part averages over the ranks.
-                with nullcontext() if rows.stop == len(real) else no_sync(), explain_derivatives():
+                with nullcontext() if rows.stop == len(real) else no_sync(), updates.explain_derivatives():
                     self.manual_backward(loss / self.micro_batches)
                 parts.append({key: value.detach() for key, value in logs.items()})
 
@@ -203,7 +198,7 @@ class GAN(LightningModule):
         return {key: torch.stack([part[key].float().mean() for part in parts]) for key in parts[0]}
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        clip(optimizer, self.gradient_clip_val, self.updating)
+        updates.clip(optimizer, self.gradient_clip_val, self.updating)
 
     # ------------------------------------------------------------------ the two losses
 
@@ -231,7 +226,7 @@ class GAN(LightningModule):
         loss = self.loss.discriminator(real=real_logits, fake=fake_logits).mean()
         logs = {"loss/discriminator": loss, "logits/real": real_logits, "logits/fake": fake_logits}
 
-        with float32_penalties(self.device) as in_float32, self.eager(bool(due)):
+        with updates.float32_penalties(self.device) as in_float32, self.eager(bool(due)):
             if due and in_float32:  # float16 is too narrow for them: they get a pass of their own
                 real, fake = (x.detach().float().requires_grad_(x.requires_grad) for x in (real, fake))
                 real_logits, fake_logits = (self.discriminator(x, condition) for x in (real, fake))
@@ -252,7 +247,7 @@ class GAN(LightningModule):
 
         generator_updates = self.discriminator_updates // self.discriminator_steps
         due = [penalty for penalty in self.generator_penalties if generator_updates % penalty.interval == 0]
-        with float32_penalties(self.device), self.eager(bool(due)):
+        with updates.float32_penalties(self.device), self.eager(bool(due)):
             context = Context(self.generator, self.discriminator, condition, noise, self.augmented)
             return self.add_penalties(loss, {"loss/generator": loss}, due, context)
 
@@ -304,14 +299,14 @@ class GAN(LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """The discriminator's logits of real samples; the callback `Realism` adds the Fréchet distance."""
-        real, condition = unpack(batch, self.num_classes)
+        real, condition = updates.unpack(batch, self.num_classes)
         self.log("logits/real", self.discriminator(real, condition).float().mean(), batch_size=len(real))
 
     test_step = validation_step
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """As many samples as the batch has real ones, for the same condition."""
-        real, condition = unpack(batch, self.num_classes)
+        real, condition = updates.unpack(batch, self.num_classes)
         return self.sample(len(real), condition=condition, first=batch_idx * len(real))
 
     # ------------------------------------------------------------------ the run
@@ -370,17 +365,17 @@ class GAN(LightningModule):
 
         Raises FloatingPointError if a loss is not finite.
         """
-        numbers = average(self.trainer, values)
+        numbers = updates.average(self.trainer, values)
         for name, value in numbers.items():
             if name.startswith("loss/"):
-                check_finite(name, value, self.images_seen)
+                updates.check_finite(name, value, self.images_seen)
         self.logged |= numbers
         publish(self.trainer, numbers, self.images_seen)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["litgan"] = {
             "recipe": self.recipe, "format": checkpoints.FORMAT,
-            "last_logs": average(self.trainer, self.last_logs),
+            "last_logs": updates.average(self.trainer, self.last_logs),
             "images_seen": self.images_seen, "discriminator_updates": self.discriminator_updates,
         }  # fmt: skip
 

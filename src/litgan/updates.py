@@ -1,16 +1,46 @@
-"""Parts of `GAN.update`: freezing, micro-batches, clipping, checks, float32 penalties, means to log."""
+"""Parts of the step: batches, freezing, micro-batches, clipping, checks, float32 penalties, means to log."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from typing import Any, TypeAlias
 
 import torch
 from lightning.pytorch import Trainer
 from torch import Tensor, nn
 from torch.optim import Optimizer
+
+from litgan.noise import Noise
+
+Batch: TypeAlias = tuple[Tensor, Tensor | None]  # real samples [B, *sample_shape]; classes [B] or None
+Logs: TypeAlias = dict[str, Tensor]  # on the device, of any shape; their means are logged
+LossFunction: TypeAlias = Callable[[Tensor, Tensor | None, Noise], tuple[Tensor, Logs]]
+OptimizerFactory: TypeAlias = Callable[[Iterable[nn.Parameter]], Optimizer]
+
+
+def unpack(batch: Any, num_classes: int) -> tuple[Tensor, Any]:
+    """(real samples, condition or None) of a batch.
+
+    Labels of a data set, int [B], are left out where a GAN has no classes.
+
+    Raises:
+        ValueError: if the batch is neither `real`, (real,), (real, condition) nor a dict with these names.
+    """
+    parts = batch if isinstance(batch, (Mapping, tuple, list)) else (batch,)
+    if not isinstance(parts, Mapping):
+        parts = dict(zip(("real", "condition"), parts, strict=False)) if 1 <= len(parts) <= 2 else {}
+    real, condition = parts.get("real"), parts.get("condition")
+    if not isinstance(real, Tensor):
+        names = f" of {', '.join(map(str, batch))}" if isinstance(batch, Mapping) else ""
+        raise ValueError(
+            f"A batch is a {type(batch).__name__}{names}: let the loader give real samples, "
+            '(real, condition) or {"real": ..., "condition": ...}.'
+        )
+    is_label = isinstance(condition, Tensor) and condition.ndim == 1 and not condition.is_floating_point()
+    return real, None if is_label and not num_classes else condition
 
 
 @contextmanager

@@ -14,11 +14,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from litgan import GAN
-from litgan.batches import unpack
 from litgan.callbacks import Feedback, Realism, Samples
 from litgan.data import Digits
 from litgan.data.stock import LoaderData
 from litgan.diagnosis import Diagnosis
+from litgan.updates import unpack
 
 IMAGES = Digits().encode(Digits().load()[0])  # [1797, 1, 8, 8] in [-1, 1]
 LABELS = Digits().load()[1]

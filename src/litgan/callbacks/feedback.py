@@ -14,7 +14,6 @@ from torch.utils.hooks import RemovableHandle
 
 from litgan import gradient_flow
 from litgan.axis import is_logging_point
-from litgan.batches import unpack
 from litgan.callbacks.heat_map import heat_map
 from litgan.callbacks.throughput import untimed
 from litgan.data.stock import LoaderData, data_of
@@ -25,6 +24,7 @@ from litgan.noise import Noise
 from litgan.precision import loss_scale
 from litgan.render import add_caption, save_png
 from litgan.sampling import choose_classes
+from litgan.updates import unpack
 
 NETWORKS = ("generator", "discriminator")
 

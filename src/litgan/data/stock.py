@@ -15,11 +15,11 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 
-from litgan.batches import unpack
 from litgan.data.base import GANDataModule
 from litgan.data.loader import Batch
 from litgan.noise import torch_generator
 from litgan.render import ImageBatch, SampleBatch
+from litgan.updates import unpack
 
 HASHED = 10_000  # reals in a fingerprint, at most
 LOADERS = {  # what a Trainer calls the loader of a split

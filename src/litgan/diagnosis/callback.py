@@ -13,7 +13,6 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import WandbLogger
 
 from litgan import checkpoints
-from litgan.batches import unpack
 from litgan.callbacks.feedback import will_be_due
 from litgan.callbacks.throughput import untimed
 from litgan.diagnosis.checks import CHECKS, Monitor, Result, Scaling, rollback_scaling
@@ -22,6 +21,7 @@ from litgan.files import atomic_write, ignore_disk_errors, rename_damaged, warn
 from litgan.gan import GAN, Batch
 from litgan.gradient_flow import total_norm
 from litgan.schedules import Schedule, value_at
+from litgan.updates import unpack
 
 Policy: TypeAlias = Literal["warn", "stop", "rollback"]
 
