@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from litgan import GAN, cli
+from litgan.loggers import read_metrics
 
 MINE = """
 import torch
@@ -54,7 +56,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (tmp_path / "mine.yaml").write_text(YAML)
     (tmp_path / "colorsys.py").write_text("raise RuntimeError('shadows the standard library')")
     yield tmp_path
-    for name in ("mine", "colorsys"):
+    for name in ("mine", "colorsys", "third"):
         sys.modules.pop(name, None)
 
 
@@ -93,3 +95,54 @@ def test_code_beside_a_checkpoint_is_not_imported(
     with pytest.raises(SystemExit):
         cli.main(["sample", str(checkpoint), "--count=2", "--trust=mine"])
     assert "own folder" in capsys.readouterr().err and "mine" not in sys.modules
+
+
+THIRD = """
+import torch
+from litgan import GAN
+from torch import nn
+
+
+class Encoded(GAN):
+    def __init__(self, *args, encoder_lr: float = 0.01, **options):
+        super().__init__(*args, **options)
+        self.encoder, self.encoder_lr = nn.Linear(2, 2), encoder_lr
+
+    def configure_optimizers(self):
+        return [*super().configure_optimizers(), torch.optim.SGD(self.encoder.parameters(), self.encoder_lr)]
+
+    def training_step(self, batch, batch_idx):
+        logs = super().training_step(batch, batch_idx)
+        logs |= self.update("encoder", self.optimizers()[2], self.encoder_loss, *batch)
+        self.last_logs |= logs
+        return logs
+
+    def encoder_loss(self, real, condition, noise):
+        latents = noise.normal(2)
+        loss = (self.encoder(self.generator(latents, condition)) - latents).square().mean()
+        return loss, {"loss/encoder": loss}
+"""
+
+
+def test_one_more_network_trains_with_an_optimizer_of_its_own(project: Path) -> None:
+    """By one file and one YAML: its loss and its gradient norm are logged under its own name."""
+    (project / "third.py").write_text(THIRD)
+    yaml = YAML.replace("class_path: mine.MyGAN\n  init_args:", "class_path: third.Encoded\n  init_args:")
+    yaml = yaml.replace("mine.Loss", "NonSaturating").replace("mine.Data", "Ring")
+    yaml = yaml.replace(", logger: false", ", log_every_n_steps: 1")
+    (project / "third.yaml").write_text(yaml)
+    options = ["--model.init_args.encoder_lr=0.125", "--wandb.project=mine", "--gradients.every=16"]
+    cli.main(["fit", "--config", "third.yaml", *options])
+    (folder,) = project.glob("runs/third/*")
+    rows = read_metrics(folder / "metrics.csv")
+    for key in ("gradient/encoder", "gradient/generator", "gradient/discriminator", "loss/encoder"):
+        assert [row["images_seen"] for row in rows if key in row] == [16, 32], key
+    checkpoint = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)
+    weight = checkpoint["state_dict"]["encoder.weight"]
+    fresh = GAN.load_from_checkpoint(folder / "checkpoints/last.ckpt", trust="third")
+    assert type(fresh).__name__ == "Encoded" and torch.equal(fresh.encoder.weight, weight)
+    assert [group["param_groups"][0]["lr"] for group in checkpoint["optimizer_states"]] == [1e-3, 1e-3, 0.125]
+    cli.main(["fit", "--config", "third.yaml", *options, "--ckpt_path=last", "--trainer.max_steps=3"])
+    assert [row["images_seen"] for row in read_metrics(folder / "metrics.csv")][-1] == 48
+    resumed = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)
+    assert not torch.equal(resumed["state_dict"]["encoder.weight"], weight)
