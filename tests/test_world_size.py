@@ -74,6 +74,15 @@ def test_two_ranks_measure_what_one_measures(one, two):
     assert two[0]["metrics"] == two[1]["metrics"]
 
 
+def test_ranks_share_a_stock_loader_measure_the_same_reals_and_stop_together(one, two):
+    alone, (first, second) = one["loader"], (rank["loader"] for rank in two)
+    assert alone["clock"] == first["clock"] == second["clock"] == (32, 4, 4)
+    assert alone["protocol"] == first["protocol"] == second["protocol"]
+    assert same(first["weights"], second["weights"])
+    for mine, others in zip(first["reals"], second["reals"], strict=True):
+        assert len(mine) == len(others) == 4 and not torch.equal(mine, others)
+
+
 def test_one_device_needs_no_other_recipe(one):
     assert same(one["points"]["weights"], one["alone"]["weights"])
 

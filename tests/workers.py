@@ -18,12 +18,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Callback, LightningDataModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping
 from torch import Tensor, nn
 from torch.distributed.algorithms.ddp_comm_hooks import default_hooks, powerSGD_hook
+from torch.utils.data import DataLoader, TensorDataset
 
 import litgan.gan
 from litgan import GAN
+from litgan.callbacks import Feedback, Realism
 from litgan.checkpoints import AtomicCheckpointIO
 from litgan.compilation import compile_networks
 from litgan.data import GANDataModule, Ring
@@ -144,7 +147,7 @@ class Traffic(Callback):
 
 def train(
     gan: GAN,
-    data: GANDataModule,
+    data: LightningDataModule,
     *watchers: Callback,
     iterations: int = ITERATIONS,
     start: Path | None = None,
@@ -229,6 +232,24 @@ def frozen() -> dict[str, Any]:
     gan = Witnessed(loss=NonSaturating(), penalties=[R1(0.5)], freeze=FROZEN, **PICTURES)
     before = {name: value.clone() for name, value in gan.state_dict().items() if name.startswith(FROZEN)}
     return train(gan, Pictures(batch_size=8, num_classes=3)) | {"before": before}
+
+
+class Plain(LightningDataModule):
+    """A stock loader, whose batches Lightning shares out."""
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        data = Pictures(num_classes=3)
+        samples, labels = data.load()
+        return DataLoader(TensorDataset(data.encode(samples), labels), batch_size=8 // WORLD, shuffle=True)
+
+
+def loader() -> dict[str, Any]:
+    """Reals and pictures of a stock loader, and an end that all ranks come to together."""
+    stopper = EarlyStopping("feedback/norm", patience=3, min_delta=1e9)
+    realism, feedback = Realism("digits", count=40), Feedback(every=8, count=4, folder=sys.argv[1])
+    result = train(GAN(loss=Hinge(), **PICTURES), Plain(), realism, feedback, stopper)
+    assert realism.report is not None
+    return result | {"protocol": realism.report.protocol}
 
 
 def bf16() -> dict[str, Any]:
@@ -346,7 +367,7 @@ def in_turn(world_size: int, work: Callable[..., None], *arguments: Any) -> None
         sys.exit(f"ranks ended with {[process.exitcode for process in processes]}")
 
 
-BOTH = (pictures, points, pairs, encoder, frozen, bf16, metrics, compiled)
+BOTH = (pictures, points, pairs, encoder, frozen, bf16, metrics, compiled, loader)
 ONE, SEVERAL = (alone,), (compressed, power_sgd, stock, refusals)
 
 
