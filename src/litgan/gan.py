@@ -284,9 +284,8 @@ class GAN(LightningModule):
         """Samples [count, *sample_shape] in the data's range; sample i depends on (seed, first + i) alone.
 
         `condition` is the class of each sample, repeated as needed; None takes all classes in turn.
-        `truncation` is the threshold of truncated latents, or psi of StyleGAN2 (see `litgan.sampling.draw`).
-        `ema`: False takes the weights of the last step, a number the average with that half-life. Raises
-        ValueError if a class does not exist, `truncation` is not positive, or there is no such average.
+        `truncation`: see `litgan.sampling.Sampler`. `ema`: False takes the weights of the last step, a number
+        the average with that half-life. Raises ValueError if one of them does not exist or is not positive.
         """
         noise = Noise(seed, 0, first, count, "sample", self.device)
         classes = choose_classes(condition, first, count, self.num_classes)
