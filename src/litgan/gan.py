@@ -141,6 +141,7 @@ class GAN(LightningModule):
         logs = self.update("discriminator", discriminator_optimizer, self.discriminator_loss, real, condition)
         images = len(real) * self.trainer.world_size
         self.images_seen += images
+        self.images_per_iteration = images + (0 if self.iteration_is_complete else self.images_per_iteration)
         if self.augment is not None:
             self.augment.update_p(self.discriminator_updates + 1, images)
             logs |= self.augment.logs()
@@ -149,7 +150,6 @@ class GAN(LightningModule):
         # that comes back through the discriminator.
         if (self.discriminator_updates + 1) % self.discriminator_steps == 0:
             logs |= self.update("generator", generator_optimizer, self.generator_loss, real, condition)
-            self.images_per_iteration = images * self.discriminator_steps
             for ema in (self.ema, *self.extra_emas.values()):
                 ema.update(self.generator, self.images_seen, self.images_per_iteration)  # type: ignore[operator]
 

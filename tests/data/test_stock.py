@@ -127,6 +127,25 @@ def test_validation_and_test_compare_with_the_loader_that_runs(
     assert realism.report.protocol["split"] == "test"
 
 
+def test_a_smaller_last_batch_delays_no_measurement(
+    digits_gan: Callable[..., GAN], make_trainer: Callable[..., Trainer]
+) -> None:
+    """Epochs of 16 + 4 images, iterations of two batches or of one."""
+    for steps, expected in ((2, [20, 40, 60]), (1, [16, 36, 56, 60, 76])):
+        at: list[int] = []
+
+        class At(Feedback):
+            def measure(self, trainer: Trainer, gan: GAN, batch: Any) -> dict[str, float]:
+                at.append(gan.images_seen)  # noqa: B023
+                assert self.params_before
+                return super().measure(trainer, gan, batch)
+
+        data = DataLoader(Of(lambda i: IMAGES[i], 20), batch_size=16)
+        callbacks = [At(every=12, count=4)]
+        make_trainer(len(expected) + 2, callbacks=callbacks).fit(digits_gan(discriminator_steps=steps), data)
+        assert at[: len(expected)] == expected
+
+
 def view(data: Any, make_trainer: Callable[..., Trainer], num_classes: int = 0) -> LoaderData:
     return LoaderData(data, "train", make_trainer(1), num_classes)
 

@@ -190,6 +190,6 @@ def will_be_due(gan: GAN, batch: Batch, every: int, ahead: int = 0) -> bool:
     if not every or (gan.discriminator_updates + 1) % gan.discriminator_steps:
         return False
     images = len(unpack(batch, gan.num_classes)[0]) * gan.trainer.world_size
-    iteration = images * gan.discriminator_steps
+    iteration = images + (0 if gan.iteration_is_complete else gan.images_per_iteration)
     end = gan.images_seen + images + ahead * iteration
     return end // every > (end - iteration) // every
