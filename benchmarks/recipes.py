@@ -2,11 +2,11 @@
 
     python benchmarks/recipes.py configs/fashion_mnist*.yaml --minutes 2 5 10
 
-Each recipe runs in a process of its own and is measured as it measures itself, before its first step and
-after so many minutes; only training counts as time. Where the data have a held-out split, "floor" is the
-training split measured against it as if it were generated, and "opponent" a model without a network
-(benchmarks/<medium>/opponent.py). last/best is the last distance over the best one. Other options go to the
-recipe.
+Each recipe runs in a process of its own and is measured before its first step and after so many minutes;
+only training counts as time. All rows of a recipe share one protocol, which stands beside the figures: the
+held-out split where the data have one, and equal counts on both sides. "floor" is the training split measured
+as if it were generated, "opponent" a model without a network (benchmarks/<medium>/opponent.py). last/best is
+the last distance over the best one. Other options go to the recipe.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,19 +38,42 @@ from litgan.sampling import choose_classes
 Row = dict[str, Any]
 
 
+class Protocol:
+    """What every row of a recipe is measured against: one extractor, split and count.
+
+    Args:
+        data: of the recipe.
+        extractor: of the recipe.
+        count: samples a side, at most; the split may hold fewer.
+    """
+
+    def __init__(self, data: GANDataModule, extractor: Any, count: int) -> None:
+        self.data, self.extractor = data, extractor
+        self.split = "test" if "test" in data.splits else "train"
+        self.count = min(count, data.size(self.split))
+
+    def row(self, when: str, sample: Callable[[int, int], Tensor], **options: Any) -> Row:
+        """One line of the table; `sample(first, size)` gives what is measured."""
+        report = evaluate(sample, self.data, self.extractor, count=self.count, split=self.split, **options)
+        found, sides = report.protocol, ("real_count", "fake_count")
+        assert found["split"] == self.split and {found[side] for side in sides} == {self.count}
+        values = {key.removeprefix("metric/"): value for key, value in report.values.items()}
+        return {"when": when, "split": self.split, "count": self.count, **values}
+
+
 class Watch(Callback):
     """Measures the averaged generator before training and after given minutes of it, then stops."""
 
-    def __init__(self, extractor: Any, count: int, minutes: list[float], picture: Path | None) -> None:
-        self.extractor, self.count, self.picture = extractor, count, picture
+    def __init__(self, protocol: Protocol, minutes: list[float], picture: Path | None) -> None:
+        self.protocol, self.picture = protocol, picture
         self.minutes, self.rows = list(minutes), []
 
     def on_train_start(self, trainer: Trainer, gan: GAN) -> None:
         self.measure(trainer, gan, 0.0)
-        self.start, self.aside = time.perf_counter(), gan.seconds_excluded
+        self.start, self.excluded = time.perf_counter(), gan.seconds_excluded
 
     def on_train_batch_end(self, trainer: Trainer, gan: GAN, *_: object) -> None:
-        trained = time.perf_counter() - self.start - (gan.seconds_excluded - self.aside)
+        trained = time.perf_counter() - self.start - (gan.seconds_excluded - self.excluded)
         if not self.minutes or trained < 60 * self.minutes[0]:
             return
         began = time.perf_counter()
@@ -62,36 +86,27 @@ class Watch(Callback):
         gan.seconds_excluded += time.perf_counter() - began
 
     def measure(self, trainer: Trainer, gan: GAN, minutes: float) -> None:
-        report = evaluate(
-            lambda first, count: gan.sample(count, first=first), trainer.datamodule, self.extractor,
-            count=self.count, labels=lambda first, count: choose_classes(None, first, count, gan.num_classes),
+        row = self.protocol.row(
+            f"{minutes:g} min" if minutes else "start", lambda first, count: gan.sample(count, first=first),
+            labels=lambda first, count: choose_classes(None, first, count, gan.num_classes),
         )  # fmt: skip
-        row = {"when": f"{minutes:g} min" if minutes else "start", "images": gan.images_seen}
-        self.rows.append(row | short(report.values))
+        self.rows.append({**row, "images": gan.images_seen})
         print(json.dumps(self.rows[-1]), file=sys.stderr, flush=True)
 
 
-def short(values: dict[str, float]) -> dict[str, float]:
-    return {key.removeprefix("metric/"): value for key, value in values.items()}
-
-
-def bounds(data: GANDataModule, extractor: Any, count: int) -> list[Row]:
+def bounds(protocol: Protocol) -> list[Row]:
     """The floor, and the opponent if this medium has one."""
-    if "test" not in data.splits:
+    data, count = protocol.data, protocol.count
+    if protocol.split == "train":
         return []
-    count = min(count, data.size("test"))
-    reals = [samples for samples, _ in data.real_batches(count, batch_size=count)]
-
-    def floor(first: int, size: int) -> Tensor:
-        return reals[0][first : first + size]
-
-    rows = [{"when": "floor"} | short(evaluate(floor, data, extractor, count=count, split="test").values)]
-    medium = type(data).__module__.split(".")[1]
+    reals = [samples for samples, _ in data.real_batches(min(count, data.size("train")), batch_size=count)]
+    rows = [protocol.row("floor", lambda first, size: reals[0][first : first + size])]
+    medium = ".".join(type(data).__module__.split(".")[1:2])
     if (Path(__file__).parent / medium / "opponent.py").exists():
         opponent = importlib.import_module(f"{medium}.opponent").OPPONENT
         made = opponent(data, count, 0)
-        values = evaluate(lambda first, size: made[first : first + size], data, extractor, count=count).values
-        rows.append({"when": f"opponent: {opponent.__name__}"} | short(values))
+        name = f"opponent: {opponent.__name__}"
+        rows.append(protocol.row(name, lambda first, size: made[first : first + size]))
     return rows
 
 
@@ -104,8 +119,9 @@ def one(path: Path, minutes: list[float], count: int, picture: Path | None, extr
         extractor = load_extractor(recipe.config.realism.extractor)
         data = recipe.datamodule
         data.load("train")
-        rows = bounds(data, extractor, count)
-        watch = Watch(extractor, min(count, recipe.config.realism.count), minutes, picture)
+        protocol = Protocol(data, extractor, min(count, recipe.config.realism.count))
+        rows = bounds(protocol)
+        watch = Watch(protocol, minutes, picture)
         recipe.trainer.callbacks.append(watch)
         recipe.trainer.fit(recipe.model, datamodule=data)
     distances = [next(value for key, value in row.items() if key.startswith("fd_")) for row in watch.rows[1:]]

@@ -17,6 +17,7 @@ from shared.benchmarks import ROOT, SCRIPTS, quick, run
 
 from litgan import GAN
 from litgan.data import Digits
+from litgan.metrics import load_extractor
 from litgan.recipe import Recipe
 
 
@@ -156,6 +157,29 @@ def test_a_small_storm(tmp_path: Path) -> None:
     found = json.loads((tmp_path / "storm.json").read_text())
     assert found["summary"]["kills"] >= 2 and found["summary"]["killed in saving"] >= 1
     assert all(row["bit-identical"] for row in found["rows"])
+
+
+# -- recipes
+
+
+class Halves(Digits):
+    """Digits of which the last are held out."""
+
+    splits = ("train", "test")
+
+    def read(self, split: str) -> tuple[torch.Tensor, torch.Tensor]:
+        rows = slice(0, 1500) if split == "train" else slice(1500, None)
+        samples, labels = super().read("train")
+        return samples[rows], labels[rows]
+
+
+def test_all_rows_of_a_recipe_are_measured_against_the_same_reals(script: Any) -> None:
+    recipes = script("recipes")
+    protocol = recipes.Protocol(Halves(), load_extractor("digits"), 10_000)
+    rows = [*recipes.bounds(protocol), protocol.row("black", lambda first, size: -torch.ones(size, 1, 8, 8))]
+    assert [row["when"] for row in rows] == ["floor", "black"]
+    assert {(row["split"], row["count"]) for row in rows} == {("test", 297)}
+    assert 0 < rows[0]["fd_digits"] < 0.1 * rows[1]["fd_digits"]
 
 
 # -- data, scaling
