@@ -13,6 +13,7 @@ from shared.spoiling import Spoiled
 from torch.nn.functional import cosine_similarity
 
 from litgan import GAN
+from litgan.augment import DiffAugment
 from litgan.callbacks import Checkpoint
 from litgan.networks import DCGANDiscriminator, DCGANGenerator
 from litgan.noise import Noise
@@ -119,6 +120,13 @@ def test_penalties_under_float16_keep_the_range_of_float32(penalty, tiny_gan):
     assert 0 < exact[key].mean() < 1e-9
     assert logs[key].mean().item() == pytest.approx(wanted, rel=1e-5, abs=0)
     assert logs["loss/discriminator"].item() == pytest.approx(exact["loss/discriminator"].item(), rel=1e-3)
+
+
+def test_penalties_under_float16_differentiate_through_the_augmentation(tiny_gan):
+    gan = tiny_gan(penalties=[R1(10.0)], augment=DiffAugment(), **PICTURES)
+    exact, _ = discriminator_loss(gan, torch.float32)
+    logs, _ = discriminator_loss(gan, torch.float16)
+    assert logs["penalty/r1"].item() == pytest.approx(exact["penalty/r1"].item(), rel=1e-5)
 
 
 def test_float16_learns_what_float32_learns(tiny_gan, tiny_data, make_trainer, fit_in_float16):

@@ -205,22 +205,21 @@ class GAN(LightningModule):
     def discriminator_loss(self, real: Tensor, condition: Tensor | None, noise: Noise) -> tuple[Tensor, Logs]:
         """The adversarial loss of real and fake samples, and the penalties that are due."""
         with torch.no_grad():
-            fake = self.augmented(self.generate(condition, noise), noise.stream("fake"))
-        real = self.augmented(real, noise.stream("real"))
+            fake = self.generate(condition, noise)
         return self.loss_of_samples(condition, noise, real=real, fake=fake)
 
     def loss_of_samples(
         self, condition: Tensor | None, noise: Noise, *, real: Tensor, fake: Tensor
     ) -> tuple[Tensor, Logs]:
-        """The discriminator's loss of augmented real and fake samples; fakes may require a gradient."""
+        """The discriminator's loss of samples before augmentation; fakes may require a gradient."""
         due = [penalty for penalty in self.penalties if self.discriminator_updates % penalty.interval == 0]
         differentiated = {side for penalty in due for side in penalty.differentiates}
         real = real.detach().requires_grad_("real" in differentiated)
         fake.requires_grad_(fake.requires_grad or "fake" in differentiated)
 
         with self.eager(bool(differentiated)):  # compiled networks have no second derivative
-            real_logits = self.discriminator(real, condition)
-            fake_logits = self.discriminator(fake, condition)
+            real_logits = self.discriminator(self.augmented(real, noise.stream("real")), condition)
+            fake_logits = self.discriminator(self.augmented(fake, noise.stream("fake")), condition)
         if self.augment is not None:
             self.augment.update_statistics(real_logits)
         loss = self.loss.discriminator(real=real_logits, fake=fake_logits).mean()
@@ -229,7 +228,8 @@ class GAN(LightningModule):
         with updates.float32_penalties(self.device) as in_float32, self.eager(bool(due)):
             if due and in_float32:  # float16 is too narrow for them: they get a pass of their own
                 real, fake = (x.detach().float().requires_grad_(x.requires_grad) for x in (real, fake))
-                real_logits, fake_logits = (self.discriminator(x, condition) for x in (real, fake))
+                real_logits = self.discriminator(self.augmented(real, noise.stream("real")), condition)
+                fake_logits = self.discriminator(self.augmented(fake, noise.stream("fake")), condition)
             context = Context(
                 self.generator, self.discriminator, condition, noise, self.augmented,
                 real=real, fake=fake, real_logits=real_logits, fake_logits=fake_logits,

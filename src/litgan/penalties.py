@@ -2,8 +2,10 @@
 
 The update minimizes  loss + weight * interval * penalty,  in every `interval`-th update of the network only
 (lazy regularization, Karras et al. 2020, appendix B). In the equations D(x) is the mean of a sample's K
-logits and the norm is that of all elements of a sample. With batch norm a discriminator has no gradient per
-sample: use another norm.
+logits and the norm is that of all elements of a sample. With an augmentation T, R1, R2 and their finite
+differences are those of D(T(x)) by the sample x before it, as in the code of Karras et al. 2020b (ADA); the
+other penalties are of what D got, T(x). With batch norm a discriminator has no gradient per sample: use
+another norm.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ NOTHING = torch.empty(0)
 
 @dataclass
 class Context:
-    """What penalties are computed from; samples are those that the discriminator got.
+    """What penalties are computed from. Samples are those before augmentation, logits those after it.
 
     The generator's update has no real or fake samples here: its penalties generate their own.
     """
@@ -36,11 +38,15 @@ class Context:
     discriminator: Callable[..., Tensor]  # (samples, condition) -> logits
     condition: Tensor | None = None
     noise: Noise | None = None  # of this update; None draws from torch's global generator
-    augmented: Callable[[Tensor, Noise], Tensor] = lambda samples, noise: samples
+    augment: Callable[[Tensor, Noise], Tensor] = lambda samples, noise: samples
     real: Tensor = NOTHING  # [B, *sample_shape]
     fake: Tensor = NOTHING
     real_logits: Tensor = NOTHING  # [B, K], graph included
     fake_logits: Tensor = NOTHING
+
+    def augmented(self, samples: Tensor, side: Literal["real", "fake"]) -> Tensor:
+        """Samples as the discriminator gets them, changed as this update's real or fake ones are."""
+        return samples if self.noise is None else self.augment(samples, self.noise.stream(side))
 
     def latents(self) -> Tensor:
         """The latents [B, latent_dim] of this update's fake samples."""
@@ -213,7 +219,7 @@ class WGANGP(Penalty):
         self.target = target
 
     def __call__(self, context: Context) -> Tensor:
-        real, fake = context.real, context.fake
+        real, fake = context.augmented(context.real, "real"), context.augmented(context.fake, "fake")
         epsilon = context.uniform(self.name, 1).to(real).view(len(real), *[1] * (real.ndim - 1))
         return self.distance_from_norm(context, epsilon * real + (1 - epsilon) * fake, self.target)
 
@@ -240,7 +246,7 @@ class DRAGAN(Penalty):
         self.deviation, self.target = deviation, target
 
     def __call__(self, context: Context) -> Tensor:
-        real = context.real
+        real = context.augmented(context.real, "real")
         spread = real.detach().flatten(1).std(1).view(len(real), *[1] * (real.ndim - 1))
         points = real + self.deviation * spread * context.normal_like(real, self.name)
         return self.distance_from_norm(context, points, self.target)
@@ -261,6 +267,7 @@ class FiniteDifferenceR1(ZeroCentered):
     """
 
     name = "r1_finite"
+    side: ClassVar[Literal["real", "fake"]] = "real"
 
     def __init__(
         self,
@@ -275,12 +282,10 @@ class FiniteDifferenceR1(ZeroCentered):
         self.sigma = sigma
 
     def __call__(self, context: Context) -> Tensor:
-        return self.squared_derivative(context, context.real, context.real_logits)
-
-    def squared_derivative(self, context: Context, samples: Tensor, logits: Tensor) -> Tensor:
-        """The squared derivative [B] of the mean logit in a random direction, by a difference."""
+        samples, logits = getattr(context, self.side), getattr(context, f"{self.side}_logits")
         moved = samples.detach() + self.sigma * context.normal_like(samples, self.name)
-        difference = to_float32(context.discriminator(moved, context.condition)) - to_float32(logits)
+        moved_logits = context.discriminator(context.augmented(moved, self.side), context.condition)
+        difference = to_float32(moved_logits) - to_float32(logits)
         return (difference.flatten(1).mean(1) / self.sigma).square()
 
 
@@ -288,9 +293,7 @@ class FiniteDifferenceR2(FiniteDifferenceR1):
     """R2 without a second derivative: as `FiniteDifferenceR1`, on fake samples."""
 
     name = "r2_finite"
-
-    def __call__(self, context: Context) -> Tensor:
-        return self.squared_derivative(context, context.fake, context.fake_logits)
+    side = "fake"
 
 
 class LeCam(Penalty, nn.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
@@ -9,6 +10,8 @@ from typing import Any, ClassVar
 import pytest
 import torch
 import torch.nn.functional as F
+from shared.penalties import LinearGenerator
+from torch import nn
 
 from litgan import GAN
 from litgan.augment import Augmentation
@@ -16,7 +19,7 @@ from litgan.data import GANDataModule
 from litgan.losses import NonSaturating, Relativistic
 from litgan.networks import DCGANDiscriminator, DCGANGenerator
 from litgan.noise import Noise
-from litgan.penalties import R1
+from litgan.penalties import R1, R2, FiniteDifferenceR1, FiniteDifferenceR2, Penalty
 
 
 def smooth(count: int = 8, channels: int = 3, side: int = 32) -> torch.Tensor:
@@ -45,12 +48,25 @@ class Pictures(GANDataModule):
 
 
 def images_gan(tiny_gan: Callable[..., GAN], **options: Any) -> GAN:
-    return tiny_gan(
-        generator=partial(DCGANGenerator, latent_dim=4, widths=[8, 8], norm="none"),
-        discriminator=partial(DCGANDiscriminator, widths=[8, 8]),
-        sample_shape=(1, 16, 16),
-        **options,
-    )
+    defaults = {
+        "generator": partial(DCGANGenerator, latent_dim=4, widths=[8, 8], norm="none"),
+        "discriminator": partial(DCGANDiscriminator, widths=[8, 8]),
+        "sample_shape": (1, 16, 16),
+    }
+    return tiny_gan(**(defaults | options))
+
+
+class Bent(nn.Module):
+    """A small critic without kinks."""
+
+    def __init__(self, sample_shape: tuple[int, ...], num_classes: int = 0) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Flatten(), nn.Linear(math.prod(sample_shape), 8), nn.Tanh(), nn.Linear(8, 1)
+        )
+
+    def forward(self, samples: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
+        return self.layers(samples)
 
 
 class Augments:
@@ -90,3 +106,63 @@ class Augments:
         for samples in seen:
             distance = (samples[:, None] - stored[None]).flatten(2).abs().amax(2)
             assert (distance > 1e-3).all()
+
+    @pytest.mark.parametrize("side", ["real", "fake"])
+    def test_r1_and_r2_differentiate_by_the_sample_before_augmentation(self, side, tiny_gan):
+        """As in the code of StyleGAN2-ADA and of R3GAN; here by central differences of D(T(x)) in x and D."""
+        gan, noise = self.critic_of_pictures(tiny_gan, side), Noise(0, 0, 0, 2, "discriminator")
+        real = smooth(2, channels=3, side=8).double()
+        sample = real if side == "real" else gan.generate(None, noise).detach()
+        changes = noise.stream(side).uniform(self.augment.num_uniforms)
+        steps = 1e-4 * torch.eye(sample[0].numel()).double().view(-1, 1, *sample.shape[1:])
+
+        def squared_norm() -> torch.Tensor:
+            slopes = [gan.discriminator(self.augment(sample + step, changes)) for step in (*steps, *-steps)]
+            ahead, behind = torch.stack(slopes).detach().split(len(steps))
+            return ((ahead - behind) / 2e-4).square().sum(0).mean()
+
+        name = "r1" if side == "real" else "r2"
+
+        def penalty() -> torch.Tensor:
+            return gan.discriminator_loss(real, None, noise)[1][f"penalty/{name}"]
+
+        value = penalty()
+        torch.testing.assert_close(value.detach(), squared_norm(), rtol=1e-5, atol=0)
+        weight = gan.discriminator.layers[1].weight
+        (gradient,) = torch.autograd.grad(value, weight)
+        direction, found = torch.randn_like(weight), []
+        for step in (1e-5, -2e-5):
+            weight.data.add_(direction, alpha=step)
+            found.append(penalty().detach())
+        torch.testing.assert_close(
+            (gradient * direction).sum(), (found[0] - found[1]) / 2e-5, rtol=1e-4, atol=1e-9
+        )
+
+    @pytest.mark.parametrize("side", ["real", "fake"])
+    def test_finite_differences_step_before_augmentation(self, side, tiny_gan):
+        gan, noise = self.critic_of_pictures(tiny_gan, side, finite=True), Noise(0, 0, 0, 2, "discriminator")
+        (penalty,) = gan.penalties
+        real = smooth(2, channels=3, side=8).double()
+        sample = real if side == "real" else gan.generate(None, noise).detach()
+        changes = noise.stream(side).uniform(self.augment.num_uniforms)
+        moved = sample + penalty.sigma * noise.stream(penalty.name).normal(3, 8, 8)
+        after, before = (gan.discriminator(self.augment(each, changes)) for each in (moved, sample))
+        wanted = ((after - before) / penalty.sigma).square().mean()
+        found = gan.discriminator_loss(real, None, noise)[1][f"penalty/{penalty.name}"]
+        torch.testing.assert_close(found, wanted)
+
+    def critic_of_pictures(self, tiny_gan: Callable[..., GAN], side: str, *, finite: bool = False) -> GAN:
+        torch.manual_seed(0)
+        kinds: dict[str, type[Penalty]] = (
+            {"real": FiniteDifferenceR1, "fake": FiniteDifferenceR2} if finite else {"real": R1, "fake": R2}
+        )
+        gan = images_gan(
+            tiny_gan,
+            generator=lambda sample_shape, num_classes: LinearGenerator(4, *sample_shape),
+            discriminator=Bent,
+            sample_shape=(3, 8, 8),
+            augment=self.augment,
+            penalties=[kinds[side]()],
+        )
+        gan.discriminator.double()
+        return gan

@@ -20,7 +20,7 @@ from litgan.losses import Hinge, LeastSquares, Minimax, NonSaturating, Relativis
 from litgan.networks import DCGANDiscriminator, DCGANGenerator, MLPDiscriminator
 from litgan.noise import Noise
 from litgan.penalties import R1, R2, WGANGP, Penalty
-from litgan.zoo import OneStageGAN
+from litgan.zoo import ADA, OneStageGAN
 from litgan.zoo.one_stage import gradient_ratio
 
 LOSSES = [NonSaturating(), Minimax(), LeastSquares(), Wasserstein(), Relativistic()]
@@ -36,10 +36,13 @@ PICTURES = {
 
 
 class RecordedGAN(GAN):
-    """Records each update's gradients at its optimizer step; both updates use the same latents."""
+    """Records each update's gradients at its optimizer step; both updates use the same random numbers."""
 
     def generate(self, condition, noise):
         return super().generate(condition, replace(noise, name="both"))
+
+    def augmented(self, samples, noise):
+        return super().augmented(samples, replace(noise, name=noise.name.rpartition("/")[2]))
 
     def on_before_optimizer_step(self, optimizer):
         super().on_before_optimizer_step(optimizer)
@@ -115,6 +118,9 @@ OPTIONS = {
     "3 discriminator steps": {"discriminator_steps": 3, "penalties": [R1(0.1), R2(0.2, interval=2)]},
     "convolutions and labels": LABELS | PICTURES,
     "convolutions, labels and pairs": LABELS | PICTURES | {"loss": Relativistic()},
+    "an augmentation": LABELS
+    | PICTURES
+    | {"augment": ADA(0.8, target=None), "penalties": [R1(0.1), R2(0.2)]},
     "a declared penalty": {"penalties": [DeclaredOfLogits(0.3)]},
 }
 

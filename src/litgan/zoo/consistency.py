@@ -34,11 +34,10 @@ class BalancedConsistency(Penalty):
     def __call__(self, context: Context) -> Tensor:
         differences = []
         for side in ("real", "fake"):
-            samples, logits = getattr(context, side), getattr(context, f"{side}_logits")
+            samples = context.augmented(getattr(context, side).detach(), side)
             uniforms = context.uniform(f"{self.name}/{side}", self.augment.num_uniforms).to(samples.device)
-            augmented = self.augment(samples.detach(), uniforms)
-            augmented_logits = context.discriminator(augmented, context.condition)
-            differences.append(squared_difference(augmented_logits, logits))
+            augmented_logits = context.discriminator(self.augment(samples, uniforms), context.condition)
+            differences.append(squared_difference(augmented_logits, getattr(context, f"{side}_logits")))
         return differences[0] + differences[1]
 
 
@@ -62,8 +61,7 @@ class LatentConsistency(Penalty):
         with torch.no_grad():
             delta = self.sigma * context.normal_like(latents, "near")
             perturbed = context.generator(latents + delta, context.condition)
-            if context.noise is not None:
-                perturbed = context.augmented(perturbed, context.noise.stream("fake"))
+            perturbed = context.augmented(perturbed, "fake")
         return squared_difference(context.discriminator(perturbed, context.condition), context.fake_logits)
 
 

@@ -71,9 +71,8 @@ class OneStageGAN(GAN):
         if (self.discriminator_updates + 1) % self.discriminator_steps:  # not the last discriminator step
             return super().discriminator_loss(real, condition, noise)
         with unfrozen(self.generator):
-            generated = self.augmented(self.generate(condition, noise), noise.stream("fake"))
+            generated = self.generate(condition, noise)
         fake = generated.detach().requires_grad_()
-        real = self.augmented(real, noise.stream("real"))
         loss, logs = self.loss_of_samples(condition, noise, real=real, fake=fake)
 
         gradient = None

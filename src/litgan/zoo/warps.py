@@ -8,10 +8,13 @@ transforms are matrices [B, 4, 4] on homogeneous RGB.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from litgan.losses import to_float32
 
 # Symlet of six vanishing moments (Daubechies 1992, table 6.3): the anti-aliasing filter of StyleGAN2-ADA,
 # appendix B.
@@ -58,11 +61,43 @@ def warp(images: Tensor, inverse: Tensor) -> Tensor:
     half = inverse.new_tensor([width / 2, height / 2])
     to_source = inverse[:, :2, :2] * half[None, None, :] / half[None, :, None]  # in units of half a side
     theta = torch.cat([to_source, (inverse[:, :2, 2] / half)[:, :, None]], 2)
-    grid = F.affine_grid(theta, list(upsampled.shape), align_corners=False)
-    warped = F.grid_sample(
-        upsampled.float(), grid, mode="bilinear", padding_mode="reflection", align_corners=False
-    )
+    grid = F.affine_grid(theta.to(to_float32(upsampled)), list(upsampled.shape), align_corners=False)
+    warped: Tensor = Interpolate.apply(to_float32(upsampled), grid)
     return resample(warped, up=False).to(images.dtype)
+
+
+class Interpolate(torch.autograd.Function):
+    """Images at the points of a grid, bilinear; it is linear in the images, and has all derivatives in them.
+
+    R1 differentiates twice; `grid_sample` itself has no second derivative in older releases of torch (2.5).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, grid: Tensor) -> Tensor:
+        ctx.save_for_backward(grid)
+        ctx.shape = images.shape
+        return F.grid_sample(images, grid, "bilinear", "reflection", align_corners=False)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return Transpose.apply(gradient, *ctx.saved_tensors, ctx.shape), None
+
+
+class Transpose(torch.autograd.Function):
+    """The gradient of `Interpolate` in the images, which is linear too."""
+
+    @staticmethod
+    def forward(ctx: Any, gradient: Tensor, grid: Tensor, shape: torch.Size) -> Tensor:
+        ctx.save_for_backward(grid)
+        unused = gradient.new_zeros(()).expand(shape)  # the images: only the grid's gradient needs them
+        of_images, _ = torch.ops.aten.grid_sampler_2d_backward(
+            gradient, unused, grid, 0, 2, False, [True, False]
+        )
+        return of_images
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        return Interpolate.apply(gradient, *ctx.saved_tensors), None, None
 
 
 def resample(images: Tensor, *, up: bool) -> Tensor:
