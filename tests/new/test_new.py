@@ -49,8 +49,9 @@ def test_it_has_the_wings_that_were_asked_for(project: Path) -> None:
 
 def test_its_own_commands_and_names_work(project: Path) -> None:
     code = (
-        "import mygan, mygan.sound, mygan.lab; from mygan import cli; from mygan.metrics import extractor\n"
-        "print(extractor('digits').name, *cli.VERBS)"
+        "import mygan, mygan.sound, mygan.lab\n"
+        "from mygan import cli; from mygan.metrics import load_extractor\n"
+        "print(load_extractor('digits').name, *cli.VERBS)"
     )
     environment = os.environ | {"PYTHONPATH": str(project / "src")}
     done = subprocess.run(
