@@ -306,3 +306,16 @@ def test_one_command_line_starts_a_run_and_resumes_it(
 def test_there_is_nothing_to_validate_where_no_run_has_a_checkpoint(complaint: Callable[..., str]) -> None:
     sentence = complaint("validate", *PLAIN, "--ckpt_path=last")
     assert "has a checkpoint: train one first" in sentence
+
+
+def test_early_stopping_is_named_on_the_command_line_and_goes_on_in_a_resumed_run(
+    tmp_path: Path, images: list[int]
+) -> None:
+    """Epochs of 2 iterations, a measurement every 3, and one at the start and the end of a run."""
+    stopper = ["--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=metric/fd_digits",
+               "--trainer.callbacks.patience=3", "--trainer.callbacks.min_delta=1e9"]  # fmt: skip
+    options = [*stopper, "--data.batch_size=800", "--realism.every=2400", "--realism.count=20"]
+    fit(tmp_path, 4, *options)
+    assert images == [800, 1600, 2400, 3200]
+    fit(tmp_path, 50, *options, "--ckpt_path=last")  # two of three without an improvement: at 2,400 and 3,200
+    assert images[4:] == [4000, 4800]
