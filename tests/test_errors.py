@@ -226,15 +226,37 @@ def test_options_of_commands(
     assert all(part in sentence for part in parts), sentence
 
 
-def test_surprises_keep_their_traceback(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+BUGS = {  # lines of a module of litgan
+    "division": "1 % 0",
+    "a ValueError of Python": "int('x')",
+    "an assertion": "assert 1 > 2",
+    "inside a sentence": "raise ValueError(f'{1 % 0} samples.')",
+    "after a sentence": "try:\n  raise ValueError('Give another.')\nfinally:\n  [].pop()",
+}
+
+
+@pytest.mark.parametrize("name", ["litgan.anything", "elsewhere"])
+@pytest.mark.parametrize("line", BUGS.values(), ids=BUGS)
+def test_bugs_keep_their_traceback(
+    line: str, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(cli.VERBS, "sample", lambda arguments: [].pop())
+    monkeypatch.setitem(cli.VERBS, "sample", lambda arguments: exec(line, {"__name__": name}))
     with pytest.raises(SystemExit) as end:
         cli.main(["sample"])
     said = capsys.readouterr().err
     assert end.value.code == 1
-    assert "Traceback" in said and said.endswith("litgan: error: pop from empty list\n")
+    assert said.startswith("Traceback") and said.splitlines()[-1].startswith("litgan: error: ")
+
+
+def test_a_sentence_has_none_even_as_a_cause(complaint: Complain, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = "try:\n  raise ValueError('Give another.')\nexcept ValueError as e:\n  wrap(e)"
+
+    def wrap(error: Exception) -> None:
+        raise RuntimeError("of a library") from error
+
+    verb = lambda arguments: exec(lines, {"__name__": "litgan.x", "wrap": wrap})  # noqa: E731
+    monkeypatch.setitem(cli.VERBS, "sample", verb)
+    assert complaint("sample") == "Give another."
 
 
 @pytest.mark.parametrize("error", ["", "\n", 'Parser key "a":\n  Errors:\n', "something\n  new"])

@@ -68,7 +68,9 @@ def main(arguments: list[str] | None = None) -> None:
             sys.exit(130)
         raise
     except Exception as error:
-        own = raised_by_litgan(error)
+        from litgan.rebuild import find_sentence
+
+        own = find_sentence(error)
         if own is None or "LITGAN_TRACEBACK" in os.environ:
             traceback.print_exc()
         print(f"litgan: error: {own or error}", file=sys.stderr)
@@ -89,16 +91,6 @@ def one_line(error: str) -> str:
     reasons = [AROUND.sub("", line).strip(" .-") for line in error.splitlines()]
     place = f"{key} ({classes[-1]})" if classes else key
     return ": ".join(filter(None, [place, "; ".join(dict.fromkeys(filter(None, reasons)))])) or repr(error)
-
-
-def raised_by_litgan(error: BaseException | None) -> BaseException | None:
-    """The error, or its cause, that litgan itself raised: its sentence suffices; others need a traceback."""
-    while error is not None:
-        frames = list(traceback.walk_tb(error.__traceback__))
-        if frames and str(frames[-1][0].f_globals.get("__name__", "")).startswith(f"{__package__}."):
-            return error
-        error = error.__cause__ or error.__context__
-    return None
 
 
 def silence_warnings() -> None:

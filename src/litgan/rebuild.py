@@ -7,6 +7,7 @@ class must be a subclass of the hint's. A parameter without a hint, or with Any,
 
 from __future__ import annotations
 
+import dis
 import importlib
 import importlib.util
 import inspect
@@ -14,13 +15,12 @@ import os
 import re
 import reprlib
 import sys
-import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from types import NoneType, UnionType
+from types import NoneType, TracebackType, UnionType
 from typing import Any, Literal, NamedTuple, NoReturn, Union, get_args, get_origin, get_type_hints
 
 import torch
@@ -29,6 +29,8 @@ from torch import nn
 PACKAGE = __name__.split(".")[0]  # a project has another name
 PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", re.ASCII)
 DEPTH, NODES, LENGTH, LARGEST = 32, 10_000, 4096, 2**63  # bounds of a recipe; of texts and lists; of integers
+SENTENCES = (ValueError, OSError, RuntimeError, ImportError, FloatingPointError)
+RAISE = dis.opmap["RAISE_VARARGS"]
 LONGEST_PATH = 200
 SIZED = (dict, list, str)
 SEQUENCES = (list, Sequence, Iterable, Collection)
@@ -83,8 +85,8 @@ class Builder:
         try:
             return cls(**values)
         except Exception as error:
-            if isinstance(error, ValueError | OSError | ImportError) and _is_ours(error):
-                raise  # a sentence already
+            if is_sentence(error):
+                raise
             reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
             _refuse(f"{place} ({cls.__name__}) cannot be made ({reason}).")
 
@@ -334,10 +336,26 @@ def _within(module: str, allowed: Iterable[str]) -> bool:
     return any(module == one or module.startswith(f"{one}.") for one in allowed)
 
 
-def _is_ours(error: Exception) -> bool:
-    """Whether litgan's own code raised it."""
-    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-    return _within(str(frame.f_globals.get("__name__")), (PACKAGE,))
+def _origin(error: BaseException) -> TracebackType | None:
+    """Where an error was raised, if that is in litgan's own code."""
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    own = last is not None and _within(str(last.tb_frame.f_globals.get("__name__")), (PACKAGE,))
+    return last if own else None
+
+
+def is_sentence(error: BaseException) -> bool:
+    """Whether a `raise` statement of litgan made the error; others are faults of its code or below it."""
+    origin = _origin(error) if isinstance(error, SENTENCES) else None
+    return origin is not None and origin.tb_frame.f_code.co_code[origin.tb_lasti] == RAISE
+
+
+def find_sentence(error: BaseException | None) -> BaseException | None:
+    """The error, or its cause, that litgan raised with a sentence; None if a fault of litgan came later."""
+    while error is not None and not is_sentence(error):
+        error = None if _origin(error) else error.__cause__ or error.__context__
+    return error
 
 
 def _without_classes(node: Any, place: str) -> Any:

@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from litgan.data.files import threaded
 from litgan.noise import Noise, torch_generator
+from litgan.rebuild import is_sentence
 
 Batch: TypeAlias = tuple[Tensor, Tensor | None]  # samples [B, *sample_shape], labels [B] or None
 Memory: TypeAlias = Literal["auto", "device", "host", "disk"]
@@ -234,6 +235,8 @@ class _BatchReader(Dataset[Any]):
         try:
             return torch.stack([self.samples[index] for index in indices])
         except Exception as error:  # returned: DataLoader would hide its sentence in a traceback
+            if not is_sentence(error):
+                raise
             return error
 
 
