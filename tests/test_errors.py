@@ -108,12 +108,44 @@ def test_verbs(arguments: list[str], parts: list[str], complaint: Complain) -> N
         (["--realism.every=64", "--realism.extractor=foo"], ["foo", "digits, fashion"]),
         (["--model.generator_optimizer.lr=1e38"], ["became", "images", "lower learning rates"]),
         (["--ckpt_path=absent.ckpt"], ["no checkpoint at absent.ckpt", "give the path"]),
+        *(
+            ([f"--trainer.precision={one}"], [one, "give 32-true"])
+            for one in ("64-true", "16-true", "bf16-true")
+        ),
+        (["--model.generator_optimizer.lr=.nan"], ["generator's optimizer", "nan", "generator_optimizer"]),
+        (["--model.discriminator_optimizer.lr=-0.1"], ["discriminator's optimizer", "-0.1"]),
+        (["--model.generator_optimizer.lr=.inf"], ["learning rate of Adam is inf", "finite"]),
+        (["--model.lr_schedule=-1"], ["lr_schedule is -1", "at least 0"]),
+        *(([f"--seed_everything={one}"], [str(one), "0 to 4"]) for one in (-1, 2**32, 10**30)),
+        (["--model.ema_halflife=-5"], ["ema_halflife is -5", "at least 0"]),
+        (["--model.ema_rampup=.nan"], ["ema_rampup is nan", "at least 0"]),
+        (["--model.extra_ema_halflives=[-1]"], ["ema_halflife is -1"]),
+        (["--realism.batch_size=0"], ["realism.batch_size is 0", "at least 1"]),
+        (["--samples.columns=0"], ["samples.columns is 0", "at least 1"]),
+        (["--gradients.every=-1"], ["gradients.every is -1", "at least 0"]),
+        (["--health.every=-1"], ["health.every is -1", "at least 0"]),
+        (["--checkpoint.minutes=-1"], ["checkpoint.minutes is -1", "at least 0"]),
+        (["--data.batch_size=0"], ["batch_size 0", "give 1 to"]),
+        (["--data.num_workers=-1"], ["num_workers", "-1"]),
     ],
     ids=lambda value: value[-1] if value[0].startswith("--") else "",
 )
 def test_what_does_not_fit(options: list[str], parts: list[str], fit: Complain) -> None:
     sentence = fit(*options)
     assert all(part in sentence for part in parts), sentence
+
+
+@pytest.mark.parametrize(
+    "value", ["2e-4", "{class_path: litgan.schedules.WarmUp, init_args: {images: 64, then: 2e-4}}"]
+)
+def test_a_learning_rate_given_as_the_factor_warns(
+    value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    for schedule, warned in ((value, True), ("0.5", False)):
+        cli.main(["fit", *QUICK, f"--model.lr_schedule={schedule}"])
+        assert ("lr_schedule is at most 0.0002, and it is a factor" in capsys.readouterr().err) == warned
 
 
 def test_a_recipe_that_does_not_fit_leaves_no_run_folder(fit: Complain, tmp_path: Path) -> None:

@@ -138,13 +138,74 @@ def test_convolutions_with_norms_and_labels(tiny_gan, make_trainer, tmp_path):
     assert_same(train(6, tmp_path / "cut.ckpt"), straight)
 
 
-def test_a_resumed_run_takes_the_learning_rates_of_its_recipe(tiny_gan, tiny_data, make_trainer, tmp_path):
-    """The remedy that a stopped run names, lower learning rates, must be one."""
-    first = make_trainer(2)
-    first.fit(tiny_gan(), datamodule=tiny_data())
-    first.save_checkpoint(tmp_path / "cut.ckpt")
-    slower = tiny_gan(generator_optimizer=partial(torch.optim.Adam, lr=1e-5))
-    second = make_trainer(3)
-    second.fit(slower, datamodule=tiny_data(), ckpt_path=tmp_path / "cut.ckpt")
-    rates = [optimizer.param_groups[0]["lr"] for optimizer in second.optimizers]
-    assert rates == [1e-5, 1e-3]
+@pytest.fixture
+def resumed(tiny_gan, tiny_data, make_trainer, tmp_path):
+    """The optimizers after three iterations, of which two were before the options changed, and their GAN."""
+
+    def run(before, after):
+        for iterations, options, path in ((2, before, None), (3, after, tmp_path / "cut.ckpt")):
+            trainer, gan = make_trainer(iterations), tiny_gan(**options)
+            trainer.fit(gan, datamodule=tiny_data(), ckpt_path=path)
+            trainer.save_checkpoint(tmp_path / "cut.ckpt")
+        return trainer.optimizers, gan
+
+    return run
+
+
+def adam(**options):
+    return {"generator_optimizer": partial(torch.optim.AdamW, **({"lr": 1e-3} | options))}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"lr": 1e-5},
+        {"betas": (0.5, 0.6)},
+        {"eps": 0.1},
+        {"weight_decay": 0.5},
+        {"foreach": False},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_resumed_run_takes_the_optimizers_options_of_its_recipe(change, resumed):
+    """The remedy that a stopped run names, lower learning rates, must be one; and what is taken acts."""
+    ((name, value),) = change.items()
+    (first, second), gan = resumed(adam(), adam(**change))
+    assert first.param_groups[0][name] == value and second.param_groups[0]["lr"] == 1e-3
+    assert next(iter(first.state.values()))["step"] == 3, "the state is the checkpoint's"
+    unchanged = resumed(adam(), adam())[1].state_dict()
+    same = all(
+        torch.equal(unchanged[key], one) for key, one in gan.generator.state_dict(prefix="generator.").items()
+    )
+    assert same == (name == "foreach")
+
+
+class Counting(torch.optim.SGD):
+    """Keeps a state in its groups, as some optimizers do."""
+
+    def __init__(self, params, lr=0.1):
+        super().__init__(params, lr)
+        self.param_groups[0]["count"] = 0
+
+    def step(self, closure=None):
+        self.param_groups[0]["count"] += 1
+        return super().step(closure)
+
+
+def test_but_not_the_state_that_an_optimizer_keeps_among_its_options(resumed):
+    options = {"discriminator_optimizer": Counting}
+    (_, counting), _ = resumed(options, options)
+    assert counting.param_groups[0]["count"] == 3
+
+
+def test_options_that_need_another_state_are_one_sentence(resumed):
+    with pytest.raises(ValueError, match="AdamW has no max_exp_avg_sq"):
+        resumed(adam(), adam(amsgrad=True))
+    resumed(adam(amsgrad=True), adam())
+
+
+@pytest.mark.parametrize("other", [partial(torch.optim.SGD, lr=0.1), partial(torch.optim.Adam, lr=1e-3)])
+def test_another_class_of_optimizer_is_one_sentence(other, resumed):
+    with pytest.raises(ValueError, match=rf"'AdamW', 'Adam'.*{other.func.__name__}.*--init_from") as refused:
+        resumed(adam(), {"generator_optimizer": other})
+    assert "\n" not in str(refused.value)

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from litgan.files import warn
+from litgan.schedules import largest
+
+TINY_FACTOR = 1e-2  # of learning rates: smaller numbers are taken for the rates themselves
 
 
 class Unconditional(nn.Module):
@@ -119,15 +125,43 @@ def _name(network: nn.Module) -> str:
     return type(network.network if isinstance(network, Unconditional) else network).__name__
 
 
-def check_fit(gan: Any) -> None:
-    """Compares a GAN with the Trainer that is about to fit it.
+def make_optimizers(
+    factories: Iterable[Callable[[Iterable[nn.Parameter]], Optimizer]], networks: Iterable[nn.Module]
+) -> list[Optimizer]:
+    """An optimizer for each network, of the parameters that are trained.
 
     Raises:
-        ValueError: one sentence, if data, limits of gradients or optimizers do not fit.
+        ValueError: one sentence that names the network, if an option is out of its range.
+    """
+    optimizers = []
+    for role, make, network in zip(("generator", "discriminator"), factories, networks, strict=True):
+        try:
+            optimizers.append(make(weight for weight in network.parameters() if weight.requires_grad))
+        except ValueError as error:
+            reason = str(error).rstrip(".")
+            raise ValueError(
+                f"The {role}'s optimizer cannot be made ({reason}): correct {role}_optimizer."
+            ) from error
+    return optimizers
+
+
+def check_fit(gan: Any) -> None:
+    """Compares a GAN with the Trainer that is about to fit it; warns of a tiny factor of learning rates.
+
+    Raises:
+        ValueError: one sentence, if data, limits of gradients, learning rates or optimizers do not fit.
     """
     data = gan.trainer.datamodule
     check_sample_shape(getattr(data, "sample_shape", gan.sample_shape), gan.sample_shape)
     check_clipping(gan.gradient_clip_val, gan)
+    for optimizer in gan.trainer.optimizers:
+        for group in optimizer.param_groups:
+            largest(f"The learning rate of {type(optimizer).__name__}", group["lr"])
+    if (factor := largest("lr_schedule", gan.lr_schedule)) < TINY_FACTOR:
+        warn(
+            f"lr_schedule is at most {factor:g}, and it is a factor of the learning rates, none itself: give "
+            "a rate as generator_optimizer.lr and discriminator_optimizer.lr."
+        )
     for config in gan.trainer.lr_scheduler_configs:
         raise ValueError(
             f"configure_optimizers returns a {type(config.scheduler).__name__}, which a GAN does not step: "
@@ -160,6 +194,11 @@ def check_clipping(limits: float | dict[str, float] | None, module: nn.Module) -
 
 def check_trainer(trainer: Trainer) -> None:
     """Raises ValueError for options of the Trainer that cannot work for several networks."""
+    if str(trainer.precision).endswith("-true") and trainer.precision != "32-true":
+        raise ValueError(
+            f"trainer.precision is {trainer.precision}, but latents and averages are float32: "
+            "give 32-true, bf16-mixed or 16-mixed."
+        )
     if trainer.accumulate_grad_batches != 1:
         raise ValueError(
             f"trainer.accumulate_grad_batches is {trainer.accumulate_grad_batches}, but a GAN's "
@@ -183,8 +222,14 @@ def check_trainer(trainer: Trainer) -> None:
         )
 
 
-def check_counts(**counts: int) -> None:
-    """Raises a ValueError if one of these numbers is below 1."""
+def check_counts(section: str = "", *, least: int = 1, **counts: float) -> None:
+    """Raises a ValueError if one of these numbers, of a section of recipes, is below `least` or NaN."""
     for name, count in counts.items():
-        if count < 1:
-            raise ValueError(f"{name} is {count}: give at least 1.")
+        if not count >= least:
+            raise ValueError(f"{section}{name} is {count}: give at least {least}.")
+
+
+def check_seed(seed: int) -> None:
+    """Raises ValueError if numpy and torch take no such seed."""
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"The seed is {seed}: give an integer from 0 to {2**32 - 1:,}.")

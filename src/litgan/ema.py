@@ -7,7 +7,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from litgan.schedules import Schedule, value_at
+from litgan.schedules import Schedule, largest, value_at
 
 
 class EMA(nn.Module):
@@ -22,10 +22,15 @@ class EMA(nn.Module):
         source: the module to average; it is copied, on its own device and in its own precision.
         halflife: images after which an old value weighs half.
         rampup: fraction of `images_seen` that bounds the half-life; 0 for no bound.
+
+    Raises:
+        ValueError: if one of these is negative or not finite.
     """
 
     def __init__(self, source: nn.Module, halflife: float | Schedule, rampup: float = 0.05) -> None:
         super().__init__()
+        largest("ema_halflife", halflife)
+        largest("ema_rampup", rampup)
         self.average = copy.deepcopy(source).requires_grad_(False).eval()
         self.halflife, self.rampup = halflife, rampup
 

@@ -22,10 +22,10 @@ from torch.optim import Optimizer
 from litgan import checkpoints, updates
 from litgan.augment import Augmentation
 from litgan.axis import ImagesAxis, publish
-from litgan.checks import check_counts, check_fit, check_trainer, make_networks
+from litgan.checks import check_counts, check_fit, check_trainer, make_networks, make_optimizers
 from litgan.compilation import compile_networks, uncompile_networks
 from litgan.ema import EMA
-from litgan.fine_tuning import Freeze, SameData
+from litgan.fine_tuning import Freeze, RecipeOptimizers, SameData
 from litgan.losses import AdversarialLoss
 from litgan.noise import Noise, seed_device
 from litgan.penalties import Context, GeneratorPenalty, Penalty
@@ -126,8 +126,7 @@ class GAN(LightningModule):
         self.waiting_since = 0.0  # time at which the wait for the next batch began
 
     def configure_optimizers(self) -> list[Optimizer]:
-        pairs = zip(self.optimizer_factories, (self.generator, self.discriminator), strict=True)
-        return [make(w for w in network.parameters() if w.requires_grad) for make, network in pairs]
+        return make_optimizers(self.optimizer_factories, (self.generator, self.discriminator))
 
     # ------------------------------------------------------------------ one iteration
 
@@ -312,7 +311,7 @@ class GAN(LightningModule):
 
     def configure_callbacks(self) -> list[Callback]:
         check_trainer(self.trainer)  # Lightning checks the same next, and its message names no remedy
-        return [ImagesAxis(), Freeze(self.frozen_parts), SameData()]
+        return [ImagesAxis(), Freeze(self.frozen_parts), SameData(), RecipeOptimizers()]
 
     def setup(self, stage: str) -> None:
         per_network_loss_scale(self.trainer)
@@ -321,13 +320,8 @@ class GAN(LightningModule):
         check_fit(self)
         for penalty in self.penalties:
             penalty.setup(self.sample_shape, getattr(self.trainer.datamodule, "batch_size", 0))
-        self.initial_rates = [[group["lr"] for group in o.param_groups] for o in self.trainer.optimizers]
 
     def on_train_start(self) -> None:
-        # On resume the learning rates come from the recipe, which may have changed, not from the checkpoint.
-        for optimizer, rates in zip(self.trainer.optimizers, self.initial_rates, strict=True):
-            for group, rate in zip(optimizer.param_groups, rates, strict=True):
-                group["initial_lr"] = rate
         if self.compile_mode:
             compile_networks(self.generator, self.discriminator, mode=self.compile_mode)
         self.waiting_since = time.perf_counter() - self.seconds_excluded

@@ -35,6 +35,7 @@ from litgan.callbacks import (
 from litgan.callbacks.interruption import STOPPED, Interrupted, Interruption
 from litgan.callbacks.throughput import untimed
 from litgan.checkpoints import AtomicCheckpointIO
+from litgan.checks import check_seed
 from litgan.data import GANDataModule
 from litgan.extras import wing
 from litgan.files import atomic_write, ignore_disk_errors, warn
@@ -119,6 +120,7 @@ class Recipe(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         self.config = parser.parse_args(args)  # without Lightning's warning that `args` is not sys.argv
+        check_seed(self.config.seed_everything)
 
     @property
     def wandb_options(self) -> WandbOptions:

@@ -22,6 +22,19 @@ def value_at(schedule: float | Schedule, images_seen: int) -> float:
     return schedule(images_seen) if isinstance(schedule, Schedule) else float(schedule)
 
 
+def largest(name: str, schedule: float | Schedule) -> float:
+    """The largest value of a number or a schedule, of those after 1, 10, 100, ... 10^12 images.
+
+    Raises:
+        ValueError: with the name, if one of them is negative, infinite or NaN.
+    """
+    values = [value_at(schedule, 10**power) for power in range(13)]
+    for value in values:
+        if not 0 <= value < math.inf:
+            raise ValueError(f"{name} is {value}: give a finite number of at least 0.")
+    return max(values)
+
+
 class Constant(Schedule):
     """The same value always."""
 

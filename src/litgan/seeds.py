@@ -44,8 +44,8 @@ def take_seeds(arguments: Sequence[str]) -> tuple[list[int], list[str]]:
             seeds = [int(part) for part in value.split(",")]
         except ValueError as error:
             raise ValueError(f"--seeds is {value!r}: give integers such as 0,1,2.") from error
-        if len(set(seeds)) < len(seeds) or min(seeds) < 0:
-            raise ValueError(f"--seeds is {value!r}: give different integers, none below 0.")
+        if len(set(seeds)) < len(seeds) or not 0 <= min(seeds) <= max(seeds) < 2**32:
+            raise ValueError(f"--seeds is {value!r}: give different integers from 0 to {2**32 - 1:,}.")
     return seeds, others
 
 

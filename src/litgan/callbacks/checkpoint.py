@@ -17,6 +17,7 @@ from lightning.pytorch.callbacks import Checkpoint as LightningCheckpoint
 
 from litgan.callbacks.realism import Realism
 from litgan.callbacks.throughput import untimed
+from litgan.checks import check_counts
 from litgan.files import warn
 from litgan.gan import GAN
 from litgan.updates import check_finite
@@ -47,6 +48,7 @@ class Checkpoint(LightningCheckpoint):
         folder: str | None = None,
         if_unsaved: Literal["stop", "continue"] = "stop",
     ) -> None:
+        check_counts("checkpoint.", least=0, every=every, minutes=minutes)
         self.every, self.minutes, self.folder, self.if_unsaved = every, minutes, folder, if_unsaved
         self.saved_at = -1  # images_seen of last.ckpt
         self.best_value: float | None = None

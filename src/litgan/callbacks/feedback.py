@@ -16,6 +16,7 @@ from litgan import gradient_flow
 from litgan.axis import is_logging_point
 from litgan.callbacks.heat_map import heat_map
 from litgan.callbacks.throughput import untimed
+from litgan.checks import check_counts
 from litgan.data.stock import LoaderData, data_of
 from litgan.files import ignore_disk_errors
 from litgan.gan import GAN, Batch
@@ -62,6 +63,8 @@ class Feedback(Callback):
     def __init__(
         self, every: int = 50_000, count: int = 16, seed: int = 0, folder: str | None = None
     ) -> None:
+        check_counts("gradients.", least=0, every=every)
+        check_counts("gradients.", count=count)
         self.every, self.count, self.seed, self.folder = every, count, seed, folder
         self.values: dict[str, Tensor] = {}  # to log when the iteration ends
         self.handle: RemovableHandle | None = None  # of the generator's hook, in iterations that are logged

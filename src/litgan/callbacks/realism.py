@@ -6,6 +6,7 @@ from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
 from litgan.callbacks.throughput import untimed
+from litgan.checks import check_counts
 from litgan.data.stock import data_of
 from litgan.gan import GAN
 from litgan.metrics import FeatureExtractor, Report, evaluate, load_extractor
@@ -38,6 +39,8 @@ class Realism(Callback):
         batch_size: int = 250,
         raw: bool = False,
     ) -> None:
+        check_counts("realism.", least=0, every=every)
+        check_counts("realism.", count=count, batch_size=batch_size)
         self.extractor, self.every, self.count = extractor, every, count
         self.split, self.batch_size, self.raw = split, batch_size, raw
         self.report: Report | None = None

@@ -10,6 +10,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from litgan import sampling
 from litgan.callbacks.throughput import untimed
+from litgan.checks import check_counts
 from litgan.data.stock import data_of
 from litgan.files import ignore_disk_errors
 from litgan.gan import GAN
@@ -37,6 +38,8 @@ class Samples(Callback):
     def __init__(
         self, folder: str | None = None, every: int = 50_000, count: int = 64, columns: int = 8, seed: int = 0
     ) -> None:
+        check_counts("samples.", least=0, every=every)
+        check_counts("samples.", count=count, columns=columns)
         self.folder, self.every, self.count, self.columns, self.seed = folder, every, count, columns, seed
         self.last: Path | None = None  # the latest grid
         self.saved_at = -1

@@ -12,6 +12,7 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
+from litgan.checks import check_counts
 from litgan.data.loader import (
     AUTO_SHARE,
     Batch,
@@ -76,6 +77,7 @@ class GANDataModule(LightningDataModule, ABC):
         balanced: bool = False,
     ) -> None:
         super().__init__()
+        check_counts(least=0, num_workers=num_workers)
         self.sample_shape = tuple(sample_shape)
         self.batch_size, self.num_classes, self.seed = batch_size, num_classes, seed
         self.memory: Memory = memory

@@ -66,7 +66,7 @@ class Diagnosis(Callback):
     ) -> None:
         if policy not in get_args(Policy):
             raise ValueError(f"health.policy is {policy!r}: give {', '.join(get_args(Policy))}.")
-        for name, number, least in (("patience", patience, 1), ("count", count, 2)):
+        for name, number, least in (("every", every, 0), ("patience", patience, 1), ("count", count, 2)):
             if number < least:
                 raise ValueError(f"health.{name} is {number}: give at least {least}.")
         self.every, self.policy, self.tries = every, policy, tries
@@ -79,7 +79,7 @@ class Diagnosis(Callback):
         self.recipe_lrs: list[list[float]] = []  # as configured, by optimizer and parameter group
 
     def on_train_start(self, trainer: Trainer, gan: GAN) -> None:
-        self.recipe_lrs = [list(rates) for rates in gan.initial_rates]
+        self.recipe_lrs = [[group["initial_lr"] for group in one.param_groups] for one in trainer.optimizers]
         self.apply_scaling(gan)
         if not self.monitor.baseline:  # not resumed
             self.monitor.baseline = {name: norm.item() for name, norm in weight_norms(gan).items()}
@@ -206,11 +206,8 @@ class Diagnosis(Callback):
     def apply_scaling(self, gan: GAN) -> None:
         """Multiplies the recipe's learning rates and penalty weights by `scaling`."""
         for index, (rates, factor) in enumerate(zip(self.recipe_lrs[:2], self.scaling[:2], strict=True)):
-            gan.initial_rates[index] = [rate * factor for rate in rates]
-            for group, rate in zip(
-                gan.trainer.optimizers[index].param_groups, gan.initial_rates[index], strict=True
-            ):
-                group["initial_lr"] = rate
+            for group, rate in zip(gan.trainer.optimizers[index].param_groups, rates, strict=True):
+                group["initial_lr"] = rate * factor
         for penalty in gan.penalties:
             original = penalty.weight.weight if isinstance(penalty.weight, ScaledSchedule) else penalty.weight
             if self.scaling.penalty != 1:
