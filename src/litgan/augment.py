@@ -39,8 +39,8 @@ class DiffAugment(Augmentation):
     """Zhao et al. 2020, "Differentiable augmentation for data-efficient GAN training", for images.
 
     color: brightness + U(-1/2, 1/2) of the half-range, saturation x U(0, 2), contrast x U(1/2, 3/2).
-    translation: by whole pixels, up to an eighth of each side; black moves in.
-    cutout: a black square of half the side, anywhere.
+    translation: by whole pixels, up to an eighth of each side; 0 (gray) moves in, as in the authors' code.
+    cutout: a gray square of half the side, anywhere.
 
     Args:
         policy: any of color, translation and cutout.
@@ -81,8 +81,7 @@ class DiffAugment(Augmentation):
             shape = [len(images), 1, side, 1] if axis == 2 else [len(images), 1, 1, side]
             inside = ((source >= 0) & (source < side)).view(shape)
             index = source.clamp(0, side - 1).view(shape).expand_as(images)
-            # black is -1: what moves in is as dark as a border can be
-            images = torch.where(inside, images.gather(axis, index), -1.0)
+            images = torch.where(inside, images.gather(axis, index), 0.0)
         return images
 
     def cutout(self, images: Tensor, uniforms: Iterator[Tensor]) -> Tensor:
@@ -93,7 +92,7 @@ class DiffAugment(Augmentation):
             shape = [1, 1, side, 1] if axis == 2 else [1, 1, 1, side]
             distance = torch.arange(side, device=images.device).view(shape) - center
             cut = cut & (distance >= -(side // 4)) & (distance < side // 4)
-        return torch.where(cut, -1.0, images)
+        return torch.where(cut, 0.0, images)
 
 
 def check_images(augment: Augmentation, samples: Tensor) -> None:

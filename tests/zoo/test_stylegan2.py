@@ -221,6 +221,14 @@ def test_the_average_style_converges_and_is_copied_to_the_ema(classes):
     assert not before.any() and torch.equal(ema.average.average_style, generator.average_style)
 
 
+def test_the_average_style_moves_by_a_two_hundredth_a_batch():
+    """w_avg_beta 0.995 in both codes of StyleGAN2-ADA."""
+    generator, _ = pair()
+    latents, _ = inputs(generator, 6)
+    generator.styles(latents)
+    torch.testing.assert_close(generator.average_style, (1 - 0.995) * generator.mapping(latents).mean(0))
+
+
 @CONDITIONS
 def test_truncation_0_gives_one_picture_and_1_changes_nothing(classes):
     torch.manual_seed(0)

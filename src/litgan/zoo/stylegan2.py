@@ -18,7 +18,7 @@ from litgan.networks.layers import SLOPE, check_input, check_widths, image_side
 from litgan.zoo.equalized import FIR, GAIN, EqualizedConv2d, EqualizedLinear
 from litgan.zoo.modulation import EPSILON, MappingNetwork, SynthesisNetwork
 
-STYLE_DECAY = 0.998  # of the average style, per batch; 0.995 in the code of ADA. Only truncation uses it.
+STYLE_DECAY = 0.995  # of the average style, per batch, as in the code of ADA. Only truncation uses it.
 
 
 class StyleGAN2Generator(nn.Module):

@@ -22,8 +22,9 @@ SYMLET = (
     0.015404109327, 0.003490712084, -0.117990111148, -0.048311742586, 0.491055941927, 0.787641141030,
     0.337929421728, -0.072637522786, -0.021060292512, 0.044724901771, 0.001767711864, -0.007800708325,
 )  # fmt: skip
-# The filter is not symmetric: it shifts upsampled images by this many pixels, which rotations would reveal.
-OFF_CENTER = (5.5 - sum(place * tap for place, tap in enumerate(SYMLET)) / sum(SYMLET)) / 2
+# Upsampling moves the image, which rotations would reveal. The filter is not symmetric: low frequencies move
+# by 0.20 pixels, higher ones by more. The code of StyleGAN2-ADA undoes half a pixel of the doubled size.
+OFF_CENTER = 0.25
 
 
 def matrix(*rows: tuple[Tensor | float, ...]) -> Tensor:
