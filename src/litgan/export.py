@@ -85,7 +85,7 @@ def save_onnx(network: nn.Module, num_classes: int, path: Path) -> None:
     """Writes a generator as an ONNX graph with the inputs `latents` [batch, latent_dim] (float32) and, if it
     has classes, `labels` [batch] (int64), and the output `samples` [batch, *sample_shape]; any batch.
 
-    Noise inside the generator is constant, as in every evaluation.
+    Noise inside the generator is constant, the same for all samples.
 
     Raises:
         ImportError: if the packages of litgan[export] are missing.

@@ -288,7 +288,7 @@ class GAN(LightningModule):
         """
         noise = Noise(seed, 0, first, count, "sample", self.device)
         classes = choose_classes(condition, first, count, self.num_classes)
-        with torch.no_grad(), sampling_with(self, Sampler(averaged_generator(self, ema), truncation)):
+        with torch.no_grad(), sampling_with(self, Sampler(averaged_generator(self, ema), truncation, noise)):
             return self.generate(classes, noise)
 
     def forward(self, latents: Tensor, condition: Tensor | None = None) -> Tensor:

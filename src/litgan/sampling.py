@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from litgan.noise import Noise
 
 CHUNK = 250  # samples a forward pass
 
@@ -18,19 +21,23 @@ class Sampler(nn.Module):
 
     With a `truncation` latents are drawn from the normal cut off at +- this value (Brock et al. 2019, BigGAN,
     section 3.1); a generator that `truncates` by itself pulls its styles to their mean (StyleGAN2: psi).
+    A generator that `draws_noise` beside the latents gets the samples' random numbers, `noise`.
     """
 
-    def __init__(self, generator: nn.Module, truncation: float | None = None) -> None:
+    def __init__(
+        self, generator: nn.Module, truncation: float | None = None, noise: Noise | None = None
+    ) -> None:
         super().__init__()
         self.generator, self.latent_dim, self.options = generator, generator.latent_dim, {}
         self.truncation = None if getattr(generator, "truncates", False) else truncation
         if truncation is not None and self.truncation is None:
             self.options = {"truncation": truncation}
+        self.noise = noise if getattr(generator, "draws_noise", False) else None
 
     def forward(self, latents: Tensor, condition: Tensor | None = None) -> Tensor:
         if self.truncation is not None:
             latents = truncate(latents, self.truncation)
-        return generate_in_chunks(self.generator, latents, condition, **self.options)
+        return generate_in_chunks(self.generator, latents, condition, noise=self.noise, **self.options)
 
 
 def averaged_generator(gan: Any, ema: bool | int = True) -> nn.Module:
@@ -63,16 +70,24 @@ def sampling_with(gan: Any, generator: nn.Module) -> Iterator[None]:
 
 @torch.no_grad()
 def generate_in_chunks(
-    generator: nn.Module, latents: Tensor, condition: Tensor | None = None, **options: float
-) -> Tensor:
-    """Samples [B, *sample_shape] in evaluation mode, in chunks; `options` go to the forward pass."""
+    generator: nn.Module, latents: Tensor, condition: Tensor | None = None, *, noise: Noise | None = None,
+    **options: Any,
+) -> Tensor:  # fmt: skip
+    """Samples [B, *sample_shape] in evaluation mode, in chunks; `options` go to the forward pass.
+
+    So does each chunk's part of `noise`, the random numbers of these B samples.
+    """
     training = generator.training
     generator.eval()
     try:
         chunks = latents.split(CHUNK)
         conditions = [None] * len(chunks) if condition is None else condition.to(latents.device).split(CHUNK)
-        pairs = zip(chunks, conditions, strict=True)
-        return torch.cat([generator(*pair, **options) for pair in pairs]).float()
+        samples = []
+        for index, (chunk, classes) in enumerate(zip(chunks, conditions, strict=True)):
+            if noise is not None:
+                options["noise"] = replace(noise, first=noise.first + index * CHUNK, count=len(chunk))
+            samples.append(generator(chunk, classes, **options))
+        return torch.cat(samples).float()
     finally:
         generator.train(training)
 

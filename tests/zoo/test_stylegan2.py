@@ -6,7 +6,10 @@ import torch
 from contract import RESOLUTIONS, count, growth, record, rms
 from torch.nn import functional as F
 
+from litgan import sampling
 from litgan.ema import EMA
+from litgan.noise import Noise
+from litgan.sampling import Sampler
 from litgan.zoo import StyleGAN2Discriminator, StyleGAN2Generator
 from litgan.zoo.equalized import FIR, EqualizedConv2d, EqualizedLinear
 from litgan.zoo.modulation import ModulatedConv2d, StyledConv
@@ -268,6 +271,47 @@ def test_noise_is_fixed_in_evaluation_and_fresh_in_training():
     latents, _ = inputs(generator, 2)
     assert torch.equal(generator(latents), generator(latents))
     assert not any("noise" in name for name, _ in generator.named_buffers())
+
+
+def test_each_sample_gets_noise_of_its_own_in_evaluation_too():
+    """As for published FIDs; a layer adds strength * plane before leaky ReLU with gain sqrt 2 (figure 2d)."""
+    layer = StyledConv(4, 4, 8, 5, up=False, noise=True, grouped=False).eval()
+    torch.nn.init.constant_(layer.noise_strength, 0.5)
+    drawn = Noise(0, 0, 0, 2, "sample")
+    made = layer(torch.zeros(2, 4, 8, 8), torch.zeros(2, 5), drawn)
+    expected = F.leaky_relu(0.5 * drawn.normal(1, 8, 8), 0.2) * 2**0.5
+    torch.testing.assert_close(made, expected.expand_as(made))
+
+    generator, _ = pair()
+    sampler = Sampler(generator, noise=Noise(0, 0, 70, 4, "sample"))
+    same = sampler(torch.ones(4, 24))
+    spread = same.std(0).mean()
+    assert spread > 0.05 and same.flatten(1).unique(dim=0).shape[0] == 4
+    for k in range(4):  # a function of the index alone
+        alone = Sampler(generator, noise=Noise(0, 0, 70 + k, 1, "sample"))(torch.ones(1, 24))
+        torch.testing.assert_close(alone[0], same[k])
+    planes = []
+    for layer in generator.synthesis.layers:
+        layer.register_forward_hook(lambda layer, given, made: planes.append(given[2].normal(1, 4, 4)))
+    sampler(torch.ones(4, 24))
+    assert len(torch.cat(planes).flatten(1).unique(dim=0)) == 4 * len(generator.synthesis.layers)
+    fixed, _ = pair(fixed_noise=True)
+    same = Sampler(fixed, noise=Noise(0, 0, 0, 4, "sample"))(torch.ones(4, 24))
+    torch.testing.assert_close(same, same[:1].expand_as(same))
+
+
+def test_samples_of_a_gan_are_functions_of_seed_and_index_with_noise_too(tiny_gan, monkeypatch):
+    monkeypatch.setattr(sampling, "CHUNK", 3)
+    gan = tiny_gan(
+        generator=lambda shape, classes: pair()[0],
+        discriminator=lambda shape, classes: pair()[1],
+        sample_shape=(3, 16, 16),
+    )
+    whole = gan.sample(8, seed=1)
+    torch.testing.assert_close(torch.cat([gan.sample(3, seed=1), gan.sample(5, seed=1, first=3)]), whole)
+    latents = Noise(1, 0, 0, 8, "sample").normal(24)
+    assert (gan(latents) - whole).abs().mean() > 0.02  # without random numbers the noise is fixed
+    assert torch.equal(gan(latents[:2]), gan(latents[:2]))
 
 
 def test_style_mixing_swaps_the_styles_of_later_layers_in_training_only():

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, conv_transpose2d, leaky_relu
 
 from litgan.networks.layers import SLOPE, PixelNorm
+from litgan.noise import Noise
 from litgan.zoo.equalized import FIR, GAIN, EqualizedLinear
 
 LR_MULTIPLIER = 0.01  # of the mapping network; Karras et al. 2019, appendix C
@@ -123,7 +124,7 @@ class StyledConv(nn.Module):
     """Modulated 3 x 3 convolution of maps [B, C, R, R], noise, bias, leaky ReLU; Karras et al. 2020, fig. 2d.
 
     The noise has one channel. In training each sample gets new noise from torch's global generator; in
-    evaluation all samples share the noise of a buffer.
+    evaluation it is that of the call's random numbers, or without them a buffer's, the same for all samples.
     """
 
     noise: Tensor
@@ -145,11 +146,14 @@ class StyledConv(nn.Module):
         self.noise_strength = nn.Parameter(torch.zeros(())) if noise else None
         self.register_buffer("noise", torch.randn(resolution, resolution) if noise else None)
 
-    def forward(self, maps: Tensor, style: Tensor) -> Tensor:
+    def forward(self, maps: Tensor, style: Tensor, noise: Noise | None = None) -> Tensor:
         maps = self.convolution(maps, style)
         if self.noise_strength is not None:
-            noise = torch.randn_like(maps[:, :1]) if self.training else self.noise
-            maps = maps + (GAIN * self.noise_strength * noise).to(maps.dtype)
+            if self.training:
+                plane = torch.randn_like(maps[:, :1])
+            else:
+                plane = self.noise if noise is None else noise.normal(1, *maps.shape[2:])
+            maps = maps + (GAIN * self.noise_strength * plane).to(maps.dtype)
         return leaky_relu(maps + (GAIN * self.bias).to(maps.dtype), SLOPE)
 
 
@@ -180,13 +184,14 @@ class SynthesisNetwork(nn.Module):
         self.bias = nn.Parameter(torch.zeros(len(widths), channels, 1, 1))
         self.filter = FIR()
 
-    def forward(self, styles: Tensor) -> Tensor:
+    def forward(self, styles: Tensor, noise: Noise | None = None) -> Tensor:
         style = styles.unbind(1)
-        maps = self.layers[0](self.constant.expand(styles.shape[0], -1, -1, -1), style[0])
+        planes = [None if noise is None else noise.stream(str(index)) for index in range(len(self.layers))]
+        maps = self.layers[0](self.constant.expand(styles.shape[0], -1, -1, -1), style[0], planes[0])
         image = self.to_rgb[0](maps, style[1]) + self.bias[0]
         for depth in range(1, len(self.to_rgb)):
             for index in (2 * depth - 1, 2 * depth):
-                maps = self.layers[index](maps, style[index])
+                maps = self.layers[index](maps, style[index], planes[index])
             rgb = self.to_rgb[depth](maps, style[2 * depth + 1]) + self.bias[depth]
             image = self.filter.upsample(image) + rgb
         return image

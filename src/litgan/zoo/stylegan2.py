@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import leaky_relu
 
 from litgan.networks.layers import SLOPE, check_input, check_widths, image_side
+from litgan.noise import Noise
 from litgan.zoo.equalized import FIR, GAIN, EqualizedConv2d, EqualizedLinear
 from litgan.zoo.modulation import EPSILON, MappingNetwork, SynthesisNetwork
 
@@ -35,6 +36,8 @@ class StyleGAN2Generator(nn.Module):
         widths: Channels of the maps at each resolution, from 4 x 4 upwards.
         mapping_layers: Layers of the mapping network.
         noise: Add noise to the maps of all layers.
+        fixed_noise: `GAN.sample` gives all samples the same noise instead of each its own. Published FIDs
+            are of new noise for each sample.
         style_mixing: Fraction of training samples whose layers from a random one on take the style of other
             latents, drawn from torch's global generator (Karras et al. 2019, section 3.1; 0.9 there).
         grouped: Implementation of the modulated convolutions, see `modulation.ModulatedConv2d`.
@@ -60,6 +63,7 @@ class StyleGAN2Generator(nn.Module):
         widths: Sequence[int] = (512, 512, 512, 512),
         mapping_layers: int = 8,
         noise: bool = True,
+        fixed_noise: bool = False,
         style_mixing: float = 0.0,
         grouped: bool = False,
     ) -> None:
@@ -69,7 +73,7 @@ class StyleGAN2Generator(nn.Module):
         if not 0 <= style_mixing <= 1:
             raise ValueError(f"StyleGAN2Generator has style_mixing {style_mixing}: give a share from 0 to 1.")
         self.num_classes, self.latent_dim, self.style_mixing = num_classes, latent_dim, style_mixing
-        self.num_styles = 2 * len(widths)
+        self.num_styles, self.draws_noise = 2 * len(widths), noise and not fixed_noise
         self.mapping = MappingNetwork(latent_dim, style_dim, mapping_layers, num_classes)
         self.synthesis = SynthesisNetwork(channels, widths, style_dim, noise=noise, grouped=grouped)
         self.register_buffer("average_style", torch.zeros(style_dim))
@@ -81,8 +85,10 @@ class StyleGAN2Generator(nn.Module):
         *,
         truncation: float | None = None,
         cutoff: int | None = None,
+        noise: Noise | None = None,
     ) -> Tensor:
-        return self.synthesis(self.styles(latents, labels, truncation=truncation, cutoff=cutoff))
+        """Images; in evaluation with the noise of these random numbers, or without them with fixed noise."""
+        return self.synthesis(self.styles(latents, labels, truncation=truncation, cutoff=cutoff), noise)
 
     def styles(
         self,
