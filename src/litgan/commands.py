@@ -74,6 +74,7 @@ def sample(
 def evaluate(
     ckpt: str,
     count: int = 10_000,
+    real_count: int | Literal["all"] | None = None,
     out: str | None = None,
     extractor: FeatureExtractor | str | None = None,
     split: str = "train",
@@ -90,7 +91,9 @@ def evaluate(
 
     Args:
         ckpt: the checkpoint.
-        count: samples to draw, and reals to compare with (at most as many as there are).
+        count: samples to draw.
+        real_count: reals to compare with; all: those of the split, as published distances have it; if left
+            out as many as samples, or as there are.
         out: JSON file to write too.
         extractor: its name, e.g. inception or fashion, or its class; the recipe's own if left out.
         split: of the data to compare with.
@@ -113,8 +116,8 @@ def evaluate(
             weights = not raw_weights and (halflife or True)
             reports["raw" if raw_weights else f"ema {halflife or ''}".strip()] = measure(
                 lambda first, size: gan.sample(size, first=first, ema=weights),  # noqa: B023
-                data, network.to(device), count=count, device=device, split=split, rank=rank,
-                world_size=world_size,
+                data, network.to(device), count=count, real_count=real_count, device=device, split=split,
+                rank=rank, world_size=world_size,
                 labels=lambda first, size: sampling.choose_classes(None, first, size, gan.num_classes),
             )  # fmt: skip
     result = best_of(reports) | {"images_seen": gan.images_seen}

@@ -33,6 +33,14 @@ def test_logs_what_evaluate_measures(raw, digits_gan, digits, make_trainer, memo
     assert protocol["data"] == digits.fingerprint
 
 
+def test_fakes_are_compared_with_all_reals(digits_gan, digits, make_trainer):
+    realism = Realism("digits", every=0, count=10, real_count="all")
+    make_trainer(1, callbacks=[realism]).validate(digits_gan(), datamodule=digits, verbose=False)
+    assert realism.report is not None
+    assert realism.report.protocol["real_count"] == digits.size() == 1797
+    assert realism.report.protocol["fake_count"] == 10
+
+
 @pytest.mark.parametrize(
     ("turns", "iterations", "clocks"), [(1, 9, [0, 24, 40, 64, 72]), (2, 5, [0, 32, 48, 64, 80])]
 )

@@ -123,6 +123,16 @@ def test_fewer_reals_and_fewer_neighbors(measure):
     assert report.protocol["neighbours_count"] == 30
 
 
+@pytest.mark.parametrize(("wanted", "count"), [("all", 80), (70, 70), (20, 20), (None, 60)])
+def test_reals_have_a_count_of_their_own(measure, wanted, count):
+    """fid50k_full of StyleGAN2-ADA: 50,000 fakes against all reals."""
+    report = measure(real_count=wanted)
+    assert (report.protocol["real_count"], report.protocol["fake_count"]) == (count, 60)
+    reals = drawn(80, seed=1)[:count].flatten(1)
+    expected = frechet_distance(real=reals, fake=measure.sides["fake"]).item()
+    assert report.values["metric/fd_pixels"] == pytest.approx(expected, rel=1e-9)
+
+
 def test_a_mean_far_from_zero_costs_no_digits(measure):
     sides = {side: features + 1e4 for side, features in measure.sides.items()}
     found = measure(extractor=Pixels(1e4)).values["metric/fd_pixels"]
@@ -234,6 +244,7 @@ def changed_digest() -> Pixels:
         ({"count": 40}, False),
         ({"split": "test"}, False),
         ({"neighbours_count": 30}, False),
+        ({"real_count": "all"}, False),
         ({"data": Reals(drawn(80, seed=1), fingerprint="beef")}, False),
         ({"extractor": changed_digest()}, False),
     ],
@@ -241,7 +252,8 @@ def changed_digest() -> Pixels:
 def test_real_features_are_extracted_once_for_each_key(measure, changes, hit):
     first, extractor = measure(), changes.pop("extractor", Pixels())
     again = measure(extractor=extractor, **changes)
-    assert extractor.count == changes.get("count", 60) * (1 if hit else 2)
+    reals = 80 if changes.get("real_count") == "all" else changes.get("count", 60)
+    assert extractor.count == changes.get("count", 60) + (0 if hit else reals)
     assert not hit or again.values == pytest.approx(first.values, rel=1e-12)
 
 

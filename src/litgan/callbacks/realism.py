@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
@@ -24,7 +26,8 @@ class Realism(Callback):
         extractor: "inception", "inception-bf16" (faster, and no FID), "digits", "fashion", or a class such as
             litgan.sound.SoundStatistics or one of your own.
         every: images between two evaluations, 0 for never.
-        count: fakes, and reals (at most as many as there are).
+        count: fakes.
+        real_count: reals; "all" of the split; None for `count` of them, or as many as there are.
         split: of the reals.
         batch_size: samples in a forward pass of the extractor.
         raw: evaluate the weights of the last step, not their EMA.
@@ -38,11 +41,12 @@ class Realism(Callback):
         split: str = "train",
         batch_size: int = 250,
         raw: bool = False,
+        real_count: int | Literal["all"] | None = None,
     ) -> None:
         check_counts("realism.", least=0, every=every)
         check_counts("realism.", count=count, batch_size=batch_size)
         self.extractor, self.every, self.count = extractor, every, count
-        self.split, self.batch_size, self.raw = split, batch_size, raw
+        self.split, self.batch_size, self.raw, self.real_count = split, batch_size, raw, real_count
         self.report: Report | None = None
         self.measured_at = -1  # images_seen
         self._network: FeatureExtractor | None = None
@@ -84,8 +88,8 @@ class Realism(Callback):
         with untimed(gan):
             self.report = evaluate(
                 sample, data_of(trainer), self.network(gan), labels=labels, count=self.count,
-                batch_size=self.batch_size, device=gan.device, split=split or self.split,
-                rank=trainer.global_rank, world_size=trainer.world_size,
+                real_count=self.real_count, batch_size=self.batch_size, device=gan.device,
+                split=split or self.split, rank=trainer.global_rank, world_size=trainer.world_size,
             )  # fmt: skip
             self.measured_at = gan.images_seen
             gan.log_scalars(self.report.values)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 import torch.distributed
@@ -62,6 +62,7 @@ def evaluate(
     extractor: str | FeatureExtractor,
     *,
     count: int,
+    real_count: int | Literal["all"] | None = None,
     labels: Callable[[int, int], Tensor | None] = lambda first, count: None,
     batch_size: int = 250,
     device: torch.device | str = "cpu",
@@ -81,18 +82,21 @@ def evaluate(
         sample: `sample(first, count)` returns the fakes of the global indices `first` to
             `first + count`, [count, *sample_shape] in [-1, 1].
         extractor: a name of `litgan.metrics.extractors.EXTRACTORS`, or an extractor; it moves to `device`.
-        count: fakes; and reals, or as many as the split holds.
+        count: fakes.
+        real_count: reals; "all" of the split, as published FIDs have it; None for `count` of them, or as many
+            as the split holds.
         labels: `labels(first, count)` returns the classes of these fakes; None without classes.
         batch_size: samples generated and extracted together, at most.
         neighbours_count: samples a side whose features are kept for the distances between pairs.
         cache_dir: folder of the real statistics; None is $LITGAN_CACHE, else ~/.cache/litgan.
 
     Raises:
-        ValueError: too few samples on a side, unknown extractor, samples of a shape that the extractor does
-            not take, samples that are not finite.
+        ValueError: too few samples on a side, more reals than the split holds, unknown extractor, samples of
+            a shape that the extractor does not take, samples that are not finite.
         RuntimeError: several ranks, but no process group.
     """
-    real_count = min(count, data.size(split))
+    if not isinstance(real_count, int):
+        real_count = data.size(split) if real_count == "all" else min(count, data.size(split))
     sizes = {"count": count, "real samples": real_count, "neighbours_count": neighbours_count}
     for name, size in sizes.items():
         if size < MINIMUM:
