@@ -14,6 +14,7 @@ from torchvision import datasets
 from litgan.data import CIFAR10, MNIST, CelebA, Digits, FashionMNIST, ImageFolder
 from litgan.data.image_files import ImageFiles
 from litgan.data.images import DEBIAN_FASHION_MNIST, read_idx, resize
+from litgan.noise import Noise
 from litgan.render import ImageBatch
 
 RANDOM = np.random.default_rng(0)
@@ -357,3 +358,19 @@ def test_a_failed_download_says_what_to_put_where(tmp_path, monkeypatch, kind, h
     message = refused(kind(root=str(tmp_path), **elsewhere), RuntimeError)
     assert message.startswith(f"{kind.__name__} can neither be read from {str(tmp_path)!r} nor be downloaded")
     assert hint.format(root=tmp_path) in message
+
+
+def test_dequantization_is_noise_below_one_level():
+    """x / 128 - 1 + U(0, 1/128), as in datasets/cifar10.py of pfnet-research/sngan_projection."""
+    data, plain = (Digits(batch_size=64, dequantize=wanted) for wanted in (True, False))
+    noisy, stored = next(iter(data.train_dataloader()))[0], next(iter(plain.train_dataloader()))[0]
+    added = noisy - (stored * 127.5 + 127.5).round() / 128 + 1
+    assert added.min() >= -1e-6 and added.max() <= 1 / 128 + 1e-6
+    assert added.mean().item() == pytest.approx(1 / 256, abs=1e-4)
+    assert added.std().item() == pytest.approx(1 / 128 / 12**0.5, rel=0.05)
+    assert torch.equal(next(iter(data.train_dataloader()))[0], noisy)  # a function of seed and sample
+    whole = data.augment(torch.zeros(100, 1, 8, 8, dtype=torch.uint8), Noise(0, 3, 0, 100))
+    part = data.augment(torch.zeros(30, 1, 8, 8, dtype=torch.uint8), Noise(0, 3, 50, 30))
+    assert torch.equal(part, whole[50:80])
+    reals = [next(data.real_batches(64))[0], next(plain.real_batches(64))[0]]
+    assert torch.equal(*reals)  # no noise in what is measured

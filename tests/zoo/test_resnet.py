@@ -57,6 +57,15 @@ def test_sngan_32_has_the_parameters_of_the_paper():
     assert count(ResNetDiscriminator((3, 32, 32), 10)) == discriminator + 10 * 128
 
 
+@pytest.mark.parametrize("classes", [0, 3])
+def test_gains_of_batch_norm_start_at_one(classes):
+    """As chainer's batch norm does in the authors' code, with classes too."""
+    generator, _ = pair("sngan", classes)
+    norms = [part for part in generator.modules() if isinstance(part, Norm)]
+    gains = [(norm.norm if norm.gain is None else norm.gain).weight for norm in norms]
+    assert len(gains) == 5 and all((gain == 1).all() for gain in gains)
+
+
 def test_biggan_128_has_the_parameters_of_the_paper():
     """ImageNet at 128 pixels, ch = 96; the counts are those of google/compare_gan's resnet_biggan_test.py.
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from litgan.data.base import GANDataModule, check_num_classes
 from litgan.data.files import label_by_folder
 from litgan.data.image_files import ImageFiles, list_images
+from litgan.noise import Noise
 from litgan.render import ImageBatch
 
 DEBIAN_FASHION_MNIST = "/usr/share/datasets/fashion-mnist"  # of the package dataset-fashion-mnist
@@ -29,19 +30,29 @@ class ImageData(GANDataModule):
         resolution: side in pixels.
         channels: 1 (gray) or 3 (RGB).
         flip: mirror each training image left to right with probability one half.
+        dequantize: train on (x + u) / 128 - 1 for values x of 0 to 255, with u uniform in [0, 1), as in the
+            code of Miyato et al. 2018 (SNGAN). Metrics and pictures get x / 127.5 - 1 in any case.
         common: the options of `GANDataModule`; `num_classes` is 0 or what the data set has.
 
     Raises:
         ValueError: `channels` other than 1 and 3, or another `num_classes`.
     """
 
-    def __init__(self, resolution: int, channels: int, *, flip: bool = False, **common: Any) -> None:
+    def __init__(
+        self, resolution: int, channels: int, *, flip: bool = False, dequantize: bool = False, **common: Any
+    ) -> None:
         super().__init__((channels, resolution, resolution), **common)
         if channels not in (1, 3):
             raise ValueError(f"data.channels must be 1 (gray) or 3 (RGB), not {channels}.")
         if self.class_names is not None:
             check_num_classes(type(self).__name__, self.num_classes, len(self.class_names))
         self.resolution, self.channels, self.flip = resolution, channels, flip
+        self.dequantize = dequantize
+
+    def augment(self, stored: Tensor, noise: Noise) -> Tensor:
+        if not self.dequantize:
+            return stored
+        return (stored + noise.stream("dequantize").uniform(*stored.shape[1:])) / 128 - 1
 
     def decode(self, samples: Tensor) -> ImageBatch:
         """Samples in [-1, 1], clipped, to the nearest of 256 levels."""

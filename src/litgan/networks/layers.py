@@ -65,18 +65,19 @@ class Norm(nn.Module):
         kind: "none", "batch", "group" (of about 16 channels) or "pixel".
         channels: C.
         num_classes: 0 for gains and biases that all samples share ("none" and "pixel" then have none).
+        gain_std: gains start at N(1, gain_std^2). Radford's code has 0.02, by which classes differ from the
+            first step on; Miyato's 0.
     """
 
-    def __init__(self, kind: NormKind, channels: int, num_classes: int = 0) -> None:
+    def __init__(self, kind: NormKind, channels: int, num_classes: int = 0, gain_std: float = 0.02) -> None:
         super().__init__()
         shared = num_classes == 0
         self.norm = norm_layer(kind, channels, affine=shared)
         self.gain = None if shared else nn.Embedding(num_classes, channels)
         self.bias = None if shared else nn.Embedding(num_classes, channels)
-        # Radford's code starts gains at N(1, 0.02), by which classes differ from the first step on.
         gain = getattr(self.norm, "weight", None) if self.gain is None else self.gain.weight
         if gain is not None:
-            nn.init.normal_(gain, 1.0, 0.02)
+            nn.init.normal_(gain, 1.0, gain_std)
         if self.bias is not None:
             nn.init.zeros_(self.bias.weight)
 

@@ -190,14 +190,14 @@ class ResNetGenerator(nn.Module):
         self.adaptive = condition > 0
 
         def block_norm(width: int) -> nn.Module:
-            return AdaptiveNorm(norm, width, condition) if condition else Norm(norm, width, num_classes)
+            return AdaptiveNorm(norm, width, condition) if condition else Norm(norm, width, num_classes, 0.0)
 
         self.base = nn.Linear(self.chunks[0], widths[0] * base * base)
         self.blocks = nn.ModuleList(
             GeneratorBlock(a, b, block_norm, attention=depth == attention_depth)
             for depth, (a, b) in enumerate(pairwise((widths[0], *widths)))
         )
-        self.norm = Norm(norm, widths[-1])
+        self.norm = Norm(norm, widths[-1], gain_std=0.0)
         self.head = nn.Conv2d(widths[-1], channels, kernel_size=3, padding=1)
         init_residual_weights(self, initialization)
         if spectral_norm:
