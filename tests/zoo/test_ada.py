@@ -169,6 +169,31 @@ def test_p_follows_a_schedule_or_stays():
         ADA(1.5)
 
 
+def test_parts_of_the_pipeline_have_their_own_factor_of_p():
+    """R3GAN: p 0.55 for geometry and cutout, half of it for each of five color transforms."""
+    images, ada = smooth(4000, side=8), ADA(0.55, target=None, color=0.5, cutout=1.0)
+    uniforms = torch.rand(10, 4000)
+    for change, chance in (
+        (ada.transform_colors, 1 - (1 - 0.275) ** 4 * (1 - 0.275 / 2)),  # half of the luma flips do nothing
+        (ada.cut_out, 0.55),
+    ):
+        changed = (change(iter(uniforms), images) - images).abs().flatten(1).amax(1) > 1e-3
+        assert changed.float().mean().item() == pytest.approx(chance, abs=0.03)
+    with pytest.raises(ValueError, match=r"cutout = 1\.5"):
+        ADA(cutout=1.5)
+
+
+def test_cutout_is_that_of_the_authors_code():
+    """augment.py: mask = |(x + 0.5) / width - center x| >= 1/4 or the same in y; images * mask."""
+    images, ada = smooth(16), ADA(1.0, target=None, color=False, cutout=1.0)
+    uniforms = torch.rand(16, 3)
+    uniforms[:, 0] = 0
+    found = ada.cut_out(iter(uniforms.unbind(1)), images)
+    places = (torch.arange(32) + 0.5) / 32
+    x, y = ((places - center[:, None]).abs() >= 0.25 for center in uniforms[:, 1:].unbind(1))
+    assert torch.equal(found, images * (x[:, None, None, :] | y[:, None, :, None]))
+
+
 # -- in the game -------------------------------------------------------------------------------
 
 

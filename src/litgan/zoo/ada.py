@@ -26,13 +26,13 @@ class ADA(Augmentation):
         target: r at which p stays; None disables the adaptation.
         interval: discriminator steps between two updates of p.
         images: number of images in which p can move from 0 to 1.
-        color: include color transforms.
+        color: include color transforms; a number is a factor of p for each of them.
+        cutout: factor of p for a gray square of half the side around a random point (0 in the paper's "bgc").
 
     Raises:
-        ValueError: p is not between 0 and 1, or both a schedule and a target are given.
+        ValueError: p, color or cutout is not between 0 and 1, or both a schedule and a target are given.
     """
 
-    num_uniforms = 28
     p: Tensor
     sign_sums: Tensor
 
@@ -42,15 +42,19 @@ class ADA(Augmentation):
         target: float | None = 0.6,
         interval: int = 4,
         images: int = 500_000,
-        color: bool = True,
+        color: bool | float = True,
+        cutout: float = 0.0,
     ) -> None:
         super().__init__()
         if isinstance(p, Schedule) and target is not None:
             raise ValueError("ADA has a schedule for p and a target: give target null, or a number for p.")
         if not isinstance(p, Schedule) and not 0 <= p <= 1:
             raise ValueError(f"ADA has p = {p}, which is no probability: give 0 to 1.")
+        if not 0 <= color <= 1 or not 0 <= cutout <= 1:
+            raise ValueError(f"ADA has color = {color} and cutout = {cutout}: give factors of p from 0 to 1.")
         self.schedule, self.target, self.interval = p, target, interval
-        self.images, self.color = images, color
+        self.images, self.color, self.cutout = images, float(color), cutout
+        self.num_uniforms = 31 if cutout else 28
         self.register_buffer("p", torch.tensor(value_at(p, 0)))
         self.register_buffer("sign_sums", torch.zeros(2))  # sum of the signs, and their number
 
@@ -83,7 +87,8 @@ class ADA(Augmentation):
         numbers = iter(uniforms.unbind(1))
         changed, inverse = self.geometry(numbers, *samples.shape[-2:])
         warped = torch.where(changed.view(-1, 1, 1, 1), warps.warp(samples, inverse), samples)
-        return self.transform_colors(numbers, warped) if self.color else warped
+        colored = self.transform_colors(numbers, warped) if self.color else warped
+        return self.cut_out(numbers, colored) if self.cutout else colored
 
     def geometry(self, numbers: Iterator[Tensor], height: int, width: int) -> tuple[Tensor, Tensor]:
         """A mask [B] of transformed samples, and their matrices [B, 3, 3] from output to input pixels."""
@@ -132,13 +137,22 @@ class ADA(Augmentation):
             (0.0, warps.rotate_hue, lambda u: (2 * u - 1) * math.pi),
             (1.0, warps.saturation, lambda u: torch.exp2(normal(u))),
         ):
-            on = next(numbers) < self.p
+            on = next(numbers) < self.color * self.p
             transforms.append((on, build(torch.where(on, value(next(numbers)), neutral))))
         changed = torch.stack([on for on, _ in transforms]).any(0)
         matrix = transforms[0][1]
         for _, following in transforms[1:]:
             matrix = following @ matrix
         return torch.where(changed.view(-1, 1, 1, 1), warps.apply_color_matrix(images, matrix), images)
+
+    def cut_out(self, numbers: Iterator[Tensor], images: Tensor) -> Tensor:
+        """Images with 0 in a square of half the side."""
+        cut = (next(numbers) < self.cutout * self.p).view(-1, 1, 1, 1)
+        for axis in (3, 2):
+            side, center = images.shape[axis], next(numbers).view(-1, 1, 1, 1)
+            place = (torch.arange(side, device=images.device) + 0.5) / side
+            cut = cut & ((place.view((1, 1, 1, -1) if axis == 3 else (1, 1, -1, 1)) - center).abs() < 0.25)
+        return torch.where(cut, 0.0, images)
 
 
 def normal(uniform: Tensor) -> Tensor:
