@@ -26,7 +26,7 @@ SAGAN = {"attention": 8, "initialization": "orthogonal"}
 BIGGAN = {
     "conditioning": "shared", "embedding_dim": 8, "hierarchical": True, "spectral_norm": True, **SAGAN
 }  # fmt: skip
-SILENT = {"silent": ("gamma", "noise_strength")}
+SILENT = {"silent": ("gamma", "noise_strength", "bias.weight")}  # the last: of each class
 STYLES = {"latent_dim": 24, "style_dim": 24, "mapping_layers": 2, "widths": (16, 16, 16)}
 PENALTIES = "test_gradient_penalties_reach_every_sample_and_weight"
 LINEAR = {"test_samples_are_bounded": "the paper's generator ends linearly"}
