@@ -76,6 +76,7 @@ def test_lightnings_wandb_logger_has_images_seen_as_its_axis(
     import wandb
     from test_loggers import history
 
+    wandb.teardown()  # it keeps what it has read of another test's environment
     logger = WandbLogger(save_dir=tmp_path, offline=True)
     trainer = make_trainer(
         4, logger=logger, log_every_n_steps=2, callbacks=[Foreign(), LearningRateMonitor("step")]

@@ -427,6 +427,7 @@ def test_a_server_that_does_not_answer_means_offline_and_a_sentence(
 def test_other_loggers_get_pictures_too(
     tmp_path: Path, tiny_gan: Any, tiny_data: Any, make_trainer: Any
 ) -> None:
+    wandb.teardown()  # it keeps what it has read of another test's environment
     theirs = WandbLogger(save_dir=tmp_path, offline=True)
     board = TensorBoardLogger(tmp_path)
     trainer = make_trainer(2, callbacks=[Samples(every=8, count=4)], logger=[theirs, board])
