@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
 
-from litgan.files import PARTIAL, atomic_write
+from litgan import files
+from litgan.files import PARTIAL, atomic_write, ignore_disk_errors
 
 
 def test_a_file_appears_when_all_is_written(tmp_path: Path) -> None:
@@ -41,3 +44,21 @@ def test_two_write_at_once(tmp_path: Path) -> None:
         second.write_text("second")
     assert path.read_text() == "first"  # whose block ended last
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.ENOSPC, "make room there"),
+        (errno.EDQUOT, "make room there"),
+        (errno.EACCES, "allow writing there"),
+        (errno.EROFS, "allow writing there"),
+        (errno.ENOTDIR, "look after that path"),
+        (errno.EIO, "look after that path"),
+    ],
+)
+def test_the_remedy_of_a_failed_write_is_that_of_its_cause(number, remedy, capsys, monkeypatch) -> None:
+    monkeypatch.setattr(files, "unwritten", set())
+    with ignore_disk_errors("The picture"):
+        raise OSError(number, os.strerror(number))
+    assert f"The picture cannot be written ({os.strerror(number)}): {remedy}" in capsys.readouterr().err

@@ -16,7 +16,7 @@ import torch.distributed as dist
 from lightning.fabric.plugins.io import TorchCheckpointIO
 from torch import Tensor, nn
 
-from litgan.files import atomic_write, warn
+from litgan.files import atomic_write, disk_remedy, warn
 from litgan.fine_tuning import is_of_network, shorten
 from litgan.rebuild import LARGEST, STRICT, Builder, check_plain
 
@@ -52,8 +52,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             if not isinstance(cause, OSError):  # torch reports the disk's error as a RuntimeError of its own
                 raise
             raise OSError(
-                f"The checkpoint {path} cannot be saved ({cause.strerror or cause}): make room there; what "
-                "was saved before is intact."
+                f"The checkpoint {path} cannot be saved ({cause.strerror or cause}): {disk_remedy(cause)}; "
+                "what was saved before is intact."
             ) from error
 
     def load_checkpoint(

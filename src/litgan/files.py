@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import sys
@@ -46,6 +47,15 @@ def rename_damaged(path: Path) -> None:
     warn(f"{path} is damaged and kept as {kept.name}: what can be read of it goes on in a new file.")
 
 
+def disk_remedy(error: OSError) -> str:
+    """What to do about a file that could not be written."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return "make room there"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return "allow writing there"
+    return "look after that path, or choose another folder"
+
+
 @contextmanager
 def ignore_disk_errors(output: str) -> Iterator[None]:
     """For output that training can do without: an OSError becomes one warning until a write succeeds."""
@@ -53,9 +63,8 @@ def ignore_disk_errors(output: str) -> Iterator[None]:
         yield
     except OSError as error:
         if output not in unwritten:
-            warn(
-                f"{output} cannot be written ({error.strerror or error}): make room there. Training goes on."
-            )
+            reason = f"({error.strerror or error}): {disk_remedy(error)}"
+            warn(f"{output} cannot be written {reason}. Training goes on.")
         unwritten.add(output)
     else:
         unwritten.discard(output)

@@ -327,7 +327,7 @@ def print_summary(recipe: Recipe) -> None:
 
 
 class FirstIteration(Callback):
-    """Calls a function on rank zero when the first iteration of this process has ended.
+    """Prints what the data are, and calls a function on rank zero when the first iteration has ended.
 
     A start that fails before must not change a run folder. It is the first callback, as others may fail.
     """
@@ -335,6 +335,11 @@ class FirstIteration(Callback):
     def __init__(self, action: Callable[[], None]) -> None:
         self.action = action
         self.ended = False
+
+    def on_fit_start(self, trainer: Trainer, gan: GAN) -> None:
+        data = trainer.datamodule
+        if trainer.is_global_zero and isinstance(data, GANDataModule):
+            print(f"data: {data.summary}", flush=True)
 
     def on_train_batch_end(self, trainer: Trainer, gan: GAN, *_: object) -> None:
         if gan.iteration_is_complete and not self.ended:

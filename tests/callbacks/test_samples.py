@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -55,6 +57,29 @@ def test_the_walk_leads_from_the_first_sample_to_the_second(digits_gan):
     gan = digits_gan()
     walk, ends = Samples(columns=5, seed=3).interpolation(gan), gan.sample(2, 3)
     torch.testing.assert_close(walk[[0, -1]], ends, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("classes", "columns"), [(2, 8), (3, 9), (5, 10), (10, 10), (20, 20), (21, 8)])
+def test_columns_are_of_one_class_and_there_are_at_least_eight(classes, columns, monkeypatch, tmp_path):
+    asked = []
+
+    class Batch:
+        def render(self, number):
+            asked.append(number)
+            return torch.zeros(8, 8, 3, dtype=torch.uint8)
+
+        def save(self, *_):
+            return [tmp_path]
+
+    gan = SimpleNamespace(num_classes=classes, images_seen=0, sample=lambda count, seed: torch.zeros(count))
+    samples = Samples(folder=str(tmp_path))
+    data = SimpleNamespace(decode=lambda _: Batch())
+    monkeypatch.setattr("litgan.callbacks.samples.data_of", lambda _: data)
+    monkeypatch.setattr("litgan.callbacks.samples.untimed", lambda _: nullcontext())
+    monkeypatch.setattr("litgan.callbacks.samples.log_picture", lambda *_: None)
+    monkeypatch.setattr(samples, "interpolation", lambda _: torch.zeros(8))
+    samples.save_grid(None, gan)
+    assert asked[0] == columns
 
 
 def test_a_data_set_smaller_than_the_grid_is_shown_whole_and_every_0_shows_nothing(

@@ -8,6 +8,8 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
 from litgan.data import Digits, GANDataModule, Grid
+from litgan.metrics import FeatureExtractor, evaluate
+from litgan.recipe import FirstIteration
 
 IMAGES = torch.randint(0, 256, (40, 1, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
 
@@ -160,9 +162,76 @@ def test_fingerprint_follows_the_content_and_nothing_else():
     assert Small(batch_size=8, seed=4).fingerprint == Small().fingerprint == Small(Files()).fingerprint
 
 
+def test_a_fit_says_first_what_its_data_are(digits_gan, digits, make_trainer, capsys):
+    make_trainer(1, callbacks=[FirstIteration(lambda: None)]).fit(digits_gan(), datamodule=digits)
+    assert "data: 1,797 samples" in capsys.readouterr().out.splitlines()
+
+
+@pytest.mark.parametrize(("patience", "is_shown"), [(0, True), (60, False)])
+def test_what_takes_long_shows_a_progress_bar_on_stderr(patience, is_shown, monkeypatch, capsys):
+    monkeypatch.setattr("litgan.data.files.PATIENCE", patience)
+    Small(Files()).load()
+    shown = capsys.readouterr()
+    assert ("reading files" in shown.err) == is_shown and not shown.out
+
+
+class Halves(Small):
+    """Splits of their own samples."""
+
+    splits = ("train", "test")
+
+    def read(self, split: str) -> tuple[Any, Tensor | None]:
+        return self.stored[split], None
+
+
+class Identity(FeatureExtractor):
+    name, size, dimension, resize, digest = "identity", 2, 2, "none", "0"
+
+    def check(self, samples: Tensor) -> None:
+        pass
+
+    def features(self, samples: Tensor) -> Tensor:
+        return samples
+
+
+def test_each_split_has_a_fingerprint_which_real_statistics_are_kept_by(tmp_path):
+    parts = [torch.rand(40, 2), torch.rand(40, 2) - 1]
+    first, second = (Halves({"train": parts[0], "test": test}, shape=(2,)) for test in parts)
+    assert first.fingerprint == second.fingerprint == first.fingerprint_of("train")
+    found = [
+        evaluate(
+            lambda first, count: parts[0][first : first + count], data, Identity(), count=40, split="test",
+            cache_dir=tmp_path,
+        )
+        for data in (first, second)
+    ]  # fmt: skip
+    assert found[0].values["metric/fd_identity"] < 1e-3 and found[1].values["metric/fd_identity"] > 0.1
+    assert found[0].protocol["data"] != found[1].protocol["data"]
+
+
+def floats(*where: int, value: float = float("nan")) -> Tensor:
+    samples = IMAGES.float() / 255
+    samples[list(where), 0, 0, 1] = value
+    return samples
+
+
+class FloatFiles(Files):
+    def __getitem__(self, index: int) -> Tensor:
+        return floats(7)[index]
+
+
 @pytest.mark.parametrize(
     ("use", "sentence"),
     [
+        (lambda: Small(floats(7, 9)).load(), r"Sample 7 of Small \(train\) holds values that are not finite"),
+        (lambda: Small(floats(39, value=float("inf"))).load(), "Sample 39 of Small"),
+        (lambda: Small(FloatFiles()).load(), "Sample 7 of Small"),
+        (
+            lambda: list(Small(FloatFiles(), memory="disk", batch_size=40).train_dataloader()),
+            "Sample 7 of FloatFiles",
+        ),
+        (lambda: Small(IMAGES[:0]).load(), r"Small has no samples \(train\): let Small.read give"),
+        (lambda: Grid(samples=0).load(), "Grid has no samples"),
         (lambda: Small(labels=torch.arange(40), num_classes=39).load(), "sample 39 of Small .*has label 39"),
         (lambda: Small(labels=torch.arange(40) - 1, num_classes=40).load(), "sample 0 of Small .* label -1"),
         (lambda: Small(labels=torch.arange(39)).load(), "Small has 40 samples and 39 labels"),

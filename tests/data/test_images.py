@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import gzip
+import os
 import pickle
+import shutil
+import struct
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, PngImagePlugin
 from torchvision import datasets
 
 from litgan.data import CIFAR10, MNIST, CelebA, Digits, FashionMNIST, ImageFolder
@@ -188,6 +191,183 @@ def test_subfolders_that_are_no_classes_are_refused(folder):
     assert "2 subfolders with images (cat, dog)" in refused(ImageFolder(str(folder), num_classes=3))
     save(folder / "loose.png", pixels(16, 16, 3))
     assert f"{folder}/loose.png lies in no subfolder" in refused(ImageFolder(str(folder), num_classes=2))
+
+
+# Inputs of public bug reports
+
+
+@pytest.mark.parametrize(
+    ("suffix", "kind"),
+    [
+        (".jfif", "JPEG"), (".jpe", "JPEG"), (".ppm", "PPM"), (".pgm", "PPM"), (".tga", "TGA"),
+        (".jp2", "JPEG2000"), (".avif", "AVIF"), (".apng", "PNG"), (".DIB", "DIB"),
+    ],
+)  # fmt: skip
+def test_every_picture_that_pillow_reads_is_read(tmp_path, suffix, kind):
+    if kind not in Image.SAVE and not Image.init() and kind not in Image.SAVE:
+        pytest.skip(f"this Pillow writes no {kind}")
+    save(tmp_path / f"a{suffix}", np.full((8, 8, 3), 200, np.uint8), format=kind)
+    assert (read(tmp_path, 8, convert=True)[0].int() - 200).abs().max() <= 3
+
+
+def test_the_summary_counts_what_is_read_and_what_is_left_out(folder):
+    (folder / "cat" / "notes.txt").write_text("no image")
+    (folder / "dog" / "a.heic").write_bytes(b"no image that Pillow reads")
+    (folder / ".DS_Store").write_bytes(b"")
+    assert (
+        ImageFolder(str(folder), resolution=16).summary == "6 samples of 6 files; left out: 1 .heic, 1 .txt"
+    )
+    assert Digits().summary == "1,797 samples"
+
+
+def test_links_to_folders_and_files_are_followed_once_around_a_cycle(folder, tmp_path):
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    for name in ("cat", "dog"):
+        (linked / name).symlink_to(folder / name)
+    (linked / "dog" / "around").symlink_to(linked)
+    (linked / "cat" / "again.png").symlink_to(folder / "dog" / "5.png")
+    data = ImageFolder(str(linked), resolution=16, num_classes=2)
+    assert data.size() == 7 and data.load()[1].tolist() == [0] * 5 + [1] * 2
+    (linked / "cat" / "nothing.png").symlink_to(tmp_path / "nowhere")
+    assert "cat/nothing.png cannot be read" in refused(ImageFolder(str(linked)), FileNotFoundError)
+
+
+def test_a_folder_that_may_not_be_read_is_named(folder, monkeypatch):
+    listdir = os.listdir
+
+    def without_permission(path):
+        if Path(path).name == "dog":
+            raise PermissionError(13, "Permission denied", str(path))
+        return listdir(path)
+
+    monkeypatch.setattr(os, "listdir", without_permission)  # the tests may run as root
+    message = refused(ImageFolder(str(folder), resolution=16), PermissionError)
+    assert message == f"{folder}/dog cannot be read (Permission denied): allow it, or move it elsewhere."
+
+
+@pytest.mark.parametrize("chunk", ["zTXt", "iTXt", "tEXt"])
+def test_a_long_text_in_a_png_does_not_matter(tmp_path, chunk):
+    text, info = "a" * 2_000_000, PngImagePlugin.PngInfo()
+    if chunk == "iTXt":
+        info.add_itxt("notes", text, zip=True)
+    else:
+        info.add_text("notes", text, zip=chunk == "zTXt")
+    array = save(tmp_path / "a.png", pixels(8, 8, 3), pnginfo=info)
+    assert torch.equal(read(tmp_path, 8)[0], chw(array))
+
+
+RAMP = np.arange(64).reshape(8, 8)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        (RAMP * 500 - 16_000).astype(np.int16), (RAMP * 10**6).astype(np.int32),
+        (RAMP / 63).astype(np.float32), (RAMP * 6 * 10**7).astype(np.uint32),
+        (RAMP * 65).astype(np.uint16), (RAMP * 4).astype(np.uint16),
+    ],
+)  # fmt: skip
+def test_values_of_an_unknown_range_are_refused_until_it_is_given(tmp_path, array):
+    write_tiff(tmp_path / "a.tif", array)
+    assert "--data.value_range [" in refused(ImageFolder(str(tmp_path), resolution=8, channels=1))
+    low, high = float(array.min()), float(array.max())
+    samples, _ = ImageFolder(str(tmp_path), resolution=8, channels=1, value_range=(low, high)).load()
+    assert samples.dtype == torch.float32
+    assert samples[0, 0].flatten().numpy() == pytest.approx(np.linspace(-1, 1, 64), abs=1e-6)
+
+
+def write_tiff(path: Path, array: np.ndarray, photometric: int = 1) -> None:
+    """A gray TIFF of any type and photometric interpretation; Pillow writes only some."""
+    kind = {"u": 1, "i": 2, "f": 3}[array.dtype.kind]
+    tags = [
+        (256, array.shape[1]), (257, array.shape[0]), (258, array.itemsize * 8), (259, 1), (262, photometric),
+        (273, 8 + 2 + 12 * 10 + 4), (277, 1), (278, array.shape[0]), (279, array.nbytes), (339, kind),
+    ]  # fmt: skip
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    path.write_bytes(
+        struct.pack("<2sHIH", b"II", 42, 8, len(tags))
+        + entries
+        + bytes(4)
+        + array.astype(array.dtype).tobytes()
+    )
+
+
+def test_sixteen_bits_use_the_whole_range_or_keep_their_precision(tmp_path):
+    deep = (RAMP * 1040).astype(np.uint16)
+    write_tiff(tmp_path / "a.tif", deep)
+    assert torch.equal(read(tmp_path, 8, channels=1)[0, 0], torch.from_numpy((deep >> 8).astype(np.uint8)))
+    exact = ImageFolder(str(tmp_path), resolution=8, channels=1, value_range=(0, 65_535)).load()[0]
+    assert exact[0, 0].numpy() == pytest.approx(deep / 32_767.5 - 1, abs=1e-6)
+    write_tiff(tmp_path / "a.tif", deep, photometric=0)  # white is zero
+    inverted = read(tmp_path, 8, channels=1)[0, 0]
+    assert torch.equal(inverted, 255 - torch.from_numpy((deep >> 8).astype(np.uint8)))
+    data = ImageFolder(str(tmp_path), resolution=8, channels=1, value_range=(0, 65_535))
+    assert torch.allclose(data.load()[0], -exact, atol=1e-6)
+    save(tmp_path / "b.png", pixels(8, 8))
+    gray = ImageFolder(str(tmp_path), resolution=8, channels=3, convert=True, value_range=(0, 255)).load()[0][
+        1
+    ]
+    assert gray.shape == (3, 8, 8) and torch.equal(gray[0], gray[2]) and gray.max() > 0.9
+
+
+def test_black_images_of_sixteen_bits_are_black(tmp_path):
+    save(tmp_path / "a.png", np.zeros((8, 8), np.uint16))
+    assert read(tmp_path, 8, channels=1).max() == 0
+
+
+def test_a_file_with_values_that_are_not_finite_is_named(tmp_path):
+    write_tiff(tmp_path / "a.tif", np.where(RAMP == 7, np.nan, RAMP).astype(np.float32))
+    data = ImageFolder(str(tmp_path), resolution=8, channels=1, value_range=(0, 63))
+    assert "a.tif holds values that are not finite" in refused(data)
+
+
+def test_all_unusable_images_are_named_at_once_or_left_out(folder):
+    for name in ("cat/8.png", "dog/9.png"):
+        (folder / name).write_bytes(b"no image")
+    message = refused(ImageFolder(str(folder), resolution=16, num_classes=2))
+    assert "cat/8.png" in message and "dog/9.png" in message and "--data.skip_unusable true" in message
+    truncated = folder / "dog" / "7.png"
+    save(truncated, pixels(64, 64, 3))
+    truncated.write_bytes(truncated.read_bytes()[:-2000])
+    data = ImageFolder(str(folder), resolution=16, num_classes=2, skip_unusable=True)
+    assert data.load()[1].tolist() == [0] * 4 + [1] * 2
+    assert data.summary == "6 samples of 6 files; left out: 3 unusable"
+
+
+@pytest.mark.parametrize("outer", ["", "mine/", "a/b/"])
+@pytest.mark.parametrize("slash", ["/", "\\"])
+def test_outer_folders_and_backslashes_of_an_archive_do_not_matter(folder, outer, slash):
+    path = folder.with_suffix(".zip")
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in folder.rglob("*.png"):
+            name = f"{outer}{file.relative_to(folder).as_posix()}".replace("/", slash)
+            entry = zipfile.ZipInfo()
+            entry.filename = name
+            archive.writestr(entry, file.read_bytes())
+    packed = ImageFolder(str(path), resolution=16, num_classes=2)
+    assert packed.load()[1].tolist() == [0] * 4 + [1] * 2 and packed.class_names == ["cat", "dog"]
+    assert torch.equal(packed.load()[0], read(folder))
+
+
+@pytest.mark.parametrize("splits", [("train", "val"), ("Training", "Test", "val"), ("a", "b", "c")])
+@pytest.mark.parametrize("outer", ["", "outer"])
+def test_classes_below_splits_are_found_one_level_deeper(folder, tmp_path, splits, outer):
+    for split in splits:
+        shutil.copytree(folder, tmp_path / "set" / outer / split)
+    message = refused(ImageFolder(str(tmp_path / "set"), resolution=16, num_classes=2))
+    assert f"give data.root {tmp_path / 'set' / outer / splits[0]}, or" in message
+    assert ImageFolder(str(tmp_path / "set"), resolution=16).size() == 6 * len(splits)
+
+
+def test_a_picture_above_pillows_limit_says_how_to_raise_it(folder, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    data = ImageFolder(str(folder), resolution=16)
+    assert (
+        "256 pixels, above Pillow's limit" in (message := refused(data))
+        and "--data.max_pixels 256" in message
+    )
+    assert ImageFolder(str(folder), resolution=16, max_pixels=256).size() == 6
 
 
 # Data sets that everybody has

@@ -251,7 +251,6 @@ def test_unreadable_files_are_named_in_one_sentence(tmp_path: Path) -> None:
     for signature, reason in (
         (b"\xff\x58\x04\x00\x02\x18\x08", "bars of no length"),  # no beats
         (b"\xff\x58\x04\x04\xff\x18\x08", "bars of no length"),  # beats of no length
-        (b"\xff\x59\x04\x0f\x00\x00\x00", "Could not decode key"),  # fifteen sharps
     ):
         path.write_bytes(midi.replace(four_quarters, signature))
         refused(rf"a\.mid is not a readable score \(.*{reason}")
@@ -263,6 +262,74 @@ def test_unreadable_files_are_named_in_one_sentence(tmp_path: Path) -> None:
     refused("has no window of 3 bars of 4 quarters with notes from 36 to 83", bars=3)
     refused("has no window of 2 bars .* notes from 36 to 47", pitches=12)
     refused("has no window for the split 'test'", split="test")
+
+
+@needs_mido
+@pytest.mark.parametrize("key", [b"\x02\x0e\x01", b"\x02\xf0\x00", b"\x02\x00\x07", b"\x04\x0f\x00\x00\x00"])
+def test_an_impossible_key_does_not_matter(folder: Path, key: bytes) -> None:
+    before = Music(str(folder)).load()[0]
+    path, meter = folder / "a" / "00.mid", [("time_signature", 0, {"numerator": 4, "denominator": 4})]
+    write_midi(path, [meter, notes(*[48] * 8)])
+    raw = path.read_bytes()
+    at = raw.index(b"\xff\x58")
+    length = (
+        int.from_bytes(raw[at - 5 : at - 1], "big") - 1 + len(key)
+    )  # of the track, whose meter is replaced
+    changed = raw[: at - 5] + (length - 4).to_bytes(4, "big") + b"\x00\xff\x59" + key + raw[at + 7 :]
+    path.write_bytes(changed)
+    assert torch.equal(Music(str(folder)).load()[0], before)
+
+
+@needs_mido
+def test_all_unusable_files_are_named_at_once_or_left_out(folder: Path) -> None:
+    (folder / "a" / "broken.mid").write_bytes(b"no music")
+    write_midi(folder / "b" / "drums.midi", [notes(40, channel=9)])
+    write_midi(
+        folder / "b" / "waltz.kar", [[("time_signature", 0, {"numerator": 3, "denominator": 4})], notes(60)]
+    )
+    with pytest.raises(
+        ValueError, match=r"2 files cannot .*/broken.mid .*/drums.midi .*--data.skip_unusable"
+    ):
+        Music(str(folder)).load()
+    for _ in range(2):  # read, then from the cache
+        data = Music(str(folder), skip_unusable=True)
+        expected = "left out: 2 unusable, 1 .txt, 1 without a window"
+        assert data.summary == f"18 samples of 18 files (2 more are held out); {expected}"
+
+
+@needs_mido
+def test_a_midi_file_of_type_2_is_named(tmp_path: Path) -> None:
+    path = write_midi(tmp_path / "a.mid", [notes(60), notes(62)])
+    path.write_bytes(path.read_bytes().replace(b"\0\0\0\6\0\1", b"\0\0\0\6\0\2"))
+    with pytest.raises(ValueError, match=r"a\.mid is not a readable score \(its type is 2"):
+        Music(str(tmp_path)).load()
+
+
+@needs_mido
+def test_links_to_folders_are_followed(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    linked = tmp_path_factory.mktemp("linked")
+    for name in "ab":
+        (linked / name).symlink_to(folder / name)
+    assert Music(str(linked), tracks=1).size() == 18
+
+
+@needs_mido
+def test_long_files_are_read_in_linear_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each note is drawn in the windows that it is in, and in no other."""
+    write_midi(tmp_path / "a.mid", [notes(*[60, 64, 67, 72] * 500), notes(40, quarters=2_000)])
+    drawn = []
+
+    def counting(notes, *others):
+        drawn.append(len(notes))
+        return to_piano_roll(notes, *others)
+
+    monkeypatch.setattr("litgan.music.data.to_piano_roll", counting)
+    rolls = Music(str(tmp_path), tracks=2).load()[0]
+    assert len(rolls) == 499 and max(drawn) == 8 + 1
+    assert rolls[:, 1, :, 4].all() and torch.equal(rolls[0], rolls[-1])
+    monkeypatch.setattr("litgan.music.scores.MAX_BYTES", 100)
+    with pytest.raises(ValueError, match=r"a\.mid is not a readable score \(its .* bytes are more than 100"):
+        Music(str(tmp_path), bars=1).load()
 
 
 @pytest.mark.parametrize(("package", "root"), [("mido", "music"), ("music21", None)])

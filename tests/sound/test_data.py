@@ -69,18 +69,106 @@ def test_labels_are_subfolders(folder: Path) -> None:
 
 @needs_soundfile
 def test_a_window_begins_at_the_onset_and_ends_in_silence(tmp_path: Path) -> None:
-    write(tmp_path / "late.wav", 0.25 * torch.cat([torch.full((500,), 1e-3), torch.ones(100)]))
+    square = torch.tensor([1.0, -1.0]).repeat(50)
+    write(tmp_path / "late.wav", 0.25 * torch.cat([1e-3 * square.repeat(5), square]))
     (stored, _) = Sound(str(tmp_path), sample_rate=8_000, length=256).load()
-    assert stored[0, 0, :99].min() > 32_000 and stored[0, 0, 101:].abs().max() == 0
+    assert stored[0, 0, :99].abs().min() > 32_000 and stored[0, 0, 101:].abs().max() == 0
 
 
 @needs_soundfile
 def test_several_windows_a_file_leave_out_the_silent_ones(tmp_path: Path) -> None:
-    wave = torch.cat([torch.ones(256), torch.zeros(256), torch.full((256,), -0.5), torch.ones(100)])
+    square = torch.tensor([1.0, -1.0]).repeat(128)
+    wave = torch.cat([square, torch.zeros(256), -0.5 * square, square[:100]])
     write(tmp_path / "long.wav", 0.5 * wave)
     (stored, _) = Sound(str(tmp_path), sample_rate=8_000, length=256, windows=9).load()
-    assert stored[:, 0].tolist() == [[32_767] * 256, [-32_767] * 256]
+    assert stored[:, 0].tolist() == [[32_767, -32_767] * 128, [-16_384, 16_384] * 128], "at one gain"
     assert len(Sound(str(tmp_path), sample_rate=8_000, length=256).load()[0]) == 1
+
+
+@needs_soundfile
+def test_a_constant_offset_is_removed_before_anything_is_measured(tmp_path: Path) -> None:
+    wave = torch.cat([torch.zeros(8_000), sine(440, 8_000, 8_000)]) + 0.02
+    write(tmp_path / "offset.wav", wave, subtype="FLOAT")
+    stored = Sound(str(tmp_path), sample_rate=8_000, length=8_000).load()[0][:, 0] / 32_767
+    assert stored.std().item() == pytest.approx(0.707, abs=2e-3) and abs(stored.mean().item()) < 1e-3
+    assert tone_errors(stored, (440.0,), 8_000)[0].item() < 1e-3
+    write(tmp_path / "offset.wav", torch.full((8_000,), 0.3))
+    with pytest.raises(ValueError, match=r"offset\.wav is silent"):
+        Sound(str(tmp_path)).load()
+
+
+@needs_soundfile
+def test_the_windows_of_a_file_have_one_gain(tmp_path: Path) -> None:
+    noise = 5e-4 * torch.randn(7 * 8_000, generator=torch_generator(0)).clamp(-1, 1)
+    write(tmp_path / "fading.wav", torch.cat([sine(440, 8_000, 8_000), noise]), subtype="FLOAT")
+    stored = Sound(str(tmp_path), sample_rate=8_000, length=8_000, windows=8).load()[0]
+    assert len(stored) == 8 and stored[0].abs().max() == 32_767
+    assert stored[1:].abs().amax((1, 2)).min() >= 25 and stored[1:].abs().max() <= 34, "60 dB lower"
+
+
+@needs_soundfile
+@pytest.mark.parametrize("suffix", [".mp3", ".aiff", ".aif", ".au", ".caf", ".w64", ".oga", ".opus", ".WAV"])
+def test_every_sound_that_libsndfile_reads_is_read(tmp_path: Path, suffix: str) -> None:
+    kinds = {
+        ".opus": {"format": "OGG", "subtype": "OPUS"},
+        ".oga": {"format": "OGG"},
+        ".aif": {"format": "AIFF"},
+    }
+    write(tmp_path / f"a{suffix}", sine(440, 8_000, 4_000), **kinds.get(suffix, {}))
+    stored = Sound(str(tmp_path), sample_rate=8_000, length=2_048).load()[0]
+    assert tone_errors(stored[:, 0], (440.0,), 8_000)[0].item() < 0.01
+
+
+@needs_soundfile
+def test_the_summary_counts_what_is_read_held_out_and_left_out(folder: Path) -> None:
+    write(folder / "a" / "silent.wav", torch.zeros(100))
+    (folder / "b" / "a.m4a").write_bytes(b"no sound that libsndfile reads")
+    data = Sound(str(folder), sample_rate=8_000, length=1_024, skip_silence=True)
+    expected = "18 samples of 18 files (2 more are held out); left out: 1 .m4a, 1 .txt, 1 silent"
+    data.load("test")
+    assert data.summary == expected
+
+
+@needs_soundfile
+def test_links_to_folders_are_followed(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    linked = tmp_path_factory.mktemp("linked")
+    for name in "ab":
+        (linked / name).symlink_to(folder / name)
+    assert Sound(str(linked), sample_rate=8_000, length=1_024, num_classes=2).size() == 18
+
+
+@needs_soundfile
+def test_all_unusable_sounds_are_named_at_once_or_left_out(folder: Path) -> None:
+    for name in ("a/broken.wav", "b/broken.flac"):
+        (folder / name).write_bytes(b"no sound")
+    with pytest.raises(
+        ValueError, match=r"2 files cannot .*/broken.wav .*/broken.flac .*--data.skip_unusable"
+    ):
+        Sound(str(folder), sample_rate=8_000).load()
+    data = Sound(str(folder), sample_rate=8_000, length=64, skip_unusable=True)
+    assert data.size() == 18 and "2 unusable" in data.summary
+
+
+@needs_soundfile
+@pytest.mark.parametrize("rate", [44_101, 7_919, 999_983])
+def test_any_sample_rate_is_resampled_in_little_memory(tmp_path: Path, rate: int) -> None:
+    write(tmp_path / "odd.wav", sine(440, rate, rate // 4), rate)
+    stored = Sound(str(tmp_path), sample_rate=8_000, length=2_000).load()[0]
+    assert tone_errors(stored[:, 0], (440.0,), 8_000)[0].item() < 0.01
+    path = tmp_path / "odd.wav"
+    path.write_bytes(path.read_bytes().replace(rate.to_bytes(4, "little"), (2**31 - 1).to_bytes(4, "little")))
+    with pytest.raises(ValueError, match=r"odd\.wav has 2,147,483,647 samples a second"):
+        Sound(str(tmp_path)).load()
+
+
+@needs_soundfile
+def test_a_long_file_is_read_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wave = torch.cat([torch.zeros(5_000), sine(440, 8_000, 9_000), torch.zeros(3_000)])
+    write(tmp_path / "long.wav", torch.stack([wave, wave], 1))
+    options = {"sample_rate": 8_000, "length": 2_048, "windows": 9}
+    whole = Sound(str(tmp_path), **options).load()[0]
+    monkeypatch.setattr("litgan.sound.data.BLOCK", 1_000)
+    assert torch.equal(Sound(str(tmp_path), **options).load()[0], whole) and len(whole) == 5
 
 
 def test_variations_stay_within_their_ranges_and_reach_their_ends() -> None:
@@ -132,6 +220,9 @@ def test_unusable_files_and_folders_are_named_in_one_sentence(tmp_path: Path) ->
         assert "\n" not in str(error.value)
 
     refused("There is no folder .*sounds", FileNotFoundError)
+    root.write_bytes(b"an archive")
+    refused("sounds is a file, and sounds are read from a folder: unpack it", NotADirectoryError)
+    root.unlink()
     root.mkdir()
     refused("sounds holds no sound", FileNotFoundError)
     write(root / "a.wav", good)
@@ -141,9 +232,12 @@ def test_unusable_files_and_folders_are_named_in_one_sentence(tmp_path: Path) ->
     for nothing in (math.nan, math.inf):
         write(file, torch.where(torch.arange(500) == 7, nothing, good), subtype="FLOAT")
         refused("b.wav holds samples that are not finite")
-    for length in (500, 0):
-        write(file, torch.zeros(length))
-        refused("b.wav is silent")
+    write(file, torch.zeros(0))
+    refused("b.wav holds no samples")
+    write(file, torch.stack([good, -good], 1))
+    refused("b.wav has channels in opposite phase")
+    write(file, torch.zeros(500))
+    refused("b.wav is silent")
     assert len(Sound(str(root), skip_silence=True).load()[0]) == 1
     file.unlink()
     refused("a.wav has 8000 samples a second and data.sample_rate is 16000", resample=False)

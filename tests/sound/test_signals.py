@@ -32,6 +32,14 @@ def test_a_resampled_sine_is_the_sine_at_the_other_rate(source: int, target: int
         torch.testing.assert_close(found[300:-300], expected[300:-300], rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize(("source", "target"), [(44_100, 16_000), (8_000, 11_025), (3, 2)])
+def test_resampling_without_a_table_of_filters_is_torchaudios(source: int, target: int, monkeypatch) -> None:
+    waves = torch.randn(2, 3_001, generator=torch.Generator().manual_seed(0))
+    expected = resample(waves, source, target)
+    monkeypatch.setattr("litgan.sound.signals.LARGEST_FILTER", 1)
+    torch.testing.assert_close(resample(waves, source, target), expected, rtol=0, atol=1e-4)
+
+
 def test_resampling_filters_aliases_rounds_lengths_up_and_keeps_the_same_rate() -> None:
     kept = resample(sine(9_000, 44_100), 44_100, 16_000)
     assert kept[300:-300].abs().max() < 2e-3, "54 dB; taking every third sample would leave an alias at 0 dB"

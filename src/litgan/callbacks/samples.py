@@ -31,7 +31,7 @@ class Samples(Callback):
         every: images between two grids, 0 for never.
         count: samples in the grid.
         columns: of the grid, and steps between the first two latents (its last row). A GAN of 2 to 20 classes
-            has a column for each.
+            has one for each, or as many for each as make at least `columns`.
         seed: of the fixed latents.
     """
 
@@ -71,7 +71,8 @@ class Samples(Callback):
     def save_grid(self, trainer: Trainer, gan: GAN) -> None:
         """Saves and logs samples and interpolation."""
         with untimed(gan):
-            columns = gan.num_classes if 1 < gan.num_classes <= 20 else self.columns
+            classes = gan.num_classes if 1 < gan.num_classes <= 20 else 1
+            columns = -(-self.columns // classes) * classes
             count = max(1, self.count // columns) * columns if columns != self.columns else self.count
             grid = data_of(trainer).decode(gan.sample(count, self.seed))
             interpolation = data_of(trainer).decode(self.interpolation(gan))

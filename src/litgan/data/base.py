@@ -13,6 +13,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from litgan.checks import check_counts
+from litgan.data.files import FileCount
 from litgan.data.loader import (
     AUTO_SHARE,
     Batch,
@@ -64,6 +65,7 @@ class GANDataModule(LightningDataModule, ABC):
     splits: ClassVar[tuple[str, ...]] = ("train",)
     class_names: Sequence[str] | None = None
     flip: bool = False
+    skip_unusable: bool | None = None  # leave out files that cannot be used; None: there is no such option
 
     def __init__(
         self,
@@ -82,8 +84,9 @@ class GANDataModule(LightningDataModule, ABC):
         self.batch_size, self.num_classes, self.seed = batch_size, num_classes, seed
         self.memory: Memory = memory
         self.num_workers, self.balanced = num_workers, balanced
+        self.files: dict[str, FileCount] = {}  # of the splits that `read` has read from files
         self._loaded: dict[str, tuple[Tensor | SampleFiles, Tensor | None]] = {}
-        self._fingerprint: str | None = None
+        self._fingerprints: dict[str, str] = {}
 
     @abstractmethod
     def read(self, split: str) -> tuple[Tensor | SampleFiles, Tensor | None]:
@@ -106,9 +109,13 @@ class GANDataModule(LightningDataModule, ABC):
 
     @property
     def fingerprint(self) -> str:
-        """Hash (hex) of the training split: content, labels and shape, or of the files that stay on disk."""
-        if self._fingerprint is None:
-            samples, labels = self.load("train")
+        """`fingerprint_of` the training split."""
+        return self.fingerprint_of("train")
+
+    def fingerprint_of(self, split: str) -> str:
+        """Hash (hex) of a split: content, labels and shape, or of the files that stay on disk."""
+        if split not in self._fingerprints:
+            samples, labels = self.load(split)
             digest = hashlib.blake2b(repr((self.sample_shape, len(samples))).encode(), digest_size=16)
             for part in (samples, labels):
                 if isinstance(part, Tensor):
@@ -116,8 +123,14 @@ class GANDataModule(LightningDataModule, ABC):
                     digest.update(part.contiguous().numpy())  # type: ignore[arg-type]
                 elif part is not None:
                     digest.update(part.fingerprint.encode())
-            self._fingerprint = digest.hexdigest()
-        return self._fingerprint
+            self._fingerprints[split] = digest.hexdigest()
+        return self._fingerprints[split]
+
+    @property
+    def summary(self) -> str:
+        """One line: samples of the training split, from how many files, and what was left out."""
+        size = self.size()
+        return f"{size:,} sample{'s' * (size != 1)}{self.files.get('train', '')}"
 
     @property
     def signature(self) -> dict[str, Any]:
@@ -208,7 +221,9 @@ class GANDataModule(LightningDataModule, ABC):
                 raise ValueError(f"{type(self).__name__} has no split {split!r}: ask for {known}.")
             samples, labels = self.read(split)
             self._check(samples, labels, split)
-            self._loaded[split] = self._into_memory(samples), labels
+            samples = self._into_memory(samples)
+            self._check_finite(samples, split)
+            self._loaded[split] = samples, labels
         return self._loaded[split]
 
     def _images_seen(self) -> int:
@@ -259,11 +274,24 @@ class GANDataModule(LightningDataModule, ABC):
         processes = 1 if self.trainer is None else self.trainer.num_devices
         fits = samples[0].nbytes * len(samples) * processes <= AUTO_SHARE * free_memory()
         if self.memory in ("device", "host") or (self.memory == "auto" and fits):
-            return gather(samples, torch.arange(len(samples)))
+            return gather(samples, torch.arange(len(samples)), self.skip_unusable)
         return samples
+
+    def _check_finite(self, samples: Tensor | SampleFiles, split: str) -> None:
+        if not isinstance(samples, Tensor) or not samples.is_floating_point():
+            return
+        for first in range(0, len(samples), 4096):
+            finite = samples[first : first + 4096].flatten(1).isfinite().all(1)
+            if not finite.all():
+                raise ValueError(
+                    f"Sample {first + int((~finite).nonzero()[0])} of {type(self).__name__} ({split}) holds "
+                    "values that are not finite: correct or remove it."
+                )
 
     def _check(self, samples: Tensor | SampleFiles, labels: Tensor | None, split: str) -> None:
         name, classes = type(self).__name__, self.num_classes
+        if not len(samples):
+            raise ValueError(f"{name} has no samples ({split}): let {name}.read give at least one.")
         if labels is not None and len(labels) != len(samples):
             raise ValueError(
                 f"{name} has {len(samples)} samples and {len(labels)} labels ({split}): give each one label."

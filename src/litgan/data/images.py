@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import math
 import struct
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from litgan.data.base import GANDataModule, check_num_classes
-from litgan.data.files import label_by_folder
-from litgan.data.image_files import ImageFiles, list_images
+from litgan.data.files import FileCount, label_by_folder, read_each
+from litgan.data.image_files import ImageFiles, find_images
 from litgan.noise import Noise
 from litgan.render import ImageBatch
 
@@ -50,7 +51,7 @@ class ImageData(GANDataModule):
         self.dequantize = dequantize
 
     def augment(self, stored: Tensor, noise: Noise) -> Tensor:
-        if not self.dequantize:
+        if not self.dequantize or stored.is_floating_point():
             return stored
         return (stored + noise.stream("dequantize").uniform(*stored.shape[1:])) / 128 - 1
 
@@ -169,7 +170,7 @@ class FashionMNIST(MNIST):
         self.installed = installed
 
     def read_native(self, split: str) -> tuple[Tensor, Tensor]:
-        stem = Path(self.installed) / ("train" if split == "train" else "t10k")
+        stem = Path(self.installed).expanduser() / ("train" if split == "train" else "t10k")
         images, labels = Path(f"{stem}-images-idx3-ubyte.gz"), Path(f"{stem}-labels-idx1-ubyte.gz")
         if images.is_file() and labels.is_file():
             return read_idx(images)[:, None], read_idx(labels).long()
@@ -221,7 +222,7 @@ class CelebA(_TorchvisionImages):
         if self.attribute not in found.attr_names:
             known = ", ".join(filter(None, found.attr_names))
             raise ValueError(f"CelebA has no attribute {self.attribute!r}: ask for one of {known}.")
-        folder = Path(self.root) / "celeba" / "img_align_celeba"
+        folder = Path(self.root).expanduser() / "celeba" / "img_align_celeba"
         files = ImageFiles(folder, found.filename, resolution=self.resolution, channels=3)
         return files, _labels(found.attr[:, found.attr_names.index(self.attribute)])
 
@@ -235,8 +236,15 @@ class ImageFolder(ImageData):
         channels: 1 (gray) or 3 (RGB).
         convert: convert images of other channel counts to `channels` instead of refusing them.
         flip: mirror each training image left to right with probability one half.
+        value_range: values that become -1 and 1, such as [0, 4095] for a camera's 12 bits; images then keep
+            their precision. Needed for files of signed, 32-bit or floating-point values.
+        max_pixels: Pillow's limit: it warns of larger images and refuses those twice as large.
+        skip_unusable: leave out files that cannot be used, which are then all decoded at the start.
         common: the options of `GANDataModule`. With `num_classes` 0, subfolders are ignored; otherwise the
             label is the index of the first-level subfolder in the sorted list `class_names`.
+
+    Raises:
+        ValueError: a `value_range` out of order, or other options; see `ImageData`.
     """
 
     def __init__(
@@ -246,26 +254,60 @@ class ImageFolder(ImageData):
         channels: int = 3,
         convert: bool = False,
         flip: bool = False,
+        value_range: tuple[float, float] | None = None,
+        max_pixels: int | None = None,
+        skip_unusable: bool = False,
         **common: Any,
     ) -> None:
         super().__init__(resolution, channels, flip=flip, **common)
-        self.root, self.convert = root, convert
+        if value_range is not None and not -math.inf < value_range[0] < value_range[1] < math.inf:
+            raise ValueError(
+                f"data.value_range {list(value_range)} is out of order: give the lowest and highest value."
+            )
+        self.root, self.convert, self.value_range = root, convert, value_range
+        self.max_pixels, self.skip_unusable = max_pixels, skip_unusable
 
     def read(self, split: str) -> tuple[ImageFiles, Tensor | None]:
         """
         Raises:
             FileNotFoundError: nothing at `root`, or no image there.
-            ValueError: an unreadable .zip or image, an unexpected number of channels or of subfolders.
+            ValueError: an unreadable .zip, unusable images, or an unexpected number of subfolders.
         """
         root = Path(self.root).expanduser()
-        names, labels = list_images(root), None
+        (names, others), labels = find_images(root), None
         if self.num_classes:
             labels, self.class_names = label_by_folder(root, names, self.num_classes, "image")
         files = ImageFiles(
-            root, names, resolution=self.resolution, channels=self.channels, convert=self.convert
-        )
-        files.check_channels()  # now, not an hour into the run
+            root, names, resolution=self.resolution, channels=self.channels, convert=self.convert,
+            value_range=self.value_range, max_pixels=self.max_pixels,
+        )  # fmt: skip
+        # Now, not an hour into the run.
+        bits = list(read_each(files.bits, names, "checking images", skip=self.skip_unusable))
+        if self.skip_unusable:
+            decoded = read_each(lambda name: len(files.read(name)), names, "checking images", skip=True)
+            usable = torch.tensor([bool(each) for each in decoded])
+            files.names = [name for name, good in zip(names, usable.tolist(), strict=True) if good]
+            bits = [each for each, good in zip(bits, usable.tolist(), strict=True) if good]
+            labels = None if labels is None else labels[usable]
+            others["unusable"] = len(names) - len(files.names)
+        if self.value_range is None:
+            self._check_range(
+                files, [name for name, each in zip(files.names, bits, strict=True) if each != 8]
+            )
+        self.files[split] = FileCount(len(files), left_out=+others)
         return files, labels
+
+    def _check_range(self, files: ImageFiles, deep: list[str]) -> None:
+        """Raises ValueError if images of 16 bits, as far as 64 of them tell, hold numbers of fewer bits."""
+        chosen = deep[:: max(1, len(deep) // 64)]
+        bits = max((files.bits(name) or 16 for name in chosen), default=0)
+        peak = max((peak for peak in read_each(files.peak, chosen, "checking images") if peak), default=0)
+        if 0 < peak < 1 << bits - 1:
+            raise ValueError(
+                f"The images of {bits} bits below {files.root}, such as {chosen[0]}, hold no value above "
+                f"{peak:,}, so that their range is not known: give --data.value_range "
+                f"[0, {(1 << peak.bit_length()) - 1}], or [0, {(1 << bits) - 1}] if they are dark."
+            )
 
 
 def resize(images: Tensor, resolution: int) -> Tensor:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from litgan.data.files import threaded
+from litgan.data.files import read_each
 from litgan.noise import Noise, torch_generator
 from litgan.rebuild import is_sentence
 
@@ -233,7 +233,13 @@ class _BatchReader(Dataset[Any]):
 
     def __getitem__(self, indices: list[int]) -> Tensor | Exception:
         try:
-            return torch.stack([self.samples[index] for index in indices])
+            batch = torch.stack([self.samples[index] for index in indices])
+            if batch.is_floating_point() and not (finite := batch.flatten(1).isfinite().all(1)).all():
+                raise ValueError(
+                    f"Sample {indices[int((~finite).nonzero()[0])]} of {type(self.samples).__name__} holds "
+                    "values that are not finite: correct or remove it."
+                )
+            return batch
         except Exception as error:  # returned: DataLoader would hide its sentence in a traceback
             if not is_sentence(error):
                 raise
@@ -259,14 +265,20 @@ def _exit_on_parents_sigterm() -> None:
     os._exit(0)
 
 
-def gather(samples: SampleFiles | Tensor, indices: Tensor) -> Tensor:
-    """The stored samples at `indices`, stacked; files are read by several threads."""
+def gather(samples: SampleFiles | Tensor, indices: Tensor, skip_unusable: bool | None = None) -> Tensor:
+    """The stored samples at `indices`, stacked; files are read by several threads.
+
+    `skip_unusable` is the option that the message on unusable files names, if it is not None.
+    """
     if isinstance(samples, Tensor):
         return samples[indices]
-    first = samples[int(indices[0])]
-    gathered = first.new_empty(len(indices), *first.shape)
-    for place, sample in enumerate(threaded(samples.__getitem__, indices.tolist())):
-        gathered[place] = sample
+    read = read_each(samples.__getitem__, indices.tolist(), "reading files", skip=skip_unusable and None)
+    gathered: Tensor | None = None
+    for place, sample in enumerate(read):
+        if sample is not None:
+            gathered = sample.new_empty(len(indices), *sample.shape) if gathered is None else gathered
+            gathered[place] = sample
+    assert gathered is not None  # else `read` raised
     return gathered
 
 

@@ -27,7 +27,10 @@ MINIMUM = 6  # samples a side: density and coverage need five neighbors
 
 
 class EvalData(Protocol):
-    """The part of `litgan.data.GANDataModule` that `evaluate` needs."""
+    """The part of `litgan.data.GANDataModule` that `evaluate` needs.
+
+    If there are several splits, `fingerprint_of(split)` is the hash of one.
+    """
 
     @property
     def fingerprint(self) -> str:
@@ -110,8 +113,10 @@ def evaluate(
         extract_features, extractor=extractor, neighbours_count=neighbours_count, batch_size=batch_size,
         device=device, rank=rank, world_size=world_size,
     )  # fmt: skip
+    of_split = getattr(data, "fingerprint_of", None)
+    fingerprint = of_split(split) if of_split else data.fingerprint
     path = cache_path(
-        cache_dir, extractor, data=data.fingerprint, split=split, count=real_count,
+        cache_dir, extractor, data=fingerprint, split=split, count=real_count,
         neighbours_count=min(neighbours_count, real_count),
     )  # fmt: skip
     real = load_stats(path, device=device, world_size=world_size)
@@ -134,7 +139,7 @@ def evaluate(
         "fake_count": fake.count,
         "neighbours_count": min(neighbours_count, count),
         "split": split,
-        "data": data.fingerprint,
+        "data": fingerprint,
     }
     extras = extractor.extra_metrics(real=real.extras, fake=fake.extras, data=data)
     values = _distances(extractor.name, real, fake) | {f"metric/{name}": extras[name] for name in extras}

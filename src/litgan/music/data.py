@@ -7,6 +7,8 @@ import json
 import os
 import warnings
 import zipfile
+from bisect import bisect_left, bisect_right
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,10 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from litgan.data.files import FileCount, read_each
 from litgan.extras import require
 from litgan.files import atomic_write
 from litgan.music.rolls import PianoRolls, to_piano_roll
-from litgan.music.scores import Score, UnreadableScoreError, list_chorales, list_midi, read_chorale, read_midi
+from litgan.music.scores import Score, find_midi, list_chorales, read_chorale, read_midi
 
 CACHE_VERSION = 1  # increment it when the content of the cache or its computation changes
 TEST_EVERY = 10  # one piece out of so many is in the split "test"
@@ -33,7 +36,7 @@ class Music(PianoRolls):
     $LITGAN_CACHE, by default ~/.cache/litgan.
 
     Args:
-        root: folder of .mid and .midi files, with subfolders, read with mido. A track is a track of the file,
+        root: folder of MIDI files, with subfolders, read with mido. A track is a track of the file,
             or a channel of one, that has notes; drums (channel 10) are left out. The first `tracks` of them
             are used; missing ones are silent. None uses the chorales in the corpus of music21, whose tracks
             are soprano, alto, tenor and bass; the first use takes minutes. `pip install litgan[music]`
@@ -45,11 +48,12 @@ class Music(PianoRolls):
         lowest: MIDI number of the lowest pitch.
         pitches: number of semitones from `lowest` upwards; other notes are left out.
         transpose: see `PianoRolls`.
+        skip_unusable: leave out files that are damaged or have no notes.
         common: `batch_size`, `seed`, `memory`: see `GANDataModule`.
 
     Raises:
         ValueError: more than four tracks of the chorales, or an invalid option; see `PianoRolls`. When the
-            data is read: an unreadable file, a file without notes, or no window at all.
+            data is read: unreadable files, files without notes, or no window at all.
         FileNotFoundError: `root` does not exist or contains no MIDI file.
         ImportError: music21 or mido is missing.
     """
@@ -64,6 +68,7 @@ class Music(PianoRolls):
         lowest: int = 36,
         pitches: int = 48,
         transpose: int = 0,
+        skip_unusable: bool = False,
         **common: Any,
     ) -> None:
         super().__init__(
@@ -72,10 +77,10 @@ class Music(PianoRolls):
         )  # fmt: skip
         if root is None and tracks > 4:
             raise ValueError(f"A chorale has 4 voices and data.tracks is {tracks}: give 1 to 4.")
-        self.root = root
+        self.root, self.skip_unusable = root, skip_unusable
 
     def read(self, split: str) -> tuple[Tensor, None]:
-        rolls, piece_ids = self._load_windows()
+        rolls, piece_ids = self._load_windows(split)
         held_out = piece_ids % TEST_EVERY == TEST_EVERY - 1
         chosen = rolls[held_out if split == "test" else ~held_out]
         if not len(chosen):
@@ -89,78 +94,92 @@ class Music(PianoRolls):
     def _source(self) -> str:
         return "The corpus of music21" if self.root is None else str(self.root)
 
-    def _load_windows(self) -> tuple[np.ndarray, np.ndarray]:
+    def _load_windows(self, split: str) -> tuple[np.ndarray, np.ndarray]:
         """Returns all windows, uint8 [N, *sample_shape], and the piece index of each, int [N]."""
+        others = Counter[str]()
         if self.root is None:
             files, versions = list_chorales(), [require("music21", "music").__version__]
         else:
-            files = list_midi(Path(self.root).expanduser())
+            root = Path(self.root).expanduser()
+            found, others = find_midi(root)
+            files = sorted(root / name for name in found)
             versions = [(stat.st_size, stat.st_mtime_ns) for stat in map(os.stat, files)]
         options = (*self.sample_shape, self.bars, self.quarters_per_bar, self.lowest)
         names = [str(path) if self.root else path.name for path in files]
-        key = json.dumps([CACHE_VERSION, options, names, versions])
+        key = json.dumps([CACHE_VERSION, options, names, versions, *(["skip"] if self.skip_unusable else [])])
         folder = Path(os.environ.get("LITGAN_CACHE") or "~/.cache/litgan").expanduser()
         path = folder / f"rolls-{hashlib.blake2b(key.encode(), digest_size=8).hexdigest()}.npz"
         cached = load_packed(path)
         if cached is None:
             cached = self._parse_files(files)
             save_packed(path, *cached)
-        return cached
+        rolls, piece_ids, unusable = cached
+        pieces = int(piece_ids[-1]) + 1
+        held_out = pieces // TEST_EVERY
+        others |= {"unusable": unusable, "without a window": len(files) - unusable - pieces}
+        read, kept = (held_out, pieces - held_out) if split == "test" else (pieces - held_out, held_out)
+        self.files[split] = FileCount(read, kept, +others)
+        return rolls, piece_ids
 
-    def _parse_files(self, files: Sequence[Path]) -> tuple[np.ndarray, np.ndarray]:
+    def _parse_files(self, files: Sequence[Path]) -> tuple[np.ndarray, np.ndarray, int]:
+        """Returns the windows, the piece index of each, and the number of unusable files."""
         read = read_chorale if self.root is None else read_midi
         rolls: list[np.ndarray] = []
         piece_ids: list[int] = []
-        for path in files:
-            try:
-                score = read(path)
-            except UnreadableScoreError as error:
-                raise ValueError(
-                    f"{path} is not a readable score ({error}): remove or replace it."
-                ) from error
-            if score is None:  # not a chorale in four voices
-                continue
-            if not score.notes:
-                raise ValueError(f"{path} has no notes, or only drums: remove it.")
-            windows = list(self._extract_windows(score))
-            rolls += windows
-            piece_ids += [piece_ids[-1] + 1 if piece_ids else 0] * len(windows)
+        unusable = 0
+
+        def windows_of(path: Path) -> list[np.ndarray]:
+            score = read(path)
+            return [] if score is None else list(self._extract_windows(score))  # None: not in four voices
+
+        option = None if self.root is None else self.skip_unusable
+        for windows in read_each(windows_of, files, "reading music", skip=option, threads=False):
+            unusable += windows is None
+            rolls += windows or []
+            piece_ids += [piece_ids[-1] + 1 if piece_ids else 0] * len(windows or [])
         if not rolls:
             raise ValueError(
                 f"{self._source} has no window of {self.bars} bars of {self.quarters_per_bar} quarters with "
                 f"notes from {self.lowest} to {self.lowest + self.pitches - 1}: change data.bars, "
                 "data.quarters_per_bar, data.lowest or data.pitches."
             )
-        return np.stack(rolls), np.array(piece_ids, dtype=np.int64)
+        return np.stack(rolls), np.array(piece_ids, dtype=np.int64), unusable
 
     def _extract_windows(self, score: Score) -> Iterator[np.ndarray]:
         """Yields the windows of a piece in order of time."""
         rate = self.steps_per_bar / self.quarters_per_bar
-        notes = [
-            (track, round(start * rate), max(round(end * rate), round(start * rate) + 1), pitch - self.lowest)
-            for track, start, end, pitch in score.notes
-        ]
+        steps = self.sample_shape[1]
+        starts = [round(start * rate) for start, _ in score.bars]
+        inside: list[list[tuple[int, int, int, int]]] = [
+            [] for _ in starts
+        ]  # notes by the windows they are in
+        for track, start, end, pitch in score.notes:
+            if track < self.tracks and 0 <= pitch - self.lowest < self.pitches:
+                begin = round(start * rate)
+                note = (track, begin, max(round(end * rate), begin + 1), pitch - self.lowest)
+                for window in range(bisect_right(starts, begin - steps), bisect_left(starts, note[2])):
+                    inside[window].append(note)
         regular = [abs(length - self.quarters_per_bar) < 1e-6 for _, length in score.bars]
         for first in range(len(score.bars) - self.bars + 1):
             if all(regular[first : first + self.bars]):
-                start = round(score.bars[first][0] * rate)
-                roll = to_piano_roll(notes, start, self.sample_shape)
+                roll = to_piano_roll(inside[first], starts[first], self.sample_shape)
                 if roll.any():
                     yield roll
 
 
-def save_packed(path: Path, rolls: np.ndarray, piece_ids: np.ndarray) -> None:
+def save_packed(path: Path, rolls: np.ndarray, piece_ids: np.ndarray, unusable: int = 0) -> None:
     """Writes rolls atomically, eight cells per byte; warns if the folder cannot be written."""
     try:
         with atomic_write(path) as partial, partial.open("wb") as file:
-            np.savez(file, packed=np.packbits(rolls), shape=np.array(rolls.shape), pieces=piece_ids)
+            shape, packed = np.array(rolls.shape), np.packbits(rolls)
+            np.savez(file, packed=packed, shape=shape, pieces=piece_ids, unusable=np.array(unusable))
     except OSError as error:
         warnings.warn(
             f"The piano rolls are not cached ({error}): set LITGAN_CACHE to a writable folder.", stacklevel=2
         )
 
 
-def load_packed(path: Path) -> tuple[np.ndarray, np.ndarray] | None:
+def load_packed(path: Path) -> tuple[np.ndarray, np.ndarray, int] | None:
     """Reads what `save_packed` wrote; None if there is no file, or, with a warning, if it is damaged."""
     if not path.is_file():
         return None
@@ -168,7 +187,7 @@ def load_packed(path: Path) -> tuple[np.ndarray, np.ndarray] | None:
         with np.load(path) as archive:
             shape = tuple(archive["shape"])
             rolls = np.unpackbits(archive["packed"], count=int(np.prod(shape))).reshape(shape)
-            return rolls, archive["pieces"]
+            return rolls, archive["pieces"], int(archive["unusable"]) if "unusable" in archive else 0
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         warnings.warn(f"{path} is unreadable ({error}): the music is read again.", stacklevel=2)
         return None

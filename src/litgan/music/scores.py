@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import io
+import re
 from collections import defaultdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from litgan.data.files import list_files
+from litgan.data.files import Found, UnusableFileError, check_folder, find_files
 from litgan.extras import require
 from litgan.music.midi import DRUM_CHANNEL
 
-SUFFIXES = (".mid", ".midi")
+SUFFIXES = (".mid", ".midi", ".smf", ".kar")
 PARTS = ("Soprano", "Alto", "Tenor", "Bass")
 MAX_BARS = 100_000  # a file with more is taken for damaged
-
-
-class UnreadableScoreError(Exception):
-    """A file cannot be read as a score; the message is the reason, in a few words."""
+MAX_BYTES = 1 << 24  # of a file: two million notes, which take half a minute
+KEY_SIGNATURE = re.compile(rb"(\xff\x59[\x02-\x7f])..", re.DOTALL)
 
 
 class Score(NamedTuple):
@@ -26,15 +26,13 @@ class Score(NamedTuple):
     bars: list[tuple[float, float]]  # start, length
 
 
-def list_midi(root: Path) -> list[Path]:
-    """Returns the MIDI files in a folder and its subfolders, sorted, without hidden ones.
+def find_midi(root: Path) -> Found:
+    """The MIDI files in a folder and its subfolders, by their names relative to it.
 
     Raises:
         FileNotFoundError: no such folder, or no such file in it.
     """
-    if not root.is_dir():
-        raise FileNotFoundError(f"There is no folder {root}: give data.root a folder of MIDI files.")
-    return sorted(root / name for name in list_files(root, SUFFIXES, "MIDI file"))
+    return find_files(check_folder(root, "MIDI file"), SUFFIXES, "MIDI file")
 
 
 def read_midi(path: Path) -> Score:
@@ -43,18 +41,27 @@ def read_midi(path: Path) -> Score:
     Each channel of each track of the file that has notes becomes a track, in the file's order.
 
     Raises:
-        UnreadableScoreError: the file is damaged, no MIDI file, or too long.
+        UnusableFileError: the file is damaged, no MIDI file, of type 2, too long, or has no notes.
         ImportError: mido is missing.
     """
     mido = require("mido", "music")
     try:
-        file = mido.MidiFile(path)
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise ValueError(f"its {size:,} bytes are more than {MAX_BYTES:,}")
+        raw = path.read_bytes()
+        try:
+            file = mido.MidiFile(file=io.BytesIO(raw))
+        except mido.KeySignatureError:  # an impossible key, which we do not need
+            file = mido.MidiFile(file=io.BytesIO(KEY_SIGNATURE.sub(rb"\1\0\0", raw)))
+        if file.type == 2:
+            raise ValueError("its type is 2, and its tracks are pieces of their own: convert it to type 1")
         ticks = file.ticks_per_beat
-        if ticks <= 0 or file.type == 2:
-            raise ValueError("its time is not counted in beats")
+        if ticks <= 0:
+            raise ValueError("its time is counted in seconds and not in beats")
         tracks = [list(_with_ticks(track)) for track in file.tracks]
     except (OSError, EOFError, ValueError, LookupError, mido.KeySignatureError) as error:
-        raise UnreadableScoreError(_one_line(error)) from error
+        raise UnusableFileError(path, f"is not a readable score ({_one_line(error)})") from error
     voices: dict[tuple[int, int], list[tuple[float, float, int]]] = defaultdict(list)
     bar_lengths, last = {0.0: 4.0}, 0.0
     for index, track in enumerate(tracks):
@@ -70,7 +77,11 @@ def read_midi(path: Path) -> Score:
                 if message.type == "note_on" and message.velocity:
                     open_notes[message.channel, message.note] = tick
     if last > MAX_BARS * min(bar_lengths.values()):
-        raise UnreadableScoreError(f"it has more than {MAX_BARS:,} bars, or bars of no length")
+        raise UnusableFileError(
+            path, f"is not a readable score (it has more than {MAX_BARS:,} bars, or bars of no length)"
+        )
+    if not voices:
+        raise UnusableFileError(path, "has no notes, or only drums", "remove it")
     notes = [(number, *note) for number, key in enumerate(sorted(voices)) for note in voices[key]]
     return Score(notes, _bars(bar_lengths, last))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,22 +12,36 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from litgan.data.base import GANDataModule
-from litgan.data.files import label_by_folder, list_files, threaded
+from litgan.data.files import (
+    FileCount,
+    UnusableFileError,
+    check_folder,
+    find_files,
+    label_by_folder,
+    read_each,
+)
 from litgan.extras import require
 from litgan.noise import Noise
 from litgan.sound.render import AudioBatch
 from litgan.sound.signals import mu_law_decode, mu_law_encode, resample
 
-SUFFIXES = (".wav", ".flac", ".ogg")
+SUFFIXES = (
+    ".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".snd",
+    ".caf", ".w64", ".rf64", ".voc",
+)  # fmt: skip
+DRUM_SUFFIXES = (".wav", ".flac")  # the 668 files of the recipes' published numbers
 DRUMKITS = Path("/usr/share/hydrogen/data/drumkits")  # of Debian's package hydrogen-drumkits
 ONSET_LEVEL = 0.02  # a sound begins where it first reaches this fraction of its peak (-34 dB)
-SILENCE = 1e-4  # a sound with a lower peak, as a fraction of full scale, is silent (-80 dB)
+SILENCE = 1e-4  # a sound with a lower peak, as a fraction of full scale, is silent (-80 dB); so is a window
+# whose peak is a lower fraction of its file's
+BLOCK = 1 << 20  # frames that are read at once
+MAX_RATE = 1_000_000  # Hz; the header of a file with more is damaged
 GAIN_STEPS = 4_096  # size of the table from which random gains are taken
 HOLDOUT_EVERY = 10  # files; the last of each ten belongs to the test split
 
 
 class AudioDataModule(GANDataModule):
-    """Base class: mono windows stored as int16 [N, 1, length], the peak of each at full scale.
+    """Base class: mono windows stored as int16 [N, 1, length], with peaks up to full scale.
 
     Args:
         sample_rate: in Hz.
@@ -70,9 +85,8 @@ class AudioDataModule(GANDataModule):
         self.sample_rate, self.length, self.gain, self.shift = sample_rate, length, tuple(gain), shift
         self.mu_law = mu_law
 
-    @property
-    def fingerprint(self) -> str:
-        plain = super().fingerprint
+    def fingerprint_of(self, split: str) -> str:
+        plain = super().fingerprint_of(split)
         return f"{plain}-mu{self.mu_law:g}" if self.mu_law else plain
 
     def encode(self, stored: Tensor) -> Tensor:
@@ -99,19 +113,22 @@ class AudioDataModule(GANDataModule):
 
 
 class Sound(AudioDataModule):
-    """WAV, FLAC and OGG files anywhere below a folder; every tenth, in sorted order, is in the test split.
+    """Sound files anywhere below a folder; every tenth, in sorted order, is in the test split.
 
-    Channels are averaged, and files of another sample rate are resampled. The first window begins where the
-    sound first reaches 2 % of its peak. Shorter sounds are padded with silence, longer ones are cut.
+    Types are those of libsndfile, such as WAV, FLAC, OGG, MP3 and AIFF. Channels are averaged, the mean of
+    a file is subtracted, and files of another sample rate are resampled. The first window begins where the
+    sound first reaches 2 % of its peak. Shorter sounds are padded with silence, longer ones are cut; a last
+    window counts if at least half of it is filled. One gain takes the windows of a file to full scale.
     The package soundfile reads the files, torchaudio resamples them: `pip install litgan[sound]`.
 
     Args:
-        root: the folder; null takes the drum kits of Debian's package hydrogen-drumkits.
+        root: the folder; null takes the WAV and FLAC files of Debian's package hydrogen-drumkits.
         sample_rate: in Hz; files of another rate are resampled.
         length: of a window, in samples; WaveGAN needs a multiple of 4^len(widths).
         windows: largest number of consecutive windows from one file; silent windows are dropped.
         resample: if false, a file of another sample rate is an error.
         skip_silence: drop silent files; if false, a silent file is an error.
+        skip_unusable: leave out all files that cannot be used.
         gain: see `AudioDataModule`.
         shift: see `AudioDataModule`.
         mu_law: see `AudioDataModule`.
@@ -130,84 +147,134 @@ class Sound(AudioDataModule):
         gain: tuple[float, float] = (0.0, 0.0),
         shift: int = 0,
         mu_law: float = 0.0,
+        skip_unusable: bool = False,
         **common: Any,
     ) -> None:
         super().__init__(sample_rate, length, gain, shift, mu_law, **common)
         if windows < 1:
             raise ValueError(f"windows is {windows}: give at least 1.")
-        self.root, self.windows, self.resample, self.skip_silence = root, windows, resample, skip_silence
+        self.root, self.windows, self.resample = root, windows, resample
+        self.skip_silence, self.skip_unusable = skip_silence, skip_unusable
 
     def read(self, split: str) -> tuple[Tensor, Tensor | None]:
         """
         Raises:
             FileNotFoundError: the folder or the drum kits are absent, or hold no sound for this split.
             ImportError: soundfile is not installed, or torchaudio where a file is resampled.
-            ValueError: a file is unreadable, silent, or of another sample rate where `resample` is false;
+            ValueError: files are unreadable, silent, or of another sample rate where `resample` is false;
                 or the number of subfolders is not `num_classes`.
         """
         require("soundfile", "sound")
         root = self._folder()
-        names, labels = list_files(root, SUFFIXES, "sound"), None
+        (names, others), labels = find_files(root, SUFFIXES if self.root else DRUM_SUFFIXES, "sound"), None
         if self.num_classes:
             labels, self.class_names = label_by_folder(root, names, self.num_classes, "sound")
         held_out = torch.arange(len(names)) % HOLDOUT_EVERY == HOLDOUT_EVERY - 1
         chosen = (held_out if split == "test" else ~held_out).nonzero().flatten()
-        windows = list(threaded(self._read_windows, [root / names[index] for index in chosen.tolist()]))
+        paths = [root / names[index] for index in chosen.tolist()]
+        found = list(read_each(self._read_windows, paths, "reading sounds", skip=self.skip_unusable))
+        windows = [torch.empty(0, self.length, dtype=torch.int16) if each is None else each for each in found]
         if not any(map(len, windows)):
             raise FileNotFoundError(f"{root} holds no sound for the split {split!r}: put more files into it.")
+        others["unusable"] = sum(each is None for each in found)
+        others["silent"] = sum(each is not None and not len(each) for each in found)
+        read = len(paths) - others["unusable"] - others["silent"]
+        self.files[split] = FileCount(read, len(names) - len(paths), +others)
         if labels is not None:
             labels = labels[chosen].repeat_interleave(torch.tensor(list(map(len, windows))))
         return torch.cat(windows)[:, None], labels
 
     def _folder(self) -> Path:
-        root = DRUMKITS if self.root is None else Path(self.root).expanduser()
-        if not root.is_dir():
+        if self.root is not None:
+            return check_folder(Path(self.root).expanduser(), "sound")
+        if not DRUMKITS.is_dir():
             raise FileNotFoundError(
                 "The drum kits are not installed: `apt-get install hydrogen-drumkits` brings them, or "
                 "give data.root a folder of sounds."
-                if self.root is None
-                else f"There is no folder {root}: give data.root one that exists."
             )
-        return root
+        return DRUMKITS
 
     def _read_windows(self, path: Path) -> Tensor:
-        """The windows of a file, int16 [at most `windows`, length]."""
-        wave, rate = read_audio(path)
-        if rate != self.sample_rate and not self.resample:
-            raise ValueError(
-                f"{path} has {rate} samples a second and data.sample_rate is {self.sample_rate}: "
-                f"give --data.resample true or --data.sample_rate {rate}."
+        """The windows of a file, int16 [at most `windows`, length]; none if it is silent and may be."""
+        sound = SoundFile(path)
+        if sound.rate != self.sample_rate and not self.resample:
+            raise UnusableFileError(
+                path,
+                f"has {sound.rate} samples a second and data.sample_rate is {self.sample_rate}",
+                f"give --data.resample true or --data.sample_rate {sound.rate}",
             )
-        level = wave.abs()
-        peak = level.max() if len(wave) else torch.tensor(0.0)
-        if peak < SILENCE:
+        if sound.peak < SILENCE:
             if self.skip_silence:
                 return torch.empty(0, self.length, dtype=torch.int16)
-            raise ValueError(f"{path} is silent: remove it or give --data.skip_silence true.")
-        start = int((level >= ONSET_LEVEL * peak).int().argmax())
-        needed = self.windows * self.length
-        end = start + math.ceil(needed / self.sample_rate * rate) + rate // 100  # 10 ms for the filter's tail
-        wave = resample(wave[start:end], rate, self.sample_rate)
-        count = min(self.windows, max(1, len(wave) // self.length))
-        return to_int16(F.pad(wave, (0, needed))[: count * self.length].view(count, self.length))
+            raise UnusableFileError(path, "is silent", "remove it or give --data.skip_silence true")
+        longest = math.ceil(self.windows * self.length / self.sample_rate * sound.rate)
+        wave = sound.read_from_onset(longest + sound.rate // 100)  # 10 ms for the filter's tail
+        wave = resample(wave, sound.rate, self.sample_rate)
+        count = min(self.windows, max(1, int(len(wave) / self.length + 0.5)))
+        wave = F.pad(wave, (0, max(0, count * self.length - len(wave))))
+        windows = wave[: count * self.length].view(count, self.length)
+        peaks = windows.abs().amax(1)
+        audible = peaks >= SILENCE * peaks.max()
+        return (windows[audible] / peaks.max() * 32767).round().to(torch.int16)
 
 
-def read_audio(path: Path) -> tuple[Tensor, int]:
-    """Reads a file: the mean over its channels, float32 [T] within [-1, 1], and the sample rate.
+class SoundFile:
+    """The mean over the channels of a sound file, read block by block; its own mean is subtracted.
 
     Raises:
-        ValueError: the file cannot be decoded, or holds samples that are not finite.
+        UnusableFileError: the file cannot be decoded, is empty, holds samples that are not finite, has
+            channels that cancel each other, or an impossible sample rate.
     """
-    soundfile = require("soundfile", "sound")
-    try:
-        channels, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except (soundfile.SoundFileError, RuntimeError, OSError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise ValueError(f"{path} cannot be decoded ({reason}): replace or remove it.") from error
-    wave = torch.from_numpy(channels).mean(1)
-    if not wave.isfinite().all():
-        raise ValueError(f"{path} holds samples that are not finite: replace or remove it.")
-    return wave, rate
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.rate = path, 0
+        total, frames, lows, highs = 0.0, 0, list[Tensor](), list[Tensor]()
+        for block in self._blocks():
+            total, frames = total + block.mean(1).double().sum().item(), frames + len(block)
+            both = torch.cat([block.mean(1, keepdim=True), block], 1)  # the mean, then each channel
+            lows.append(both.amin(0))
+            highs.append(both.amax(0))
+        if not 1 <= self.rate <= MAX_RATE:
+            raise UnusableFileError(path, f"has {self.rate:,} samples a second, which no sound has")
+        if not frames:
+            raise UnusableFileError(path, "holds no samples, only a header")
+        if not math.isfinite(total):
+            raise UnusableFileError(path, "holds samples that are not finite")
+        self.mean = total / frames
+        low, high = torch.stack(lows).amin(0), torch.stack(highs).amax(0)
+        self.peak = max(high[0].item() - self.mean, self.mean - low[0].item())
+        if self.peak < SILENCE and ((high - low)[1:] / 2).max() >= SILENCE:
+            raise UnusableFileError(
+                path,
+                "has channels in opposite phase, whose mean is silent",
+                "invert one of them or remove it",
+            )
+
+    def read_from_onset(self, length: int) -> Tensor:
+        """At most `length` samples, float32, from where the sound first reaches `ONSET_LEVEL` of its peak."""
+        found: list[Tensor] = []
+        for block in self._blocks():
+            wave = block.mean(1) - self.mean
+            if not found:
+                loud = wave.abs() >= ONSET_LEVEL * self.peak
+                wave = wave[int(loud.int().argmax()) :] if loud.any() else wave[:0]
+            found += [wave[:length]] if len(wave) else []
+            length -= len(wave)
+            if length <= 0:
+                break
+        return torch.cat(found)
+
+    def _blocks(self) -> Iterator[Tensor]:
+        """Frames, float32 [at most BLOCK, channels]."""
+        soundfile = require("soundfile", "sound")
+        try:
+            with soundfile.SoundFile(self.path) as file:
+                self.rate = file.samplerate
+                while len(block := file.read(BLOCK // file.channels, dtype="float32", always_2d=True)):
+                    yield torch.from_numpy(block)
+        except (soundfile.SoundFileError, RuntimeError, OSError) as error:
+            reason = str(error).splitlines()[0].rstrip(".")
+            raise UnusableFileError(self.path, f"cannot be decoded ({reason})") from error
 
 
 def to_int16(waves: Tensor) -> Tensor:

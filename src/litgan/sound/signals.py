@@ -15,6 +15,8 @@ from torch import Tensor
 
 from litgan.extras import require
 
+LARGEST_FILTER = 1 << 20  # entries of a table of filters
+
 # The transition band is centered on 95 % of the lower Nyquist frequency; the stopband lies 90 dB down.
 RESAMPLING: dict[str, Any] = {
     "lowpass_filter_width": 24,
@@ -32,7 +34,30 @@ def resample(waves: Tensor, source: int, target: int) -> Tensor:
     """
     if source == target:
         return waves
-    return require("torchaudio", "sound").functional.resample(waves, source, target, **RESAMPLING)
+    torchaudio = require("torchaudio", "sound")
+    phases, step = (rate // math.gcd(source, target) for rate in (target, source))
+    if phases * step <= LARGEST_FILTER:
+        return torchaudio.functional.resample(waves, source, target, **RESAMPLING)
+    return _resample_directly(waves, source, target)
+
+
+def _resample_directly(waves: Tensor, source: int, target: int) -> Tensor:
+    """The same for rates without a common divisor, for which torchaudio's table of filters has gigabytes."""
+    cutoff, width = RESAMPLING["rolloff"] * min(source, target), RESAMPLING["lowpass_filter_width"]
+    reach = math.ceil(width * source / cutoff)  # input samples on each side
+    taps, beta = torch.arange(-reach, reach + 2), torch.tensor(RESAMPLING["beta"], dtype=torch.float64)
+    padded, parts = torch.nn.functional.pad(waves, (reach, reach + 1)), list[Tensor]()
+    for place in torch.arange(-(-waves.shape[-1] * target // source)).split(
+        max(1, LARGEST_FILTER // len(taps))
+    ):
+        first, phase = place * source // target, place * source % target
+        time = (taps - phase[:, None].double() / target) * (cutoff / source)
+        kaiser = torch.special.i0(beta * (1 - (time / width).clamp(-1, 1) ** 2).sqrt()) / torch.special.i0(
+            beta
+        )
+        filters = (time.clamp(-width, width).sinc() * kaiser * (cutoff / source)).to(waves.dtype)
+        parts.append((padded[..., first[:, None] + taps + reach] * filters).sum(-1))
+    return torch.cat(parts, -1)
 
 
 def mu_law_encode(waves: Tensor, mu: float) -> Tensor:
