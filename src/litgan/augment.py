@@ -75,7 +75,7 @@ class DiffAugment(Augmentation):
     def translation(self, images: Tensor, uniforms: Iterator[Tensor]) -> Tensor:
         for axis in (2, 3):
             side = images.shape[axis]
-            reach = round(side / 8)
+            reach = int(side / 8 + 0.5)
             by = (next(uniforms) * (2 * reach + 1)).long() - reach
             source = torch.arange(side, device=images.device)[None] - by[:, None]
             shape = [len(images), 1, side, 1] if axis == 2 else [len(images), 1, 1, side]
@@ -88,10 +88,11 @@ class DiffAugment(Augmentation):
         cut = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=images.device)
         for axis in (2, 3):
             side = images.shape[axis]
-            center = (next(uniforms) * side).floor().view(-1, 1, 1, 1)
+            size = int(side / 2 + 0.5)
+            center = (next(uniforms) * (side + 1 - size % 2)).floor().view(-1, 1, 1, 1)
             shape = [1, 1, side, 1] if axis == 2 else [1, 1, 1, side]
             distance = torch.arange(side, device=images.device).view(shape) - center
-            cut = cut & (distance >= -(side // 4)) & (distance < side // 4)
+            cut = cut & (distance >= -(size // 2)) & (distance < size - size // 2)
         return torch.where(cut, 0.0, images)
 
 

@@ -302,7 +302,8 @@ class LeCam(Penalty, nn.Module):
         (D(x) - alpha_F)^2 + (D(G(z)) - alpha_R)^2,
 
     where alpha_R and alpha_F are running means of the logits of reals and fakes, over all ranks; they are
-    in the checkpoint. In the first 1 / (1 - decay) updates they are plain means.
+    in the checkpoint. In the first 1 / (1 - decay) updates they are plain means. The authors' code, unlike
+    the equation, squares only differences D(x) - alpha_F and alpha_R - D(G(z)) above zero.
 
     Args:
         weight: 0.3 with BigGAN on CIFAR-10, 0.01 with StyleGAN2 in the paper.

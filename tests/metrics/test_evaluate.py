@@ -55,6 +55,13 @@ class Reals:
             yield self.samples[chosen], chosen % self.labels if self.labels else None
 
 
+class Endless(Reals):
+    """A stream."""
+
+    def size(self, split: str = "train") -> int:
+        return sys.maxsize
+
+
 def drawn(count: int, size: int = 4, *, seed: int, scale: float = 0.3) -> Tensor:
     noise = torch.randn(count, 1, size, size, generator=torch.Generator().manual_seed(seed))
     return (scale * noise).clamp(-1, 1)
@@ -325,6 +332,8 @@ def test_autocast_affects_the_generator_and_no_number(measure):
     [
         ({"count": 5}, "5 is too small for count"),
         ({"data": Reals(drawn(3, seed=1))}, "3 is too small for real samples"),
+        ({"real_count": 81}, "real_count is 81, .* 80 samples"),
+        ({"real_count": "all", "data": Endless(drawn(80, seed=1))}, "real_count is all, .* no end"),
         ({"neighbours_count": 2}, "2 is too small for neighbours_count"),
         ({"sample": lambda first, count: torch.full((count, 1, 4, 4), torch.nan)}, "NaN or infinity"),
         ({"sample": lambda first, count: torch.zeros(count, 2)}, r"not \[25, 2\]"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -98,8 +99,16 @@ def evaluate(
             a shape that the extractor does not take, samples that are not finite.
         RuntimeError: several ranks, but no process group.
     """
-    if not isinstance(real_count, int):
-        real_count = data.size(split) if real_count == "all" else min(count, data.size(split))
+    available = data.size(split)  # of a stream sys.maxsize
+    if real_count is None:
+        real_count = min(count, available)
+    elif real_count == "all" and available < sys.maxsize:
+        real_count = available
+    if real_count == "all" or real_count > available:
+        held = "no end" if available == sys.maxsize else f"{available} samples"
+        raise ValueError(
+            f"real_count is {real_count}, but the split {split!r} has {held}: give a smaller number."
+        )
     sizes = {"count": count, "real samples": real_count, "neighbours_count": neighbours_count}
     for name, size in sizes.items():
         if size < MINIMUM:
