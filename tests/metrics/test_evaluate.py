@@ -135,9 +135,11 @@ def test_reals_have_a_count_of_their_own(measure, wanted, count):
     """fid50k_full of StyleGAN2-ADA: 50,000 fakes against all reals."""
     report = measure(real_count=wanted)
     assert (report.protocol["real_count"], report.protocol["fake_count"]) == (count, 60)
-    reals = drawn(80, seed=1)[:count].flatten(1)
-    expected = frechet_distance(real=reals, fake=measure.sides["fake"]).item()
+    sides = {"real": drawn(80, seed=1)[:count].flatten(1), "fake": measure.sides["fake"]}
+    expected = frechet_distance(**sides).item()
     assert report.values["metric/fd_pixels"] == pytest.approx(expected, rel=1e-9)
+    precision, _ = precision_recall(real=sides["real"][:60], fake=sides["fake"])  # never more than fakes
+    assert report.values["metric/precision"] == pytest.approx(precision.item())
 
 
 def test_a_mean_far_from_zero_costs_no_digits(measure):

@@ -109,6 +109,7 @@ def evaluate(
         raise ValueError(
             f"real_count is {real_count}, but the split {split!r} has {held}: give a smaller number."
         )
+    neighbours_count = min(neighbours_count, count)  # as many on both sides
     sizes = {"count": count, "real samples": real_count, "neighbours_count": neighbours_count}
     for name, size in sizes.items():
         if size < MINIMUM:
@@ -146,7 +147,7 @@ def evaluate(
         **extractor.protocol(),
         "real_count": real.count,
         "fake_count": fake.count,
-        "neighbours_count": min(neighbours_count, count),
+        "neighbours_count": neighbours_count,
         "split": split,
         "data": fingerprint,
     }
