@@ -49,6 +49,13 @@ def test_the_core_imports_no_wing_and_wings_do_not_import_each_other():
     assert not ties
 
 
+def test_what_is_the_core_s_beside_the_source_imports_no_wing_either():
+    for folder in ("tests", "benchmarks"):
+        for path in (ROOT.parents[1] / folder).rglob("*.py"):
+            inner = {name.split(".")[1] for name in imported(path) if name.startswith(f"{PACKAGE}.")}
+            assert not WINGS & inner or WINGS & set(path.parts), path
+
+
 def test_there_is_no_circle_and_there_are_at_most_six_floors():
     edges = rooms()
 

@@ -17,7 +17,7 @@ from litgan import GAN
 from litgan.callbacks import Feedback, Realism, Samples
 from litgan.data import Digits
 from litgan.data.stock import LoaderData
-from litgan.diagnosis import Diagnosis
+from litgan.extras import wing
 from litgan.updates import unpack
 
 IMAGES = Digits().encode(Digits().load()[0])  # [1797, 1, 8, 8] in [-1, 1]
@@ -105,12 +105,13 @@ def test_all_callbacks_work_with_a_stock_loader_of_images(
         "loader": {"train_dataloaders": Stock().train_dataloader()},
         "stream": {"train_dataloaders": DataLoader(Stream(IMAGES[:600]), batch_size=16)},
     }[source]
-    realism, diagnosis = Realism("digits", every=32, count=100), Diagnosis(every=32, count=16)
-    callbacks = [realism, Samples(every=32, count=8), Feedback(every=32, count=4), diagnosis]
+    realism, diagnosis = Realism("digits", every=32, count=100), wing("diagnosis")
+    diagnoses = [diagnosis.Diagnosis(every=32, count=16)] if diagnosis else []
+    callbacks = [realism, Samples(every=32, count=8), Feedback(every=32, count=4), *diagnoses]
     trainer = make_trainer(4, callbacks=callbacks)
     trainer.fit(digits_gan(num_classes=0), **data)
     assert realism.report is not None and realism.report.protocol["real_count"] == 100
-    assert diagnosis.measurements == 2
+    assert all(each.measurements == 2 for each in diagnoses)
     names = {"reals", "000000000", "000000032", "000000064", "000000032_feedback", "gradient_flow"}
     assert names <= {path.stem for path in (tmp_path / "samples").glob("*.png")}
     assert "metric/fd_digits" in trainer.callback_metrics
