@@ -35,7 +35,9 @@ NETWORKS = {  # options of `litgan fit`
         f"--config={CONFIGS / 'cifar10.yaml'}", "--data=synthetic.Synthetic", "--data.resolution=64",
         "--model.generator.widths=[512,256,128,64]", "--model.discriminator.widths=[64,128,256,512]",
     ],
-    "R3GAN-32": [f"--config={CONFIGS / 'cifar10_r3gan.yaml'}", "--data=synthetic.Synthetic"],
+    "R3GAN-32": [
+        f"--config={CONFIGS / 'cifar10_r3gan.yaml'}", "--data=synthetic.Synthetic", "--model.augment=null",
+    ],
 }  # fmt: skip
 VARIANTS = {  # name to (arithmetic of float32 products, options)
     "fp32": ("highest", ["--trainer.precision=32-true"]),
