@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import random
 import shutil
+import subprocess
+import sys
 from collections import Counter
 from typing import Any
 
@@ -10,7 +12,7 @@ import torch
 
 from litgan.checkpoints import build_data
 from litgan.text import Grammar, Text, TextBatch
-from litgan.text.data import UNK, king_james_bible
+from litgan.text.data import UNK, Windows, king_james_bible, normalized, read_file
 
 
 @pytest.fixture
@@ -132,6 +134,91 @@ def test_bad_input_is_one_sentence(content, options, sentence, tmp_path):
     with pytest.raises(ValueError, match=sentence) as refused:
         Text(str(path), **options).load(split)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("block", [1, 2, 7, 64, 1 << 20])
+def test_a_text_read_in_blocks_is_the_whole_text(block, tmp_path, monkeypatch):
+    draw = random.Random(block)
+    whole = "".join(
+        draw.choices(["a", "Σ", "é", "字", " ", "\n", "\r\n", "\t", "\u2028", "\x85", "  "], k=3_000)
+    )
+    path = tmp_path / "text.txt"
+    path.write_bytes(whole.encode())
+    monkeypatch.setattr("litgan.text.data.BLOCK", block)
+    parts = list(normalized(read_file(str(path)), lower=False))
+    text = "".join(part for part, _ in parts)
+    assert text == " ".join(whole.split())
+    lines = [" ".join(line.split()) for line in whole.splitlines()]
+    place, expected, found = 0, [], []
+    for line in filter(None, lines):
+        expected.append(place)
+        place += len(line) + 1
+    place = 0
+    for part, starts in parts:
+        found += [place + start for start in starts]
+        place += len(part)
+    assert found == expected
+    if block > 60:
+        lowered = "".join(part for part, _ in normalized(read_file(str(path)), lower=True))
+        assert lowered == " ".join(whole.lower().split())
+
+
+@pytest.mark.parametrize("letters", [4, 60])
+def test_a_byte_order_mark_is_no_character(letters, tmp_path):
+    draw, found = random.Random(0), []
+    text = "".join(draw.choices("abcdefghij"[:letters] + " ", k=9_000))
+    for name, encoding in (("plain", "utf-8"), ("marked", "utf-8-sig")):
+        (tmp_path / name).write_text(text, encoding=encoding)
+        data = Text(str(tmp_path / name), length=8, alphabet_size=min(letters, 10) + 1)
+        found.append((data.load()[0], data.alphabet))
+    assert torch.equal(found[0][0], found[1][0]) and found[0][1] == found[1][1]
+
+
+def test_a_path_may_begin_at_home(novel, monkeypatch):
+    monkeypatch.setenv("HOME", str(novel.parent))
+    assert Text("~/novel.txt", length=8).size() == Text(str(novel), length=8).size()
+
+
+def test_the_summary_states_the_share_of_unknown_characters(novel, tmp_path):
+    path = tmp_path / "many.txt"
+    path.write_text(
+        " ".join("".join(map(chr, range(0x4E00, 0x4E00 + 1_000)))[at:] for at in range(0, 999, 9))
+    )
+    few = Text(str(path), length=8, alphabet_size=64)
+    share = few._text[0].eq(63).float().mean().item()
+    assert share > 0.8 and f"; {share:.2%} of the characters are outside the alphabet of 64" in few.summary
+    assert "unknown" not in Text(str(novel), length=8).summary
+
+
+def test_windows_of_a_long_text_are_cut_when_they_are_needed(novel, monkeypatch):
+    def batches():
+        data = Text(str(novel), length=16, batch_size=8)
+        return data, [batch for batch, _ in data.train_dataloader()]
+
+    data, copied = batches()
+    monkeypatch.setattr("litgan.text.data.MAX_COPIES", 100)
+    lazy, cut = batches()
+    assert isinstance(lazy.load()[0], Windows) and len(cut) == len(copied)
+    assert all(torch.equal(one, other) for one, other in zip(cut, copied, strict=True))
+    assert lazy.signature == data.signature and int(lazy.fingerprint, 16)
+    assert lazy.fingerprint != lazy.fingerprint_of("test")
+
+
+def test_a_text_takes_little_more_memory_than_its_file(tmp_path):
+    path = tmp_path / "long.txt"
+    with path.open("w") as file:
+        for _ in range(20):
+            file.write("one hen feeds two dogs and an owl\n" * 15_000)  # half a megabyte
+    script = (
+        "import resource, sys; from litgan.text import Text\n"
+        "used = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024\n"
+        "before = used(); data = Text(sys.argv[1]); data.load(); data.fingerprint\n"
+        "print(used() - before)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) < 14 * path.stat().st_size, "most of it is needed for any text"
 
 
 def test_where_the_bible_is_missing_the_message_names_the_package(monkeypatch):

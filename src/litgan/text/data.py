@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import codecs
+import hashlib
 import re
 import subprocess
 from abc import abstractmethod
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from functools import cached_property
-from itertools import compress, product
+from itertools import chain, product
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -17,6 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from litgan.data.base import GANDataModule
+from litgan.data.files import FileCount, progress
+from litgan.data.loader import SampleFiles
 from litgan.noise import torch_generator
 from litgan.text.render import TextBatch
 
@@ -25,6 +30,9 @@ WORD = re.compile(r"[^\W\d_]+")
 VERSE = re.compile(r"^\w+:\d+ ", re.MULTILINE)  # the label that `bible -f` prints before a verse
 PASSAGE_WINDOWS = 40  # length of a passage, in windows; every tenth passage is held out
 MAX_ALPHABET_SIZE = 255  # tokens are stored as bytes, and `metrics.PAD` needs one value
+BLOCK = 1 << 20  # bytes or characters of a text that are processed at once
+MAX_COPIES = 1 << 26  # bytes; more windows than that are not stored but cut from the text when needed
+LINE_BREAKS = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"  # of str.splitlines
 
 
 class CharacterData(GANDataModule):
@@ -61,7 +69,12 @@ class CharacterData(GANDataModule):
     @cached_property
     def vocabulary(self) -> frozenset[str]:
         """The words of the training text: runs of letters."""
-        return frozenset(WORD.findall(self.detokenize(self.corpus)))
+        words, rest = set[str](), ""
+        for part in self.corpus.split(BLOCK):
+            text, _, rest = (rest + self.detokenize(part)).rpartition(" ")  # a block may cut a word
+            text, rest = (rest, "") if len(rest) > BLOCK else (text, rest)  # there is no space
+            words.update(WORD.findall(text))
+        return frozenset(words.union(WORD.findall(rest)))
 
     def tokenize(self, text: str) -> Tensor:
         """The tokens of a text, uint8 [T]; characters outside the alphabet become `UNK` if it has a token.
@@ -69,20 +82,24 @@ class CharacterData(GANDataModule):
         Raises:
             ValueError: a character is outside the alphabet and all tokens are used.
         """
-        table = {ord(character): token for token, character in enumerate(self.alphabet)}
-        unknown = set(text) - set(self.alphabet)
-        if unknown and UNK not in self.padded_alphabet:
-            first = next(character for character in text if character in unknown)
-            raise ValueError(
-                f"The character {first!r} is outside the alphabet, whose {self.alphabet_size} tokens "
-                "are all used: raise alphabet_size, or take it out of the text."
-            )
-        table |= {ord(character): self.padded_alphabet.index(UNK) for character in unknown}
-        return torch.from_numpy(np.frombuffer(text.translate(table).encode("latin-1"), np.uint8).copy())
+        table = np.full(0x110000, MAX_ALPHABET_SIZE, np.uint8)
+        table[[ord(character) for character in self.alphabet]] = np.arange(len(self.alphabet))
+        tokens = table[code_points(text)]
+        unknown = tokens == MAX_ALPHABET_SIZE
+        if unknown.any():
+            if UNK not in self.padded_alphabet:
+                raise ValueError(
+                    f"The character {text[int(unknown.argmax())]!r} is outside the alphabet, whose "
+                    f"{self.alphabet_size} tokens are all used: raise alphabet_size, or take it out of the "
+                    "text."
+                )
+            tokens[unknown] = self.padded_alphabet.index(UNK)
+        return torch.from_numpy(tokens)
 
     def detokenize(self, tokens: Tensor) -> str:
         """The text of tokens [T]."""
-        return "".join(map(self.padded_alphabet.__getitem__, tokens.tolist()))
+        codes = code_points(self.padded_alphabet)[tokens.cpu().numpy()]
+        return codes.tobytes().decode("utf-32-le", "surrogatepass")
 
     @property
     def padded_alphabet(self) -> str:
@@ -152,38 +169,103 @@ class Text(CharacterData):
         super().__init__(alphabet_size, length, **common)
         self.path, self.lower, self.window_start = path, lower, window_start
 
-    def read(self, split: str) -> tuple[Tensor, None]:
-        tokens, starts, in_split = self._tokens(split)
-        starts = starts[starts + self.length <= len(tokens)]
-        starts = starts[in_split[starts] & in_split[starts + self.length - 1]]
+    def read(self, split: str) -> tuple[Tensor | Windows, None]:
+        tokens, _ = self._text
+        starts = torch.cat(list(self._starts(split)))
         if not len(starts):
             raise ValueError(
                 f"{self.path or 'The text'} has {len(tokens)} characters, too few for a window of "
                 f"{self.length} in the split {split!r}: give a longer text or a smaller length."
             )
-        return tokens.unfold(0, self.length, 1)[starts], None
+        token = (self.alphabet + UNK).index(UNK)
+        unknown = sum(np.count_nonzero(part == token) for part in tokens.split(BLOCK)) / len(tokens)
+        remark = f"; {unknown:.2%} of the characters are outside the alphabet of {self.alphabet_size}"
+        self.files[split] = FileCount(1, remark=f"{remark} and become unknown" if unknown else "")
+        if len(starts) * self.length > MAX_COPIES:
+            return Windows(tokens, starts, self.length), None
+        return tokens.unfold(0, self.length, 1)[starts.long()], None
+
+    def _into_memory(self, samples: Tensor | SampleFiles) -> Tensor | SampleFiles:
+        return samples  # the text of `Windows` is in memory, and their copies take several times as much
 
     @cached_property
     def corpus(self) -> Tensor:
-        tokens, _, in_split = self._tokens("train")
-        return tokens[in_split]
+        passage, (tokens, _) = PASSAGE_WINDOWS * self.length, self._text
+        whole = len(tokens) // (10 * passage) * 10 * passage
+        training = tokens[:whole].view(-1, 10 * passage)[:, : 9 * passage].flatten()
+        return torch.cat([training, tokens[whole:][: 9 * passage]])
 
-    def _tokens(self, split: str) -> tuple[Tensor, Tensor, Tensor]:
-        """Tokens of the whole text, uint8 [T]; indices of window starts; mask of the split, bool [T]."""
-        text = king_james_bible() if self.path is None else read_file(self.path)
-        lines = (text.lower() if self.lower else text).splitlines()
-        lines = [line for line in (" ".join(line.split()) for line in lines) if line]
-        text = " ".join(lines)
-        held_out = torch.arange(len(text)) // (PASSAGE_WINDOWS * self.length) % 10 == 9
+    def _is_held_out(self, place: Any) -> Any:
+        """Whether characters belong to the split "test", by their places in the text."""
+        return place // (PASSAGE_WINDOWS * self.length) % 10 == 9
+
+    def _starts(self, split: str) -> Iterator[Tensor]:
+        """Places of the windows of a split, int32 or, in a long text, int64; in blocks."""
+        tokens, lines = self._text
+        kind = torch.int32 if len(tokens) < 1 << 31 else torch.int64
+        space = self.alphabet.index(" ")
+        words = (
+            (part == space).nonzero().flatten() + number * BLOCK + 1
+            for number, part in enumerate(tokens.split(BLOCK))
+        )
+        places = lines.split(BLOCK) if self.window_start == "lines" else chain([torch.zeros(1).long()], words)
+        for starts in places:
+            starts = starts[starts + self.length <= len(tokens)]
+            sides = (self._is_held_out(starts), self._is_held_out(starts + self.length - 1))
+            wanted = split == "test"
+            yield starts[(sides[0] == wanted) & (sides[1] == wanted)].to(kind)
+
+    @cached_property
+    def _text(self) -> tuple[Tensor, Tensor]:
+        """Tokens of the whole text, uint8 [T], and the places where its lines start, int64 [lines]."""
         if not self.alphabet:
-            training = "".join(compress(text, (~held_out).tolist()))
-            self.alphabet = learn_alphabet(training, self.alphabet_size)
-        tokens = self.tokenize(text)
-        ends = torch.tensor([len(line) for line in lines], dtype=torch.int64).add(1).cumsum(0)
-        if self.window_start == "words":
-            ends = (tokens == self.alphabet.index(" ")).nonzero().flatten() + 1
-        starts = torch.cat([torch.zeros(1, dtype=torch.int64), ends])
-        return tokens, starts, held_out if split == "test" else ~held_out
+            counts, place = np.zeros(0x110000, np.int64), 0
+            for part, _ in normalized(self._blocks(), self.lower):
+                codes = code_points(part)
+                training = ~self._is_held_out(np.arange(place, place + len(codes)))
+                counts += np.bincount(codes[training], minlength=len(counts))
+                place += len(codes)
+            used = counts.nonzero()[0]
+            self.alphabet = learn_alphabet(
+                Counter(dict(zip(map(chr, used), counts[used].tolist(), strict=True))), self.alphabet_size
+            )
+        tokens, lines = bytearray(), [torch.zeros(0, dtype=torch.int64)]
+        for part, starts in normalized(self._blocks(), self.lower):
+            lines.append(torch.tensor(starts, dtype=torch.int64) + len(tokens))
+            tokens += self.tokenize(part).numpy().tobytes()
+        found = torch.frombuffer(tokens, dtype=torch.uint8) if tokens else torch.zeros(0, dtype=torch.uint8)
+        return found, torch.cat(lines)
+
+    def _blocks(self) -> Iterable[str]:
+        return [king_james_bible()] if self.path is None else read_file(self.path)
+
+
+class Windows:
+    """Map-style data set of the windows of one text, uint8 [length]; they are cut when they are needed.
+
+    Args:
+        tokens: of the text, uint8 [T].
+        starts: places of the windows, int [N].
+        length: of a window.
+    """
+
+    def __init__(self, tokens: Tensor, starts: Tensor, length: int) -> None:
+        self.tokens, self.starts, self.length = tokens, starts, length
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def __getitem__(self, index: int) -> Tensor:
+        start = int(self.starts[index])
+        return self.tokens[start : start + self.length]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the text and of the windows' places."""
+        digest = hashlib.blake2b(str(self.length).encode(), digest_size=16)
+        for part in (self.tokens, self.starts):
+            digest.update(part.numpy())  # type: ignore[arg-type]
+        return digest.hexdigest()
 
 
 class Grammar(CharacterData):
@@ -231,30 +313,68 @@ class Grammar(CharacterData):
         return self.read("train")[0].flatten()
 
 
-def learn_alphabet(text: str, size: int) -> str:
+def learn_alphabet(counts: Counter[str], size: int) -> str:
     """At most `size` characters of a text: the space, the most frequent, `UNK` if there are more."""
-    counts = Counter(text)
     ranked = sorted(counts.keys() - {" ", UNK}, key=lambda character: (-counts[character], character))
     alphabet = [" ", *ranked]
     return "".join(alphabet if len(alphabet) <= size else [*alphabet[: size - 1], UNK])
 
 
-def read_file(path: str) -> str:
-    """The text of a file.
+def code_points(text: str) -> np.ndarray:
+    """uint32 [characters]."""
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
+
+
+def normalized(blocks: Iterable[str], lower: bool) -> Iterator[tuple[str, list[int]]]:
+    """Parts of a text with runs of white space as one space, and the places in each where lines start."""
+    rest, is_first, is_new_line, is_cut = "", True, True, False
+    for block in chain(blocks, [None]):
+        whole = rest + (block or "")
+        # At white space, so that lower case, which depends on neighbors, is that of whole words.
+        end = len(whole) if block is None else max(whole.rfind(" "), whole.rfind("\n")) + 1 or len(whole)
+        part, rest = whole[:end], whole[end:]
+        if not part:
+            continue
+        pieces = [" ".join(line.split()) for line in (part.lower() if lower else part).splitlines()]
+        found, starts, length = list[str](), list[int](), 0
+        for number, piece in enumerate(pieces):
+            if not piece:
+                continue
+            joined = number == 0 and is_cut and not part[0].isspace()
+            separator = "" if is_first or joined else " "
+            if number or is_new_line:
+                starts.append(length + len(separator))
+            found.append(separator + piece)
+            length, is_first = length + len(found[-1]), False
+        is_cut = not part[-1].isspace()
+        is_new_line = part[-1] in LINE_BREAKS or (not pieces[-1] and (len(pieces) > 1 or is_new_line))
+        yield "".join(found), starts
+
+
+def read_file(path: str) -> Iterator[str]:
+    """The text of a file, without a byte-order mark, in blocks.
 
     Raises:
         FileNotFoundError: the file does not exist.
         ValueError: the file is not UTF-8.
     """
-    if not Path(path).is_file():
+    place = Path(path).expanduser()
+    if not place.is_file():
         raise FileNotFoundError(f"There is no text at {path}: give the path of a UTF-8 file.")
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{path} is not UTF-8 (byte {error.start} is {error.object[error.start]:#04x}): convert it, for "
-            "example with iconv."
-        ) from error
+    decoder, size = codecs.getincrementaldecoder("utf-8")(), place.stat().st_size
+    with place.open("rb") as file:
+        if file.read(3) != codecs.BOM_UTF8:
+            file.seek(0)
+        for start in progress(range(file.tell(), size + 1, BLOCK), "reading text"):
+            block = file.read(BLOCK)
+            pending = len(decoder.getstate()[0])
+            try:
+                yield decoder.decode(block, final=start + BLOCK > size)
+            except UnicodeDecodeError as error:
+                raise ValueError(
+                    f"{path} is not UTF-8 (byte {start - pending + error.start} is "
+                    f"{error.object[error.start]:#04x}): convert it, for example with iconv."
+                ) from error
 
 
 def king_james_bible() -> str:

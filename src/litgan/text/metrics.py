@@ -19,6 +19,7 @@ BUCKETS = 64  # features per order
 ORDERS = (1, 2, 3, 4)  # n of the character n-grams
 MULTIPLIER = -7046029254386353131  # 2^64 / golden ratio: Knuth 1998, "Sorting and Searching", section 6.4
 MAX_LENGTH = 512  # characters of a window that the table uses
+BLOCK = 1 << 24  # characters of the training text that are searched at once
 PAD = 255  # not a token: pads windows to `MAX_LENGTH`
 SUBSET_SIZE = 500  # samples for metrics of quadratic cost, or that search the training text
 
@@ -150,7 +151,15 @@ def self_bleu(lines: Sequence[Sequence[int]]) -> float:
 
 
 def longest_copies(samples: Tensor, text: Tensor) -> Tensor:
-    """Length of the longest substring of each sample [N, T] that occurs in a text [M], both uint8: int64 [N].
+    """Length of the longest substring of each sample [N, T] in a text [M], both uint8: int64 [N]."""
+    overlap = samples.shape[1] - 1  # the search takes some thirty bytes a character: so many at a time
+    starts = range(0, max(1, len(text)), BLOCK)
+    found = [_longest_copies(samples, text[at : at + BLOCK + overlap]) for at in starts]
+    return torch.stack(found).amax(0)
+
+
+def _longest_copies(samples: Tensor, text: Tensor) -> Tensor:
+    """The same, at once.
 
     Matches the text against a trie of all substrings of the samples, one character deeper per iteration.
     `node[i]` is the trie node of the text from `starts[i]` on, `piece` those of the samples' substrings.
