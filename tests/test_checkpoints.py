@@ -185,6 +185,45 @@ def test_a_checkpoint_of_another_architecture(options, difference, saved, tiny_g
         GAN.load_from_checkpoint(path)
 
 
+def test_a_checkpoint_that_lacks_weights_or_has_others_loads_unless_strict(
+    saved, make_trainer, tiny_data, capsys
+):
+    """As torch's load_state_dict(strict=False): what both have is loaded, other shapes stay an error."""
+
+    def change(checkpoint):
+        weights = checkpoint["state_dict"]
+        weights["discriminator.extra"] = weights.pop("discriminator.backbone.0.bias") + 1
+
+    path = edited(saved[1], change)
+    with pytest.raises(ValueError, match="another architecture"):
+        GAN.load_from_checkpoint(path)
+    gan = GAN.load_from_checkpoint(path, strict=False)
+    said = capsys.readouterr().err
+    assert (
+        "missing in it" in said and "discriminator.backbone.0.bias" in said and "discriminator.extra" in said
+    )
+    weights, loaded = saved[0].state_dict(), gan.state_dict()
+    differ = [name for name in weights if not torch.equal(weights[name], loaded[name])]
+    assert loaded.keys() == weights.keys() and differ == ["discriminator.backbone.0.bias"]
+    assert torch.equal(gan.sample(9), saved[0].sample(9))
+
+    for strict in (True, False):  # Lightning's attribute decides in a Trainer
+        gan = checkpoints.build_gan({"litgan": {"recipe": {"model": MODEL}}}, GAN)
+        gan.strict_loading = strict
+        data = Ring(samples=40, batch_size=8, num_classes=8)
+        if strict:
+            with pytest.raises(ValueError, match="another architecture"):
+                make_trainer(5).validate(gan, datamodule=data, ckpt_path=path, verbose=False)
+        else:
+            make_trainer(5).validate(gan, datamodule=data, ckpt_path=path, verbose=False)
+            assert torch.equal(gan.sample(9), saved[0].sample(9))
+
+    weight = "generator.backbone.0.weight"
+    wider = edited(saved[1], lambda it: it["state_dict"].update({weight: torch.zeros(9, 9)}))
+    with pytest.raises(ValueError, match=weight):
+        GAN.load_from_checkpoint(wider, strict=False)
+
+
 # -- writing -----------------------------------------------------------------------------------
 
 

@@ -167,8 +167,10 @@ def _check_layout(members: Sequence[zipfile.ZipInfo], size: int) -> None:
         names.add(member.filename.lower())
 
 
-def check_architecture(checkpoint: dict[str, Any], module: nn.Module) -> None:
+def check_architecture(checkpoint: dict[str, Any], module: nn.Module, strict: bool = True) -> None:
     """Compares names and shapes of all weights, and checks their values.
+
+    Unless `strict`, a name may be missing on either side, as in torch's `load_state_dict`.
 
     Raises:
         ValueError: one sentence with the first weight that differs, or is complex, NaN or, if it is a
@@ -176,7 +178,7 @@ def check_architecture(checkpoint: dict[str, Any], module: nn.Module) -> None:
     """
     weights, wanted = checkpoint["state_dict"], module.state_dict()
     saved, expected = ({name: _shape(one) for name, one in it.items()} for it in (weights, wanted))
-    for name in [*expected, *saved]:
+    for name in [*expected, *saved] if strict else expected.keys() & saved.keys():
         if saved.get(name) != expected.get(name):
             there, here = (shapes.get(name, "absent") for shapes in (saved, expected))
             raise ValueError(
@@ -191,7 +193,7 @@ def _check_values(weights: dict[str, Tensor], module: nn.Module) -> None:
     """Raises ValueError for saved weights of a module that are complex, NaN or, as parameters, infinite."""
     wanted, parameters = module.state_dict(), dict(module.named_parameters(remove_duplicate=False))
     for name, value in weights.items():
-        if flaw := _flaw(value, wanted[name], finite=name in parameters):
+        if name in wanted and (flaw := _flaw(value, wanted[name], finite=name in parameters)):
             raise ValueError(f"The checkpoint's weight {name} {flaw}: take another checkpoint of the run.")
 
 
@@ -242,7 +244,7 @@ def take_weights(gan: nn.Module, path: str | Path) -> None:
     warn(f"{len(networks) - len(new)} of {len(networks)} tensors of the networks are from {path}{others}.")
 
 
-def build_fitting(checkpoint: dict[str, Any], build: Callable[[], Network]) -> Network:
+def build_fitting(checkpoint: dict[str, Any], build: Callable[[], Network], strict: bool = True) -> Network:
     """Calls `build`, if the weights that it makes on the meta device, without memory, fit the checkpoint's.
 
     Raises:
@@ -255,7 +257,7 @@ def build_fitting(checkpoint: dict[str, Any], build: Callable[[], Network]) -> N
         if "meta" not in str(error).lower():
             raise
         return build()  # somebody else's network, whose constructor computes with tensors
-    check_architecture(checkpoint, sketch)
+    check_architecture(checkpoint, sketch, strict)
     return build()
 
 
@@ -283,14 +285,19 @@ def build_gan(checkpoint: dict[str, Any], cls: type[Network], builder: Builder =
 
 
 def load_gan(
-    cls: type[Any], path: str | Path, map_location: Any, trust: str | Sequence[str], arguments: dict[str, Any]
-) -> Any:
+    cls: type[Any], path: str | Path, map_location: Any, trust: str | Sequence[str], strict: bool,
+    arguments: dict[str, Any],
+) -> Any:  # fmt: skip
     """What `GAN.load_from_checkpoint` returns; its arguments are the same."""
     checkpoint = read(path, map_location, together=True)
     build = partial(build_gan, checkpoint, cls, Builder(trust, path))
-    gan = cls(**arguments) if arguments else build_fitting(checkpoint, build)
+    gan = cls(**arguments) if arguments else build_fitting(checkpoint, build, strict)
+    gan.strict_loading = strict
     gan.on_load_checkpoint(checkpoint)
-    gan.load_state_dict(checkpoint["state_dict"])
+    differing = gan.load_state_dict(checkpoint["state_dict"], strict=strict)
+    for names, fate in zip(differing, ("missing in it and stay as they were made", "not used"), strict=True):
+        if names:
+            warn(f"Of the checkpoint {path} these weights are {fate}: {shorten(names)}.")
     return gan.to(map_location or "cpu").eval()
 
 

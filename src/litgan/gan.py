@@ -373,7 +373,7 @@ class GAN(LightningModule):
         }  # fmt: skip
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoints.check_architecture(checkpoint, self)
+        checkpoints.check_architecture(checkpoint, self, self.strict_loading)
         self.images_seen, self.discriminator_updates = checkpoints.clock(checkpoint)
         self.last_logs = dict(checkpoint["litgan"].get("last_logs", {}))
         self.recipe = self.recipe or checkpoint["litgan"].get("recipe", {})
@@ -382,12 +382,13 @@ class GAN(LightningModule):
     @classmethod
     def load_from_checkpoint(
         cls, checkpoint_path: str | Path, map_location: Any = None, *, trust: str | Sequence[str] = (),
-        **arguments: Any,
+        strict: bool = True, **arguments: Any,
     ) -> GAN:  # fmt: skip
         """The GAN of a checkpoint on `map_location` (the CPU), in evaluation mode.
 
         Its recipe may name classes of litgan and torch, and of the modules in `trust`: these are imported,
-        which runs their code. `arguments` are the constructor's, for a run without a recipe. Raises
-        ValueError if the file cannot be read, holds another architecture, or names another class.
+        which runs their code. `arguments` are the constructor's, for a run without a recipe. Unless `strict`,
+        weights may be missing on either side. Raises ValueError if the file cannot be read, holds another
+        architecture, or names another class.
         """
-        return checkpoints.load_gan(cls, checkpoint_path, map_location, trust, arguments)
+        return checkpoints.load_gan(cls, checkpoint_path, map_location, trust, strict, arguments)
