@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
@@ -256,6 +258,37 @@ def test_options_of_commands(
 ) -> None:
     sentence = complaint(verb, digits_run.checkpoint, *options)
     assert all(part in sentence for part in parts), sentence
+
+
+@pytest.mark.parametrize("verb", ["sample", "evaluate", "interpolate", "export", "lab"])
+@pytest.mark.parametrize("fault", ["it is a folder", "file is no folder", "is not writable"])
+def test_a_place_that_takes_no_output_is_noticed_before_the_work(
+    verb: str, fault: str, complaint: Complain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    if fault == "is not writable":  # who is root may write everywhere
+        monkeypatch.setattr(os, "access", lambda path, mode: False)
+    out = {"it is a folder": "folder", "file is no folder": "file/inside/out"}.get(fault, "folder/new/out")
+    if fault == "it is a folder" and verb in ("sample", "lab"):
+        out, fault = "file", "file is no folder"
+    sentence = complaint(verb, *["absent.ckpt"] * (verb != "lab"), f"--out={out}")
+    assert out in sentence and fault in sentence and "--out" in sentence
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "folder"]
+
+
+def test_a_measurement_is_printed_though_it_cannot_be_written(
+    digits_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(SystemExit, match="1"):
+        cli.main(["evaluate", str(digits_run.checkpoint), "--count=8", f"--out={tmp_path / 'm.json'}"])
+    said = capsys.readouterr()
+    assert json.loads(said.out.splitlines()[-1])["images_seen"] == 128
+    assert said.err.startswith("litgan: error: ") and "m.json" in said.err and said.err.count("\n") == 1
 
 
 BUGS = {  # lines of a module of litgan

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import shutil
 from collections.abc import Callable
@@ -195,6 +196,14 @@ def test_what_cannot_be_saved_does_not_hide_why_the_run_broke(
     with pytest.raises(ValueError, match="an accident"):
         fit(6, arm=arm)
     assert "last.ckpt cannot be saved (the disk is full)" in capsys.readouterr().err
+
+
+def test_lightning_says_nothing_at_a_save(fit: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    connector = "lightning.pytorch.trainer.connectors.checkpoint_connector"
+    monkeypatch.setattr(logging.getLogger(connector), "info", said.append)
+    fit(3, every=ITERATION)
+    assert not said
 
 
 # -- whole runs of `litgan fit`, in this process

@@ -12,7 +12,7 @@ import torch
 from litgan import checkpoints, sampling
 from litgan.data import GANDataModule
 from litgan.export import save_generator, save_onnx
-from litgan.files import atomic_write
+from litgan.files import atomic_write, check_output, writing_output
 from litgan.gan import GAN
 from litgan.metrics import FeatureExtractor, Report, load_extractor
 from litgan.metrics import evaluate as measure
@@ -51,6 +51,7 @@ def sample(
     """
     if count < 1:
         raise ValueError(f"A count of {count} draws nothing: give at least 1.")
+    check_output(out, folder=True)
     checkpoint = checkpoints.read(ckpt)
     with init_distributed() as (rank, world_size, device):
         gan = GAN.load_from_checkpoint(ckpt, map_location=device, trust=trust)
@@ -64,10 +65,10 @@ def sample(
         chunks = gather_interleaved(share)
     if rank == 0:
         samples, path = torch.cat(chunks), Path(out) / f"samples_seed{seed}"
-        written = (
-            checkpoints.build_data(checkpoint, GANDataModule, Builder(trust, ckpt)).decode(samples).save(path)
-        )
-        torch.save(samples, path.with_suffix(".pt"))
+        data = checkpoints.build_data(checkpoint, GANDataModule, Builder(trust, ckpt))
+        with writing_output(path):
+            written = data.decode(samples).save(path)
+            torch.save(samples, path.with_suffix(".pt"))
         print("\n".join(str(path) for path in written))
 
 
@@ -103,6 +104,8 @@ def evaluate(
         download: fetch data and weights that the checkpoint names and that are missing here.
         trust: modules of yours whose classes the checkpoint may name, with commas between; they are imported.
     """
+    if out:
+        check_output(out)
     checkpoint, builder = checkpoints.read(ckpt), Builder(trust, ckpt, download)
     with init_distributed() as (rank, world_size, device):
         gan = GAN.load_from_checkpoint(ckpt, map_location=device, trust=trust)
@@ -121,11 +124,11 @@ def evaluate(
                 labels=lambda first, size: sampling.choose_classes(None, first, size, gan.num_classes),
             )  # fmt: skip
     result = best_of(reports) | {"images_seen": gan.images_seen}
-    if out and rank == 0:
-        with atomic_write(Path(out)) as partial:
-            partial.write_text(json.dumps(result, indent=2) + "\n")
     if rank == 0:
-        print(json.dumps(result))
+        print(json.dumps(result), flush=True)  # first: writing may fail
+    if out and rank == 0:
+        with writing_output(out), atomic_write(Path(out)) as partial:
+            partial.write_text(json.dumps(result, indent=2) + "\n")
     return result
 
 
@@ -153,6 +156,7 @@ def interpolate(
     """
     if points < 2 or steps < 1:
         raise ValueError(f"A walk of {points} points and {steps} steps goes nowhere: give at least 2 and 1.")
+    check_output(out)
     checkpoint = checkpoints.read(ckpt)
     gan = GAN.load_from_checkpoint(ckpt, map_location=best_device(), trust=trust)
     data = checkpoints.build_data(checkpoint, GANDataModule, Builder(trust, ckpt))
@@ -165,7 +169,8 @@ def interpolate(
     if label is None and labels is not None:
         labels = torch.zeros_like(labels)
     samples = sampling.generate_in_chunks(network, torch.cat(arcs), labels).cpu()
-    print(save_gif([data.decode(one[None]).render() for one in samples], Path(out)))
+    with writing_output(out):
+        print(save_gif([data.decode(one[None]).render() for one in samples], Path(out)))
 
 
 def export(
@@ -186,13 +191,15 @@ def export(
         ema: half-life of the average to take, one of the recipe's extra_ema_halflives; its own if left out.
         trust: modules of yours whose classes the checkpoint may name, with commas between; they are imported.
     """
+    path = Path(out or f"generator.{format}")
+    check_output(path)
     gan = GAN.load_from_checkpoint(ckpt, map_location="cpu", trust=trust)
     network = sampling.averaged_generator(gan, not raw_weights and (ema or True))
-    path = Path(out or f"generator.{format}")
-    if format == "onnx":
-        save_onnx(network, gan.num_classes, path)
-    else:
-        save_generator(network, gan.recipe["model"], gan.images_seen, path)
+    with writing_output(path):
+        if format == "onnx":
+            save_onnx(network, gan.num_classes, path)
+        else:
+            save_generator(network, gan.recipe["model"], gan.images_seen, path)
     print(path)
 
 

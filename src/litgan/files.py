@@ -33,6 +33,31 @@ def atomic_write(path: Path) -> Iterator[Path]:
             partial.unlink(missing_ok=True)
 
 
+def check_output(path: str | Path, *, folder: bool = False) -> None:
+    """Raises OSError, one sentence, if no file can be written at `path`, or into it if it is a `folder`."""
+    path = Path(path)
+    above = next(one for one in ([path] if folder else []) + [*path.absolute().parents] if one.exists())
+    reason = "it is a folder" if not folder and path.is_dir() else ""
+    if not above.is_dir():
+        reason = f"{above} is no folder"
+    elif not os.access(above, os.W_OK | os.X_OK):
+        reason = f"{above} is not writable"
+    if reason:
+        raise OSError(f"Nothing can be written to {path} ({reason}): give another --out.")
+
+
+@contextmanager
+def writing_output(path: str | Path) -> Iterator[None]:
+    """Turns an OSError of this block into a sentence that names `path`."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise OSError(
+            f"{path} cannot be written ({reason}): make room there, or give another --out."
+        ) from error
+
+
 @rank_zero_only
 def warn(sentence: str) -> None:
     """Prints a warning on stderr, which may be a file on a full disk."""

@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 from PIL import Image
 
-from litgan.files import atomic_write, warn
+from litgan.files import atomic_write, warn, writing_output
 from litgan.loggers import CLOCK, distance_keys, parse_metrics
 from litgan.render import draw_curves
 
@@ -75,12 +75,8 @@ def write_report(run_dir: str | Path, out: str | Path | None = None) -> Path:
             "give one, e.g. runs/<recipe>/<run id>."
         )
     page, path = render(run), Path(out or run.folder / "report.html")
-    try:
-        with atomic_write(path) as partial:
-            partial.write_text(page, encoding="utf-8", errors="replace")
-    except OSError as error:
-        cause = error.strerror or error
-        raise OSError(f"The report {path} cannot be written ({cause}): give another --out.") from error
+    with writing_output(path), atomic_write(path) as partial:
+        partial.write_text(page, encoding="utf-8", errors="replace")
     if run.lost:
         lost = [f"{name} ({cause})" for name, cause in run.lost.items()]
         lost[5:] = [f"{len(lost) - 5} more"] if len(lost) > 5 else []

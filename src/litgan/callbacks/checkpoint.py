@@ -134,7 +134,7 @@ class Checkpoint(LightningCheckpoint):
         failure = None
         with untimed(gan):
             try:
-                trainer.save_checkpoint(self.path(trainer, name))
+                trainer.save_checkpoint(self.path(trainer, name), weights_only=False)  # or Lightning warns
             except OSError as error:
                 failure = str(error)
                 trainer.strategy.barrier("Trainer.save_checkpoint")  # where the other ranks wait

@@ -38,11 +38,12 @@ FEEDBACK_CLAIMS: dict[str, tuple[tuple[str, ...], Callable[[Distances], bool]]] 
 
 @dataclass(frozen=True)
 class Claim:
-    """A statement, whether the numbers support it, and the numbers."""
+    """A statement, whether the numbers support it, the numbers, and whether they are of training runs."""
 
     statement: str
     holds: bool
     evidence: str
+    trained: bool = False  # short runs may not show what is true of long ones
 
 
 def final_distances(rows: list[Row], setup: str, transform: str, amount: float | None = None) -> list[float]:
@@ -92,7 +93,7 @@ def _on_feedback(
         held.append(condition(levels))
         numbers = ", ".join(f"{name} {levels[name]:.3g}" for name in shown)
         evidence.append(f"{setup}: {numbers}{'' if held[-1] else ' (does not hold)'}")
-    return Claim(claim, all(held), "; ".join(evidence) + ".")
+    return Claim(claim, all(held), "; ".join(evidence) + ".", trained=True)
 
 
 def _on_amounts(rows: list[Row], setup: str, transform: str, what: str) -> Claim:
@@ -103,7 +104,7 @@ def _on_amounts(rows: list[Row], setup: str, transform: str, what: str) -> Claim
     evidence = ", ".join(f"{mean:.3g} +- {bar:.1g} at {amount:g}" for amount, (mean, bar) in points.items())
     return Claim(
         f"The {what} the feedback, the larger the distance, within two standard errors.",
-        rises and means[-1] > 2 * means[0], f"{setup}, {transform}: {evidence}.",
+        rises and means[-1] > 2 * means[0], f"{setup}, {transform}: {evidence}.", trained=True,
     )  # fmt: skip
 
 
@@ -133,7 +134,7 @@ def _on_penalties(rows: list[Row]) -> Claim:
     evidence = ", ".join(f"{name} {mean:.3g} +- {bar:.1g}" for name, (mean, bar) in found.items())
     return Claim(
         "R1 lowers the final distance, by more than two standard errors.",
-        free - held > 2 * (its_bar**2 + other_bar**2) ** 0.5, f"Distance: {evidence}.",
+        free - held > 2 * (its_bar**2 + other_bar**2) ** 0.5, f"Distance: {evidence}.", trained=True,
     )  # fmt: skip
 
 
