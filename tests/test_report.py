@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -117,6 +119,67 @@ def test_damage_is_named_and_the_rest_is_shown(run: Path, capsys: pytest.Capture
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert all(name in said for name in ("config.yaml", "metrics.csv", "health.jsonl", "000000192.png"))
+
+
+FILES = [
+    "config.yaml",
+    "metrics.csv",
+    "health.jsonl",
+    *(f"samples/000000192.{end}" for end in ("png", "txt", "wav", "mid")),
+]
+MADE = {  # instead of a file of the run
+    "a folder": Path.mkdir,
+    "a pipe": os.mkfifo,
+    "a dangling link": lambda path: path.symlink_to("/nowhere"),
+    "a link to itself": lambda path: path.symlink_to(path),
+    "a device": lambda path: path.symlink_to("/dev/zero"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [*FILES, "samples"])
+@pytest.mark.parametrize("kind", [*MADE, "a link to another file"])
+def test_only_regular_files_of_the_run_are_read(
+    kind: str, name: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "secret").write_text("SECRET")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "000000192.txt").write_text("SECRET")
+    path = run / name
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    if kind == "a link to another file":
+        path.symlink_to(tmp_path / ("folder" if name == "samples" else "secret"))
+    else:
+        MADE[kind](path)
+    assert "SECRET" not in Page(run).words
+    said = capsys.readouterr().err
+    assert (name in said) == ((name, kind) != ("samples", "a folder")) and said.count("\n") <= 1
+
+
+LARGE = {
+    "a long name of a column": ("metrics.csv", f"images_seen,{'x' * 100_000}\n1,2\n2,3\n"),
+    "a long field": ("metrics.csv", f"images_seen,x\n1,{'2' * 200_000}\n2,3\n"),
+    "many columns": ("metrics.csv", f"images_seen{''.join(f',k{i}' for i in range(400))}\n1{',1' * 400}\n"),
+    "a deep event": ("health.jsonl", f'{{"verdict": {"[" * 970}{"]" * 970}}}\n'),
+    "a deeper event": ("health.jsonl", f'{{"verdict": {"[" * 10**5}{"]" * 10**5}}}\n'),
+    "a long event": ("health.jsonl", json.dumps({"meaning": "x" * 2_000_000})),
+    "a large number": ("health.jsonl", f'{{"images_seen": {"9" * 5000}}}\n'),
+    "a deep recipe": ("config.yaml", f"realism: {'[' * 970}{']' * 970}\n"),
+    "aliases of aliases": (
+        "config.yaml",
+        "a0: &a0 [1]\n"
+        + "".join(f"a{i + 1}: &a{i + 1} [{f'*a{i}, ' * 9}]\n" for i in range(30))
+        + "realism: {x: *a30}\n",
+    ),
+    "a circle": ("config.yaml", "realism: &r {extractor: *r}\n"),
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_no_content_is_too_long_or_too_deep_for_a_page(name: str, tmp_path: Path) -> None:
+    file, text = LARGE[name]
+    (tmp_path / "config.yaml").touch()
+    (tmp_path / file).write_text(text)
+    assert len(Page(tmp_path).words) < 200_000 and (tmp_path / "report.html").stat().st_size < 4_000_000
 
 
 @pytest.mark.parametrize("only", ["config.yaml", "metrics.csv", "samples"])

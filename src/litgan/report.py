@@ -6,6 +6,7 @@ import base64
 import errno
 import json
 import math
+import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,12 +20,15 @@ from PIL import Image
 
 from litgan.files import atomic_write, warn, writing_output
 from litgan.loggers import CLOCK, distance_keys, parse_metrics
+from litgan.rebuild import check_plain
 from litgan.render import draw_curves
 
 MAX_PICTURES = 40  # of a series
 MAX_BYTES = 3_000_000  # of a series of pictures, or of any other file
 MAX_PNG = 100_000  # bytes; larger pictures become JPEGs
 MAX_SIDE = 800  # pixels of these
+MAX_TEXT = 1000  # characters of a field of an event or of the protocol
+MAX_PANELS = 60  # of curves
 SHARED = (  # keys that match the same pattern are drawn on the same axes, any other key on its own
     r"metric/(precision|recall|density|coverage)", r"loss/.*", r"gradient/(generator|discriminator)",
     r"logits/(real|fake)", r"logits/sign_.*", r"logits/margin_.*", r"(update|gradient_flow|diagnosis)/.*",
@@ -92,17 +96,31 @@ class Run:
         self.lost: dict[str, str] = {}
 
     @contextmanager
-    def reading(self, name: str) -> Iterator[Path]:
-        """The path of a file; errors in the block that damage explains go to `lost`."""
+    def reading(self, name: str) -> Iterator[None]:
+        """Errors in the block that damage of the file `name` explains go to `lost`."""
         try:
-            yield self.folder / name
+            yield
         except DAMAGE as error:
             self.lost[name] = getattr(error, "strerror", None) or "damaged"
+
+    def path(self, name: str) -> Path:
+        """Where a file or folder of the run lies.
+
+        Raises:
+            OSError: if it is a link or a pipe: reading it may not end, or show what is not of the run.
+        """
+        path = self.folder / name
+        if os.path.lexists(path) and (
+            os.path.realpath(path) != str(path) or not (path.is_file() or path.is_dir())
+        ):
+            raise OSError(errno.EINVAL, "no file of the run's folder")
+        return path
 
     def read(self, name: str) -> bytes:
         """The content of a file, empty where it cannot be read."""
         content = b""
-        with self.reading(name) as path:
+        with self.reading(name):
+            path = self.path(name)
             if path.stat().st_size > MAX_BYTES:
                 raise OSError(errno.EFBIG, "too large for the page")
             content = path.read_bytes()
@@ -111,7 +129,7 @@ class Run:
     def picture(self, name: str) -> str:
         """A PNG as a data URI, a large one as a JPEG; empty where it cannot be read."""
         uri = ""
-        with self.reading(name) as path, Image.open(path, formats=["PNG"]) as picture:
+        with self.reading(name), Image.open(path := self.path(name), formats=["PNG"]) as picture:
             smaller, content = picture.convert("RGB"), BytesIO()  # reads it whole
             if path.stat().st_size <= MAX_PNG:
                 uri = data_uri("image/png", path.read_bytes())
@@ -124,27 +142,28 @@ class Run:
     def metrics(self) -> list[dict[str, float]]:
         """The rows of metrics.csv, in the order of `images_seen`."""
         rows: list[dict[str, float]] = []
-        with self.reading("metrics.csv") as path:
-            rows, damaged = parse_metrics(path.read_bytes())
+        with self.reading("metrics.csv"):
+            rows, damaged = parse_metrics(self.path("metrics.csv").read_bytes())
             rows.sort(key=lambda row: row[CLOCK])
             if damaged:
                 self.lost["metrics.csv"] = f"{damaged} damaged"
         return rows
 
-    def events(self) -> list[dict[str, Any]]:
+    def events(self) -> list[dict[str, str]]:
         """The events of health.jsonl; none where there is no such file."""
-        exists = (self.folder / "health.jsonl").exists()
+        exists = os.path.lexists(self.folder / "health.jsonl")
         events = []
         for line in self.read("health.jsonl").splitlines() if exists else []:
             with self.reading("health.jsonl"):
-                events.append({**json.loads(line)})
+                event = {**json.loads(line)}
+                events.append({key: str(value)[:MAX_TEXT] for key, value in event.items()})
         return events
 
     def samples(self) -> dict[str, dict[int, str]]:
         """The files of the folder `samples`: the name's end after `images_seen` -> `images_seen` -> name."""
         found: dict[str, dict[int, str]] = {}
-        with self.reading("samples") as folder:
-            for path in sorted(folder.iterdir()):
+        with self.reading("samples"):
+            for path in sorted(self.path("samples").iterdir()):
                 if match := re.fullmatch(r"([0-9]+)?_?(\w*\.\w+)", path.name):
                     found.setdefault(match[2], {})[int(match[1] or 0)] = f"samples/{path.name}"
         return {kind: dict(sorted(files.items())) for kind, files in sorted(found.items())}
@@ -180,9 +199,10 @@ def distances(rows: list[dict[str, float]]) -> Iterator[tuple[str, str]]:
 
 
 def protocol(settings: dict[str, Any]) -> str:
-    """The settings of the metrics in one line."""
+    """The settings of the metrics in one line; ValueError if aliases make them too large."""
+    check_plain(settings)
     classes = {name: value["class_path"] for name, value in settings.items() if isinstance(value, dict)}
-    return ", ".join(f"{name} {value}" for name, value in {**settings, **classes}.items())
+    return ", ".join(f"{name} {value}"[:MAX_TEXT] for name, value in {**settings, **classes}.items())
 
 
 def samples(run: Run, files: dict[str, dict[int, str]]) -> str:
@@ -234,9 +254,12 @@ def data_uri(kind: str, content: bytes) -> str:
 def curves(rows: list[dict[str, float]]) -> str:
     """All scalars, a picture for each prefix of their keys."""
     groups: dict[str, dict[str, list[str]]] = {}
+    known: set[str] = set()
     for key in dict.fromkeys(key for row in rows for key in row if key != CLOCK):
         panel = next((pattern for pattern in SHARED if re.fullmatch(pattern, key)), key)
-        groups.setdefault(key.partition("/")[0], {}).setdefault(panel, []).append(key)
+        if panel in known or len(known) < MAX_PANELS:
+            known.add(panel)
+            groups.setdefault(key.partition("/")[0], {}).setdefault(panel, []).append(key)
     parts = []
     for group, panels in groups.items():
         uri = data_uri("image/png", draw_curves(rows, list(panels.values())))
