@@ -11,6 +11,8 @@ import pytest
 from jsonargparse import ArgumentError
 from shared import commands
 
+from litgan.recipe import Recipe
+
 ROOT = Path(__file__).parents[1]
 COMMAND = re.compile(r"^(?:\$ |srun )?(litgan .*)")
 FENCE = re.compile(r"^```\w*\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -72,3 +74,54 @@ TESTS = sorted(
 def test_a_test_that_a_document_names_exists(name: str) -> None:
     path, function = name.split("::")
     assert re.search(rf"^def {function}\(", (ROOT / path).read_text(), re.MULTILINE)
+
+
+OPTIONS = [
+    options
+    for options in re.findall(
+        r"`(--(?:data|model|trainer)[\w.]* [^`]+)`", " ".join((ROOT / "README.md").read_text().split())
+    )
+    if "CKPT" not in options
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_options_that_the_readme_shows_build(
+    options: str, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_images").symlink_to(pictures)
+    recipe = "fashion_mnist" if "resolution 32" in options else "digits"
+    recipe = Recipe(["--config", str(ROOT / f"configs/{recipe}.yaml"), *shlex.split(options)], "validate")
+    assert recipe.model.sample(2).shape == (2, *recipe.datamodule.sample_shape)
+
+
+def test_the_readme_shows_options() -> None:
+    assert "--model.penalties litgan.penalties.R1" in OPTIONS and len(OPTIONS) > 4
+
+
+@pytest.mark.parametrize("form", ["{0}", "[{0}]", "{{class_path: {0}, init_args: {{weight: 3}}}}"])
+@pytest.mark.parametrize("name", ["R1", "litgan.penalties.R1"])
+@pytest.mark.parametrize("equals", ["=", " "])
+def test_one_penalty_needs_no_list(
+    equals: str, name: str, form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    option = (
+        [f"--model.penalties={form.format(name)}"]
+        if equals == "="
+        else ["--model.penalties", form.format(name)]
+    )
+    digits = ["--config", str(ROOT / "configs/digits.yaml")]
+    more = [
+        *option,
+        "--model.penalties.weight=3",
+        "--model.extra_ema_halflives=100",
+        "--model.freeze",
+        "generator.base",
+    ]
+    model = Recipe([*digits, *more], "validate").model
+    assert [type(penalty).__name__ for penalty in model.penalties] == ["R1"] and model.penalties[
+        0
+    ].weight == 3
+    assert list(model.extra_emas) == ["100"] and model.frozen_parts == ["generator.base"]

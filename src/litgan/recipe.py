@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, get_origin
 
 import torch
 import yaml
@@ -42,7 +43,7 @@ from litgan.files import atomic_write, ignore_disk_errors, warn
 from litgan.gan import GAN
 from litgan.loggers import MetricsFile, WandbOptions, WandbRun, distance_keys, read_metrics, wandb_run
 from litgan.precision import best_precision
-from litgan.rebuild import search_working_directory
+from litgan.rebuild import parameters, search_working_directory
 from litgan.render import draw_curves
 from litgan.seeds import SUMMARY
 
@@ -93,7 +94,7 @@ class Recipe(LightningCLI):
                 parser_kwargs={"prog": f"litgan {verb}", "exit_on_error": False, **HELP[verb]},
                 subclass_mode_model=True,
                 subclass_mode_data=True,
-                args=args,
+                args=wrap_lists(args),
                 run=False,
                 auto_configure_optimizers=False,
                 load_from_checkpoint_support=False,
@@ -266,6 +267,18 @@ class Recipe(LightningCLI):
                 self.scratch.cleanup()
             os.environ.pop("LITGAN_RUN_ID", None)
             self.lock.release()
+
+
+def wrap_lists(arguments: list[str]) -> list[str]:
+    """A command line where one value of a list of the GAN may stand alone: `--model.penalties R1` is [R1]."""
+    names = "|".join(name for name, known in parameters(GAN).items() if get_origin(known.hint) is Sequence)
+    option = rf"--model\.(?:init_args\.)?(?:{names})"
+    wrapped: list[str] = []
+    for argument in arguments:
+        follows = wrapped and re.fullmatch(option, wrapped[-1])
+        single = re.fullmatch(rf"({'' if follows else f'{option}='})([^[].*)", argument, re.DOTALL)
+        wrapped.append(f"{single[1]}[{single[2]}]" if single else argument)
+    return wrapped
 
 
 def parameter_counts(gan: GAN) -> dict[str, int]:
