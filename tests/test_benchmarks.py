@@ -61,12 +61,12 @@ def test_a_figure_is_a_median_with_its_quartiles(script: Any) -> None:
 
 
 def test_table(script: Any) -> None:
-    rows = [{"side": "raw", "ms": 1.23456}, {"side": "litgan", "ms": 12345.6, "count": 1000}]
+    rows = [{"side": "raw", "ms": 1.23456}, {"side": "theirs", "ms": 12345.6, "count": 1000}]
     assert script("measure").table(rows).splitlines() == [
         "side        ms  count",
         "---------------------",
         "raw      1.235",
-        "litgan  12,346  1,000",
+        "theirs  12,346  1,000",
     ]
 
 

@@ -125,7 +125,6 @@ def test_verbs(arguments: list[str], parts: list[str], complaint: Complain) -> N
         (["--realism.batch_size=0"], ["realism.batch_size is 0", "at least 1"]),
         (["--samples.columns=0"], ["samples.columns is 0", "at least 1"]),
         (["--gradients.every=-1"], ["gradients.every is -1", "at least 0"]),
-        (["--health.every=-1"], ["health.every is -1", "at least 0"]),
         (["--checkpoint.minutes=-1"], ["checkpoint.minutes is -1", "at least 0"]),
         (["--data.batch_size=0"], ["batch_size 0", "give 1 to"]),
         (["--data.num_workers=-1"], ["num_workers", "-1"]),

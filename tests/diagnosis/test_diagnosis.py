@@ -405,3 +405,8 @@ def test_events_are_kept_though_their_file_was_removed(
     gan = tiny_gan(generator_optimizer=IDLE)
     make_trainer(4, callbacks=callbacks, default_root_dir=folder).fit(gan, datamodule=tiny_data())
     assert [event["verdict"] for event in lines(folder)] == ["VANISHED"]
+
+
+def test_a_negative_cadence_is_refused(complaint):
+    sentence = complaint("fit", "--config", "digits", "--health.every=-1", "--trainer.accelerator=cpu")
+    assert "health.every is -1" in sentence
