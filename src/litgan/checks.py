@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -233,3 +233,30 @@ def check_seed(seed: int) -> None:
     """Raises ValueError if numpy and torch take no such seed."""
     if not 0 <= seed < 2**32:
         raise ValueError(f"The seed is {seed}: give an integer from 0 to {2**32 - 1:,}.")
+
+
+class NoEmptyData(Callback):
+    """Refuses a training loader without batches, with which Lightning ends without a word or never.
+
+    Raises:
+        ValueError: two epochs, one after the other, or a whole fit had no batch.
+    """
+
+    def __init__(self) -> None:
+        self.batches, self.empty_epochs = 0, 0
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        self.batches += 1
+
+    def on_train_epoch_end(self, trainer: Trainer, gan: LightningModule) -> None:
+        self.empty_epochs = 0 if self.batches else self.empty_epochs + 1  # a resumed epoch may be at its end
+        self.batches = 0
+        if self.empty_epochs > 1:
+            self._refuse()
+
+    def on_fit_end(self, trainer: Trainer, gan: LightningModule) -> None:
+        if trainer.limit_train_batches and trainer.num_training_batches == 0:
+            self._refuse()
+
+    def _refuse(self) -> None:
+        raise ValueError("The training loader gives no batch: give it data of at least one batch.")

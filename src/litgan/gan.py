@@ -22,7 +22,7 @@ from torch.optim import Optimizer
 from litgan import checkpoints, updates
 from litgan.augment import Augmentation
 from litgan.axis import ImagesAxis, publish
-from litgan.checks import check_counts, check_fit, check_trainer, make_networks, make_optimizers
+from litgan.checks import NoEmptyData, check_counts, check_fit, check_trainer, make_networks, make_optimizers
 from litgan.compilation import compile_networks, uncompile_networks
 from litgan.ema import EMA
 from litgan.fine_tuning import Freeze, RecipeOptimizers, SameData
@@ -179,7 +179,7 @@ class GAN(LightningModule):
                 noise = Noise(self.seed, self.discriminator_updates, first, size, name, self.device)
                 loss, logs = loss_function(real[rows], None if condition is None else condition[rows], noise)
                 if loss.device.type == "cpu":  # reading it from a GPU would wait for the device
-                    updates.check_finite(f"loss/{name}", loss.item(), self.images_seen)
+                    updates.check_finite(f"loss/{name}", loss.item(), self.images_seen, real)
                 # Gradients add up on this rank; the backward pass of the last part averages over the ranks.
                 with nullcontext() if rows.stop == len(real) else no_sync(), updates.explain_derivatives():
                     self.manual_backward(loss / self.micro_batches)
@@ -311,7 +311,7 @@ class GAN(LightningModule):
 
     def configure_callbacks(self) -> list[Callback]:
         check_trainer(self.trainer)  # Lightning checks the same next, and its message names no remedy
-        return [ImagesAxis(), Freeze(self.frozen_parts), SameData(), RecipeOptimizers()]
+        return [ImagesAxis(), Freeze(self.frozen_parts), SameData(), RecipeOptimizers(), NoEmptyData()]
 
     def setup(self, stage: str) -> None:
         per_network_loss_scale(self.trainer)

@@ -117,9 +117,17 @@ def average(trainer: Trainer, values: Mapping[str, Tensor | float]) -> dict[str,
     return numbers | dict(zip(tensors, means.tolist(), strict=True))
 
 
-def check_finite(name: str, value: float, images_seen: int) -> None:
-    """Raises FloatingPointError, with one sentence, if `value` is not finite."""
+def check_finite(name: str, value: float, images_seen: int, real: Tensor | None = None) -> None:
+    """Raises FloatingPointError, with one sentence, if `value` is not finite.
+
+    `real` is the batch that it comes from: then ValueError if that is the cause.
+    """
     if not math.isfinite(value):
+        if real is not None and not real.isfinite().all():
+            raise ValueError(
+                f"The data hold values that are not finite, in the batch after {images_seen:,} images: "
+                "correct or remove these samples."
+            )
         raise FloatingPointError(
             f"{name} became {value} after {images_seen:,} images: the last good checkpoint is kept; "
             "resume from it with lower learning rates, a larger penalty or --trainer.precision 32."

@@ -231,3 +231,17 @@ def test_a_run_with_a_stock_loader_resumes_its_clock(
     trainer = make_trainer(12, callbacks=[realism])
     trainer.fit(resumed, loader(lambda i: IMAGES[i]), ckpt_path=tmp_path / "last.ckpt")
     assert resumed.images_seen == realism.measured_at == 96 and trainer.global_step == 12
+
+
+@pytest.mark.parametrize("data", [TensorDataset(IMAGES[:0]), Stream(IMAGES[:0])])
+@pytest.mark.parametrize("callbacks", [lambda: [Samples(every=0)], list])
+def test_an_empty_loader_is_named(data, callbacks, digits_gan, make_trainer) -> None:
+    with pytest.raises(ValueError, match=r"^The training loader gives no batch: "):
+        make_trainer(2, callbacks=callbacks()).fit(digits_gan(), DataLoader(data, batch_size=4))
+
+
+def test_nan_in_the_data_is_not_blamed_on_the_training(digits_gan, make_trainer) -> None:
+    samples = IMAGES[:16].clone()
+    samples[9, 0, 2, 2] = torch.nan
+    with pytest.raises(ValueError, match=r"^The data hold values that are not finite, .* after 8 images: "):
+        make_trainer(4).fit(digits_gan(), DataLoader(TensorDataset(samples), batch_size=4))

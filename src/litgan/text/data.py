@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import hashlib
+import os
 import re
 import subprocess
 from abc import abstractmethod
@@ -359,6 +360,8 @@ def read_file(path: str) -> Iterator[str]:
         ValueError: the file is not UTF-8.
     """
     place = Path(path).expanduser()
+    if place.is_dir() or (place.is_file() and not os.access(place, os.R_OK)):
+        raise OSError(f"{path} is a folder or may not be read: give data.path a UTF-8 file that may.")
     if not place.is_file():
         raise FileNotFoundError(f"There is no text at {path}: give the path of a UTF-8 file.")
     decoder, size = codecs.getincrementaldecoder("utf-8")(), place.stat().st_size
