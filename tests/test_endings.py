@@ -101,6 +101,18 @@ def test_all_ranks_that_a_terminal_interrupts_leave_together(start):
     assert "Traceback" not in fit.said and "error" not in fit.said, fit.said
 
 
+@pytest.mark.parametrize("seconds", [0.0, 2.0])
+def test_ranks_that_are_interrupted_before_they_train_leave_together(seconds, start):
+    """The first one waits for the other, where Python notices no signal; there is nothing to save."""
+    fit = start(*RANKS, LONG)
+    fit.wait_until(lambda: "training" in fit.said)
+    time.sleep(seconds)
+    fit.signal(signal.SIGINT)
+    assert fit.end() == 130, fit.said
+    assert "Traceback" not in fit.said and "rror" not in fit.said, fit.said
+    assert not list(fit.root.glob("digits/*"))
+
+
 def test_torchrun_hands_ctrl_c_on(start):
     """Itself it ends with a traceback and code 1."""
     fit = start(*RANKS, LONG, command=[*TORCHRUN, "--nproc-per-node=2"]).train()
@@ -118,7 +130,7 @@ def test_a_second_ctrl_c_ends_it_at_once(start):
         assert fit.process.poll() is None, fit.said
         fit.signal(signal.SIGINT)
     assert fit.end() == 130, fit.said
-    assert len(fit.said.splitlines()) == 2, fit.said  # two lines of the header
+    assert len(fit.said.splitlines()) == 3, fit.said  # two lines of the header
     assert fit.images_saved >= 120
 
 

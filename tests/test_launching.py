@@ -124,6 +124,21 @@ def test_two_machines_make_one_run_continue_it_and_end_when_one_rank_dies(start,
 
 
 @pytest.mark.spawn
+@pytest.mark.skipif(sys.platform != "linux", reason="the system tells a process that its parent has ended")
+def test_ranks_save_and_end_when_torchruns_agent_is_killed(start, tmp_path):
+    options = ["--trainer.devices=2", f"--trainer.default_root_dir={tmp_path}", "--trainer.max_steps=1000000"]
+    agent = start([*TORCHRUN, "--standalone", "--nproc-per-node", "2", *RING, *options])
+    wait_until(lambda: checkpoints_in(tmp_path))
+    family = agent.family()
+    assert len(ranks_of(agent)) == 2
+    agent.process.kill()
+    wait_until(lambda: not remaining(family), 60)
+    assert agent.said.count("Stopped by SIGTERM after") == 1, agent.said
+    (last,) = checkpoints_in(tmp_path)
+    assert f"after {read(last)['litgan']['images_seen']:,} images" in agent.said
+
+
+@pytest.mark.spawn
 def test_lightnings_launcher_leaves_nobody_behind_when_a_rank_dies_or_hangs(start, tmp_path):
     """Rank zero, which launched the other, is killed; and rank one is stopped, which SIGKILL alone ends."""
     strategy = ["--trainer.strategy=litgan.strategy.AdversarialDDPStrategy"]

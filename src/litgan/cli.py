@@ -17,7 +17,7 @@ from typing import Any
 
 from litgan import __version__
 from litgan.recipe_files import find_recipes
-from litgan.seeds import fit_seeds, take_seeds
+from litgan.seeds import end_with_parent, fit_seeds, take_seeds
 
 USAGE = """litgan: adversarial training with PyTorch Lightning
 
@@ -55,17 +55,19 @@ def main(arguments: list[str] | None = None) -> None:
     except ValueError as error:
         print(f"litgan: error: {error}", file=sys.stderr)
         sys.exit(2)
-    silence_warnings()
+    if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun's agent may be killed
+        end_with_parent()
     try:
+        silence_warnings()
         VERBS[verb](rest)
     except argparse.ArgumentError as error:
         print(f"litgan: error: {one_line(str(error))} (see litgan {verb} --help)", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(cancelled())
     except SystemExit as stop:
         if isinstance(stop.__context__, KeyboardInterrupt):  # of which Lightning makes 1
-            sys.exit(130)
+            sys.exit(cancelled())
         raise
     except Exception as error:
         from litgan.rebuild import find_sentence
@@ -75,6 +77,11 @@ def main(arguments: list[str] | None = None) -> None:
             traceback.print_exc()
         print(f"litgan: error: {own or error}", file=sys.stderr)
         sys.exit(1)
+
+
+def cancelled() -> int:
+    """The exit code after Ctrl-C; 0 in a process that Lightning launched, which kills all after another."""
+    return 0 if "TORCHELASTIC_RUN_ID" not in os.environ and os.environ.get("LOCAL_RANK", "0") != "0" else 130
 
 
 AROUND = re.compile(  # what jsonargparse prints around its reasons: parsers, types, dumps of values

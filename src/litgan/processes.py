@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import zip_longest
 from typing import TypeVar
@@ -12,6 +15,7 @@ import torch
 import torch.distributed as dist
 
 Part = TypeVar("Part")
+PATIENCE = 1.0  # seconds for a process to end by itself; Lightning kills all after five
 
 
 def best_device() -> torch.device:
@@ -51,6 +55,37 @@ def local_rank_zero_first() -> Iterator[None]:
     yield
     if together and first:
         dist.barrier()
+
+
+@contextmanager
+def ending_on_ctrl_c(started: Callable[[], bool], clean_up: Callable[[], None], code: int) -> Iterator[None]:
+    """Ends this process on Ctrl-C although it waits for another one, where Python's handlers do not run.
+
+    Args:
+        started: whether something is trained; then a callback ends the run.
+        clean_up: called before the end.
+        code: of the exit.
+    """
+    if threading.current_thread() is not threading.main_thread():  # Python allows no other
+        yield
+        return
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+
+    def watch() -> None:
+        while received := os.read(reading, 1):
+            if received[0] == signal.SIGINT and not started():
+                time.sleep(PATIENCE)
+                clean_up()
+                os._exit(code)
+
+    threading.Thread(target=watch, daemon=True).start()
+    before = signal.set_wakeup_fd(writing)
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(writing)
 
 
 def gather_interleaved(share: list[Part]) -> list[Part]:

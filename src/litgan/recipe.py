@@ -7,8 +7,9 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, get_origin
@@ -33,7 +34,13 @@ from litgan.callbacks import (
     Samples,
     Throughput,
 )
-from litgan.callbacks.interruption import STOPPED, Interrupted, Interruption
+from litgan.callbacks.interruption import (
+    CANCELLED,
+    STOPPED,
+    Interrupted,
+    Interruption,
+    launched_by_lightning,
+)
 from litgan.callbacks.throughput import untimed
 from litgan.checkpoints import AtomicCheckpointIO
 from litgan.checks import check_seed
@@ -43,6 +50,7 @@ from litgan.files import atomic_write, ignore_disk_errors, warn
 from litgan.gan import GAN
 from litgan.loggers import MetricsFile, WandbOptions, WandbRun, distance_keys, read_metrics, wandb_run
 from litgan.precision import best_precision
+from litgan.processes import ending_on_ctrl_c
 from litgan.rebuild import parameters, search_working_directory
 from litgan.render import draw_curves
 from litgan.seeds import SUMMARY
@@ -236,6 +244,14 @@ class Recipe(LightningCLI):
         for logger in self.trainer.loggers:
             logger.log_hyperparams({**self.resolved, "parameters": parameter_counts(self.model)})
 
+    def ctrl_c(self) -> AbstractContextManager[None]:
+        """Lets Ctrl-C end a rank that waits for another one, before the first iteration."""
+        if self.verb != "fit" or self.trainer.world_size == 1:
+            return nullcontext()
+        code = 0 if launched_by_lightning(self.trainer) else CANCELLED
+        clean_up = partial(self.folder.remove, self.lock.made)
+        return ending_on_ctrl_c(lambda: self.first_iteration.ended, clean_up, code)
+
     @contextmanager
     def run_context(self) -> Iterator[None]:
         """Makes the run folder; at the end finishes the W&B run and gives up the run's id and its lock.
@@ -247,7 +263,8 @@ class Recipe(LightningCLI):
         try:
             if self.verb == "fit" and self.trainer.is_global_zero:
                 self.folder.create()
-            yield
+            with self.ctrl_c():
+                yield
         except Interrupted as stop:
             if self.trainer.is_global_zero:
                 print(f"\n{stop}", flush=True)

@@ -6,6 +6,7 @@ again continues the run that was interrupted and skips those that have finished.
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import json
 import os
@@ -102,7 +103,9 @@ def run(seed: int, run_id: str, group: str, arguments: Sequence[str]) -> int:
     command = [sys.executable, "-m", PACKAGE, "fit", *arguments, f"--seed_everything={seed}"]
     environment = {"WANDB_RUN_GROUP": group, **os.environ, RUN_ID: run_id}
     # In a session of its own Ctrl-C does not reach it twice, from the terminal and from here.
-    child = subprocess.Popen(command, env=environment, start_new_session=True)
+    child = subprocess.Popen(
+        command, env=environment, start_new_session=True, preexec_fn=end_with_parent
+    )  # fmt: skip
     numbers = [getattr(signal, name) for name in FORWARDED if hasattr(signal, name)]
     before = {one: signal.signal(one, lambda got, _: child.send_signal(got)) for one in numbers}
     try:
@@ -110,6 +113,12 @@ def run(seed: int, run_id: str, group: str, arguments: Sequence[str]) -> int:
     finally:
         for one, handler in before.items():
             signal.signal(one, handler)
+
+
+def end_with_parent() -> None:
+    """On Linux, this process gets SIGTERM, saves and ends, when its parent ends, even if that is killed."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # 1 is PR_SET_PDEATHSIG
 
 
 def table(found: dict[int, dict[str, Any]]) -> str:

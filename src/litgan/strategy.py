@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,6 +15,8 @@ from lightning.pytorch.overrides.distributed import _register_ddp_comm_hook, pre
 from lightning.pytorch.strategies import DDPStrategy, StrategyRegistry
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
+
+from litgan.seeds import end_with_parent
 
 
 class AdversarialDDPStrategy(DDPStrategy):
@@ -65,6 +68,11 @@ class AdversarialDDPStrategy(DDPStrategy):
             timeout=timedelta(minutes=timeout_minutes), **options,
         )  # fmt: skip
         self.reducers: dict[str, DistributedDataParallel] = {}
+
+    def setup_environment(self) -> None:
+        if "TORCHELASTIC_RUN_ID" in os.environ:
+            end_with_parent()
+        super().setup_environment()
 
     def configure_ddp(self) -> None:
         if self.world_size == 1:

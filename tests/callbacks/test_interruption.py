@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch import Callback
 
 from litgan import checkpoints
-from litgan.callbacks import Checkpoint, Interrupted, Interruption
+from litgan.callbacks import Checkpoint, Interrupted, Interruption, interruption
 from litgan.callbacks.interruption import requeue
 
 SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGINT)
@@ -104,7 +104,15 @@ def test_the_strongest_of_several_signals_counts(signals, winner, code, fit):
     assert stop.value.code == code
 
 
-def test_a_second_ctrl_c_interrupts_the_iteration_and_saves_the_last_whole_one(fit, tmp_path):
+def test_ctrl_c_that_comes_twice_at_once_is_one(fit):
+    """torchrun repeats to its processes what the terminal has sent them already."""
+    with pytest.raises(Interrupted) as stop:
+        fit(9, Send(2, signal.SIGINT, signal.SIGINT))
+    assert stop.value.code == 130
+
+
+def test_a_second_ctrl_c_interrupts_the_iteration_and_saves_the_last_whole_one(fit, tmp_path, monkeypatch):
+    monkeypatch.setattr(interruption, "AT_ONCE", -1.0)
     with pytest.raises(SystemExit) as stop:  # Lightning's
         fit(9, Send(2, signal.SIGINT, signal.SIGINT))
     assert isinstance(stop.value.__context__, KeyboardInterrupt)

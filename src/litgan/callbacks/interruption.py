@@ -7,11 +7,13 @@ iteration. Its Timer counts the whole run: what it stopped would stop at once wh
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import stat
 import subprocess
 import threading
+import time
 from contextlib import ExitStack, suppress
 from datetime import timedelta
 from enum import IntEnum
@@ -30,6 +32,7 @@ from litgan.gan import GAN
 
 STOPPED = 75  # exit code; EX_TEMPFAIL of BSD's sysexits.h: try again later
 CANCELLED = 130  # exit code; what shells make of SIGINT
+AT_ONCE = 1.0  # seconds in which two SIGINTs are one: torchrun repeats that of the terminal
 
 
 class Reason(IntEnum):
@@ -59,7 +62,7 @@ class Interruption(Callback):
     The handler only sets a flag. At the end of the iteration, after the callbacks that are due, `last.ckpt`
     is saved and `Interrupted` raised, without the measurements of the run's end: schedulers grant seconds.
     Under SLURM, SIGUSR1 also requeues the job; SIGTERM does not. A run in its last iteration ends normally.
-    A second Ctrl-C interrupts at once. A signal that the process ignores (`nohup`) stays ignored.
+    A second Ctrl-C, a second later or more, interrupts at once. A signal that is ignored (`nohup`) stays so.
 
     Each step starts an async all_reduce(MAX) of the stop flag and reads the previous result, so all ranks
     stop together, one step late, and none waits.
@@ -74,6 +77,8 @@ class Interruption(Callback):
     def __init__(self, max_time: str | timedelta | dict[str, int] | None = None) -> None:
         self.timer = Timer(max_time)
         self.signal_received = Reason.NONE
+        self.interrupted_at = math.inf  # time of the first Ctrl-C
+        self.started = False  # whether an iteration has ended in this process
         self.checkpoint: Checkpoint | None = None
         self.undo = ExitStack()  # restores handlers and Lightning's methods
         self.group: Any = None  # of all ranks, if there are several
@@ -81,7 +86,7 @@ class Interruption(Callback):
         self.pending: dist.Work | None = None
 
     def on_fit_start(self, trainer: Trainer, gan: GAN) -> None:
-        self.signal_received = Reason.NONE
+        self.signal_received, self.interrupted_at, self.started = Reason.NONE, math.inf, False
         self.checkpoint = next((one for one in trainer.callbacks if isinstance(one, Checkpoint)), None)
         if self.checkpoint is None:
             raise ValueError("Interruption saves with the callback Checkpoint: add it to the callbacks.")
@@ -95,7 +100,6 @@ class Interruption(Callback):
         self.install_handlers("SIGTERM", "SIGUSR1", "SIGHUP")
 
     def on_train_start(self, trainer: Trainer, gan: GAN) -> None:
-        self.install_handlers("SIGINT")  # before the first iteration there is nothing to save
         self.timer.on_train_start(trainer, gan)
         self.pending = None
         # On the CPU and in a group of its own, the flag waits for no gradient.
@@ -113,12 +117,19 @@ class Interruption(Callback):
     def handle_signal(self, number: int, frame: FrameType | None) -> None:
         self.signal_received = max(self.signal_received, Reason[signal.Signals(number).name])
         if number == signal.SIGINT:
-            signal.signal(number, signal.default_int_handler)
+            if time.monotonic() - self.interrupted_at > AT_ONCE:
+                raise KeyboardInterrupt
+            self.interrupted_at = min(self.interrupted_at, time.monotonic())
         if number == getattr(signal, "SIGHUP", None):
             redirect_closed_terminal()
 
     def on_train_batch_end(self, trainer: Trainer, gan: GAN, *_: Any) -> None:
-        if not gan.iteration_is_complete or not (reason := self.stop_reason()):
+        if not gan.iteration_is_complete:
+            return
+        if not self.started:  # until now Ctrl-C ends all ranks at once: there is nothing to save
+            self.install_handlers("SIGINT")
+            self.started = True
+        if not (reason := self.stop_reason()):
             return
         assert self.checkpoint is not None
         self.checkpoint.if_unsaved = "stop"  # there is no later save
