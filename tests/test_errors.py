@@ -259,7 +259,9 @@ def test_options_of_commands(
     assert all(part in sentence for part in parts), sentence
 
 
-@pytest.mark.parametrize("verb", ["sample", "evaluate", "interpolate", "export", "lab"])
+@pytest.mark.parametrize(
+    "verb", sorted({"sample", "evaluate", "interpolate", "export", "lab"} & cli.VERBS.keys())
+)
 @pytest.mark.parametrize("fault", ["it is a folder", "file is no folder", "is not writable"])
 def test_a_place_that_takes_no_output_is_noticed_before_the_work(
     verb: str, fault: str, complaint: Complain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
