@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from shared.repository import needs_repository
 
 from litgan import cli
 from litgan.new import PACKAGE, ROOT, WINGS, tracked_files
+
+pytestmark = needs_repository
 
 
 def git(tree: Path, *arguments: str) -> str:
