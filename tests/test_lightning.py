@@ -280,6 +280,10 @@ def test_log_every_n_steps_0_logs_measurements_alone(tmp_path: Path) -> None:
     ],
 )
 def test_a_logger_named_on_the_command_line_is_lightnings(logger: str, file: str, tmp_path: Path) -> None:
+    if logger == "WandbLogger":
+        import wandb
+
+        wandb.teardown()  # it keeps what it has read of another test's environment
     place = tmp_path / "logs"
     options = [f"--trainer.logger={logger}", f"--trainer.logger.save_dir={place}"]
     fit(tmp_path, 3, *MEASURED, *options, "--trainer.log_every_n_steps=1")
