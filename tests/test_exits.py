@@ -360,6 +360,22 @@ def test_what_cannot_be_read_is_kept_and_does_not_hinder(
     assert str(last) in sentence and "last-unreadable.ckpt" in sentence
 
 
+@pytest.mark.parametrize("readable", [True, False])
+def test_a_save_that_fails_sets_nothing_aside(
+    readable: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    last = tmp_path / "last.ckpt"
+    before = save(last, 320)
+    if not readable:
+        before = before[:100]
+        last.write_bytes(before)
+    monkeypatch.setattr(torch, "save", full)
+    for _ in range(2):
+        with pytest.raises(OSError, match=r"last\.ckpt cannot be saved"):
+            save(last, 16)
+    assert content(tmp_path) == {"last.ckpt": before} and not said(capsys)
+
+
 def test_a_state_without_a_clock_is_replaced(tmp_path: Path) -> None:
     for value in (1.0, 2.0):
         AtomicCheckpointIO().save_checkpoint({"state_dict": {"mark": value}}, tmp_path / "last.ckpt")

@@ -96,6 +96,16 @@ def test_a_damaged_or_foreign_file_is_refused_in_a_sentence(
     save_file(weights | {name: torch.full_like(weights[name], float("nan"))}, path, about)
     with pytest.raises(ValueError, match=f"{name} is NaN"):
         load_generator(path)
+    save_file(weights | {name: weights[name].to(torch.complex64)}, path, about)
+    with pytest.raises(ValueError, match=f"{name} is complex"):
+        load_generator(path)
+    for wrong in ({name: weights[name][:-1].contiguous()}, {"another": torch.ones(1)}):
+        save_file(weights | wrong, path, about)
+        with pytest.raises(ValueError, match=f"architecture.*{next(iter(wrong))}"):
+            load_generator(path)
+    save_file({key: one for key, one in weights.items() if key != name}, path, about)
+    with pytest.raises(ValueError, match=f"architecture.*{name}"):
+        load_generator(path)
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(ValueError, match=r"no whole safetensors file.*export it again"):
         load_generator(path)

@@ -81,6 +81,24 @@ def test_last_is_the_newest_readable_checkpoint_of_the_recipe(tmp_path, capsys):
     assert "has a checkpoint yet: a new run starts" in capsys.readouterr().err
 
 
+def test_the_newest_checkpoint_of_a_run_is_the_one_written_last(tmp_path, capsys):
+    """However many images it has seen, and whichever its name."""
+    folder = RunFolder(tmp_path / "ring" / "a")
+    last, best = (folder.path / "checkpoints" / f"{name}.ckpt" for name in ("last", "best"))
+    assert folder.newest_checkpoint() is None
+    for newer, older in ((last, best), (best, last)):
+        for seen in (10, 90):
+            put(newer, seen, age=100)
+            put(older, 50, age=200)
+            assert folder.newest_checkpoint() == newer
+        newer.write_bytes(newer.read_bytes()[: int(0.3 * newer.stat().st_size)])
+        assert folder.newest_checkpoint() == older
+    last.write_bytes(b"")
+    best.write_bytes(b"")
+    assert folder.newest_checkpoint() is None
+    assert "It is skipped" in capsys.readouterr().err
+
+
 def test_a_slurm_step_and_the_environment_name_the_run(tmp_path, monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "4711")
     assert not new_run(tmp_path, "ring").run_id.startswith("slurm")  # sbatch without srun

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from lightning.fabric.plugins.io import TorchCheckpointIO
+from packaging.version import VERSION_PATTERN
 from torch import Tensor, nn
 
 from litgan.files import atomic_write, disk_remedy, warn
@@ -59,7 +60,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def load_checkpoint(
         self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True
     ) -> dict[str, Any]:
-        return read(path, map_location, together=True)
+        checkpoint = read(path, map_location, together=True)
+        version = checkpoint.get("pytorch-lightning_version")
+        if not isinstance(version, str) or not re.fullmatch(VERSION_PATTERN, version, re.VERBOSE | re.I):
+            raise ValueError(f"The checkpoint {path} names no version of Lightning: take another one.")
+        return checkpoint
 
 
 def keep_older(path: Path, images_seen: int) -> None:
@@ -121,7 +126,8 @@ def read(path: str | Path, map_location: Any = None, *, together: bool = False) 
         raise ValueError(
             f"The checkpoint {path} was not written by litgan: give one from a run's checkpoints folder."
         )
-    if (found := checkpoint["litgan"].get("format", 1)) != FORMAT:
+    found = checkpoint["litgan"].get("format", 1)
+    if type(found) is not int or found != FORMAT:
         raise ValueError(
             f"The checkpoint {path} has format {found} and this version of litgan reads {FORMAT}: use the "
             "version that wrote it, or train again."

@@ -1,18 +1,15 @@
-"""Fine-tuning: parts that are not trained; and resuming, with the run's own data and optimizers."""
+"""Fine-tuning: parts that are not trained, and the check that a resumed run has its own data."""
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Sequence
 from difflib import get_close_matches
 from reprlib import repr as short
 from typing import Any
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import nn
-from torch.optim import Optimizer
 
 NO_NETWORKS = ("ema", "extra_emas", "augment", "loss", "stateful_penalties")  # modules of a GAN
 TOLERANCE = 1e-3  # of samples, relative: processors and versions of libraries round differently
@@ -97,87 +94,12 @@ class SameData(Callback):
         """Raises ValueError, one sentence, if the checkpoint's data are others."""
         for name, value in self.signature.items():
             saved = state_dict.get(name)
-            if not (near(saved, value) if name == "content" else saved == value):
+            if not (near(saved, value) if name == "content" else repr(saved) == repr(value)):
                 values = "" if name == "content" else f" {short(saved)}, here {short(value)}"
                 raise ValueError(
                     f"The checkpoint's run had other data ({name.replace('_', ' ')}{values}): resume with "
                     "the same, or start a run from its weights with --init_from CHECKPOINT."
                 )
-
-
-class RecipeOptimizers(Callback):
-    """Optimizers have the options of the recipe, on resume too: only their state is the checkpoint's."""
-
-    def __init__(self) -> None:
-        self.classes: list[str] = []
-        self.restored: dict[str, Any] = {}  # the checkpoint, until its optimizers are restored
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"classes": self.classes}
-
-    def on_load_checkpoint(self, trainer: Trainer, gan: LightningModule, checkpoint: dict[str, Any]) -> None:
-        self.restored = checkpoint if trainer.training else {}
-
-    def on_fit_start(self, trainer: Trainer, gan: LightningModule) -> None:
-        """Remembers each learning rate as `initial_lr`, and changes the options in the checkpoint.
-
-        Raises:
-            ValueError: one sentence, if the run had other optimizers, or others parameters.
-        """
-        restored, self.restored = self.restored, {}
-        self.classes = [type(optimizer).__name__ for optimizer in trainer.optimizers]
-        for group in (group for optimizer in trainer.optimizers for group in optimizer.param_groups):
-            group["initial_lr"] = group["lr"]
-        if not restored:
-            return
-        states = restored.get("optimizer_states", [])
-        classes = restored["callbacks"].get(self.state_key, {}).get("classes", self.classes)
-        if classes != self.classes or sizes(states) != sizes(
-            [one.state_dict() for one in trainer.optimizers]
-        ):
-            raise ValueError(
-                f"The checkpoint's state is of the optimizers {short(classes)} and does not fit those of the "
-                f"recipe, {short(self.classes)}: resume with the same, or start a run from its weights with "
-                "--init_from."
-            )
-        for optimizer, saved in zip(trainer.optimizers, states, strict=True):
-            for group, old in zip(optimizer.param_groups, saved["param_groups"], strict=True):
-                chosen = options(optimizer, group)
-                state = saved["state"].get(old["params"][0], {})
-                needed = state_keys(type(optimizer), group["params"][0], chosen)
-                if state and (missing := needed - set(state)):
-                    raise ValueError(
-                        f"The checkpoint's state of {type(optimizer).__name__} has no {min(missing)}, which "
-                        "the recipe's options need: resume with those of the run, or start one from its "
-                        "weights with --init_from."
-                    )
-                old.update({**chosen, "initial_lr": group["lr"]})
-
-
-def options(optimizer: Optimizer, group: dict[str, Any]) -> dict[str, Any]:
-    """What the optimizer's constructor takes, of a group of parameters; some keep their state there too."""
-    known = inspect.signature(type(optimizer)).parameters
-    return {key: value for key, value in group.items() if key in known and key != "params"}
-
-
-def state_keys(cls: type[Optimizer], weight: nn.Parameter, options: dict[str, Any]) -> set[str]:
-    """What a step of an optimizer of torch keeps about a weight; of others none is known."""
-    if not cls.__module__.startswith("torch.optim."):
-        return set()
-    probe = torch.zeros_like(weight).requires_grad_()
-    probe.grad = torch.zeros_like(weight)
-    optimizer: Any = cls([probe], **options)
-    optimizer.step()
-    return set(optimizer.state[probe])
-
-
-def sizes(states: Sequence[Any]) -> list[list[int]] | None:
-    """The number of parameters in each group of each optimizer; None if these are no states."""
-    try:
-        found = [[len(group["params"]) for group in state["param_groups"]] for state in states]
-        return found if all(isinstance(state["state"], dict) for state in states) else None
-    except (TypeError, KeyError):
-        return None
 
 
 def near(saved: Any, value: list[float]) -> bool:

@@ -25,11 +25,12 @@ from litgan.axis import ImagesAxis, publish
 from litgan.checks import NoEmptyData, check_counts, check_fit, check_trainer, make_networks, make_optimizers
 from litgan.compilation import compile_networks, uncompile_networks
 from litgan.ema import EMA
-from litgan.fine_tuning import Freeze, RecipeOptimizers, SameData
+from litgan.fine_tuning import Freeze, SameData
 from litgan.losses import AdversarialLoss
 from litgan.noise import Noise, seed_device
 from litgan.penalties import Context, GeneratorPenalty, Penalty
 from litgan.precision import per_network_loss_scale
+from litgan.resuming import RecipeOptimizers, check_training_state
 from litgan.sampling import Sampler, averaged_generator, choose_classes, sampling_with
 from litgan.schedules import Schedule, value_at
 from litgan.updates import Batch, Logs, LossFunction, OptimizerFactory
@@ -374,6 +375,7 @@ class GAN(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoints.check_architecture(checkpoint, self, self.strict_loading)
+        check_training_state(checkpoint, self._trainer)
         self.images_seen, self.discriminator_updates = checkpoints.clock(checkpoint)
         self.last_logs = dict(checkpoint["litgan"].get("last_logs", {}))
         self.recipe = self.recipe or checkpoint["litgan"].get("recipe", {})

@@ -20,6 +20,7 @@ from litgan.callbacks.throughput import untimed
 from litgan.checks import check_counts
 from litgan.files import warn
 from litgan.gan import GAN
+from litgan.resuming import restoring
 from litgan.updates import check_finite
 
 
@@ -152,7 +153,9 @@ class Checkpoint(LightningCheckpoint):
         return {"best_value": self.best_value, "best_at": self.best_at}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.best_value, self.best_at = state_dict["best_value"], state_dict["best_at"]
+        with restoring("Checkpoint"):
+            value, self.best_at = state_dict["best_value"], int(state_dict["best_at"])
+            self.best_value = None if value is None else float(value)
 
 
 def is_finite(gan: GAN) -> bool:

@@ -24,6 +24,7 @@ from litgan.loggers import log_picture
 from litgan.noise import Noise
 from litgan.precision import loss_scale
 from litgan.render import add_caption, save_png
+from litgan.resuming import restoring
 from litgan.sampling import choose_classes
 from litgan.updates import unpack
 
@@ -181,8 +182,9 @@ class Feedback(Callback):
         return {"history": self.history, "previous": self.previous}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.history = [(images_seen, dict(norms)) for images_seen, norms in state_dict["history"]]
-        self.previous = state_dict["previous"]
+        with restoring("Feedback"):
+            self.history = [(int(images_seen), dict(norms)) for images_seen, norms in state_dict["history"]]
+            self.previous = state_dict["previous"]
 
 
 def will_be_due(gan: GAN, batch: Batch, every: int, ahead: int = 0) -> bool:

@@ -20,6 +20,7 @@ from litgan.diagnosis.metrics import DiagnosticMetrics, weight_norms
 from litgan.files import atomic_write, ignore_disk_errors, rename_damaged, warn
 from litgan.gan import GAN, Batch
 from litgan.gradient_flow import total_norm
+from litgan.resuming import restoring
 from litgan.schedules import Schedule, value_at
 from litgan.updates import unpack
 
@@ -239,10 +240,11 @@ class Diagnosis(Callback):
         }  # fmt: skip
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.monitor.load_state_dict(state_dict["monitor"])
-        self.measurements, self.rollbacks = state_dict["measurements"], state_dict["rollbacks"]
-        self.history = [(at, name) for at, name in state_dict["history"]]
-        self.scaling = Scaling(*state_dict["scaling"])
+        with restoring("Diagnosis"):
+            self.monitor.load_state_dict(state_dict["monitor"])
+            self.measurements, self.rollbacks = int(state_dict["measurements"]), int(state_dict["rollbacks"])
+            self.history = [(int(at), str(name)) for at, name in state_dict["history"]]
+            self.scaling = Scaling(*map(float, state_dict["scaling"]))
 
 
 def weight_drift(saved: dict[str, Any], gan: GAN, side: str) -> float:

@@ -252,5 +252,6 @@ class Monitor:
         }  # fmt: skip
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.baseline, self.streaks = dict(state_dict["baseline"]), dict(state_dict["streaks"])
-        self.active, self.healthy_streak = set(state_dict["active"]), state_dict["healthy_streak"]
+        self.baseline = {name: float(norm) for name, norm in state_dict["baseline"].items()}
+        self.streaks = {name: int(count) for name, count in state_dict["streaks"].items()}
+        self.active, self.healthy_streak = set(state_dict["active"]), int(state_dict["healthy_streak"])
