@@ -28,6 +28,7 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
+from litgan.callbacks import Realism
 from litgan.data import GANDataModule
 from litgan.gan import GAN
 from litgan.metrics import evaluate, load_extractor
@@ -116,10 +117,9 @@ def one(path: Path, minutes: list[float], count: int, picture: Path | None, extr
     off = [f"--{part}.every=0" for part in ("realism", "samples", "gradients", "checkpoint")]
     with tempfile.TemporaryDirectory() as folder:
         recipe = Recipe(["--config", str(path), *quiet, *off, "--trainer.default_root_dir", folder, *extra])
-        extractor = load_extractor(recipe.config.realism.extractor)
-        data = recipe.datamodule
+        data, (realism,) = recipe.datamodule, (c for c in recipe.trainer.callbacks if isinstance(c, Realism))
         data.load("train")
-        protocol = Protocol(data, extractor, min(count, recipe.config.realism.count))
+        protocol = Protocol(data, load_extractor(realism.extractor), min(count, realism.count))
         rows = bounds(protocol)
         watch = Watch(protocol, minutes, picture)
         recipe.trainer.callbacks.append(watch)

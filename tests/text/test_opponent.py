@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
+import recipes
 import torch
+from shared.benchmarks import ROOT
 from text.opponent import markov_chain
 
 from litgan.text import Grammar
@@ -41,3 +43,11 @@ def test_a_markov_chain_can_be_drawn_again() -> None:
     chain = markov_chain
     assert torch.equal(chain(data, 9, 0), chain(data, 9, 0)) and chain(data, 9, 0).shape == (9, 18, 24)
     assert not torch.equal(chain(data, 9, 0), chain(data, 9, 1))
+
+
+def test_fakes_floor_and_opponent_of_a_recipe_share_split_and_count() -> None:
+    """Also where the extractor is a class, as in every recipe of this medium."""
+    rows = recipes.one(ROOT / "configs/text/grammar.yaml", [1e-6], 64, None, [])
+    assert [row["when"].split(":")[0] for row in rows] == ["start", "1e-06 min", "floor", "opponent"]
+    assert {(row["split"], row["count"]) for row in rows} == {("test", 64)}
+    assert rows[2]["fd_text"] < rows[1]["fd_text"]
