@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from typing import Any, ClassVar
 
@@ -38,13 +39,14 @@ class Case:
     """One network, as small as its tests allow.
 
     Args:
-        build: (sample_shape, num_classes, **options) -> network.
+        build: (sample_shape, condition, **options) -> network.
         shape: Of one sample.
         sizes: Further shapes, each with the options that a network of that shape needs.
         samples: Draws samples [B, *shape] for a discriminator.
         silent: Parts of the names of parameters that start at zero and hide others: tests draw them.
         frozen: How the names of parameters begin that never have a gradient.
         spectral: How many layers of the conditional network have spectral norm.
+        image: Shape of the image, for samples of a shape, on which the network is conditioned; else classes.
         exempt: Tests that are not for this network, and why.
     """
 
@@ -55,17 +57,24 @@ class Case:
     silent: tuple[str, ...] = ()
     frozen: tuple[str, ...] = ()
     spectral: int = 0
+    image: Callable[[tuple[int, ...]], tuple[int, ...]] | None = None
     exempt: Mapping[str, str] = field(default_factory=dict)
 
     def make(self, classes: int = 0) -> tuple[nn.Module, Tensor, Tensor | None]:
-        """The network from seed 0, and a batch of its input and labels."""
+        """The network from seed 0, and a batch of its input and labels, or images on which it depends."""
         torch.manual_seed(0)
-        network = self.build(self.shape, classes)
+        network = self.built(classes)
         for name, weight in network.named_parameters():
             if any(part in name for part in self.silent):
                 nn.init.normal_(weight, 0.0, 0.3)
-        given = self.given(network, COUNT, self.shape)
-        return network, given, torch.arange(COUNT) % classes if classes else None
+        condition = images(COUNT, *self.image(self.shape)) if self.image else None
+        if classes and condition is None:
+            condition = torch.arange(COUNT) % classes
+        return network, self.given(network, COUNT, self.shape), condition
+
+    def built(self, classes: int, shape: tuple[int, ...] | None = None, **options: Any) -> nn.Module:
+        shape = shape or self.shape
+        return self.build(shape, self.image(shape) if self.image else classes, **options)
 
     def given(self, network: nn.Module, count: int, shape: tuple[int, ...]) -> Tensor:
         latent_dim = getattr(network, "latent_dim", None)
@@ -157,8 +166,9 @@ class Contract:
 
     def test_shapes_at_all_sizes(self, network: Case) -> None:
         for shape, options in {network.shape: {}, **network.sizes}.items():
-            made = network.build(shape, 0, **options)
-            outputs = made(network.given(made, 2, shape))
+            made = network.built(0, shape, **options)
+            condition = images(2, *network.image(shape)) if network.image else None
+            outputs = made(network.given(made, 2, shape), condition)
             expected = shape if hasattr(made, "latent_dim") else (outputs[0].numel(),)
             assert outputs.shape == (2, *expected) and outputs.isfinite().all()
 
@@ -182,12 +192,13 @@ class Contract:
         slopes.square().sum().backward()
         assert discriminator.deaf(made, 2) == []  # to biases alone a piecewise linear slope is constant
 
-    def test_labels_matter_to_conditional_networks_alone(self, network: Case) -> None:
+    def test_the_condition_matters_to_conditional_networks_alone(self, network: Case) -> None:
         for classes in (CLASSES, 0):
-            made, given, _ = network.make(classes)
-            first, last = (made.eval()(given, torch.full((COUNT,), label)) for label in (0, 2))
-            assert torch.allclose(first, last) == (classes == 0)
-        assert torch.equal(made(given), first)
+            made, given, condition = network.make(classes)
+            shown = torch.arange(COUNT) % CLASSES if condition is None else condition
+            first, last = (made.eval()(given, each) for each in (shown, shown.flip(0)))
+            assert torch.allclose(first, last) == (condition is None)
+        assert condition is not None or torch.equal(made(given), first)
 
     def test_samples_see_each_other_where_uses_batch_statistics_says_so(self, network: Case) -> None:
         made, given, labels = network.make(CLASSES)
@@ -200,7 +211,7 @@ class Contract:
     def test_copies_and_state_dicts_are_equal(self, network: Case) -> None:
         made, given, labels = network.make(CLASSES)
         made(given, labels).sum().backward()  # moves running statistics and power iterations
-        twin, expected = network.build(network.shape, CLASSES).eval(), made.eval()(given, labels)
+        twin, expected = network.built(CLASSES).eval(), made.eval()(given, labels)
         assert not torch.allclose(twin(given, labels), expected)
         twin.load_state_dict(made.state_dict())
         for same in (twin, copy.deepcopy(made)):
@@ -230,7 +241,7 @@ class Contract:
 
         def build() -> nn.Module:
             torch.manual_seed(0)
-            made = network.build(network.shape, CLASSES)
+            made = network.built(CLASSES)
             devices.append({value.device.type for value in made.state_dict().values()})
             return made
 
@@ -259,13 +270,20 @@ class Contract:
             assert torch.linalg.matrix_norm(layer.weight.flatten(1), 2).item() == pytest.approx(1, abs=0.05)
 
     def test_input_that_does_not_fit_is_named(self, network: Case) -> None:
-        plain, given, _ = network.make()
-        conditional, name = network.build(network.shape, CLASSES), type(plain).__name__
-        whole = torch.zeros(COUNT, dtype=torch.long)
-        refuses(lambda: plain(given[..., :-1]), f"{name} was built for inputs")
-        refuses(lambda: conditional(given), f"{name} is conditioned on {CLASSES} classes: pass labels")
-        refuses(lambda: conditional(given, whole.float()), f"{name} got labels .*float32.*int64")
-        refuses(lambda: conditional(given, whole[1:]), f"{name} got labels .* for {COUNT} samples")
+        made, given, condition = network.make()
+        if given.shape[1]:  # no latents: nothing to fit
+            refuses(lambda: made(given[:, :-1], condition), f"{type(made).__name__} was built for inputs")
+
+    def test_a_condition_that_does_not_fit_is_named(self, network: Case) -> None:
+        made, given, condition = network.make(CLASSES)
+        name, wrong = type(made).__name__, f"{type(made).__name__} got labels"
+        if network.image:
+            for unfit in (None, condition[1:], condition[:, :-1], condition[0]):
+                refuses(partial(made, given, unfit), f"{name} is conditioned on .* for {COUNT} samples")
+            return
+        refuses(lambda: made(given), f"{name} is conditioned on {CLASSES} classes: pass labels")
+        refuses(lambda: made(given, condition.float()), f"{wrong} .*float32.*int64")
+        refuses(lambda: made(given, condition[1:]), f"{wrong} .* for {COUNT} samples")
 
     def test_what_does_not_fit_is_named_in_one_sentence(self, refusal: Refusal) -> None:
         refuses(*refusal)

@@ -84,7 +84,7 @@ class TestContract(Contract):
         (lambda: ResNetDiscriminator((1, 16, 16), widths=()), "widths has 0"),
         (lambda: ResNetDiscriminator((1, 16, 16), widths=(8,) * 4), "give 1 to 3"),
         (lambda: ResNetDiscriminator((1, 16, 16), flat_widths=(8, -1)), r"widths \[8, -1\]"),
-        (lambda: ResNetGenerator((1, 32, 32), norm="instance"), "no norm 'instance'"),
+        (lambda: ResNetGenerator((1, 32, 32), norm="layer"), "no norm 'layer'"),
         (lambda: ResNetGenerator((1, 32, 32), conditioning="film"), "no conditioning 'film'"),
         (lambda: ResNetGenerator((1, 32, 32), initialization="xavier"), "no initialization 'xavier'"),
         (lambda: ResNetGenerator((1, 32, 32), hierarchical=True, latent_dim=30), "that 4 divides"),

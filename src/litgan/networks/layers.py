@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 Activation = Literal["relu", "leaky_relu", "silu"]
 Initialization = Literal["dcgan", "he", "glorot", "orthogonal"]
-NormKind = Literal["none", "batch", "group", "pixel"]
+NormKind = Literal["none", "batch", "instance", "group", "pixel"]
+Condition: TypeAlias = int | tuple[int, ...]  # 0 none; n classes; shape of one condition
 
 SLOPE = 0.2  # of leaky ReLU below zero; Radford et al. 2016, section 3
 GROUP = 16  # channels normalized together; Wu & He 2018, table 3
@@ -40,20 +42,22 @@ class PixelNorm(nn.Module):
 
 
 def norm_layer(kind: NormKind, channels: int, *, affine: bool) -> nn.Module:
-    """A layer that normalizes maps [B, C, H, W]; with `affine` "batch" and "group" learn gains and biases.
+    """A layer that normalizes maps [B, C, H, W]; with `affine` all but "pixel" learn gains and biases.
 
     Raises:
         ValueError: there is no norm `kind`.
     """
     if kind == "batch":
         return nn.BatchNorm2d(channels, affine=affine)
+    if kind == "instance":
+        return nn.InstanceNorm2d(channels, affine=affine)
     if kind == "group":
         return nn.GroupNorm(math.gcd(channels, max(1, channels // GROUP)), channels, affine=affine)
     if kind == "pixel":
         return PixelNorm()
     if kind == "none":
         return nn.Identity()
-    raise ValueError(f"There is no norm {kind!r}: choose none, batch, group or pixel.")
+    raise ValueError(f"There is no norm {kind!r}: choose none, batch, instance, group or pixel.")
 
 
 class Norm(nn.Module):
@@ -62,7 +66,7 @@ class Norm(nn.Module):
     Class-conditional batch norm is de Vries et al. 2017; the other kinds get gains and biases alike.
 
     Args:
-        kind: "none", "batch", "group" (of about 16 channels) or "pixel".
+        kind: "none", "batch", "instance", "group" (of about 16 channels) or "pixel".
         channels: C.
         num_classes: 0 for gains and biases that all samples share ("none" and "pixel" then have none).
         gain_std: gains start at N(1, gain_std^2). Radford's code has 0.02, by which classes differ from the
@@ -151,10 +155,13 @@ def add_spectral_norm(network: nn.Module, *, embeddings: bool = True) -> None:
             parametrizations.spectral_norm(layer)
 
 
-def check_widths(widths: Sequence[int], owner: nn.Module) -> tuple[int, ...]:
-    """The widths as a tuple; ValueError where one is not positive."""
+def check_widths(widths: Sequence[int], owner: nn.Module, least: int = 0) -> tuple[int, ...]:
+    """The widths as a tuple; ValueError where one is not positive, or if there are fewer than `least`."""
+    name = type(owner).__name__
     if any(width < 1 for width in widths):
-        raise ValueError(f"{type(owner).__name__} has widths {list(widths)}: give numbers of at least 1.")
+        raise ValueError(f"{name} has widths {list(widths)}: give numbers of at least 1.")
+    if len(widths) < least:
+        raise ValueError(f"{name} has {len(widths)} widths: give at least {least}.")
     return tuple(widths)
 
 
@@ -195,15 +202,31 @@ def check_input(network: Any, given: Tensor, labels: Tensor | None) -> Tensor | 
         ValueError: latents or samples have another shape than the network's, or labels are missing, or not
             one integer per sample.
     """
-    name, count, classes = type(network).__name__, given.shape[0], network.num_classes
-    shape = (network.latent_dim,) if hasattr(network, "latent_dim") else network.sample_shape
-    if tuple(given.shape[1:]) != shape:
+    check_shape(
+        network, given, (network.latent_dim,) if hasattr(network, "latent_dim") else network.sample_shape
+    )
+    return check_labels(network, labels, len(given)) if network.num_classes else None
+
+
+def check_shape(network: nn.Module, given: Tensor, shape: Sequence[int | str]) -> None:
+    """Raises ValueError if latents or samples have not the shape [B, *shape]; a text stands for any size."""
+    fits = len(given.shape) == 1 + len(shape) and all(
+        isinstance(known, str) or size == known for size, known in zip(given.shape[1:], shape, strict=True)
+    )
+    if not fits:
         raise ValueError(
-            f"{name} was built for inputs {['B', *shape]} but got {list(given.shape)}: "
+            f"{type(network).__name__} was built for inputs {['B', *shape]} but got {list(given.shape)}: "
             "build it with the shape of this data."
         )
-    if not classes:
-        return None
+
+
+def check_labels(network: Any, labels: Tensor | None, count: int) -> Tensor:
+    """Classes [count] of a network that is conditioned on them.
+
+    Raises:
+        ValueError: labels are missing, or not one integer per sample.
+    """
+    name, classes = type(network).__name__, network.num_classes
     if labels is None:
         raise ValueError(f"{name} is conditioned on {classes} classes: pass labels [B].")
     if labels.shape != (count,) or labels.dtype not in (torch.int32, torch.int64):
@@ -212,3 +235,87 @@ def check_input(network: Any, given: Tensor, labels: Tensor | None) -> Tensor | 
             f"pass one int64 label a sample, shape [{count}]."
         )
     return labels
+
+
+def condition_channels(condition: Condition, owner: nn.Module) -> int:
+    """Channels of `condition_maps`: n for n classes, C for a vector [C] or an image [C, H, W].
+
+    Raises:
+        ValueError: the condition has another shape.
+    """
+    if isinstance(condition, int):
+        return condition
+    if len(condition) not in (1, 3):
+        raise ValueError(
+            f"{type(owner).__name__} is conditioned on classes, a vector [C] or an image [C, H, W], but the "
+            f"condition's shape is {list(condition)}: choose another network, or another condition."
+        )
+    return condition[0]
+
+
+def condition_maps(
+    network: Any, condition: Tensor | None, count: int, size: Sequence[int] | None = None
+) -> list[Tensor]:
+    """The condition as maps [count, C, H, W], to be concatenated to others; no maps without a condition.
+
+    A class is one-hot; a class and a vector are the same at all positions (Mirza & Osindero 2014). Of an
+    image that has not the `size` (H, W) that is asked for the nearest pixels are taken.
+
+    Raises:
+        ValueError: the condition is missing, or has not the shape that the network was built for.
+    """
+    known = network.condition
+    if known == 0:
+        return []
+    if isinstance(known, int):
+        labels = check_labels(network, condition, count)
+        condition, known = (labels[:, None] == torch.arange(known, device=labels.device)).float(), (known,)
+    wanted = ["B", *known] if len(known) == 1 else ["B", known[0], "H", "W"]
+    if condition is None or condition.ndim != len(wanted) or condition.shape[:2] != (count, known[0]):
+        given = "none" if condition is None else list(condition.shape)
+        raise ValueError(
+            f"{type(network).__name__} is conditioned on {wanted}, but got {given} for {count} samples: pass "
+            "the condition that it was built for."
+        )
+    maps = condition[..., None, None] if condition.ndim == 2 else condition
+    return [maps if size is None or maps.shape[2:] == size else F.interpolate(maps, size)]
+
+
+def image_input(network: Any, latents: Tensor, condition: Tensor | None) -> Tensor:
+    """What a generator from images to images gets: the condition, and each latent as one more channel.
+
+    Latents are the same at all positions ("add z to input" of Zhu et al. 2017, BicycleGAN).
+
+    Raises:
+        ValueError: latents or condition have another shape than the network's.
+    """
+    check_shape(network, latents, (network.latent_dim,))
+    (maps,) = condition_maps(network, condition, len(latents))
+    if not network.latent_dim:
+        return maps
+    return torch.cat([maps, latents[:, :, None, None].expand(-1, -1, *maps.shape[2:])], 1)
+
+
+def check_image_condition(
+    sample_shape: Sequence[int], condition: Condition, owner: nn.Module, scale: int = 1
+) -> tuple[int, ...]:
+    """The shape of the condition.
+
+    Raises:
+        ValueError: samples and condition are no images [C, H, W] of which the sample's sides are `scale`
+            times the condition's.
+    """
+    shape = () if isinstance(condition, int) else tuple(condition)
+    if len(shape) != 3 or tuple(sample_shape[1:]) != (scale * shape[1], scale * shape[2]):
+        times = f"of {scale} times the sides" if scale > 1 else "of the same size"
+        raise ValueError(
+            f"{type(owner).__name__} makes images of images [C, H, W] {times}, but the samples' shape is "
+            f"{list(sample_shape)} and the condition is {condition}: choose data of such pairs."
+        )
+    return shape
+
+
+def pad_to_multiple(maps: Tensor, factor: int) -> Tensor:
+    """Maps [B, C, H, W] whose last row and column are repeated until `factor` divides H and W."""
+    height, width = maps.shape[2:]
+    return F.pad(maps, (0, -width % factor, 0, -height % factor), mode="replicate")
