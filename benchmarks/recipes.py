@@ -1,9 +1,10 @@
 """What recipes reach in so many minutes of training: distance, precision, recall, speed, memory, stability.
 
     python benchmarks/recipes.py configs/fashion_mnist*.yaml --minutes 2 5 10
+    python benchmarks/recipes.py configs/digits.yaml                to the recipe's own end
 
-Each recipe runs in a process of its own and is measured before its first step and after so many minutes;
-only training counts as time. All rows of a recipe share one protocol, which stands beside the figures: the
+Each recipe runs in a process of its own and is measured before its first step and after so many minutes
+of training, which the measurements are no part of. All rows of a recipe share one protocol, which stands beside the figures: the
 held-out split where the data have one, and equal counts on both sides. "floor" is the training split measured
 as if it were generated, "opponent" a model without a network (benchmarks/<medium>/opponent.py). last/best is
 the last distance over the best one. Other options go to the recipe.
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import math
 import resource
 import subprocess
 import sys
@@ -63,7 +65,10 @@ class Protocol:
 
 
 class Watch(Callback):
-    """Measures the averaged generator before training and after given minutes of it, then stops."""
+    """Measures the averaged generator before training and after given minutes of it, then stops.
+
+    After infinite minutes: at the recipe's own end.
+    """
 
     def __init__(self, protocol: Protocol, minutes: list[float], picture: Path | None) -> None:
         self.protocol, self.picture = protocol, picture
@@ -80,15 +85,19 @@ class Watch(Callback):
         began = time.perf_counter()
         self.measure(trainer, gan, self.minutes.pop(0))
         self.rows[-1]["images/s"] = gan.images_seen / trained
-        if not self.minutes:
-            if self.picture is not None:
-                save_png(trainer.datamodule.decode(gan.sample(64)).render(8), self.picture)
-            trainer.should_stop = True
+        trainer.should_stop = not self.minutes
         gan.seconds_excluded += time.perf_counter() - began
+
+    def on_train_end(self, trainer: Trainer, gan: GAN) -> None:
+        if self.minutes:
+            self.measure(trainer, gan, math.inf)
+        if self.picture is not None:
+            save_png(trainer.datamodule.decode(gan.sample(64)).render(8), self.picture)
 
     def measure(self, trainer: Trainer, gan: GAN, minutes: float) -> None:
         row = self.protocol.row(
-            f"{minutes:g} min" if minutes else "start", lambda first, count: gan.sample(count, first=first),
+            {0.0: "start", math.inf: "end"}.get(minutes, f"{minutes:g} min"),
+            lambda first, count: gan.sample(count, first=first),
             labels=lambda first, count: choose_classes(None, first, count, gan.num_classes),
         )  # fmt: skip
         self.rows.append({**row, "images": gan.images_seen})
@@ -113,7 +122,9 @@ def bounds(protocol: Protocol) -> list[Row]:
 
 def one(path: Path, minutes: list[float], count: int, picture: Path | None, extra: list[str]) -> list[Row]:
     """The rows of one recipe, of this process."""
-    quiet = ["--trainer.logger=false", "--trainer.enable_progress_bar=false", "--trainer.max_steps=100000000"]
+    quiet = ["--trainer.logger=false", "--trainer.enable_progress_bar=false"]
+    if minutes[-1] < math.inf:
+        quiet.append("--trainer.max_steps=100000000")
     off = [f"--{part}.every=0" for part in ("realism", "samples", "gradients", "checkpoint")]
     with tempfile.TemporaryDirectory() as folder:
         recipe = Recipe(["--config", str(path), *quiet, *off, "--trainer.default_root_dir", folder, *extra])
@@ -133,7 +144,7 @@ def one(path: Path, minutes: list[float], count: int, picture: Path | None, extr
 def main() -> None:
     parser = measure.options(__doc__, __file__)
     parser.add_argument("recipes", nargs="+", type=Path)
-    parser.add_argument("--minutes", nargs="+", type=float, default=[2, 5, 10])
+    parser.add_argument("--minutes", nargs="+", type=float, default=[math.inf])
     parser.add_argument("--count", type=int, default=10_000)
     parser.add_argument("--pictures", type=Path, help="folder for the last samples of each")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)  # one recipe, printed as JSON

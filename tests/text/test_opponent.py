@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 
 import pytest
@@ -47,7 +48,9 @@ def test_a_markov_chain_can_be_drawn_again() -> None:
 
 def test_fakes_floor_and_opponent_of_a_recipe_share_split_and_count() -> None:
     """Also where the extractor is a class, as in every recipe of this medium."""
-    rows = recipes.one(ROOT / "configs/text/grammar.yaml", [1e-6], 64, None, [])
-    assert [row["when"].split(":")[0] for row in rows] == ["start", "1e-06 min", "floor", "opponent"]
+    recipe, two = ROOT / "configs/text/grammar.yaml", ["--trainer.max_steps=2"]
+    rows = recipes.one(recipe, [1e-6, math.inf], 64, None, two)
+    assert [row["when"].split(":")[0] for row in rows] == ["start", "1e-06 min", "end", "floor", "opponent"]
+    assert [row.get("images") for row in rows[:3]] == [0, 64, 128]
     assert {(row["split"], row["count"]) for row in rows} == {("test", 64)}
-    assert rows[2]["fd_text"] < rows[1]["fd_text"]
+    assert rows[3]["fd_text"] < rows[2]["fd_text"]
