@@ -1,7 +1,10 @@
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 
+from litgan import GAN
 from litgan.losses import Hinge, LeastSquares, Minimax, NonSaturating, Relativistic, Wasserstein
 
 LOSSES = [Minimax, NonSaturating, Hinge, LeastSquares, Wasserstein, Relativistic]
@@ -119,3 +122,28 @@ def test_only_pairing_losses_read_the_real_logits_in_the_generators_loss(kind):
 def test_logits_of_other_shapes_are_refused(real, fake):
     with pytest.raises(ValueError, match=r"one shape \[B, K\]"):
         Wasserstein().discriminator(real=torch.zeros(real), fake=torch.zeros(fake))
+
+
+def test_several_discriminators_in_one_weigh_alike_however_many_logits_each_has():
+    """The sum over the discriminators of each one's own loss."""
+    real, fake = torch.randn(2, 5, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for kind in LOSSES:
+        plain, several = kind(), kind().sum_of_means((1, 3, 2))
+        parts = [(real[:, a:b], fake[:, a:b]) for a, b in ((0, 1), (1, 4), (4, 6))]
+        for method in ("discriminator", "generator"):
+            expected = sum(getattr(plain, method)(real=r, fake=f) for r, f in parts)
+            torch.testing.assert_close(getattr(several, method)(real=real, fake=fake), expected)
+        assert plain.sum_of_means(()) is plain and plain.counts == ()
+        with pytest.raises(ValueError, match=r"logit_counts \[1, 3, 2\].* 5 logits"):
+            several.discriminator(real=real[:, 1:], fake=fake[:, 1:])
+
+
+def test_a_gan_takes_the_counts_of_its_discriminator():
+    class Two(torch.nn.Linear):
+        logit_counts = (1, 2)
+
+    generator = torch.nn.Linear(2, 4)
+    sgd = partial(torch.optim.SGD, lr=0.1)
+    gan = GAN(generator, Two(4, 3), LeastSquares(), sgd, sgd, sample_shape=(4,), latent_dim=2)
+    fake = torch.tensor([[3.0, 1.0, 0.0]])
+    assert gan.loss.generator(fake=fake).tolist() == [2.0 + 0.25]

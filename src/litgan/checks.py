@@ -24,7 +24,7 @@ class Unconditional(nn.Module):
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
-        for name in ("latent_dim", "uses_batch_statistics"):
+        for name in ("latent_dim", "uses_batch_statistics", "logit_counts"):
             if hasattr(network, name):
                 setattr(self, name, getattr(network, name))
 

@@ -110,7 +110,8 @@ class GAN(LightningModule):
             str(halflife): EMA(self.generator, halflife, ema_rampup) for halflife in extra_ema_halflives
         }
         self.extra_emas = nn.ModuleDict(extras)
-        self.loss, self.augment, self.frozen_parts = loss, augment, freeze
+        self.loss = loss.sum_of_means(getattr(self.discriminator, "logit_counts", ()))
+        self.augment, self.frozen_parts = augment, freeze
         self.penalties, self.generator_penalties = tuple(penalties), tuple(generator_penalties)
         stateful = [each for each in (*penalties, *generator_penalties) if isinstance(each, nn.Module)]
         self.stateful_penalties = nn.ModuleList(stateful)  # registered: their state is in the checkpoint

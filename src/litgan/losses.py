@@ -7,7 +7,9 @@ Low-precision logits are converted to float32 first.
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -27,11 +29,26 @@ class AdversarialLoss(ABC):
     """
 
     relativistic: bool = False  # real i is compared with fake i: the generator's loss needs real logits too
+    counts: tuple[int, ...] = ()  # see `sum_of_means`
+
+    def sum_of_means(self, counts: Sequence[int]) -> AdversarialLoss:
+        """This loss for several discriminators in one, whose logits are next to each other.
+
+        `counts` are the numbers of logits of each. The loss is the sum over the discriminators of the mean of
+        their terms, as in Wang et al. 2018 (pix2pixHD), eq. 3, and Kong et al. 2020 (HiFi-GAN), eq. 7 and 8;
+        the mean over all K, which is the loss without counts, weighs a discriminator by its number of logits.
+        A GAN takes them from the attribute `logit_counts` of its discriminator.
+        """
+        if not counts:
+            return self
+        several = copy.copy(self)
+        several.counts = tuple(counts)
+        return several
 
     def discriminator(self, *, real: Tensor, fake: Tensor) -> Tensor:
         """The discriminator's loss [B] of real and fake logits [B, K]."""
         self._check(real=real, fake=fake)
-        return self.discriminator_terms(real=to_float32(real), fake=to_float32(fake)).mean(1)
+        return self._reduce(self.discriminator_terms(real=to_float32(real), fake=to_float32(fake)))
 
     def generator(self, *, real: Tensor | None = None, fake: Tensor) -> Tensor:
         """The generator's loss [B] of fake logits [B, K]; `real` is read only if `relativistic` is true."""
@@ -41,7 +58,7 @@ class AdversarialLoss(ABC):
             raise ValueError(f"{self!r} compares fake with real: its generator's loss needs real logits too.")
         self._check(real=real, fake=fake)
         real = None if real is None else to_float32(real)
-        return self.generator_terms(real=real, fake=to_float32(fake)).mean(1)
+        return self._reduce(self.generator_terms(real=real, fake=to_float32(fake)))
 
     @abstractmethod
     def discriminator_terms(self, *, real: Tensor, fake: Tensor) -> Tensor:
@@ -56,6 +73,15 @@ class AdversarialLoss(ABC):
         if len(shapes[0]) != 2 or shapes[0] != shapes[-1]:
             given = " and ".join(map(str, shapes))
             raise ValueError(f"{self!r} takes logits of one shape [B, K], not {given}: let D return [B, K].")
+        if self.counts and sum(self.counts) != shapes[0][1]:
+            raise ValueError(
+                f"The discriminator's logit_counts {list(self.counts)} do not add up to its {shapes[0][1]} "
+                "logits: let it count those of each of its parts."
+            )
+
+    def _reduce(self, terms: Tensor) -> Tensor:
+        means = [part.mean(1) for part in (terms.split(self.counts, 1) if self.counts else (terms,))]
+        return sum(means[1:], start=means[0])
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
