@@ -4,9 +4,9 @@ from functools import partial
 
 from contract import Case, Contract
 
-from litgan.sound import HiFiGANDiscriminator, WaveGANDiscriminator, WaveGANGenerator
+from litgan.sound import HiFiGANDiscriminator, HiFiGANGenerator, WaveGANDiscriminator, WaveGANGenerator
 
-SHAPE = (1, 256)
+SHAPE, SCALE_WIDTHS = (1, 256), (4,) * 7
 LENGTHS = {
     (1, 4_096): {"widths": (2,) * 4},
     (2, 16_384): {"widths": (2,) * 5},
@@ -19,7 +19,16 @@ class TestContract(Contract):
     discriminators = {
         "wavegan": Case(partial(WaveGANDiscriminator, widths=(4, 6, 8)), SHAPE, LENGTHS),
         "hifigan": Case(
-            partial(HiFiGANDiscriminator, widths=(4, 6), periods=(2, 3)), SHAPE, {(1, 1_000): {}}, spectral=3
+            partial(
+                HiFiGANDiscriminator,
+                period_widths=(4, 6),
+                scale_widths=SCALE_WIDTHS,
+                periods=(2, 3),
+                scales=2,
+            ),
+            SHAPE,
+            {(1, 1_000): {}},
+            spectral=8,
         ),
     }
     refusals = [
@@ -36,5 +45,10 @@ class TestContract(Contract):
         ),
         (lambda: HiFiGANDiscriminator((2, 256)), r"needs sounds \[1, T\] long enough"),
         (lambda: HiFiGANDiscriminator((1, 16)), r"long enough for periods \[2, 3, 5, 7, 11\] and 3 scales"),
-        (lambda: HiFiGANDiscriminator(SHAPE, periods=(), scales=0), r"periods \[\], 0 scales"),
+        (lambda: HiFiGANDiscriminator(SHAPE, periods=(), scales=0), r"periods \[\] and 0 scales"),
+        (lambda: HiFiGANDiscriminator(SHAPE, scale_widths=(4,)), r"scale_widths \[4\]: .* 7 of the second"),
+        (lambda: HiFiGANGenerator((1, 512), (80, 4)), r"256 samples of each frame .*\[1, 512\].*\(80, 4\)"),
+        (lambda: HiFiGANGenerator((1, 512), 10), "condition is 10"),
+        (lambda: HiFiGANGenerator((1, 1_024), (80, 4), channels=4), "channels 4"),
+        (lambda: HiFiGANGenerator((1, 1_024), (80, 4), kernels=(3, 4, 5)), "odd"),
     ]

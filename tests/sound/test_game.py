@@ -50,7 +50,7 @@ def test_the_recipe_finds_all_tones(tmp_path: Path) -> None:
     "discriminator",
     [
         partial(WaveGANDiscriminator, widths=(4, 8)),
-        partial(HiFiGANDiscriminator, widths=(4, 8), periods=(2, 3), scales=2),
+        partial(HiFiGANDiscriminator, period_widths=(4, 8), scale_widths=(4,) * 7, periods=(2, 3), scales=2),
     ],
     ids=["wavegan", "hifigan"],
 )

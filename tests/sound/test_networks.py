@@ -1,13 +1,11 @@
-"""WaveGAN and HiFi-GAN's discriminator."""
+"""WaveGAN."""
 
 from __future__ import annotations
-
-import math
 
 import torch
 from contract import count
 
-from litgan.sound import HiFiGANDiscriminator, WaveGANDiscriminator, WaveGANGenerator
+from litgan.sound import WaveGANDiscriminator, WaveGANGenerator
 from litgan.sound.networks import PhaseShuffle
 
 SHAPE = (1, 256)
@@ -30,30 +28,6 @@ def test_the_parameters_of_the_paper() -> None:
         discriminator = WaveGANDiscriminator((1, 16_384), widths=(64, 128, 256, 512, 1024))
     assert count(generator) == 101 * 16_384 + convolutions
     assert count(discriminator) == sum(25 * a * b + a for a, b in stages) + 16_385
-
-
-def test_the_logits_of_hifigan_are_those_of_each_period_and_scale() -> None:
-    discriminator = HiFiGANDiscriminator(SHAPE, widths=(2,), periods=(2, 3, 5), scales=2)
-    rows = [math.ceil(math.ceil(256 / p) / 3) * p for p in (2, 3, 5)]  # a stride of 3 in each of p columns
-    assert discriminator(torch.randn(4, *SHAPE)).shape == (4, sum(rows) + 256 // 4 + math.ceil(129 / 4))
-    assert HiFiGANDiscriminator(SHAPE, periods=(), scales=1)(torch.randn(1, *SHAPE)).shape == (1, 1)
-
-
-def test_the_columns_of_a_period_are_independent() -> None:
-    """A change of one sample changes only the logits of its own column."""
-    discriminator = HiFiGANDiscriminator(SHAPE, widths=(4,), periods=(3,), scales=0).eval()
-    samples = torch.randn(1, *SHAPE)
-    changed = samples.clone()
-    changed[..., 100] += 1
-    changes = (discriminator(samples) != discriminator(changed)).view(-1, 3).any(0)
-    assert changes.tolist() == [False, True, False], "100 = 1 modulo 3"
-
-
-def test_all_but_the_first_scale_learn_the_norms_of_their_weights() -> None:
-    discriminator = HiFiGANDiscriminator(SHAPE, widths=(4, 6), periods=(2, 3))
-    for part in (discriminator.scale_discriminators[1], discriminator.period_discriminators[0]):
-        gain, weight = part.backbone[2].parametrizations.weight.original0, part.backbone[2].weight
-        torch.testing.assert_close(weight.flatten(1).norm(dim=1), gain.flatten().abs())
 
 
 def test_shuffled_phases_are_shifts_filled_by_reflection() -> None:

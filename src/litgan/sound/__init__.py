@@ -2,8 +2,9 @@
 
 from litgan.sound.clap import Clap
 from litgan.sound.data import Sound
+from litgan.sound.hifigan import HiFiGANDiscriminator, HiFiGANGenerator
 from litgan.sound.metrics import SoundStatistics
-from litgan.sound.networks import HiFiGANDiscriminator, WaveGANDiscriminator, WaveGANGenerator
+from litgan.sound.networks import WaveGANDiscriminator, WaveGANGenerator
 from litgan.sound.render import AudioBatch
 from litgan.sound.tones import Tones
 
@@ -11,6 +12,7 @@ __all__ = [
     "AudioBatch",
     "Clap",
     "HiFiGANDiscriminator",
+    "HiFiGANGenerator",
     "Sound",
     "SoundStatistics",
     "Tones",

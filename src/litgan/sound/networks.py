@@ -1,4 +1,4 @@
-"""Networks on waveforms: WaveGAN, and HiFi-GAN's discriminator.
+"""Networks on waveforms: WaveGAN.
 
 A sample is [channels, length]. Each entry of `widths` is one layer that changes the length by a factor of
 four: with five widths a base length of 16 becomes 16,384 samples, as in the paper.
@@ -11,9 +11,7 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils import parametrizations
 
 from litgan.networks.layers import (
     SLOPE,
@@ -164,103 +162,3 @@ class WaveGANDiscriminator(nn.Module):
     def forward(self, samples: Tensor, labels: Tensor | None = None) -> Tensor:
         labels = check_input(self, samples, labels)
         return self.head(self.backbone(samples).flatten(1), labels)
-
-
-class HiFiGANDiscriminator(nn.Module):
-    """The discriminators of HiFi-GAN, Kong et al. 2020, section 2.3: sounds [B, 1, T] to logits [B, K].
-
-    For each period p one discriminator gets the wave folded to [T / p, p]. For each scale one gets the wave
-    itself, average-pooled by two for each scale after the first. All positions of the last maps of all of
-    them are the K logits. Weights are normalized by weight normalization (Salimans & Kingma 2016), those of
-    the first scale by spectral normalization.
-
-    Args:
-        sample_shape: [1, T].
-        num_classes: 0 for an unconditional discriminator; else projection at each position.
-        periods: Of the multi-period discriminator, without common factors; the paper's are 2, 3, 5, 7, 11.
-        scales: Number of scales of the multi-scale discriminator; 3 in the paper.
-        widths: Channels of the layers of each; the paper's are 32 to 1024 for periods and 128 to 1024 for
-            scales, the latter with two more layers and grouped convolutions.
-
-    Raises:
-        ValueError: `sample_shape` is not [1, T] or T is too small, or there is neither a period nor a scale.
-    """
-
-    uses_batch_statistics = False
-
-    def __init__(
-        self,
-        sample_shape: tuple[int, ...],
-        num_classes: int = 0,
-        *,
-        periods: Sequence[int] = (2, 3, 5, 7, 11),
-        scales: int = 3,
-        widths: Sequence[int] = (16, 32, 64, 128),
-    ) -> None:
-        super().__init__()
-        widths = check_widths(widths, self)
-        if len(sample_shape) != 2 or sample_shape[0] != 1 or sample_shape[1] >> scales < max((*periods, 2)):
-            raise ValueError(
-                f"HiFiGANDiscriminator needs sounds [1, T] long enough for periods {list(periods)} and "
-                f"{scales} scales, but the samples' shape is {list(sample_shape)}: change either."
-            )
-        if not widths or min((*periods, 1)) < 1 or scales < 0 or not (periods or scales):
-            raise ValueError(
-                f"HiFiGANDiscriminator has periods {list(periods)}, {scales} scales and widths "
-                f"{list(widths)}: give periods of at least 1 or a positive number of scales, and one width "
-                "or more."
-            )
-        self.sample_shape, self.num_classes = tuple(sample_shape), num_classes
-        self.periods = tuple(periods)
-        self.period_discriminators = nn.ModuleList(
-            SubDiscriminator(num_classes, widths, kernel=5, stride=3) for _ in periods
-        )
-        self.scale_discriminators = nn.ModuleList(
-            SubDiscriminator(num_classes, widths, kernel=15, stride=4) for _ in range(scales)
-        )
-        for index, discriminator in enumerate((*self.scale_discriminators, *self.period_discriminators)):
-            discriminator.normalize_weights(spectral=index == 0 and scales > 0)
-
-    def forward(self, samples: Tensor, labels: Tensor | None = None) -> Tensor:
-        labels = check_input(self, samples, labels)
-        logits = []
-        for period, discriminator in zip(self.periods, self.period_discriminators, strict=True):
-            padded = F.pad(samples, (0, -samples.shape[-1] % period), mode="reflect")
-            logits.append(discriminator(padded.unflatten(2, (-1, period)), labels))
-        for discriminator in self.scale_discriminators:
-            logits.append(discriminator(samples[..., None], labels))
-            samples = F.avg_pool1d(samples, 4, stride=2, padding=2)
-        return torch.cat(logits, dim=1)
-
-
-class SubDiscriminator(nn.Module):
-    """Maps [B, 1, H, W] to logits [B, K] by convolutions along H only: columns stay independent."""
-
-    def __init__(self, num_classes: int, widths: Sequence[int], kernel: int, stride: int) -> None:
-        super().__init__()
-        layers: list[nn.Module] = []
-        for inputs, outputs in pairwise((1, *widths)):
-            layers += [
-                nn.Conv2d(inputs, outputs, (kernel, 1), (stride, 1), (kernel // 2, 0)),
-                nn.LeakyReLU(SLOPE),
-            ]
-        self.backbone = nn.Sequential(*layers)
-        self.head = nn.Conv2d(widths[-1], 1, (3, 1), padding=(1, 0))
-        self.embed = nn.Embedding(num_classes, widths[-1]) if num_classes else None
-        init_weights(self, "he")
-        if self.embed is not None:
-            nn.init.normal_(self.embed.weight, 0.0, widths[-1] ** -0.5)
-
-    def normalize_weights(self, *, spectral: bool) -> None:
-        """Adds spectral normalization to each convolution, or weight normalization if not `spectral`."""
-        norm = parametrizations.spectral_norm if spectral else parametrizations.weight_norm
-        for layer in list(self.modules()):
-            if isinstance(layer, nn.Conv2d):
-                norm(layer)
-
-    def forward(self, maps: Tensor, labels: Tensor | None) -> Tensor:
-        features = self.backbone(maps)
-        logits = self.head(features)
-        if self.embed is not None:
-            logits = logits + (self.embed(labels)[:, :, None, None] * features).sum(1, keepdim=True)
-        return logits.flatten(1)
