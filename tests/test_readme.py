@@ -11,6 +11,8 @@ import pytest
 from jsonargparse import ArgumentError
 from shared import commands
 
+from litgan import GAN
+from litgan.rebuild import Builder
 from litgan.recipe import Recipe
 
 ROOT = Path(__file__).parents[1]
@@ -100,28 +102,29 @@ def test_the_readme_shows_options() -> None:
     assert "--model.penalties litgan.penalties.R1" in OPTIONS and len(OPTIONS) > 4
 
 
-@pytest.mark.parametrize("form", ["{0}", "[{0}]", "{{class_path: {0}, init_args: {{weight: 3}}}}"])
-@pytest.mark.parametrize("name", ["R1", "litgan.penalties.R1"])
-@pytest.mark.parametrize("equals", ["=", " "])
-def test_one_penalty_needs_no_list(
-    equals: str, name: str, form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("where", ["file", "command line"])
+@pytest.mark.parametrize(
+    ("penalties", "weights"),
+    [
+        ("R1", {"R1": 1.0}),
+        ("litgan.penalties.R1", {"R1": 1.0}),
+        ("[R1]", {"R1": 0.5}),  # of the same class: the recipe's options stay
+        ("{class_path: R1, init_args: {weight: 3}}", {"R1": 3.0}),
+        ("[R1, litgan.penalties.LeCam]", {"R1": 1.0, "LeCam": 0.3}),
+    ],
+)
+def test_one_value_needs_no_list(
+    penalties: str, weights: dict[str, float], where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    option = (
-        [f"--model.penalties={form.format(name)}"]
-        if equals == "="
-        else ["--model.penalties", form.format(name)]
-    )
-    digits = ["--config", str(ROOT / "configs/digits.yaml")]
-    more = [
-        *option,
-        "--model.penalties.weight=3",
-        "--model.extra_ema_halflives=100",
-        "--model.freeze",
-        "generator.base",
-    ]
-    model = Recipe([*digits, *more], "validate").model
-    assert [type(penalty).__name__ for penalty in model.penalties] == ["R1"] and model.penalties[
-        0
-    ].weight == 3
-    assert list(model.extra_emas) == ["100"] and model.frozen_parts == ["generator.base"]
+    values = {"penalties": penalties, "freeze": "generator.base", "extra_ema_halflives": "100"}
+    options = [part for key, value in values.items() for part in (f"--model.{key}", value)]
+    if where == "file":
+        lines = "".join(f"  {key}: {value}\n" for key, value in values.items())
+        (tmp_path / "mine.yaml").write_text(f"model:\n{lines}")
+        options = ["--config", "mine.yaml"]
+    model = Recipe(["--config", str(ROOT / "configs/digits.yaml"), *options], "validate").model
+    rebuilt = Builder().build_subclass(GAN, model.recipe["model"], "model")  # as from a checkpoint
+    for gan in (model, rebuilt):
+        assert {type(penalty).__name__: penalty.weight for penalty in gan.penalties} == weights
+        assert list(gan.extra_emas) == ["100"] and gan.frozen_parts == ("generator.base",)

@@ -86,7 +86,8 @@ def cancelled() -> int:
 
 AROUND = re.compile(  # what jsonargparse prints around its reasons: parsers, types, dumps of values
     r"""Parser key "[\w.]+":|Type .*callable class:|Problem with given class_path '[\w.]+':|Errors:"""
-    r"|Subtypes:.*|Does not validate against.*|Expected a path but.*|Expected a <class 'NoneType'>"
+    r"|Subtypes:.*|Subclass types expect.*|^[\s-]*a (?:class path \(str\)|dict with).*"
+    r"|Does not validate against.*|Expected a path but.*|Expected a <class 'NoneType'>"
     r"|Given value type:.*|Given value: \w*[({\[].*|Got value: Namespace.*"
 )
 

@@ -78,8 +78,8 @@ class GAN(LightningModule):
         loss: AdversarialLoss,
         generator_optimizer: OptimizerFactory,
         discriminator_optimizer: OptimizerFactory,
-        penalties: Sequence[Penalty] = (),
-        generator_penalties: Sequence[GeneratorPenalty] = (),
+        penalties: Penalty | Sequence[Penalty] = (),
+        generator_penalties: GeneratorPenalty | Sequence[GeneratorPenalty] = (),
         augment: Augmentation | None = None,
         discriminator_steps: int = 1,
         micro_batches: int = 1,
@@ -88,10 +88,10 @@ class GAN(LightningModule):
         lr_schedule: float | Schedule = 1.0,
         ema_halflife: float | Schedule = 10_000,
         ema_rampup: float = 0.05,
-        extra_ema_halflives: Sequence[int] = (),
+        extra_ema_halflives: int | Sequence[int] = (),
         sample_shape: tuple[int, ...] = (1, 32, 32),
         num_classes: int = 0,
-        freeze: Sequence[str] = (),
+        freeze: str | Sequence[str] = (),
         latent_dim: int | None = None,
         seed: int = 0,
     ) -> None:
@@ -106,14 +106,14 @@ class GAN(LightningModule):
         if len(self.sample_shape) == 3:  # images: the memory layout in which convolutions run fastest
             self.to(memory_format=torch.channels_last)
         self.ema = EMA(self.generator, ema_halflife, ema_rampup)
-        extras = {
-            str(halflife): EMA(self.generator, halflife, ema_rampup) for halflife in extra_ema_halflives
-        }
-        self.extra_emas = nn.ModuleDict(extras)
+        halflives = updates.as_tuple(extra_ema_halflives)
+        self.extra_emas = nn.ModuleDict({str(one): EMA(self.generator, one, ema_rampup) for one in halflives})
         self.loss = loss.sum_of_means(getattr(self.discriminator, "logit_counts", ()))
-        self.augment, self.frozen_parts = augment, freeze
-        self.penalties, self.generator_penalties = tuple(penalties), tuple(generator_penalties)
-        stateful = [each for each in (*penalties, *generator_penalties) if isinstance(each, nn.Module)]
+        self.augment, self.frozen_parts = augment, updates.as_tuple(freeze)
+        self.penalties = updates.as_tuple(penalties)
+        self.generator_penalties = updates.as_tuple(generator_penalties)
+        both = (*self.penalties, *self.generator_penalties)
+        stateful = [each for each in both if isinstance(each, nn.Module)]
         self.stateful_penalties = nn.ModuleList(stateful)  # registered: their state is in the checkpoint
         self.optimizer_factories = (generator_optimizer, discriminator_optimizer)
         self.discriminator_steps, self.micro_batches = discriminator_steps, micro_batches

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, get_origin
+from typing import Any
 
 import torch
 import yaml
@@ -51,7 +50,7 @@ from litgan.gan import GAN
 from litgan.loggers import MetricsFile, WandbOptions, WandbRun, distance_keys, read_metrics, wandb_run
 from litgan.precision import best_precision
 from litgan.processes import ending_on_ctrl_c
-from litgan.rebuild import parameters, search_working_directory
+from litgan.rebuild import search_working_directory
 from litgan.render import draw_curves
 from litgan.seeds import SUMMARY
 
@@ -102,7 +101,7 @@ class Recipe(LightningCLI):
                 parser_kwargs={"prog": f"litgan {verb}", "exit_on_error": False, **HELP[verb]},
                 subclass_mode_model=True,
                 subclass_mode_data=True,
-                args=wrap_lists(args),
+                args=args,
                 run=False,
                 auto_configure_optimizers=False,
                 load_from_checkpoint_support=False,
@@ -284,18 +283,6 @@ class Recipe(LightningCLI):
                 self.scratch.cleanup()
             os.environ.pop("LITGAN_RUN_ID", None)
             self.lock.release()
-
-
-def wrap_lists(arguments: list[str]) -> list[str]:
-    """A command line where one value of a list of the GAN may stand alone: `--model.penalties R1` is [R1]."""
-    names = "|".join(name for name, known in parameters(GAN).items() if get_origin(known.hint) is Sequence)
-    option = rf"--model\.(?:init_args\.)?(?:{names})"
-    wrapped: list[str] = []
-    for argument in arguments:
-        follows = wrapped and re.fullmatch(option, wrapped[-1])
-        single = re.fullmatch(rf"({'' if follows else f'{option}='})([^[].*)", argument, re.DOTALL)
-        wrapped.append(f"{single[1]}[{single[2]}]" if single else argument)
-    return wrapped
 
 
 def parameter_counts(gan: GAN) -> dict[str, int]:

@@ -21,6 +21,11 @@ LossFunction: TypeAlias = Callable[[Tensor, Tensor | None, Noise], tuple[Tensor,
 OptimizerFactory: TypeAlias = Callable[[Iterable[nn.Parameter]], Optimizer]
 
 
+def as_tuple(given: Any) -> tuple[Any, ...]:
+    """An argument that may be one value or several of them."""
+    return tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) else (given,)
+
+
 def unpack(batch: Any, num_classes: int) -> tuple[Tensor, Any]:
     """(real samples, condition or None) of a batch.
 
