@@ -4,10 +4,11 @@
     python benchmarks/recipes.py configs/digits.yaml                to the recipe's own end
 
 Each recipe runs in a process of its own and is measured before its first step and after so many minutes
-of training, which the measurements are no part of. All rows of a recipe share one protocol, which stands beside the figures: the
-held-out split where the data have one, and equal counts on both sides. "floor" is the training split measured
-as if it were generated, "opponent" a model without a network (benchmarks/<medium>/opponent.py). last/best is
-the last distance over the best one. Other options go to the recipe.
+of training; measurements do not count as training. All rows of a recipe share one protocol, which stands
+beside the figures: the held-out split where the data have one, and equal counts on both sides. "floor" is the
+training split measured as if it were generated, "opponent" a model without a network
+(benchmarks/<medium>/opponent.py). last/best is the last distance over the best one. Other options go to the
+recipe.
 """
 
 from __future__ import annotations
