@@ -14,7 +14,7 @@ from shared.ranks import distance, launch
 from shared.resuming import same
 
 WORKERS = Path(__file__).with_name("workers.py")
-SCENARIOS = ("pictures", "points", "pairs", "encoder", "frozen", "bf16")
+SCENARIOS = ("pictures", "points", "pairs", "residual", "encoder", "frozen", "bf16")
 
 pytestmark = pytest.mark.spawn
 
@@ -55,7 +55,9 @@ def test_replicas_stay_bit_identical(scenario, two):
     assert same(two[0][scenario]["weights"], two[1][scenario]["weights"])
 
 
-@pytest.mark.parametrize("scenario", ["pictures", "points", "pairs", "encoder", "frozen", "compiled"])
+@pytest.mark.parametrize(
+    "scenario", ["pictures", "points", "pairs", "residual", "encoder", "frozen", "compiled"]
+)
 def test_two_ranks_learn_what_one_learns(scenario, one, two):
     alone, together = one[scenario]["weights"], two[0][scenario]["weights"]
     assert list(alone) == list(together)  # the names in checkpoints

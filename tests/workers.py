@@ -32,7 +32,14 @@ from litgan.compilation import compile_networks
 from litgan.data import GANDataModule, Ring
 from litgan.losses import Hinge, NonSaturating, Relativistic, Wasserstein
 from litgan.metrics import evaluate
-from litgan.networks import DCGANDiscriminator, DCGANGenerator, MLPDiscriminator, MLPGenerator
+from litgan.networks import (
+    DCGANDiscriminator,
+    DCGANGenerator,
+    MLPDiscriminator,
+    MLPGenerator,
+    R3GANDiscriminator,
+    R3GANGenerator,
+)
 from litgan.noise import Noise, torch_generator
 from litgan.penalties import R1, R2, WGANGP
 from litgan.strategy import AdversarialDDPStrategy, register
@@ -206,6 +213,17 @@ def pairs() -> dict[str, Any]:
     return train(gan, Ring(batch_size=8, samples=40), traffic) | {"traffic": traffic.bytes}
 
 
+def residual() -> dict[str, Any]:
+    """Convolutions with derivatives of their own, differentiated twice on both sides."""
+    options = {"widths": (8, 8), "cardinalities": (4, 4), "blocks": (1, 1)}
+    networks = {
+        "generator": partial(R3GANGenerator, latent_dim=8, **options),
+        "discriminator": partial(R3GANDiscriminator, **options),
+    }
+    gan = Witnessed(loss=Relativistic(), penalties=[R1(0.1), R2(0.1)], **PICTURES | networks)
+    return train(gan, Pictures(batch_size=8, num_classes=3))
+
+
 def encoder() -> dict[str, Any]:
     """A third network."""
     traffic = Traffic()
@@ -367,7 +385,7 @@ def in_turn(world_size: int, work: Callable[..., None], *arguments: Any) -> None
         sys.exit(f"ranks ended with {[process.exitcode for process in processes]}")
 
 
-BOTH = (pictures, points, pairs, encoder, frozen, bf16, metrics, compiled, loader)
+BOTH = (pictures, points, pairs, residual, encoder, frozen, bf16, metrics, compiled, loader)
 ONE, SEVERAL = (alone,), (compressed, power_sgd, stock, refusals)
 
 

@@ -16,8 +16,9 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, leaky_relu
+from torch.nn.functional import leaky_relu
 
+from litgan.networks.convolutions import FilterFunction, GroupedConv2d
 from litgan.networks.layers import SLOPE, check_input, check_widths, image_side
 
 BASE = 4  # side of the maps at the basis
@@ -34,8 +35,7 @@ class Blur(nn.Module):
         self.register_buffer("kernel", torch.outer(line, line)[None, None], persistent=False)
 
     def forward(self, maps: Tensor) -> Tensor:
-        channels = maps.shape[1]
-        return conv2d(maps, self.kernel.to(maps.dtype).expand(channels, 1, 3, 3), padding=1, groups=channels)
+        return FilterFunction.apply(maps, self.kernel, 1)
 
 
 def upsample(inputs: int, outputs: int) -> nn.Sequential:
@@ -69,7 +69,7 @@ class ResidualBlock(nn.Module):
         super().__init__()
         hidden = expansion * width
         self.expand = nn.Conv2d(width, hidden, kernel_size=1)
-        self.mix = nn.Conv2d(hidden, hidden, kernel_size=3, padding=1, groups=cardinality)
+        self.mix = GroupedConv2d(hidden, hidden, kernel_size=3, groups=cardinality)
         self.project = nn.Conv2d(hidden, width, kernel_size=1, bias=False)
 
     def forward(self, maps: Tensor) -> Tensor:

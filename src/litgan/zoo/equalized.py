@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, linear, pad
+
+from litgan.networks.convolutions import FilterFunction
 
 GAIN = 2**0.5  # compensates for ReLU, which halves the mean square; He et al. 2015, eq. 10
 
@@ -70,29 +70,6 @@ class EqualizedConv2d(nn.Module):
     def forward(self, maps: Tensor) -> Tensor:
         bias = None if self.bias is None else self.bias * self.bias_scale
         return conv2d(maps, self.weight * self.weight_scale, bias, self.stride, self.padding)
-
-
-class FilterFunction(torch.autograd.Function):
-    """Depthwise convolution of maps [B, C, H, W], zero-padded, with one symmetric kernel [1, 1, K, K].
-
-    Its gradient is the same filter. R1 and path length need second derivatives, and torch's own second
-    derivative of a depthwise convolution loops over the channels.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, maps: Tensor, kernel: Tensor, padding: int) -> Tensor:
-        ctx.save_for_backward(kernel)
-        ctx.padding = padding
-        channels = maps.shape[1]
-        return conv2d(
-            maps, kernel.to(maps.dtype).expand(channels, -1, -1, -1), padding=padding, groups=channels
-        )
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        (kernel,) = ctx.saved_tensors
-        padding = kernel.shape[-1] - 1 - ctx.padding
-        return FilterFunction.apply(gradients[0], kernel, padding), None, None
 
 
 class FIR(nn.Module):
