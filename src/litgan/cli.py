@@ -72,11 +72,22 @@ def main(arguments: list[str] | None = None) -> None:
     except Exception as error:
         from litgan.rebuild import find_sentence
 
-        own = find_sentence(error)
+        own = find_sentence(error) or without_metal_kernel(error)
         if own is None or "LITGAN_TRACEBACK" in os.environ:
             traceback.print_exc()
         print(f"litgan: error: {own or error}", file=sys.stderr)
         sys.exit(1)
+
+
+def without_metal_kernel(error: Exception) -> str | None:
+    """A sentence, if it is what PyTorch raises for an operation that it lacks on Apple's GPUs."""
+    found = re.search(r"'(aten::[\w.]+)' is not currently implemented for the MPS device", str(error))
+    if found is None:
+        return None
+    return (
+        f"PyTorch has no Metal kernel of {found[1]}: set PYTORCH_ENABLE_MPS_FALLBACK=1 in the environment, "
+        "which takes the CPU for it, or give --trainer.accelerator cpu."
+    )
 
 
 def cancelled() -> int:

@@ -126,8 +126,8 @@ def truncate(latents: Tensor, threshold: float) -> Tensor:
     if threshold <= 0:
         raise ValueError(f"The truncation is {threshold}: give a positive threshold such as 0.7.")
     lowest = 0.5 * math.erfc(threshold / math.sqrt(2.0))
-    uniform = torch.special.ndtr(latents.double())
-    return torch.special.ndtri(lowest + uniform * (1.0 - 2.0 * lowest)).to(latents.dtype)
+    uniform = torch.special.ndtr(latents.cpu().double())  # Metal has neither float64 nor ndtri
+    return torch.special.ndtri(lowest + uniform * (1.0 - 2.0 * lowest)).to(latents)
 
 
 def interpolate(start: Tensor, end: Tensor, steps: int) -> Tensor:

@@ -37,7 +37,11 @@ def test_gumbel_noise_has_its_moments_and_no_infinity():
     noise = gumbel(torch.randn(200_000, generator=torch.Generator().manual_seed(0)))
     assert noise.mean().item() == pytest.approx(0.57722, abs=0.02)  # Euler's constant
     assert noise.var().item() == pytest.approx(math.pi**2 / 6, abs=0.04)
-    assert gumbel(torch.tensor([-8.0, 8.0])).isfinite().all()
+    numbers = torch.linspace(-13, 8, 1001, requires_grad=True)
+    exact = -torch.log(-torch.special.log_ndtr(numbers.double()))
+    torch.testing.assert_close(gumbel(numbers), exact.float(), rtol=1e-6, atol=1e-6)
+    gradients = [torch.autograd.grad(value.sum(), numbers)[0] for value in (gumbel(numbers), exact)]
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-6)
 
 
 def test_the_gradient_passes_straight_through_to_the_softmax():

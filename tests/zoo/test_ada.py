@@ -11,10 +11,18 @@ from shared.augmentation import Augments, Pictures, draws, images_gan, smooth
 
 from litgan.schedules import Linear
 from litgan.zoo import ADA, warps
+from litgan.zoo.ada import normal
 
 
 class TestADA(Augments):
     augment = ADA(1.0, target=None)
+
+
+def test_uniform_numbers_become_normal_ones():
+    uniform = torch.rand(100_000, generator=torch.Generator().manual_seed(0)).clamp(2**-20, 1 - 2**-20)
+    exact = torch.special.ndtri(uniform.double()).float()
+    torch.testing.assert_close(normal(uniform), exact, rtol=1e-6, atol=1e-6)
+    assert normal(torch.tensor([0.0, 1.0])).isfinite().all()
 
 
 # -- warps ---------------------------------------------------------------------------------------

@@ -97,7 +97,7 @@ def mode_report(points: Tensor, centers: Tensor, std: float) -> tuple[int, float
     Returns:
         The number of modes covered and the share of samples that are good, in [0, 1].
     """
-    distance, nearest = torch.cdist(points.double().cpu(), centers.double().cpu()).min(dim=1)
+    distance, nearest = torch.cdist(points.cpu().double(), centers.cpu().double()).min(dim=1)
     good = distance <= 3 * std
     counts = nearest[good].bincount(minlength=len(centers))
     covered = counts >= max(1.0, 0.1 * len(points) / len(centers))

@@ -202,7 +202,9 @@ def overfitting(*, train: Tensor, held_out: Tensor, fake: Tensor) -> dict[str, T
 
 def mean_distance(features: Tensor) -> Tensor:
     """Mean Euclidean distance between all pairs of N vectors [N, D]; 0 for a single vector."""
-    return torch.pdist(features).sum() / max(1, len(features) * (len(features) - 1) // 2)
+    count = len(features)  # torch.pdist has no Metal kernel
+    pairs = torch.cdist(features, features, compute_mode="donot_use_mm_for_euclid_dist")
+    return pairs.sum() / max(1, count * (count - 1))
 
 
 def chunks(count: int, size: int) -> list[slice]:

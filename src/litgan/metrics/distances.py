@@ -32,8 +32,9 @@ class Moments:
     @classmethod
     def of(cls, features: Tensor) -> Moments:
         """The moments of a feature matrix [N, D], N >= 2."""
-        mean = features.double().mean(0)
-        centered = features.double() - mean
+        features = _float64(features)
+        mean = features.mean(0)
+        centered = features - mean
         return cls(len(features), mean, centered.T @ centered / (len(features) - 1))
 
 
@@ -176,9 +177,10 @@ def jensen_shannon(*, real: Tensor, fake: Tensor) -> Tensor:
 
     0 for equal histograms, 1 for disjoint ones, and 1 if one of them is empty.
     """
+    real, fake = _float64(real), _float64(fake)
     if not real.sum() or not fake.sum():
         return torch.ones((), dtype=torch.float64)
-    p, q = real.double() / real.sum(), fake.double() / fake.sum()
+    p, q = real / real.sum(), fake / fake.sum()
     mixture = (p + q) / 2
     divergence = torch.xlogy(p, p) + torch.xlogy(q, q) - 2 * torch.xlogy(mixture, mixture)
     return (divergence.sum() / (2 * math.log(2))).clamp_min(0)
@@ -204,4 +206,9 @@ def _checked(real: Tensor, fake: Tensor, *, minimum: int) -> tuple[Tensor, Tenso
             raise ValueError(
                 f"The {side} features are not finite: look for NaN or infinity in the {side} samples."
             )
-    return real.double(), fake.double()
+    return _float64(real), _float64(fake)
+
+
+def _float64(tensor: Tensor) -> Tensor:
+    """On the CPU if it comes from Metal, which has no float64."""
+    return (tensor.cpu() if tensor.device.type == "mps" else tensor).double()

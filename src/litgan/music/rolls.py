@@ -165,7 +165,7 @@ class Scales(PianoRolls):
 
     def in_scale(self, samples: Tensor) -> float:
         """Returns the fraction of sounding cells of samples [N, *sample_shape] in the scale, or 0."""
-        sounding = (samples > 0.5).sum((0, 1, 2)).double().cpu()
+        sounding = (samples > 0.5).sum((0, 1, 2)).cpu().double()
         return (sounding[self.allowed].sum() / sounding.sum().clamp_min(1)).item()
 
 

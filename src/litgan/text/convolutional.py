@@ -143,8 +143,10 @@ class TextDiscriminator(nn.Module):
 
 
 def gumbel(normal: Tensor) -> Tensor:
-    """Maps standard normal to standard Gumbel numbers: -log(-log(Phi(x)))."""
-    return -torch.log(-torch.special.log_ndtr(normal.float()))
+    """Maps standard normal to standard Gumbel numbers: -log(-log(Phi(x))), for |x| up to 13."""
+    normal = normal.float()
+    tail = torch.special.erfc(normal.abs() * 0.5**0.5) / 2  # Phi(-|x|); log_ndtr has no Metal kernel
+    return -torch.log(-torch.where(normal > 0, torch.log1p(-tail), tail.log()))
 
 
 def straight_through(logits: Tensor, temperature: float) -> Tensor:
