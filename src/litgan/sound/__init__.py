@@ -3,8 +3,10 @@
 from litgan.sound.clap import Clap
 from litgan.sound.data import Sound
 from litgan.sound.hifigan import HiFiGANDiscriminator, HiFiGANGenerator
+from litgan.sound.mel import MelSpectrogram
 from litgan.sound.metrics import SoundStatistics
 from litgan.sound.networks import WaveGANDiscriminator, WaveGANGenerator
+from litgan.sound.reconstruction import MelL1, MultiResolutionSTFT, mel_l1, multi_resolution_stft
 from litgan.sound.render import AudioBatch
 from litgan.sound.tones import Tones
 
@@ -13,9 +15,14 @@ __all__ = [
     "Clap",
     "HiFiGANDiscriminator",
     "HiFiGANGenerator",
+    "MelL1",
+    "MelSpectrogram",
+    "MultiResolutionSTFT",
     "Sound",
     "SoundStatistics",
     "Tones",
     "WaveGANDiscriminator",
     "WaveGANGenerator",
+    "mel_l1",
+    "multi_resolution_stft",
 ]

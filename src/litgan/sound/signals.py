@@ -104,14 +104,14 @@ def mel_filterbank(bands: int, bins: int, sample_rate: int, lowest: float = 30.0
     return (weights / weights.sum(1, keepdim=True)).float()
 
 
-def stft(waves: Tensor, window: int, hop: int) -> Tensor:
-    """Short-time Fourier transform of waves [N, T]: complex [N, window / 2 + 1, ceil(T / hop)].
+def stft(waves: Tensor, window: int, hop: int, n_fft: int | None = None) -> Tensor:
+    """Short-time Fourier transform of waves [N, T]: complex [N, n_fft / 2 + 1, ceil(T / hop)].
 
-    Hann windows are centered on every `hop`-th sample, with silence around the wave. A sine of amplitude 1 at
-    the center of a bin has magnitude 1.
+    Hann windows are centered on every `hop`-th sample, with silence around the wave, and filled up with zeros
+    to n_fft samples, by default `window`. A sine of amplitude 1 at the center of a bin has magnitude 1.
     """
     hann = torch.hann_window(window, device=waves.device, dtype=waves.dtype)
     spectra = torch.stft(
-        waves, window, hop, window=hann * 2 / hann.sum(), pad_mode="constant", return_complex=True
+        waves, n_fft or window, hop, window, hann * 2 / hann.sum(), pad_mode="constant", return_complex=True
     )
     return spectra[..., : -(-waves.shape[-1] // hop)]
