@@ -176,6 +176,13 @@ class Contract:
         made, latents, labels = generator.make(CLASSES)
         assert made(2 * latents, labels).abs().max() <= 1
 
+    def test_nothing_but_a_bias_comes_behind_the_last_layer(self, generator: Case) -> None:
+        made, latents, condition = generator.make(CLASSES)
+        if hasattr(made, "last_layer"):
+            assert made(latents, condition).flatten(2).std(dim=2).min() > 1e-3
+            nn.init.zeros_(made.last_layer)
+            assert made(latents, condition).flatten(2).std(dim=2).max() < 1e-6
+
     @pytest.mark.parametrize("classes", [0, CLASSES])
     def test_every_parameter_learns(self, network: Case, classes: int) -> None:
         made, given, labels = network.make(classes)

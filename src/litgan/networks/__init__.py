@@ -6,16 +6,20 @@ A recipe gives the keyword options; the data gives `sample_shape` and `num_class
 
 from litgan.networks.dcgan import DCGANDiscriminator, DCGANGenerator
 from litgan.networks.mlp import MLPDiscriminator, MLPGenerator
+from litgan.networks.quantizers import FiniteScalarQuantizer, Quantizer, VectorQuantizer
 from litgan.networks.r3gan import R3GANDiscriminator, R3GANGenerator
 from litgan.networks.unet import PatchDiscriminator, UNetGenerator
 
 __all__ = [
     "DCGANDiscriminator",
     "DCGANGenerator",
+    "FiniteScalarQuantizer",
     "MLPDiscriminator",
     "MLPGenerator",
     "PatchDiscriminator",
+    "Quantizer",
     "R3GANDiscriminator",
     "R3GANGenerator",
     "UNetGenerator",
+    "VectorQuantizer",
 ]

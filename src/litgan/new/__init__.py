@@ -19,7 +19,7 @@ from pathlib import Path
 
 PACKAGE = __name__.partition(".")[0]
 ROOT = Path(__file__).resolve().parents[3]
-WINGS = ("zoo", "text", "sound", "music", "lab", "diagnosis")
+WINGS = ("zoo", "translation", "text", "sound", "music", "lab", "diagnosis")
 OWN = ("new", [".ci", "benchmarks/RESULTS.md"])  # a wing's name, and what else it owns
 FOLDERS = (f"src/{PACKAGE}", "configs", "tests", "notebooks", "benchmarks")
 MARKED = (
@@ -40,7 +40,8 @@ def new(dir: str, name: str = "", wings: str = "") -> None:
     Args:
         dir: folder to make; "." renames this repository itself, whose changes must be committed.
         name: of the package, e.g. mygan.
-        wings: parts to keep, with commas between: zoo, text, sound, music, lab, diagnosis; or all.
+        wings: parts to keep, with commas between: zoo, translation, text, sound, music, lab, diagnosis;
+            or all.
     """
     target, chosen = Path(dir).resolve(), choose_wings(wings)
     check_name(name)

@@ -1,0 +1,8 @@
+"""From an image to an image: published networks and games. The core does not import this package."""
+
+from litgan.translation.autoencoder import VQAutoencoder
+from litgan.translation.multi_scale import MultiScale
+from litgan.translation.resnet import ResNetTranslator
+from litgan.translation.super_resolution import SuperResolver
+
+__all__ = ["MultiScale", "ResNetTranslator", "SuperResolver", "VQAutoencoder"]
