@@ -32,12 +32,13 @@ from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
 from litgan.callbacks import Realism
+from litgan.condition import choose_classes
 from litgan.data import GANDataModule
+from litgan.data.stock import eval_conditions
 from litgan.gan import GAN
 from litgan.metrics import evaluate, load_extractor
 from litgan.recipe import Recipe
 from litgan.render import save_png
-from litgan.sampling import choose_classes
 
 Row = dict[str, Any]
 
@@ -93,12 +94,17 @@ class Watch(Callback):
         if self.minutes:
             self.measure(trainer, gan, math.inf)
         if self.picture is not None:
-            save_png(trainer.datamodule.decode(gan.sample(64)).render(8), self.picture)
+            samples = gan.sample(64, condition=self.conditions(gan, 0, 64))
+            save_png(trainer.datamodule.decode(samples).render(8), self.picture)
+
+    def conditions(self, gan: GAN, first: int, count: int) -> Tensor | None:
+        protocol = self.protocol
+        return eval_conditions(gan, protocol.data, count, split=protocol.split, first=first)
 
     def measure(self, trainer: Trainer, gan: GAN, minutes: float) -> None:
         row = self.protocol.row(
             {0.0: "start", math.inf: "end"}.get(minutes, f"{minutes:g} min"),
-            lambda first, count: gan.sample(count, first=first),
+            lambda first, count: gan.sample(count, condition=self.conditions(gan, first, count), first=first),
             labels=lambda first, count: choose_classes(None, first, count, gan.num_classes),
         )  # fmt: skip
         self.rows.append({**row, "images": gan.images_seen})

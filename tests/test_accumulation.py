@@ -63,7 +63,7 @@ def test_parts_of_pictures_with_labels(digits_gan, make_trainer):
         seen: list[torch.Tensor] = []
         gan = digits_gan(
             generator=partial(DCGANGenerator, latent_dim=4, widths=(8, 4), norm="none"), penalties=[R1(0.1)],
-            discriminator=partial(DCGANDiscriminator, widths=(4, 8)), num_classes=10, augment=DiffAugment(),
+            discriminator=partial(DCGANDiscriminator, widths=(4, 8)), condition=10, augment=DiffAugment(),
             micro_batches=micro_batches, generator_optimizer=SLOW, discriminator_optimizer=SLOW,
         )  # fmt: skip
         gan.discriminator.register_forward_hook(lambda _, inputs, __, seen=seen: seen.append(inputs[1]))

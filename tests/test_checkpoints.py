@@ -26,7 +26,7 @@ ARGUMENTS = {
     "penalties": [{"class_path": "litgan.penalties.R1", "init_args": {"weight": 0.1, "interval": 2}}],
     "lr_schedule": {"class_path": "litgan.schedules.WarmUp", "init_args": {"images": 16}},
     "sample_shape": [2],
-    "num_classes": 8,
+    "condition": 8,
 }
 MODEL = {"class_path": "litgan.GAN", "init_args": ARGUMENTS}  # as litgan.recipe writes it
 DATA = {"class_path": "litgan.data.Ring", "init_args": {"samples": 40, "batch_size": 8, "num_classes": 8}}
@@ -142,16 +142,16 @@ def test_a_checkpoint_of_somebody_else(content, tmp_path):
             load(tmp_path / "other.ckpt")
 
 
-@pytest.mark.parametrize("found", [None, 2, 4])
+@pytest.mark.parametrize("found", [None, 3, 5])
 def test_a_checkpoint_of_another_format(found, saved, tiny_gan, tiny_data, make_trainer):
     """Names of weights and entries differ between formats; the first did not say its number."""
 
     def change(checkpoint):
-        assert checkpoint["litgan"].pop("format") == checkpoints.FORMAT == 3
+        assert checkpoint["litgan"].pop("format") == checkpoints.FORMAT == 4
         checkpoint["litgan"] |= {} if found is None else {"format": found}
 
     path = edited(saved[1], change)
-    sentence = rf"edited\.ckpt has format {found or 1} and this version of litgan reads 3: .* train again\.$"
+    sentence = rf"edited\.ckpt has format {found or 1} and this version of litgan reads 4: .* train again\.$"
     for load in (checkpoints.read, GAN.load_from_checkpoint):
         with pytest.raises(ValueError, match=sentence):
             load(path)
@@ -173,7 +173,7 @@ def test_no_checkpoint(tmp_path):
     ],
 )
 def test_a_checkpoint_of_another_architecture(options, difference, saved, tiny_gan, make_trainer):
-    gan = tiny_gan(generator=partial(MLPGenerator, latent_dim=3, **options), num_classes=8)
+    gan = tiny_gan(generator=partial(MLPGenerator, latent_dim=3, **options), condition=8)
     before = {name: value.clone() for name, value in gan.state_dict().items()}
     with pytest.raises(ValueError, match=f"is of another architecture: .*{difference}; resume") as caught:
         make_trainer(9).fit(gan, datamodule=Ring(samples=40, batch_size=8, num_classes=8), ckpt_path=saved[1])

@@ -34,7 +34,7 @@ PICTURES = {
     "generator": partial(DCGANGenerator, latent_dim=4, widths=(8,)),
     "discriminator": partial(DCGANDiscriminator, widths=(8,), spectral_norm=True),
     "sample_shape": (1, 8, 8),
-    "num_classes": 10,
+    "condition": 10,
 }
 
 

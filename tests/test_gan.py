@@ -78,7 +78,7 @@ def test_the_same_with_convolutions_labels_and_norms(classes, tiny_gan, make_tra
         discriminator=partial(DCGANDiscriminator, widths=(4, 8), norm="group", spectral_norm=True),
         penalties=[R1(0.1)],
         sample_shape=(1, 8, 8),
-        num_classes=classes,
+        condition=classes,
     )
     images, labels = torch.rand(24, 1, 8, 8), torch.arange(24) % 3
     batches = list(zip(images.split(6), labels.split(6), strict=True))
@@ -295,7 +295,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_spoils_nothing(
 
 
 def test_samples_are_the_averages_and_repeatable(tiny_gan, tiny_data, make_trainer):
-    gan = tiny_gan(num_classes=8, ema_halflife=1000, ema_rampup=0)
+    gan = tiny_gan(condition=8, ema_halflife=1000, ema_rampup=0)
     make_trainer(6).fit(gan, datamodule=tiny_data(num_classes=8))
     gan.train()
     samples = gan.sample(20, seed=1)

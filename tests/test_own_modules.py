@@ -81,7 +81,7 @@ def test_what_ready_modules_lack_is_named() -> None:
     with pytest.raises(ValueError, match=r"Sequential has no .*latent_dim"):
         gan_of(generator, discriminator, latent_dim=None)
     with pytest.raises(ValueError, match="takes no condition"):
-        gan_of(generator, discriminator, num_classes=10)
+        gan_of(generator, discriminator, condition=10)
     with pytest.raises(ValueError, match="Sequential"):
         gan_of(generator, discriminator, latent_dim=7)
 

@@ -58,7 +58,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # options of the GA
     ),
     "several averages": ({"extra_ema_halflives": [16, 64]}, {}),
     "dropout": ({"discriminator": Forgetful}, {}),
-    "labels": ({"num_classes": 8}, {"num_classes": 8}),
+    "labels": ({"condition": 8}, {"num_classes": 8}),
     "momentum": ({"generator_optimizer": partial(torch.optim.SGD, lr=0.01, momentum=0.9)}, {}),
 }
 
@@ -125,7 +125,7 @@ def test_convolutions_with_norms_and_labels(tiny_gan, make_trainer, tmp_path):
             generator=partial(DCGANGenerator, latent_dim=4, widths=(8, 4)),
             discriminator=partial(DCGANDiscriminator, widths=(4, 8), norm="batch", spectral_norm=True),
             sample_shape=(1, 8, 8),
-            num_classes=10,
+            condition=10,
             penalties=[R1(0.1)],
         )
         trainer = make_trainer(iterations)

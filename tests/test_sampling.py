@@ -9,13 +9,14 @@ from scipy.stats import truncnorm
 from torch import nn
 
 from litgan.checks import check_networks
+from litgan.condition import choose_classes
 from litgan.networks import DCGANGenerator, MLPDiscriminator, MLPGenerator
 from litgan.noise import Noise
-from litgan.sampling import CHUNK, choose_classes, generate_in_chunks, interpolate, truncate
+from litgan.sampling import CHUNK, generate_in_chunks, interpolate, truncate
 
 
 def test_a_sample_does_not_depend_on_how_many_are_drawn(tiny_gan):
-    gan = tiny_gan(num_classes=3)
+    gan = tiny_gan(condition=3)
     many = gan.sample(2 * CHUNK + 7, seed=4)
     assert many.shape == (2 * CHUNK + 7, 2) and len(many.unique(dim=0)) == len(many)
     for first, count in [(0, 1), (0, 64), (1, 10), (CHUNK - 1, 2), (2 * CHUNK, 7)]:

@@ -14,7 +14,7 @@ from shared.ranks import distance, launch
 from shared.resuming import same
 
 WORKERS = Path(__file__).with_name("workers.py")
-SCENARIOS = ("pictures", "points", "pairs", "residual", "encoder", "frozen", "bf16")
+SCENARIOS = ("pictures", "points", "pairs", "residual", "translated", "encoder", "frozen", "bf16")
 
 pytestmark = pytest.mark.spawn
 
@@ -56,7 +56,7 @@ def test_replicas_stay_bit_identical(scenario, two):
 
 
 @pytest.mark.parametrize(
-    "scenario", ["pictures", "points", "pairs", "residual", "encoder", "frozen", "compiled"]
+    "scenario", ["pictures", "points", "pairs", "residual", "translated", "encoder", "frozen", "compiled"]
 )
 def test_two_ranks_learn_what_one_learns(scenario, one, two):
     alone, together = one[scenario]["weights"], two[0][scenario]["weights"]

@@ -20,12 +20,14 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningDataModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
+from shared.pairs import Flipped, game
 from torch import Tensor, nn
 from torch.distributed.algorithms.ddp_comm_hooks import default_hooks, powerSGD_hook
 from torch.utils.data import DataLoader, TensorDataset
 
 import litgan.gan
 from litgan import GAN
+from litgan.augment import DiffAugment
 from litgan.callbacks import Feedback, Realism
 from litgan.checkpoints import AtomicCheckpointIO
 from litgan.compilation import compile_networks
@@ -60,7 +62,7 @@ PICTURES = {
     "generator_optimizer": ADAM,
     "discriminator_optimizer": ADAM,
     "sample_shape": (1, 8, 8),
-    "num_classes": 3,
+    "condition": 3,
 }
 
 
@@ -224,6 +226,12 @@ def residual() -> dict[str, Any]:
     return train(gan, Pictures(batch_size=8, num_classes=3))
 
 
+def translated() -> dict[str, Any]:
+    """An image as the condition, moved by an augmentation with the sample, in micro-batches; no latents."""
+    options = game(augment=DiffAugment(), micro_batches=2, discriminator_steps=2, penalties=[WGANGP()])
+    return train(Witnessed(loss=NonSaturating(), **options), Flipped())
+
+
 def encoder() -> dict[str, Any]:
     """A third network."""
     traffic = Traffic()
@@ -385,7 +393,7 @@ def in_turn(world_size: int, work: Callable[..., None], *arguments: Any) -> None
         sys.exit(f"ranks ended with {[process.exitcode for process in processes]}")
 
 
-BOTH = (pictures, points, pairs, residual, encoder, frozen, bf16, metrics, compiled, loader)
+BOTH = (pictures, points, pairs, residual, translated, encoder, frozen, bf16, metrics, compiled, loader)
 ONE, SEVERAL = (alone,), (compressed, power_sgd, stock, refusals)
 
 

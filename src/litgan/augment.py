@@ -24,6 +24,24 @@ class Augmentation(nn.Module, ABC):
     def forward(self, samples: Tensor, uniforms: Tensor) -> Tensor:
         """Changed samples [B, *sample_shape]; `uniforms` [B, num_uniforms] are uniform in [0, 1)."""
 
+    def move(self, condition: Tensor, uniforms: Tensor, size: torch.Size) -> Tensor:
+        """An image condition [B, C, H, W], moved as `forward` moves samples of so many pixels, `size`.
+
+        Colors stay. An augmentation that moves nothing returns the condition.
+        """
+        raise ValueError(
+            f"{type(self).__name__} does not say how an image condition moves with the samples: give it a "
+            "method move, or leave model.augment out."
+        )
+
+    def pair(
+        self, samples: Tensor, condition: Tensor | None, uniforms: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """Changed samples, and their condition: moved alike if it is an image, else as it is."""
+        if condition is not None and condition.ndim == 4:
+            condition = self.move(condition, uniforms, samples.shape[2:])
+        return self(samples, uniforms), condition
+
     def update_statistics(self, real_logits: Tensor) -> None:
         """Called in each discriminator step with the logits [B, K] of this rank's real samples."""
 
@@ -55,7 +73,8 @@ class DiffAugment(Augmentation):
         if wrong := [name for name in policy if name not in known]:
             raise ValueError(f"DiffAugment has no policy {wrong[0]!r}: give any of {', '.join(known)}.")
         self.policy = tuple(policy)
-        self.num_uniforms = sum(known[name][1] for name in policy)
+        self.counts = [known[name][1] for name in policy]
+        self.num_uniforms = sum(self.counts)
 
     def forward(self, samples: Tensor, uniforms: Tensor) -> Tensor:
         check_images(self, samples)
@@ -63,6 +82,22 @@ class DiffAugment(Augmentation):
         for name in self.policy:
             samples = getattr(self, name)(samples, left)
         return samples
+
+    def move(self, condition: Tensor, uniforms: Tensor, size: torch.Size) -> Tensor:
+        """Its translation alone.
+
+        Raises:
+            ValueError: the condition has another size than the samples.
+        """
+        if "translation" not in self.policy:
+            return condition
+        if condition.shape[2:] != size:
+            raise ValueError(
+                f"DiffAugment translates a condition of {list(condition.shape[2:])} pixels no more than its "
+                f"samples of {list(size)}: give equal sizes, or leave translation out of its policy."
+            )
+        before = sum(self.counts[: self.policy.index("translation")])
+        return self.translation(condition, iter(uniforms[:, before:].unbind(1)))
 
     def color(self, images: Tensor, uniforms: Iterator[Tensor]) -> Tensor:
         bright, saturation, strong = (next(uniforms).view(-1, 1, 1, 1).to(images.dtype) for _ in range(3))

@@ -25,7 +25,7 @@ Network = TypeVar("Network", bound=nn.Module)
 RUN = ("last.ckpt", "best.ckpt", "healthy.ckpt")  # the checkpoints of a run, the preferred ones first
 AVERAGES = re.compile(r"(generator|ema\.average|extra_emas\.\w+\.average)\.")  # all of the generator's shape
 CLOCK = ("images_seen", "discriminator_updates")
-FORMAT = 3  # of what is saved: raised when names of weights or entries change
+FORMAT = 4  # of what is saved: raised when names of weights or entries change
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

@@ -12,59 +12,68 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from litgan.condition import Condition, describe, num_classes, probe
 from litgan.files import warn
 from litgan.schedules import largest
 
+OFFERED = ("latent_dim", "uses_batch_statistics", "logit_counts", "last_layer", "auxiliary_loss")
 TINY_FACTOR = 1e-2  # of learning rates: smaller numbers are taken for the rates themselves
 
 
-class Unconditional(nn.Module):
-    """A network whose forward pass takes one tensor, as one that also takes the condition, which is None."""
+class OneInput(nn.Module):
+    """A network whose forward pass takes one tensor, as one that takes two: it gets one of them."""
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, second: bool = False) -> None:
         super().__init__()
-        self.network = network
-        for name in ("latent_dim", "uses_batch_statistics", "logit_counts"):
-            if hasattr(network, name):
-                setattr(self, name, getattr(network, name))
+        self.network, self.second = network, second
 
-    def forward(self, tensor: Tensor, condition: None = None) -> Tensor:
-        return self.network(tensor)
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.network, name) if name in OFFERED else super().__getattr__(name)
+
+    def forward(self, first: Tensor, condition: Tensor | None = None) -> Tensor:
+        return self.network(condition if self.second else first)
 
 
 def make_networks(
     generator: Callable[..., Any], discriminator: Callable[..., Any], sample_shape: tuple[int, ...],
-    num_classes: int, latent_dim: int | None = None,
+    condition: Condition, latent_dim: int | None = None,
 ) -> tuple[nn.Module, nn.Module]:  # fmt: skip
-    """Both networks, checked: ready modules, or made by factories of the data's shape and classes.
+    """Both networks, checked: ready modules, or made by factories of the data's shape and condition.
+
+    A module may take one tensor: the samples or the latents; a generator without latents the condition,
+    where that is a tensor.
 
     Raises:
         ValueError: one sentence that names the network, if it cannot be made so or does not fit the data.
     """
     networks = []
     for role, given in (("generator", generator), ("discriminator", discriminator)):
-        network = given if isinstance(given, nn.Module) else _made(role, given, sample_shape, num_classes)
+        network = given if isinstance(given, nn.Module) else _made(role, given, sample_shape, condition)
         try:
             inspect.signature(network.forward).bind(None, None)
         except TypeError:
-            network = Unconditional(network)
+            has_latents = latent_dim or getattr(network, "latent_dim", 0)
+            translates = role == "generator" and isinstance(condition, tuple) and not has_latents
+            network = OneInput(network, second=translates)
+            if translates:
+                network.latent_dim = 0  # type: ignore[assignment]
         networks.append(network)
     if latent_dim is not None:
         networks[0].latent_dim = latent_dim  # type: ignore[assignment]
     if not torch.empty(0).is_meta:  # on the meta device weights have no values: nothing to try out
-        check_networks(networks[0], networks[1], sample_shape, num_classes)
+        check_networks(networks[0], networks[1], sample_shape, condition)
     return networks[0], networks[1]
 
 
 def _made(
-    role: str, factory: Callable[..., Any], sample_shape: tuple[int, ...], num_classes: int
+    role: str, factory: Callable[..., Any], sample_shape: tuple[int, ...], condition: Condition
 ) -> nn.Module:
     try:
-        network = factory(sample_shape, num_classes)
+        network = factory(sample_shape, condition)
     except (TypeError, RuntimeError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise ValueError(
-            f"The {role} cannot be made from (sample_shape, num_classes) = {sample_shape, num_classes} "
+            f"The {role} cannot be made from (sample_shape, condition) = {sample_shape, condition} "
             f"({reason}): give a module, or a class whose constructor takes these two first."
         ) from error
     if not isinstance(network, nn.Module):
@@ -74,7 +83,7 @@ def _made(
 
 
 def check_networks(
-    generator: nn.Module, discriminator: nn.Module, sample_shape: tuple[int, ...], num_classes: int
+    generator: nn.Module, discriminator: nn.Module, sample_shape: tuple[int, ...], condition: Condition
 ) -> None:
     """Passes one sample through both networks.
 
@@ -82,10 +91,11 @@ def check_networks(
         ValueError: one sentence that names the network and what does not fit.
     """
     for network in (generator, discriminator):
-        if num_classes and isinstance(network, Unconditional):
+        ignores = isinstance(network, OneInput) and not network.second
+        if ignores and (num_classes(condition) or (condition and network is generator)):
             raise ValueError(
-                f"{_name(network)}.forward takes no condition, but there are {num_classes} classes: "
-                "give it a second argument, or leave out num_classes."
+                f"{_name(network)}.forward takes no condition, but there are {describe(condition)}: "
+                "give it a second argument, or leave out the condition."
             )
     latent_dim = getattr(generator, "latent_dim", None)
     if not isinstance(latent_dim, int):
@@ -93,16 +103,16 @@ def check_networks(
             f"{_name(generator)} has no integer attribute latent_dim: add one, or give latent_dim."
         )
     device = next(generator.parameters(), torch.empty(0)).device
-    labels = torch.full((1,), num_classes - 1, device=device) if num_classes else None
+    given = probe(condition, 1, device)
     latents = torch.zeros(1, latent_dim, device=device)
-    samples = _forward(generator, latents, labels, f"latents and labels of {num_classes} classes")
+    samples = _forward(generator, latents, given, f"latents and {describe(condition)}")
     if samples.shape[1:] != sample_shape:
         raise ValueError(
             f"{_name(generator)} makes samples of shape {tuple(samples.shape[1:])} but the data's "
             f"have {sample_shape}: change the network's widths or the data's resolution and channels."
         )
-    wanted = f"samples of shape {sample_shape} and labels of {num_classes} classes"
-    logits = _forward(discriminator, torch.zeros(1, *sample_shape, device=device), labels, wanted)
+    wanted = f"samples of shape {sample_shape} and {describe(condition)}"
+    logits = _forward(discriminator, torch.zeros(1, *sample_shape, device=device), given, wanted)
     if logits.ndim != 2:
         raise ValueError(
             f"{_name(discriminator)} returns logits of shape {tuple(logits.shape)}: make it [B, K]."
@@ -110,10 +120,10 @@ def check_networks(
 
 
 @torch.no_grad()
-def _forward(network: nn.Module, first: Tensor, labels: Tensor | None, wanted: str) -> Tensor:
+def _forward(network: nn.Module, first: Tensor, condition: Tensor | None, wanted: str) -> Tensor:
     training = network.training
     try:
-        return network.eval()(first, labels)
+        return network.eval()(first, condition)
     except (RuntimeError, IndexError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"{_name(network)} does not fit {wanted}: {reason}.") from error
@@ -122,7 +132,7 @@ def _forward(network: nn.Module, first: Tensor, labels: Tensor | None, wanted: s
 
 
 def _name(network: nn.Module) -> str:
-    return type(network.network if isinstance(network, Unconditional) else network).__name__
+    return type(network.network if isinstance(network, OneInput) else network).__name__
 
 
 def make_optimizers(

@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from litgan import checkpoints, sampling
+from litgan.condition import choose_classes, interpolate_conditions
 from litgan.data import GANDataModule
+from litgan.data.stock import eval_conditions
 from litgan.export import save_generator, save_onnx
 from litgan.files import atomic_write, check_output, writing_output
 from litgan.gan import GAN
@@ -55,9 +58,11 @@ def sample(
     checkpoint = checkpoints.read(ckpt)
     with init_distributed() as (rank, world_size, device):
         gan = GAN.load_from_checkpoint(ckpt, map_location=device, trust=trust)
+        data = checkpoints.build_data(checkpoint, GANDataModule, Builder(trust, ckpt))
+        chosen = parse_labels(labels)
         share = [  # in the batches of a single process, for the same bits
             gan.sample(
-                min(sampling.CHUNK, count - first), seed, parse_labels(labels),
+                size := min(sampling.CHUNK, count - first), seed, conditions(gan, data, first, size, chosen),
                 first=first, truncation=truncation, ema=not raw_weights and (ema or True),
             ).cpu()
             for first in range(rank * sampling.CHUNK, count, world_size * sampling.CHUNK)
@@ -65,7 +70,6 @@ def sample(
         chunks = gather_interleaved(share)
     if rank == 0:
         samples, path = torch.cat(chunks), Path(out) / f"samples_seed{seed}"
-        data = checkpoints.build_data(checkpoint, GANDataModule, Builder(trust, ckpt))
         with writing_output(path):
             written = data.decode(samples).save(path)
             torch.save(samples, path.with_suffix(".pt"))
@@ -117,11 +121,15 @@ def evaluate(
         reports: dict[str, Report] = {}
         for halflife in [None, *map(int, gan.extra_emas)] if ema == "all" else [ema]:
             weights = not raw_weights and (halflife or True)
+
+            def sample(first: int, size: int, weights: bool | int = weights) -> Tensor:
+                condition = conditions(gan, data, first, size, split=split)
+                return gan.sample(size, condition=condition, first=first, ema=weights)
+
             reports["raw" if raw_weights else f"ema {halflife or ''}".strip()] = measure(
-                lambda first, size: gan.sample(size, first=first, ema=weights),  # noqa: B023
-                data, network.to(device), count=count, real_count=real_count, device=device, split=split,
-                rank=rank, world_size=world_size,
-                labels=lambda first, size: sampling.choose_classes(None, first, size, gan.num_classes),
+                sample, data, network.to(device), count=count, real_count=real_count, device=device,
+                split=split, rank=rank, world_size=world_size,
+                labels=lambda first, size: choose_classes(None, first, size, gan.num_classes),
             )  # fmt: skip
     result = best_of(reports) | {"images_seen": gan.images_seen}
     if rank == 0:
@@ -144,6 +152,8 @@ def interpolate(
 ) -> None:
     """Interpolates between latents of a checkpoint and back to the first: one animated GIF that repeats.
 
+    Tensor conditions of the data go along, on straight lines.
+
     Args:
         ckpt: the checkpoint.
         out: GIF to write.
@@ -165,10 +175,15 @@ def interpolate(
     arcs = [
         sampling.interpolate(*pair, steps + 1)[:-1] for pair in zip(corners, corners.roll(-1, 0), strict=True)
     ]
-    labels = sampling.choose_classes(label if label is None else [label], 0, points * steps, gan.num_classes)
-    if label is None and labels is not None:
-        labels = torch.zeros_like(labels)
-    samples = sampling.generate_in_chunks(network, torch.cat(arcs), labels).cpu()
+    shown = 0 if label is None and gan.num_classes else label
+    ends = conditions(gan, data, 0, points, None if shown is None else [shown])
+    lines = None if ends is None else torch.cat(
+        [
+            interpolate_conditions(torch.stack(pair), steps + 1)[:-1]  # type: ignore[index]
+            for pair in zip(ends, ends.roll(-1, 0), strict=True)
+        ]
+    )  # fmt: skip
+    samples = sampling.generate_in_chunks(network, torch.cat(arcs), lines).cpu()
     with writing_output(out):
         print(save_gif([data.decode(one[None]).render() for one in samples], Path(out)))
 
@@ -197,7 +212,7 @@ def export(
     network = sampling.averaged_generator(gan, not raw_weights and (ema or True))
     with writing_output(path):
         if format == "onnx":
-            save_onnx(network, gan.num_classes, path)
+            save_onnx(network, gan.condition, path)
         else:
             save_generator(network, gan.recipe["model"], gan.images_seen, path)
     print(path)
@@ -211,6 +226,20 @@ def report(run_dir: str, out: str | None = None) -> None:
         out: HTML file to write; report.html in the run's folder if left out.
     """
     print(write_report(run_dir, out))
+
+
+def conditions(
+    gan: GAN, data: GANDataModule, first: int, count: int, labels: Sequence[int] | None = None,
+    split: str | None = None,
+) -> Tensor | None:  # fmt: skip
+    """Conditions of samples `first` and following: the labels, all classes in turn, or those of the data.
+
+    Without a `split` they are held out, if there are such.
+    """
+    if labels is not None:
+        return choose_classes(labels, first, count, gan.num_classes)
+    split = split or ("test" if "test" in data.splits else "train")
+    return eval_conditions(gan, data, count, split=split, first=first)
 
 
 def best_of(reports: dict[str, Report]) -> dict[str, object]:

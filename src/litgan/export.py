@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from litgan import checkpoints, extras
+from litgan.condition import Condition, probe
 from litgan.files import atomic_write
 from litgan.rebuild import Builder
 
@@ -40,8 +41,8 @@ def save_generator(network: nn.Module, recipe: dict[str, Any], images_seen: int,
 def load_generator(path: str | Path, trust: str | Sequence[str] = ()) -> nn.Module:
     """The generator of a .safetensors file that `litgan export` wrote, on the CPU, in evaluation mode.
 
-    Its forward pass takes latents [B, generator.latent_dim], drawn from N(0, 1), and labels [B] if it has
-    classes, and gives samples [B, *sample_shape].
+    Its forward pass takes latents [B, generator.latent_dim], drawn from N(0, 1), and its condition, such as
+    labels [B], if it has one, and gives samples [B, *sample_shape].
 
     Args:
         path: of the file.
@@ -81,9 +82,10 @@ def load_generator(path: str | Path, trust: str | Sequence[str] = ()) -> nn.Modu
     return generator.eval()
 
 
-def save_onnx(network: nn.Module, num_classes: int, path: Path) -> None:
+def save_onnx(network: nn.Module, condition: Condition, path: Path) -> None:
     """Writes a generator as an ONNX graph with the inputs `latents` [batch, latent_dim] (float32) and, if it
-    has classes, `labels` [batch] (int64), and the output `samples` [batch, *sample_shape]; any batch.
+    has a condition, `labels` [batch] (int64) or `condition` [batch, *condition] (float32), and the output
+    `samples` [batch, *sample_shape]; any batch.
 
     Noise inside the generator is constant, the same for all samples.
 
@@ -94,8 +96,8 @@ def save_onnx(network: nn.Module, num_classes: int, path: Path) -> None:
     extras.require("onnxscript", "export")
     network = network.cpu().eval()
     inputs = {"latents": torch.zeros(2, network.latent_dim)}  # type: ignore[call-overload]
-    if num_classes:
-        inputs["labels"] = torch.arange(2) % num_classes
+    if (given := probe(condition, 2)) is not None:
+        inputs["condition" if given.is_floating_point() else "labels"] = given
     batch = torch.export.Dim("batch", min=1, max=LARGEST_BATCH)
     try:
         with warnings.catch_warnings():

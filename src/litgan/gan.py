@@ -24,6 +24,7 @@ from litgan.augment import Augmentation
 from litgan.axis import ImagesAxis, publish
 from litgan.checks import NoEmptyData, check_counts, check_fit, check_trainer, make_networks, make_optimizers
 from litgan.compilation import compile_networks, uncompile_networks
+from litgan.condition import Condition, as_condition, choose_conditions, num_classes
 from litgan.ema import EMA
 from litgan.fine_tuning import Freeze, SameData
 from litgan.losses import AdversarialLoss
@@ -31,7 +32,7 @@ from litgan.noise import Noise, seed_device
 from litgan.penalties import Context, GeneratorPenalty, Penalty
 from litgan.precision import per_network_loss_scale
 from litgan.resuming import RecipeOptimizers, check_training_state
-from litgan.sampling import Sampler, averaged_generator, choose_classes, sampling_with
+from litgan.sampling import Sampler, averaged_generator, sampling_with
 from litgan.schedules import Schedule, value_at
 from litgan.updates import Batch, Logs, LossFunction, OptimizerFactory
 
@@ -44,8 +45,8 @@ class GAN(LightningModule):
     more network is an attribute with an optimizer in `configure_optimizers`; `training_step` calls `update`.
 
     Args:
-        generator: a module (latents, condition) -> samples; or called with (sample_shape, num_classes) it
-            returns one. Without classes it may take the latents alone.
+        generator: a module (latents, condition) -> samples; or called with (sample_shape, condition) it
+            returns one. It may take one tensor: the latents or, where its latent_dim is 0, the condition.
         discriminator: likewise a module (samples, condition) -> logits [B, K].
         loss: of real and fake logits, for both networks.
         generator_optimizer: called with the generator's parameters.
@@ -62,7 +63,7 @@ class GAN(LightningModule):
         ema_rampup: early on the half-life is at most this fraction of `images_seen`; 0 for no bound.
         extra_ema_halflives: of further averages to choose from after training (Karras et al. 2024, EDM2).
         sample_shape: of one sample, without the batch; the command line takes it from the data.
-        num_classes: that the networks are conditioned on, 0 for none; taken from the data.
+        condition: of the networks: 0, the number of classes, or the shape of a tensor; as `sample_shape`.
         freeze: parts of the networks that are not trained, e.g. ["discriminator.stages.0"].
         latent_dim: length of the latents, for a generator without an attribute of this name.
         seed: of weights, latents and every other draw.
@@ -73,8 +74,8 @@ class GAN(LightningModule):
 
     def __init__(
         self,
-        generator: Callable[[tuple[int, ...], int], nn.Module],
-        discriminator: Callable[[tuple[int, ...], int], nn.Module],
+        generator: Callable[[tuple[int, ...], Condition], nn.Module],
+        discriminator: Callable[[tuple[int, ...], Condition], nn.Module],
         loss: AdversarialLoss,
         generator_optimizer: OptimizerFactory,
         discriminator_optimizer: OptimizerFactory,
@@ -90,7 +91,7 @@ class GAN(LightningModule):
         ema_rampup: float = 0.05,
         extra_ema_halflives: int | Sequence[int] = (),
         sample_shape: tuple[int, ...] = (1, 32, 32),
-        num_classes: int = 0,
+        condition: int | tuple[int, ...] = 0,
         freeze: str | Sequence[str] = (),
         latent_dim: int | None = None,
         seed: int = 0,
@@ -98,10 +99,11 @@ class GAN(LightningModule):
         super().__init__()
         self.automatic_optimization = False
         check_counts(discriminator_steps=discriminator_steps, micro_batches=micro_batches)
-        self.sample_shape, self.num_classes, self.seed = tuple(sample_shape), num_classes, seed
+        self.sample_shape, self.condition, self.seed = tuple(sample_shape), as_condition(condition), seed
+        self.num_classes = num_classes(self.condition)
         with torch.random.fork_rng(devices=[]):  # equal seeds give equal weights, whatever ran before
             torch.manual_seed(seed)
-            networks = make_networks(generator, discriminator, self.sample_shape, num_classes, latent_dim)
+            networks = make_networks(generator, discriminator, self.sample_shape, self.condition, latent_dim)
         self.generator, self.discriminator = networks
         if len(self.sample_shape) == 3:  # images: the memory layout in which convolutions run fastest
             self.to(memory_format=torch.channels_last)
@@ -133,7 +135,7 @@ class GAN(LightningModule):
     # ------------------------------------------------------------------ one iteration
 
     def training_step(self, batch: Batch, batch_idx: int) -> Logs:
-        real, condition = updates.unpack(batch, self.num_classes)
+        real, condition = updates.unpack(batch, self.condition)
         generator_optimizer, discriminator_optimizer = self.optimizers()[:2]  # type: ignore[index]
         # Seeds dropout and other random layers inside the networks.
         seed_device(self.device, "networks", self.seed, self.discriminator_updates, self.global_rank)
@@ -219,8 +221,8 @@ class GAN(LightningModule):
         fake.requires_grad_(fake.requires_grad or "fake" in differentiated)
 
         with self.eager(bool(differentiated)):  # compiled networks have no second derivative
-            real_logits = self.discriminator(self.augmented(real, noise.stream("real")), condition)
-            fake_logits = self.discriminator(self.augmented(fake, noise.stream("fake")), condition)
+            real_logits = self.discriminator(*self.augmented(real, condition, noise.stream("real")))
+            fake_logits = self.discriminator(*self.augmented(fake, condition, noise.stream("fake")))
         if self.augment is not None:
             self.augment.update_statistics(real_logits)
         loss = self.loss.discriminator(real=real_logits, fake=fake_logits).mean()
@@ -229,8 +231,8 @@ class GAN(LightningModule):
         with updates.float32_penalties(self.device) as in_float32, self.eager(bool(due)):
             if due and in_float32:  # float16 is too narrow for them: they get a pass of their own
                 real, fake = (x.detach().float().requires_grad_(x.requires_grad) for x in (real, fake))
-                real_logits = self.discriminator(self.augmented(real, noise.stream("real")), condition)
-                fake_logits = self.discriminator(self.augmented(fake, noise.stream("fake")), condition)
+                real_logits = self.discriminator(*self.augmented(real, condition, noise.stream("real")))
+                fake_logits = self.discriminator(*self.augmented(fake, condition, noise.stream("fake")))
             context = Context(
                 self.generator, self.discriminator, condition, noise, self.augmented,
                 real=real, fake=fake, real_logits=real_logits, fake_logits=fake_logits,
@@ -239,11 +241,11 @@ class GAN(LightningModule):
 
     def generator_loss(self, real: Tensor, condition: Tensor | None, noise: Noise) -> tuple[Tensor, Logs]:
         """The adversarial loss of fake samples, and the penalties that are due."""
-        fake = self.augmented(self.generate(condition, noise), noise.stream("fake"))
-        fake_logits = self.discriminator(fake, condition)
+        fake = self.generate(condition, noise)
+        fake_logits = self.discriminator(*self.augmented(fake, condition, noise.stream("fake")))
         real_logits = None
         if self.loss.relativistic:  # each fake is compared with a real sample
-            real_logits = self.discriminator(self.augmented(real, noise.stream("real")), condition)
+            real_logits = self.discriminator(*self.augmented(real, condition, noise.stream("real")))
         loss = self.loss.generator(real=real_logits, fake=fake_logits).mean()
 
         generator_updates = self.discriminator_updates // self.discriminator_steps
@@ -266,11 +268,13 @@ class GAN(LightningModule):
         """Fake samples [B, *sample_shape] for the condition."""
         return self.generator(noise.normal(self.generator.latent_dim), condition)  # type: ignore[arg-type]
 
-    def augmented(self, samples: Tensor, noise: Noise) -> Tensor:
-        """Samples as the discriminator gets them."""
+    def augmented(
+        self, samples: Tensor, condition: Tensor | None, noise: Noise
+    ) -> tuple[Tensor, Tensor | None]:
+        """Samples as the discriminator gets them, and their condition, which is moved as they are."""
         if self.augment is None:
-            return samples
-        return self.augment(samples, noise.uniform(self.augment.num_uniforms))
+            return samples, condition
+        return self.augment.pair(samples, condition, noise.uniform(self.augment.num_uniforms))
 
     def eager(self, needed: bool) -> AbstractContextManager[Any]:
         """Compiled networks run uncompiled in here, if needed: for second derivatives and forward hooks."""
@@ -282,16 +286,16 @@ class GAN(LightningModule):
         self, count: int, seed: int = 0, condition: Tensor | Sequence[int] | None = None, *, first: int = 0,
         truncation: float | None = None, ema: bool | int = True,
     ) -> Tensor:  # fmt: skip
-        """Samples [count, *sample_shape] in the data's range; sample i depends on (seed, first + i) alone.
+        """Samples [count, *sample_shape] in the data's range; sample i follows from (seed, first + i).
 
-        `condition` is the class of each sample, repeated as needed; None takes all classes in turn.
+        `condition`: theirs, from the first one on, repeated as needed; None takes all classes in turn.
         `truncation`: see `litgan.sampling.Sampler`. `ema`: False takes the weights of the last step, a number
         the average with that half-life. Raises ValueError if one of them does not exist or is not positive.
         """
         noise = Noise(seed, 0, first, count, "sample", self.device)
-        classes = choose_classes(condition, first, count, self.num_classes)
+        condition = choose_conditions(condition, first, count, self.condition)
         with torch.no_grad(), sampling_with(self, Sampler(averaged_generator(self, ema), truncation, noise)):
-            return self.generate(classes, noise)
+            return self.generate(condition, noise)
 
     def forward(self, latents: Tensor, condition: Tensor | None = None) -> Tensor:
         """Samples of the averaged generator, in evaluation mode, for these latents [B, latent_dim]."""
@@ -299,14 +303,14 @@ class GAN(LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """The discriminator's logits of real samples; the callback `Realism` adds the Fréchet distance."""
-        real, condition = updates.unpack(batch, self.num_classes)
+        real, condition = updates.unpack(batch, self.condition)
         self.log("logits/real", self.discriminator(real, condition).float().mean(), batch_size=len(real))
 
     test_step = validation_step
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """As many samples as the batch has real ones, for the same condition."""
-        real, condition = updates.unpack(batch, self.num_classes)
+        real, condition = updates.unpack(batch, self.condition)
         return self.sample(len(real), condition=condition, first=batch_idx * len(real))
 
     # ------------------------------------------------------------------ the run
@@ -361,9 +365,7 @@ class GAN(LightningModule):
         Raises FloatingPointError if a loss is not finite.
         """
         numbers = updates.average(self.trainer, values)
-        for name, value in numbers.items():
-            if name.startswith("loss/"):
-                updates.check_finite(name, value, self.images_seen)
+        updates.check_losses(numbers, self.images_seen)
         self.logged |= numbers
         publish(self.trainer, numbers, self.images_seen)
 

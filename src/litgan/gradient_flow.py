@@ -56,7 +56,7 @@ class BackwardTrace:
     logits: Tensor  # [B, K]
     feedback: Tensor  # dL_i/dx_i, [B, *sample_shape]
     discriminator: dict[str, Tensor]  # norm at each layer
-    generator: dict[str, Tensor]  # norm at the latents and at each layer
+    generator: dict[str, Tensor]  # norm at the latents, at a float condition and at each layer
 
     def gradient_norms(self) -> dict[str, Tensor]:
         """The norms in the order of the backward pass: from the discriminator's output to the latents."""
@@ -70,7 +70,7 @@ def trace_gradients(
     discriminator: nn.Module,
     loss: AdversarialLoss,
     latents: Tensor,
-    labels: Tensor | None = None,
+    condition: Tensor | None = None,
     *,
     real_logits: Tensor | None = None,
 ) -> BackwardTrace:
@@ -81,19 +81,23 @@ def trace_gradients(
         discriminator: samples to logits [B, K].
         loss: its generator's side is differentiated.
         latents: [B, latent_dim]; random layers draw the same numbers in every trace.
-        labels: classes [B], or None.
+        condition: classes [B], a float tensor [B, ...], or None.
         real_logits: [B, K] for a relativistic loss; if None, logits of the other fakes are used instead.
     """
-    latents = latents.detach().requires_grad_()  # gives a frozen generator's outputs a gradient, too
+    # Inputs that require a gradient give a frozen generator's outputs one, too.
+    inputs = {"latents": latents.detach().requires_grad_()}
+    if condition is not None and condition.is_floating_point():
+        inputs["condition"] = condition.detach().requires_grad_()
     seed_device(latents.device, "telescope")
     with eval_mode(generator, discriminator), torch.enable_grad():
         with hook_outputs(generator) as generator_outputs:
-            samples = generator(latents, labels)
+            samples = generator(inputs["latents"], inputs.get("condition", condition))
         with hook_outputs(discriminator) as discriminator_outputs:
-            logits = discriminator(samples, labels)
+            logits = discriminator(samples, condition)
         real = (logits.flip(0) if real_logits is None else real_logits).detach()
         total = loss.generator(real=real if loss.relativistic else None, fake=logits).sum()
-        outputs = [discriminator_outputs, {"latents": [latents], **generator_outputs}]
+        given = {name: [tensor] for name, tensor in inputs.items() if tensor.numel()}  # maybe no latents
+        outputs = [discriminator_outputs, given | generator_outputs]
         tensors = [tensor for network in outputs for calls in network.values() for tensor in calls]
         feedback, *rest = torch.autograd.grad(
             total, [samples, *tensors], allow_unused=True, materialize_grads=True

@@ -38,15 +38,20 @@ class Context:
     discriminator: Callable[..., Tensor]  # (samples, condition) -> logits
     condition: Tensor | None = None
     noise: Noise | None = None  # of this update; None draws from torch's global generator
-    augment: Callable[[Tensor, Noise], Tensor] = lambda samples, noise: samples
+    augment: Callable[..., tuple[Tensor, Tensor | None]] = lambda samples, condition, noise: (
+        samples,
+        condition,
+    )
     real: Tensor = NOTHING  # [B, *sample_shape]
     fake: Tensor = NOTHING
     real_logits: Tensor = NOTHING  # [B, K], graph included
     fake_logits: Tensor = NOTHING
 
-    def augmented(self, samples: Tensor, side: Literal["real", "fake"]) -> Tensor:
-        """Samples as the discriminator gets them, changed as this update's real or fake ones are."""
-        return samples if self.noise is None else self.augment(samples, self.noise.stream(side))
+    def augmented(self, samples: Tensor, side: Literal["real", "fake"]) -> tuple[Tensor, Tensor | None]:
+        """Samples and condition as the discriminator gets them, changed as this update's other ones."""
+        if self.noise is None or self.augment is None:
+            return samples, self.condition
+        return self.augment(samples, self.condition, self.noise.stream(side))
 
     def latents(self) -> Tensor:
         """The latents [B, latent_dim] of this update's fake samples."""
@@ -133,11 +138,13 @@ class Penalty(Term):
             )
         return to_float32(gradient).flatten(1)
 
-    def distance_from_norm(self, context: Context, points: Tensor, target: float) -> Tensor:
+    def distance_from_norm(
+        self, context: Context, points: Tensor, condition: Tensor | None, target: float
+    ) -> Tensor:
         """(||grad D(points)|| - target)^2, [B], by a pass of its own."""
         with torch.enable_grad():
             points = points.detach().requires_grad_()
-            logits = context.discriminator(points, context.condition)
+            logits = context.discriminator(points, condition)
             gradient = self.input_gradient(samples=points, logits=logits)
             # vector_norm, unlike sqrt of a sum, has a finite gradient where the critic is flat.
             return (torch.linalg.vector_norm(gradient, dim=1) - target).square()
@@ -204,7 +211,8 @@ class R2(ZeroCentered):
 class WGANGP(Penalty):
     """One-centered penalty of Gulrajani et al. 2017, eq. 3:  lambda * (||grad D(x^)|| - target)^2.
 
-    x^ = epsilon * x + (1 - epsilon) * G(z), with one epsilon ~ U[0, 1) a sample and the same condition.
+    x^ = epsilon * x + (1 - epsilon) * G(z), with one epsilon ~ U[0, 1) a sample and the same condition; if an
+    augmentation has moved an image condition in two ways, a mixture of these.
 
     Args:
         weight: lambda, 10 in the paper.
@@ -219,9 +227,13 @@ class WGANGP(Penalty):
         self.target = target
 
     def __call__(self, context: Context) -> Tensor:
-        real, fake = context.augmented(context.real, "real"), context.augmented(context.fake, "fake")
+        real, condition = context.augmented(context.real, "real")
+        fake, of_fake = context.augmented(context.fake, "fake")
         epsilon = context.uniform(self.name, 1).to(real).view(len(real), *[1] * (real.ndim - 1))
-        return self.distance_from_norm(context, epsilon * real + (1 - epsilon) * fake, self.target)
+        if condition is not of_fake:
+            assert condition is not None and of_fake is not None  # they were moved
+            condition = torch.lerp(of_fake, condition, epsilon.view(-1, 1, 1, 1))
+        return self.distance_from_norm(context, epsilon * real + (1 - epsilon) * fake, condition, self.target)
 
 
 class DRAGAN(Penalty):
@@ -246,10 +258,10 @@ class DRAGAN(Penalty):
         self.deviation, self.target = deviation, target
 
     def __call__(self, context: Context) -> Tensor:
-        real = context.augmented(context.real, "real")
+        real, condition = context.augmented(context.real, "real")
         spread = real.detach().flatten(1).std(1).view(len(real), *[1] * (real.ndim - 1))
         points = real + self.deviation * spread * context.normal_like(real, self.name)
-        return self.distance_from_norm(context, points, self.target)
+        return self.distance_from_norm(context, points, condition, self.target)
 
 
 class FiniteDifferenceR1(ZeroCentered):
@@ -284,7 +296,7 @@ class FiniteDifferenceR1(ZeroCentered):
     def __call__(self, context: Context) -> Tensor:
         samples, logits = getattr(context, self.side), getattr(context, f"{self.side}_logits")
         moved = samples.detach() + self.sigma * context.normal_like(samples, self.name)
-        moved_logits = context.discriminator(context.augmented(moved, self.side), context.condition)
+        moved_logits = context.discriminator(*context.augmented(moved, self.side))
         difference = to_float32(moved_logits) - to_float32(logits)
         return (difference.flatten(1).mean(1) / self.sigma).square()
 

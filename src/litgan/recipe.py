@@ -43,6 +43,7 @@ from litgan.callbacks.interruption import (
 from litgan.callbacks.throughput import untimed
 from litgan.checkpoints import AtomicCheckpointIO
 from litgan.checks import check_seed
+from litgan.condition import as_plain
 from litgan.data import GANDataModule
 from litgan.extras import wing
 from litgan.files import atomic_write, ignore_disk_errors, warn
@@ -123,7 +124,7 @@ class Recipe(LightningCLI):
         parser.set_defaults({"model": {"class_path": f"{GAN.__module__}.GAN"}})
         parser.link_arguments("seed_everything", "model.init_args.seed")
         parser.link_arguments("seed_everything", "data.init_args.seed")
-        for name in ("sample_shape", "num_classes"):
+        for name in ("sample_shape", "condition"):
             parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
@@ -219,7 +220,7 @@ class Recipe(LightningCLI):
 
     def after_instantiate_classes(self) -> None:
         resolved = yaml.safe_load(self.parser.dump(self.config, skip_unset=False, skip_link_targets=False))
-        shapes = {"sample_shape": list(self.model.sample_shape), "num_classes": self.model.num_classes}
+        shapes = {"sample_shape": list(self.model.sample_shape), "condition": as_plain(self.model.condition)}
         resolved["model"]["init_args"] |= shapes
         self.resolved = resolved | {"init_from": self.init_from}
         self.model.recipe = {

@@ -53,6 +53,11 @@ class SampleBatch(ABC):
         return {}
 
 
+def is_image(samples: Tensor) -> bool:
+    """Whether these are floats [N, 1 or 3, H, W], which `ImageBatch` draws."""
+    return samples.ndim == 4 and samples.shape[1] in (1, 3) and samples.is_floating_point()
+
+
 class ImageBatch(SampleBatch):
     """Images, uint8 [N, C, H, W] with C = 1 (gray) or 3 (RGB)."""
 

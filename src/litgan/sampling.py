@@ -1,9 +1,9 @@
-"""Drawing from a generator: classes, truncation, interpolation."""
+"""Drawing from a generator: chunks, truncation, interpolation."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -83,38 +83,13 @@ def generate_in_chunks(
         chunks = latents.split(CHUNK)
         conditions = [None] * len(chunks) if condition is None else condition.to(latents.device).split(CHUNK)
         samples = []
-        for index, (chunk, classes) in enumerate(zip(chunks, conditions, strict=True)):
+        for index, (chunk, part) in enumerate(zip(chunks, conditions, strict=True)):
             if noise is not None:
                 options["noise"] = replace(noise, first=noise.first + index * CHUNK, count=len(chunk))
-            samples.append(generator(chunk, classes, **options))
+            samples.append(generator(chunk, part, **options))
         return torch.cat(samples).float()
     finally:
         generator.train(training)
-
-
-def choose_classes(
-    classes: Tensor | Sequence[int] | None, first: int, count: int, num_classes: int
-) -> Tensor | None:
-    """Classes [count], int64, of samples `first` and following: those given or all, repeated as needed.
-
-    None if there are no classes.
-
-    Raises:
-        ValueError: if one is not in 0 to num_classes - 1.
-    """
-    if classes is None:
-        classes = range(num_classes)
-    given = torch.as_tensor(list(classes), dtype=torch.int64)
-    if not num_classes and len(given):
-        raise ValueError(f"Classes {given.tolist()[:8]} are given to a GAN without classes: leave them out.")
-    if not num_classes:
-        return None
-    if len(given) == 0 or given.min() < 0 or given.max() >= num_classes:
-        raise ValueError(
-            f"Classes {given.tolist()[:8]} are not all among the {num_classes} classes: "
-            f"use 0 to {num_classes - 1}."
-        )
-    return given[torch.arange(first, first + count) % len(given)]
 
 
 def truncate(latents: Tensor, threshold: float) -> Tensor:

@@ -13,9 +13,10 @@ from lightning.pytorch import Trainer
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from litgan.condition import Condition, check_condition
 from litgan.noise import Noise
 
-Batch: TypeAlias = tuple[Tensor, Tensor | None]  # real samples [B, *sample_shape]; classes [B] or None
+Batch: TypeAlias = tuple[Tensor, Tensor | None]  # real samples [B, *sample_shape]; their conditions
 Logs: TypeAlias = dict[str, Tensor]  # on the device, of any shape; their means are logged
 LossFunction: TypeAlias = Callable[[Tensor, Tensor | None, Noise], tuple[Tensor, Logs]]
 OptimizerFactory: TypeAlias = Callable[[Iterable[nn.Parameter]], Optimizer]
@@ -26,26 +27,26 @@ def as_tuple(given: Any) -> tuple[Any, ...]:
     return tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) else (given,)
 
 
-def unpack(batch: Any, num_classes: int) -> tuple[Tensor, Any]:
-    """(real samples, condition or None) of a batch.
+def unpack(batch: Any, condition: Condition) -> Batch:
+    """The real samples and conditions of a batch, for a GAN that was built for such a `condition`.
 
-    Labels of a data set, int [B], are left out where a GAN has no classes.
+    Labels of a data set, int [B], are left out where there is none.
 
     Raises:
-        ValueError: if the batch is neither `real`, (real,), (real, condition) nor a dict with these names.
+        ValueError: if the batch is neither `real`, (real,), (real, condition) nor a dict with these names,
+            or if its condition is another one.
     """
     parts = batch if isinstance(batch, (Mapping, tuple, list)) else (batch,)
     if not isinstance(parts, Mapping):
         parts = dict(zip(("real", "condition"), parts, strict=False)) if 1 <= len(parts) <= 2 else {}
-    real, condition = parts.get("real"), parts.get("condition")
+    real = parts.get("real")
     if not isinstance(real, Tensor):
         names = f" of {', '.join(map(str, batch))}" if isinstance(batch, Mapping) else ""
         raise ValueError(
             f"A batch is a {type(batch).__name__}{names}: let the loader give real samples, "
             '(real, condition) or {"real": ..., "condition": ...}.'
         )
-    is_label = isinstance(condition, Tensor) and condition.ndim == 1 and not condition.is_floating_point()
-    return real, None if is_label and not num_classes else condition
+    return real, check_condition(parts.get("condition"), condition)
 
 
 @contextmanager
@@ -137,3 +138,10 @@ def check_finite(name: str, value: float, images_seen: int, real: Tensor | None 
             f"{name} became {value} after {images_seen:,} images: the last good checkpoint is kept; "
             "resume from it with lower learning rates, a larger penalty or --trainer.precision 32."
         )
+
+
+def check_losses(values: Mapping[str, float], images_seen: int) -> None:
+    """Raises FloatingPointError if a loss among the values to log is not finite."""
+    for name, value in values.items():
+        if name.startswith("loss/"):
+            check_finite(name, value, images_seen)

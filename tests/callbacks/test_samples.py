@@ -45,7 +45,7 @@ def test_the_first_grids_show_the_reals_and_the_untrained_generator(
     assert torch.equal(pixels(tmp_path / "samples" / "reals.png"), digits.decode(reals).render(3))
     first = pixels(tmp_path / "samples" / "000000000.png")
     assert torch.equal(first[: len(untrained), : untrained.shape[1]], untrained)
-    walk = digits.decode(samples.interpolation(gan)).render(3)
+    walk = digits.decode(samples.interpolation(gan, digits)).render(3)
     last = pixels(tmp_path / "samples" / "000000024.png")
     trained = digits.decode(gan.sample(6)).render(3)
     assert torch.equal(last[: len(trained), : trained.shape[1]], trained)
@@ -53,9 +53,9 @@ def test_the_first_grids_show_the_reals_and_the_untrained_generator(
     assert not torch.equal(first, last)
 
 
-def test_the_walk_leads_from_the_first_sample_to_the_second(digits_gan):
+def test_the_walk_leads_from_the_first_sample_to_the_second(digits_gan, digits):
     gan = digits_gan()
-    walk, ends = Samples(columns=5, seed=3).interpolation(gan), gan.sample(2, 3)
+    walk, ends = Samples(columns=5, seed=3).interpolation(gan, digits), gan.sample(2, 3)
     torch.testing.assert_close(walk[[0, -1]], ends, rtol=0, atol=1e-5)
 
 
@@ -71,13 +71,16 @@ def test_columns_are_of_one_class_and_there_are_at_least_eight(classes, columns,
         def save(self, *_):
             return [tmp_path]
 
-    gan = SimpleNamespace(num_classes=classes, images_seen=0, sample=lambda count, seed: torch.zeros(count))
+    gan = SimpleNamespace(
+        condition=classes, num_classes=classes, images_seen=0, device="cpu",
+        sample=lambda count, seed, condition: torch.zeros(count),
+    )  # fmt: skip
     samples = Samples(folder=str(tmp_path))
     data = SimpleNamespace(decode=lambda _: Batch())
     monkeypatch.setattr("litgan.callbacks.samples.data_of", lambda _: data)
     monkeypatch.setattr("litgan.callbacks.samples.untimed", lambda _: nullcontext())
     monkeypatch.setattr("litgan.callbacks.samples.log_picture", lambda *_: None)
-    monkeypatch.setattr(samples, "interpolation", lambda _: torch.zeros(8))
+    monkeypatch.setattr(samples, "interpolation", lambda *_: torch.zeros(8))
     samples.save_grid(None, gan)
     assert asked[0] == columns
 

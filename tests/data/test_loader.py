@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import subprocess
 from itertools import islice
@@ -186,6 +187,7 @@ def test_free_memory_of_the_host_is_plausible():
 
 @pytest.mark.spawn
 def test_workers_survive_the_signals_that_all_processes_of_a_job_get():
+    gc.collect()  # workers of other tests, whose tracebacks hold them
     batches = iter(on_disk(num_workers=1))
     first = next(batches)
     (child,) = (str(child.pid) for child in multiprocessing.active_children())
@@ -196,6 +198,7 @@ def test_workers_survive_the_signals_that_all_processes_of_a_job_get():
 
 @pytest.mark.spawn
 def test_workers_end_when_the_process_that_started_them_ends_them():
+    gc.collect()
     batches = iter(on_disk(num_workers=2))
     next(batches)
     children = multiprocessing.active_children()

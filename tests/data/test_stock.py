@@ -75,7 +75,19 @@ def test_labels_condition_a_gan_with_classes() -> None:
     assert unpack(batch, 10)[1] is LABELS or torch.equal(unpack(batch, 10)[1], LABELS[:3])
     assert unpack(batch, 0)[1] is None
     condition = torch.zeros(3, 1, 8, 8)
-    assert unpack((IMAGES[:3], condition), 0)[1] is condition
+    assert unpack((IMAGES[:3], condition), (1, 8, 8))[1] is condition
+
+
+@pytest.mark.parametrize(
+    ("given", "condition"),
+    [
+        (None, 10), (torch.zeros(3, 10), 10), (torch.zeros(3, 1, 8, 8), 0), (None, (1, 8, 8)),
+        (LABELS[:3], (1, 8, 8)), (torch.zeros(3, 1, 4, 4), (1, 8, 8)), (torch.ones(3, 2).long(), (2,)),
+    ],
+)  # fmt: skip
+def test_a_condition_that_the_gan_was_not_built_for_is_refused(given: Any, condition: Any) -> None:
+    with pytest.raises(ValueError, match=r"^The condition of a batch is .* was built for .*: give the GAN"):
+        unpack({"real": IMAGES[:3], "condition": given}, condition)
 
 
 @pytest.mark.parametrize("batch", [{"image": IMAGES[:2]}, [], [IMAGES[:2]] * 3, "text", None])
@@ -109,7 +121,7 @@ def test_all_callbacks_work_with_a_stock_loader_of_images(
     diagnoses = [diagnosis.Diagnosis(every=32, count=16)] if diagnosis else []
     callbacks = [realism, Samples(every=32, count=8), Feedback(every=32, count=4), *diagnoses]
     trainer = make_trainer(4, callbacks=callbacks)
-    trainer.fit(digits_gan(num_classes=0), **data)
+    trainer.fit(digits_gan(condition=0), **data)
     assert realism.report is not None and realism.report.protocol["real_count"] == 100
     assert all(each.measurements == 2 for each in diagnoses)
     names = {"reals", "000000000", "000000032", "000000064", "000000032_feedback", "gradient_flow"}
@@ -147,8 +159,8 @@ def test_a_smaller_last_batch_delays_no_measurement(
         assert at[: len(expected)] == expected
 
 
-def view(data: Any, make_trainer: Callable[..., Trainer], num_classes: int = 0) -> LoaderData:
-    return LoaderData(data, "train", make_trainer(1), num_classes)
+def view(data: Any, make_trainer: Callable[..., Trainer], condition: int = 0) -> LoaderData:
+    return LoaderData(data, "train", make_trainer(1), condition)
 
 
 def reals(data: LoaderData, count: int, **options: Any) -> Tensor:
@@ -161,7 +173,7 @@ def test_reals_are_a_fixed_choice_that_grows_and_that_ranks_share(
     def vary(i: int) -> Any:  # as random crops do
         return IMAGES[i] * torch.rand(()) * random.random(), LABELS[i]
 
-    data = view(loader(vary, 640, shuffle=True, num_workers=0), make_trainer, num_classes=10)
+    data = view(loader(vary, 640, shuffle=True, num_workers=0), make_trainer, condition=10)
     state, other = torch.get_rng_state(), random.getstate()
     first = reals(data, 600)
     assert torch.equal(state, torch.get_rng_state()) and other == random.getstate()

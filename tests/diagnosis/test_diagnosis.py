@@ -103,7 +103,7 @@ def test_a_single_real_sample_is_no_divergence(tiny_gan, make_trainer, memory):
 def test_digits_are_compared_by_features_and_without_a_held_out_split(
     digits_gan, digits, make_trainer, memory
 ):
-    gan = digits_gan(num_classes=0)
+    gan = digits_gan(condition=0)
     realism = Realism("digits", every=10**9, count=20)
     callbacks = [realism, Diagnosis(every=8, count=6)]
     make_trainer(2, callbacks=callbacks, logger=memory).fit(gan, datamodule=digits)

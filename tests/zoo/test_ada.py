@@ -219,3 +219,15 @@ def test_p_is_logged_kept_and_resumed_bit_for_bit(tiny_gan, make_trainer, tmp_pa
     resumed, _ = run(6, tmp_path / "cut.ckpt")
     mine, theirs = resumed.state_dict(), straight.state_dict()
     assert all(torch.equal(mine[name], value) for name, value in theirs.items())
+
+
+def test_an_image_condition_moves_as_the_samples_and_keeps_its_colors():
+    augment, images = ADA(1.0, target=None, cutout=1.0), smooth(side=64)
+    uniforms = draws(augment, 8)
+    condition = augment.pair(images, images, uniforms)[1]
+    assert torch.equal(condition, ADA(1.0, target=None, color=False)(images, uniforms))
+    half = augment.move(F.avg_pool2d(images, 2), uniforms, images.shape[2:])
+    error, unmoved = (
+        (F.avg_pool2d(condition, 2) - one).abs().mean() for one in (half, F.avg_pool2d(images, 2))
+    )
+    assert error < 0.1 * unmoved

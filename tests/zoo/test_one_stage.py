@@ -31,7 +31,7 @@ PICTURES = {
     "generator": partial(DCGANGenerator, latent_dim=4, widths=(16, 8), norm="group"),
     "discriminator": partial(DCGANDiscriminator, widths=(8, 16), norm="group"),
     "sample_shape": (1, 8, 8),
-    "num_classes": 10,
+    "condition": 10,
 }
 
 
@@ -41,8 +41,8 @@ class RecordedGAN(GAN):
     def generate(self, condition, noise):
         return super().generate(condition, replace(noise, name="both"))
 
-    def augmented(self, samples, noise):
-        return super().augmented(samples, replace(noise, name=noise.name.rpartition("/")[2]))
+    def augmented(self, samples, condition, noise):
+        return super().augmented(samples, condition, replace(noise, name=noise.name.rpartition("/")[2]))
 
     def on_before_optimizer_step(self, optimizer):
         super().on_before_optimizer_step(optimizer)

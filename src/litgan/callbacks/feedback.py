@@ -17,7 +17,7 @@ from litgan.axis import is_logging_point
 from litgan.callbacks.heat_map import heat_map
 from litgan.callbacks.throughput import untimed
 from litgan.checks import check_counts
-from litgan.data.stock import LoaderData, data_of
+from litgan.data.stock import LoaderData, data_of, eval_conditions
 from litgan.files import ignore_disk_errors
 from litgan.gan import GAN, Batch
 from litgan.loggers import log_picture
@@ -25,7 +25,6 @@ from litgan.noise import Noise
 from litgan.precision import loss_scale
 from litgan.render import add_caption, save_png
 from litgan.resuming import restoring
-from litgan.sampling import choose_classes
 from litgan.updates import unpack
 
 NETWORKS = ("generator", "discriminator")
@@ -125,7 +124,7 @@ class Feedback(Callback):
 
     def measure(self, trainer: Trainer, gan: GAN, batch: Batch) -> dict[str, float]:
         """Traces and draws, on rank zero alone; returns what is logged."""
-        trace = self.trace(gan)
+        trace = self.trace(gan, data_of(trainer))
         norms = trace.gradient_norms()
         values = {
             "feedback/norm" if row == "samples" else f"gradient_flow/{row}": norm
@@ -145,12 +144,11 @@ class Feedback(Callback):
         self.save_pictures(trainer, gan, trace)
         return dict(zip(values, numbers, strict=True))
 
-    def trace(self, gan: GAN) -> gradient_flow.BackwardTrace:
+    def trace(self, gan: GAN, data: Any) -> gradient_flow.BackwardTrace:
         """Samples of the fixed latents [count, *sample_shape], their feedback and its norm at each layer."""
-        labels = choose_classes(None, 0, self.count, gan.num_classes)
         return gradient_flow.trace_gradients(
             gan.generator, gan.discriminator, gan.loss, self.fixed_latents(gan, self.count),
-            None if labels is None else labels.to(gan.device),
+            eval_conditions(gan, data, self.count),
         )  # fmt: skip
 
     def fixed_latents(self, gan: GAN, count: int) -> Tensor:
@@ -158,11 +156,11 @@ class Feedback(Callback):
 
     @torch.no_grad()
     def logit_statistics(self, gan: GAN, batch: Batch) -> dict[str, Tensor]:
-        """How well the discriminator separates this batch from as many fakes of the same classes."""
-        real, labels = unpack(batch, gan.num_classes)
+        """How well the discriminator separates this batch from as many fakes for the same conditions."""
+        real, condition = unpack(batch, gan.condition)
         with gradient_flow.eval_mode(gan.generator, gan.discriminator):
-            fake = gan.generator(self.fixed_latents(gan, len(real)), labels)
-            logits = {"real": gan.discriminator(real, labels), "fake": gan.discriminator(fake, labels)}
+            fake = gan.generator(self.fixed_latents(gan, len(real)), condition)
+            logits = {"real": gan.discriminator(real, condition), "fake": gan.discriminator(fake, condition)}
         return {f"logits/{key}": value for key, value in gradient_flow.logit_statistics(**logits).items()}
 
     def save_pictures(self, trainer: Trainer, gan: GAN, trace: gradient_flow.BackwardTrace) -> None:
@@ -194,7 +192,7 @@ def will_be_due(gan: GAN, batch: Batch, every: int, ahead: int = 0) -> bool:
     """
     if not every or (gan.discriminator_updates + 1) % gan.discriminator_steps:
         return False
-    images = len(unpack(batch, gan.num_classes)[0]) * gan.trainer.world_size
+    images = len(unpack(batch, gan.condition)[0]) * gan.trainer.world_size
     iteration = images + (0 if gan.iteration_is_complete else gan.images_per_iteration)
     end = gan.images_seen + images + ahead * iteration
     return end // every > (end - iteration) // every

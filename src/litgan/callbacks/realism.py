@@ -9,10 +9,10 @@ from torch import Tensor
 
 from litgan.callbacks.throughput import untimed
 from litgan.checks import check_counts
-from litgan.data.stock import data_of
+from litgan.condition import choose_classes
+from litgan.data.stock import data_of, eval_conditions
 from litgan.gan import GAN
 from litgan.metrics import FeatureExtractor, Report, evaluate, load_extractor
-from litgan.sampling import choose_classes
 
 
 class Realism(Callback):
@@ -79,17 +79,20 @@ class Realism(Callback):
     def measure(self, trainer: Trainer, gan: GAN, split: str | None = None) -> Report:
         """Evaluates the GAN on all ranks, and logs; `split` instead of the callback's."""
 
+        data, split = data_of(trainer), split or self.split
+
         def sample(first: int, count: int) -> Tensor:
-            return gan.sample(count, first=first, ema=not self.raw)
+            condition = eval_conditions(gan, data, count, split=split, first=first)
+            return gan.sample(count, condition=condition, first=first, ema=not self.raw)
 
         def labels(first: int, count: int) -> Tensor | None:
             return choose_classes(None, first, count, gan.num_classes)
 
         with untimed(gan):
             self.report = evaluate(
-                sample, data_of(trainer), self.network(gan), labels=labels, count=self.count,
+                sample, data, self.network(gan), labels=labels, count=self.count,
                 real_count=self.real_count, batch_size=self.batch_size, device=gan.device,
-                split=split or self.split, rank=trainer.global_rank, world_size=trainer.world_size,
+                split=split, rank=trainer.global_rank, world_size=trainer.world_size,
             )  # fmt: skip
             self.measured_at = gan.images_seen
             gan.log_scalars(self.report.values)

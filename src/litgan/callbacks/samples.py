@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning.pytorch import Callback, Trainer
@@ -11,7 +12,8 @@ from lightning.pytorch.utilities import rank_zero_only
 from litgan import sampling
 from litgan.callbacks.throughput import untimed
 from litgan.checks import check_counts
-from litgan.data.stock import data_of
+from litgan.condition import interpolate_conditions
+from litgan.data.stock import data_of, eval_conditions
 from litgan.files import ignore_disk_errors
 from litgan.gan import GAN
 from litgan.loggers import log_picture
@@ -74,20 +76,25 @@ class Samples(Callback):
             classes = gan.num_classes if 1 < gan.num_classes <= 20 else 1
             columns = -(-self.columns // classes) * classes
             count = max(1, self.count // columns) * columns if columns != self.columns else self.count
-            grid = data_of(trainer).decode(gan.sample(count, self.seed))
-            interpolation = data_of(trainer).decode(self.interpolation(gan))
+            data = data_of(trainer)
+            condition = eval_conditions(gan, data, count)
+            grid = data.decode(gan.sample(count, self.seed, condition))
+            interpolation = data.decode(self.interpolation(gan, data))
             picture = stack([grid.render(columns), interpolation.render(self.columns)])
             self.saved_at = gan.images_seen
             with ignore_disk_errors("The grid of samples"):
                 self.last = grid.save(self.path(trainer, gan.images_seen), picture)[0]
                 log_picture(trainer, "samples", picture, grid)
 
-    def interpolation(self, gan: GAN) -> torch.Tensor:
-        """Samples on the great circle between the first two fixed latents, all of the first class."""
+    def interpolation(self, gan: GAN, data: Any) -> torch.Tensor:
+        """Samples on the great circle between the first two latents, and on the line between conditions.
+
+        Of a GAN with classes they are all of the first one.
+        """
         ends = Noise(self.seed, 0, 0, 2, "sample", gan.device).normal(gan.ema.average.latent_dim)  # type: ignore[arg-type]
         latents = sampling.interpolate(ends[0], ends[1], self.columns)
-        labels = torch.zeros(self.columns, dtype=torch.int64) if gan.num_classes else None
-        return sampling.generate_in_chunks(gan.ema.average, latents, labels)
+        condition = interpolate_conditions(eval_conditions(gan, data, 2), self.columns)
+        return sampling.generate_in_chunks(gan.ema.average, latents, condition)
 
     def path(self, trainer: Trainer, name: str | int) -> Path:
         folder = Path(self.folder) if self.folder else Path(trainer.default_root_dir) / "samples"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -13,6 +14,8 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from litgan.checks import check_counts
+from litgan.condition import Condition, as_plain, choose_classes, num_classes
+from litgan.data.checks import check_finite, check_split
 from litgan.data.files import FileCount
 from litgan.data.loader import (
     AUTO_SHARE,
@@ -21,12 +24,13 @@ from litgan.data.loader import (
     Memory,
     ResumableBatchSampler,
     SampleFiles,
+    Split,
     free_memory,
     gather,
     to_unit_range,
 )
 from litgan.noise import Noise, torch_generator
-from litgan.render import SampleBatch
+from litgan.render import ImageBatch, SampleBatch, is_image
 
 
 class GANDataModule(LightningDataModule, ABC):
@@ -40,7 +44,7 @@ class GANDataModule(LightningDataModule, ABC):
                 self.turns = turns
 
             def read(self, split: str) -> tuple[Tensor, Tensor | None]:
-                return spirals(self.turns), None             # stored samples [N, ...], labels [N] or None
+                return spirals(self.turns), None             # stored samples [N, ...], labels or conditions
 
             def decode(self, samples: Tensor) -> PointBatch:
                 return PointBatch(samples, limit=1.0)
@@ -50,10 +54,14 @@ class GANDataModule(LightningDataModule, ABC):
     samples differ from what the discriminator gets, `augment` for random variations, and `splits` if there
     is a test set.
 
+    For samples that are made from a tensor, set `self.condition` to its shape in the constructor, and let
+    `read` return stored conditions in place of labels: tensors, files, or the stored samples themselves, of
+    which `encode_condition` then makes conditions.
+
     Args:
         sample_shape: of one sample as the networks get it.
         batch_size: real samples per batch over all ranks; a multiple of their number.
-        num_classes: number of classes that condition the networks; 0 trains without labels.
+        num_classes: sets `condition`: the number of classes; 0 trains without labels.
         seed: of the order of samples.
         memory: where samples are kept. "device" and "host": all of them, on the training device or beside
             it; "disk": read each time; "auto": the first of these where the set takes no more than a quarter
@@ -81,16 +89,22 @@ class GANDataModule(LightningDataModule, ABC):
         super().__init__()
         check_counts(least=0, num_workers=num_workers)
         self.sample_shape = tuple(sample_shape)
-        self.batch_size, self.num_classes, self.seed = batch_size, num_classes, seed
+        self.condition: Condition = num_classes
+        self.batch_size, self.seed = batch_size, seed
         self.memory: Memory = memory
         self.num_workers, self.balanced = num_workers, balanced
         self.files: dict[str, FileCount] = {}  # of the splits that `read` has read from files
-        self._loaded: dict[str, tuple[Tensor | SampleFiles, Tensor | None]] = {}
+        self._loaded: dict[str, Split] = {}
         self._fingerprints: dict[str, str] = {}
 
+    @property
+    def num_classes(self) -> int:
+        """The number of classes of the condition; 0 if it is none of these."""
+        return num_classes(self.condition)
+
     @abstractmethod
-    def read(self, split: str) -> tuple[Tensor | SampleFiles, Tensor | None]:
-        """Stored samples and int64 labels [N] (None if there are none) of one of `splits`."""
+    def read(self, split: str) -> Split:
+        """Stored samples of one of `splits`, and int64 labels [N], None, or stored conditions of a shape."""
 
     @abstractmethod
     def decode(self, samples: Tensor) -> SampleBatch:
@@ -100,6 +114,24 @@ class GANDataModule(LightningDataModule, ABC):
         """A whole batch of stored samples as the discriminator gets them, float32; inverse of `decode`."""
         return to_unit_range(stored)
 
+    def encode_condition(self, stored: Tensor) -> Tensor:
+        """A whole batch of stored conditions as the networks get them, float32 [B, *condition]."""
+        return to_unit_range(stored)
+
+    def decode_condition(self, condition: Tensor) -> SampleBatch | None:
+        """Conditions [N, *shape] as a batch that can be rendered; None if they cannot be drawn."""
+        return ImageBatch.from_unit_range(condition) if is_image(condition) else None
+
+    def read_condition(self, path: str | Path) -> Tensor:
+        """The condition in a file of one's own, as the networks get it; its sides may be others.
+
+        Raises:
+            ValueError: this data set reads no such files, or not this one.
+        """
+        raise ValueError(
+            f"{type(self).__name__} reads no conditions from files: give it a method read_condition(path)."
+        )
+
     def augment(self, stored: Tensor, noise: Noise) -> Tensor:
         """A training batch of stored samples [B, ...] with random variations, such as loudness or key.
 
@@ -107,17 +139,27 @@ class GANDataModule(LightningDataModule, ABC):
         """
         return stored
 
+    def augment_pair(
+        self, stored: Tensor, condition: Tensor | None, noise: Noise
+    ) -> tuple[Tensor, Tensor | None]:
+        """A training batch of stored samples and their stored conditions or labels, varied together.
+
+        Override it, in place of `augment`, where a variation such as a crop concerns the condition too.
+        """
+        varied = self.augment(stored, noise)
+        return varied, varied if condition is stored else condition
+
     @property
     def fingerprint(self) -> str:
         """`fingerprint_of` the training split."""
         return self.fingerprint_of("train")
 
     def fingerprint_of(self, split: str) -> str:
-        """Hash (hex) of a split: content, labels and shape, or of the files that stay on disk."""
+        """Hash (hex) of a split: content, conditions and shape, or of the files that stay on disk."""
         if split not in self._fingerprints:
-            samples, labels = self.load(split)
+            samples, conditions = self.load(split)
             digest = hashlib.blake2b(repr((self.sample_shape, len(samples))).encode(), digest_size=16)
-            for part in (samples, labels):
+            for part in (samples, conditions):
                 if isinstance(part, Tensor):
                     digest.update(f"{part.dtype} {tuple(part.shape)}".encode())
                     digest.update(part.contiguous().numpy())  # type: ignore[arg-type]
@@ -136,19 +178,23 @@ class GANDataModule(LightningDataModule, ABC):
     def signature(self) -> dict[str, Any]:
         """Plain data that tells the training split from others, however and wherever it is stored.
 
-        Of at most 32 samples, spread over the split, it has the classes and the projections on one direction.
+        Of at most 32 samples, spread over the split, it has the classes, and the projections of samples and
+        conditions on one direction.
         """
-        samples, labels = self.load("train")
+        samples, _ = self.load("train")
         count = min(len(samples), 32)
         chosen = torch.arange(count) * len(samples) // count
-        encoded = self.encode(gather(samples, chosen)).flatten(1).double()
-        direction = torch.randn(encoded.shape[1], generator=torch_generator("signature")).double()
-        labels = labels if self.num_classes or self.balanced else None
+        parts, labels = [self.encode(gather(samples, chosen))], None
+        if isinstance(self.condition, tuple):
+            parts.append(self._conditions("train", chosen))  # type: ignore[arg-type]
+        elif self.num_classes or self.balanced:
+            labels = self._conditions("train", chosen)
+        content = [projection for part in parts for projection in project(part)]
         return {
-            "sample_shape": list(self.sample_shape), "samples": len(samples), "num_classes": self.num_classes,
+            "sample_shape": list(self.sample_shape), "samples": len(samples),
+            "condition": as_plain(self.condition),
             "class_names": list(self.class_names or ())[:1000] if self.num_classes else [],
-            "labels": [] if labels is None else labels[chosen].tolist(),
-            "content": (encoded @ direction).nan_to_num().tolist(),
+            "labels": [] if labels is None else labels.tolist(), "content": content,
         }  # fmt: skip
 
     def size(self, split: str = "train") -> int:
@@ -166,27 +212,40 @@ class GANDataModule(LightningDataModule, ABC):
     ) -> Iterator[Batch]:
         """Real samples for a metric: a fixed choice of `count` encoded samples, on the CPU, never varied.
 
-        The choice does not depend on seed or clock, and a smaller one is the beginning of a larger one.
-        Labels are included if the data set has some. Batch k goes to rank k % `world_size`.
+        The choice does not depend on seed or clock, and a smaller one is the beginning of a larger one. With
+        them come their conditions, or labels if the data set has some. Batch k goes to rank k % `world_size`.
 
         Raises:
             ValueError: fewer than `count` samples, or no such split.
         """
-        samples, labels = self.load(split)
+        samples, _ = self.load(split)
         if not 1 <= count <= len(samples):
             raise ValueError(
                 f"{count} real samples were asked of {type(self).__name__}, whose split {split!r} has "
                 f"{len(samples)}: ask for 1 to {len(samples)}."
             )
-        chosen = torch.randperm(len(samples), generator=torch_generator("real"))[:count]
+        chosen = self._fixed_order(split)[:count]
         return (
-            (self.encode(gather(samples, part)), None if labels is None else labels[part])
+            (self.encode(gather(samples, part)), self._conditions(split, part))
             for part in chosen.split(batch_size)[rank::world_size]
         )
 
+    def eval_conditions(self, count: int, split: str = "train", *, first: int = 0) -> Tensor | None:
+        """Conditions with which metrics and pictures draw samples `first` and following, on the CPU.
+
+        All classes in turn; else row i belongs to sample `first` + i of `real_batches` of the split, and the
+        split's begin again at its end.
+        """
+        if isinstance(self.condition, int):
+            return choose_classes(None, first, count, self.condition)
+        order = self._fixed_order(split)
+        return self._conditions(split, order[torch.arange(first, first + count) % len(order)])
+
     def train_dataloader(self) -> Loader:
         """Loader of this rank's part of each batch, on the training device, that follows the run's clock."""
-        return self._loader(self._images_seen, endless=self._is_limited, flip=self.flip, augment=self.augment)
+        return self._loader(
+            self._images_seen, endless=self._is_limited, flip=self.flip, augment=self.augment_pair
+        )
 
     def val_dataloader(self) -> Loader | list[Any]:
         """One pass over the training samples under `trainer.validate`; nothing during a fit."""
@@ -209,21 +268,23 @@ class GANDataModule(LightningDataModule, ABC):
     def setup(self, stage: str) -> None:
         self.load("train")
 
-    def load(self, split: str = "train") -> tuple[Tensor | SampleFiles, Tensor | None]:
+    def load(self, split: str = "train") -> Split:
         """The checked result of `read`, in the host's memory if it fits; read once per process.
 
         Raises:
-            ValueError: no such split, labels missing or out of range, or samples of the wrong shape.
+            ValueError: no such split, labels or conditions missing, out of range or of the wrong shape, or
+                samples of the wrong shape.
         """
         if split not in self._loaded:
             if split not in self.splits:
                 known = " and ".join(map(repr, self.splits))
                 raise ValueError(f"{type(self).__name__} has no split {split!r}: ask for {known}.")
-            samples, labels = self.read(split)
-            self._check(samples, labels, split)
-            samples = self._into_memory(samples)
-            self._check_finite(samples, split)
-            self._loaded[split] = samples, labels
+            samples, conditions = self.read(split)
+            check_split(self, samples, conditions, split)
+            samples, conditions = self._into_memory(samples, conditions)
+            check_finite(samples, f"Sample {{}} of {type(self).__name__} ({split})")
+            check_finite(conditions, f"The condition of sample {{}} of {type(self).__name__} ({split})")
+            self._loaded[split] = samples, conditions
         return self._loaded[split]
 
     def _images_seen(self) -> int:
@@ -242,8 +303,9 @@ class GANDataModule(LightningDataModule, ABC):
         self, images_seen: Callable[[], int], split: str = "train",
         endless: Callable[[], bool] = lambda: False, **options: Any,
     ) -> Loader:  # fmt: skip
-        samples, labels = self.load(split)
-        if self.balanced and labels is None:
+        samples, conditions = self.load(split)
+        has_labels, has_conditions = isinstance(self.condition, int), bool(self.condition)
+        if self.balanced and not (has_labels and isinstance(conditions, Tensor)):
             raise ValueError(f"{type(self).__name__} has no labels to balance: give data.balanced false.")
         trainer = self.trainer
         sampler = ResumableBatchSampler(
@@ -254,70 +316,50 @@ class GANDataModule(LightningDataModule, ABC):
             world_size=1 if trainer is None else trainer.world_size,
             images_seen=images_seen,
             endless=endless,
-            balance=labels if self.balanced else None,
+            balance=conditions if self.balanced else None,  # type: ignore[arg-type]
         )
         return Loader(
             samples,
-            labels if self.num_classes else None,
+            conditions if has_conditions else None,
             sampler,
             device="cpu" if trainer is None else trainer.strategy.root_device,
             memory=self.memory,
             num_workers=self.num_workers,
             encode=self.encode,
+            encode_condition=None if has_labels else self.encode_condition,
             **options,
         )
 
-    def _into_memory(self, samples: Tensor | SampleFiles) -> Tensor | SampleFiles:
+    def _fixed_order(self, split: str) -> Tensor:
+        """The indices of a split in the order in which metrics get its samples."""
+        return torch.randperm(self.size(split), generator=torch_generator("real"))
+
+    def _conditions(self, split: str, indices: Tensor) -> Tensor | None:
+        """Labels, or conditions as the networks get them."""
+        conditions = self.load(split)[1]
+        if conditions is None:
+            return None
+        chosen = gather(conditions, indices)
+        return chosen if isinstance(self.condition, int) else self.encode_condition(chosen)
+
+    def _into_memory(self, *parts: Tensor | SampleFiles | None) -> Any:
         """Files are read whole if `memory` says so, or if all processes of the machine have room for them."""
-        if isinstance(samples, Tensor):
-            return samples
+        files = {id(part): part for part in parts if part is not None and not isinstance(part, Tensor)}
         processes = 1 if self.trainer is None else self.trainer.num_devices
-        fits = samples[0].nbytes * len(samples) * processes <= AUTO_SHARE * free_memory()
-        if self.memory in ("device", "host") or (self.memory == "auto" and fits):
-            return gather(samples, torch.arange(len(samples)), self.skip_unusable)
-        return samples
-
-    def _check_finite(self, samples: Tensor | SampleFiles, split: str) -> None:
-        if not isinstance(samples, Tensor) or not samples.is_floating_point():
-            return
-        for first in range(0, len(samples), 4096):
-            finite = samples[first : first + 4096].flatten(1).isfinite().all(1)
-            if not finite.all():
-                raise ValueError(
-                    f"Sample {first + int((~finite).nonzero()[0])} of {type(self).__name__} ({split}) holds "
-                    "values that are not finite: correct or remove it."
-                )
-
-    def _check(self, samples: Tensor | SampleFiles, labels: Tensor | None, split: str) -> None:
-        name, classes = type(self).__name__, self.num_classes
-        if not len(samples):
-            raise ValueError(f"{name} has no samples ({split}): let {name}.read give at least one.")
-        if labels is not None and len(labels) != len(samples):
-            raise ValueError(
-                f"{name} has {len(samples)} samples and {len(labels)} labels ({split}): give each one label."
-            )
-        if classes and labels is None:
-            raise ValueError(f"{name} has no labels: give num_classes 0, not {classes}.")
-        if classes and labels is not None and len(wrong := ((labels < 0) | (labels >= classes)).nonzero()):
-            index = int(wrong[0])
-            raise ValueError(
-                f"Labels out of range: sample {index} of {name} ({split}) has label {int(labels[index])}, "
-                f"and num_classes {classes} allows 0 to {classes - 1}: correct either."
-            )
-        shape = tuple(self.encode(samples[0][None])[0].shape)
-        if shape != self.sample_shape:
-            raise ValueError(
-                f"{name}.read gives samples of shape {shape} where its sample_shape is "
-                f"{self.sample_shape}: make one follow the other."
-            )
-        if isinstance(samples, Tensor) and self.memory == "disk":
-            raise ValueError(f"{name} is always read whole: give memory auto, device or host, not disk.")
+        size = sum(part[0].nbytes * len(part) for part in files.values()) * processes
+        if self.memory in ("device", "host") or (
+            self.memory == "auto" and size <= AUTO_SHARE * free_memory()
+        ):
+            read = {
+                key: gather(part, torch.arange(len(part)), self.skip_unusable) for key, part in files.items()
+            }
+            return [read.get(id(part), part) for part in parts]  # one part may be given twice
+        return parts
 
 
-def check_num_classes(name: str, num_classes: int, known: int) -> None:
-    """Refuse a `num_classes` that is neither 0 nor the `known` number of classes of data set `name`."""
-    if num_classes not in (0, known):
-        raise ValueError(
-            f"{name} has {known} classes: give num_classes {known} to train with labels or 0 without, "
-            f"not {num_classes}."
-        )
+def project(samples: Tensor) -> list[float]:
+    """The projections of samples [B, ...] on one direction."""
+    rows = samples.flatten(1).double()
+    direction = torch.randn(rows.shape[1], generator=torch_generator("signature")).double()
+    projections: list[float] = (rows @ direction).nan_to_num().tolist()
+    return projections

@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from litgan.data.base import GANDataModule, check_num_classes
+from litgan.data.base import GANDataModule
+from litgan.data.checks import check_num_classes
 from litgan.data.files import FileCount, label_by_folder, read_each
 from litgan.data.image_files import ImageFiles, find_images
 from litgan.noise import Noise

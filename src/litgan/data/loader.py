@@ -24,7 +24,7 @@ from litgan.data.files import read_each
 from litgan.noise import Noise, torch_generator
 from litgan.rebuild import is_sentence
 
-Batch: TypeAlias = tuple[Tensor, Tensor | None]  # samples [B, *sample_shape], labels [B] or None
+Batch: TypeAlias = tuple[Tensor, Tensor | None]  # samples [B, *sample_shape]; labels [B] or conditions
 Memory: TypeAlias = Literal["auto", "device", "host", "disk"]
 
 AUTO_SHARE = 0.25  # of the free memory: the largest data set that memory "auto" loads
@@ -39,6 +39,9 @@ class SampleFiles(Protocol):
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int, /) -> Tensor: ...
+
+
+Split: TypeAlias = tuple[Tensor | SampleFiles, Tensor | SampleFiles | None]  # stored; labels, conditions
 
 
 def to_unit_range(stored: Tensor) -> Tensor:
@@ -141,41 +144,48 @@ def balanced_order(labels: Tensor, generator: torch.Generator) -> Tensor:
 
 
 class Loader:
-    """Iterable over batches (samples, labels or None) on `device`.
+    """Iterable over batches (samples; labels, conditions or None) on `device`.
 
     No torch DataLoader, and no attribute `sampler`: under DDP Lightning would replace the sampler.
 
     Args:
         samples: one tensor [N, ...], or files, which torch's DataLoader reads.
-        labels: int64 [N], or None.
+        conditions: int64 labels [N], stored conditions of either kind, `samples` themselves, or None.
         sampler: order, part of this rank and clock.
         device: of the batches.
-        memory: of a tensor; "device" moves it to the device once, "auto" too if it takes no more than
+        memory: of tensors; "device" moves them to the device once, "auto" too if they take no more than
             `AUTO_SHARE` of the memory that is free there; otherwise each batch is moved.
         num_workers: processes that read files (0: this one).
         encode: maps a batch of stored samples to what the discriminator gets.
-        flip: mirror each image left to right with probability one half.
-        augment: varies a batch of stored samples, given its random numbers.
+        encode_condition: likewise of stored conditions; None for labels, which stay as they are.
+        flip: mirror each image left to right with probability one half, and an image condition with it.
+        augment: varies a batch of stored samples and conditions, given its random numbers.
     """
 
     def __init__(
         self,
         samples: Tensor | SampleFiles,
-        labels: Tensor | None,
+        conditions: Tensor | SampleFiles | None,
         sampler: ResumableBatchSampler,
         *,
         device: torch.device | str = "cpu",
         memory: Memory = "auto",
         num_workers: int = 0,
         encode: Callable[[Tensor], Tensor] = to_unit_range,
+        encode_condition: Callable[[Tensor], Tensor] | None = None,
         flip: bool = False,
-        augment: Callable[[Tensor, Noise], Tensor] | None = None,
+        augment: Callable[[Tensor, Tensor | None, Noise], tuple[Tensor, Tensor | None]] | None = None,
     ) -> None:
         self.device, self._sampler = torch.device(device), sampler
-        self.encode, self.flip, self.augment = encode, flip, augment
-        if not isinstance(samples, Tensor):
+        self.encode, self.encode_condition, self.flip, self.augment = encode, encode_condition, flip, augment
+        self.is_own_condition = conditions is samples  # read and varied once
+        parts = [samples] if conditions is None or self.is_own_condition else [samples, conditions]
+        files = [part for part in parts if not isinstance(part, Tensor)]
+        tensors = [part for part in parts if isinstance(part, Tensor)]
+        size = sum(part.nbytes for part in tensors)
+        if files:
             self._reader: DataLoader[Any] = DataLoader(
-                _BatchReader(samples),
+                _BatchReader(files),
                 sampler=sampler,
                 batch_size=None,  # the sampler's items are whole batches
                 num_workers=num_workers,
@@ -183,40 +193,48 @@ class Loader:
                 worker_init_fn=_ignore_signals_of_the_job,
                 generator=torch.Generator(),  # without one it draws from the global stream each epoch
             )
-        elif memory == "device" or (
-            memory == "auto" and samples.nbytes <= AUTO_SHARE * free_memory(self.device)
-        ):
-            samples = samples.to(self.device)
-            labels = None if labels is None else labels.to(self.device)
-        self.samples, self.labels = samples, labels
+        elif memory == "device" or (memory == "auto" and size <= AUTO_SHARE * free_memory(self.device)):
+            parts = [part.to(self.device) for part in tensors]
+        self.samples, self._parts = parts[0], parts
 
     def __len__(self) -> int:
         return len(self._sampler)
 
     def __iter__(self) -> Iterator[Batch]:
-        for number, chosen, samples in self._stored_batches():
-            stored = self._to_device(samples)
-            labels = None if self.labels is None else self._to_device(self.labels[chosen])
+        for number, parts in self._stored_batches():
+            stored, *rest = map(self._to_device, parts)
+            condition = stored if self.is_own_condition else rest[0] if rest else None
             if self.flip:
                 chance = self._sampler.noise(number, "flip", self.device).uniform(*[1] * (stored.ndim - 1))
-                stored = torch.where(chance < 0.5, stored.flip(-1), stored)
+                mirrored = torch.where(chance < 0.5, stored.flip(-1), stored)
+                if condition is stored:
+                    condition = mirrored
+                elif condition is not None and condition.ndim == 4:
+                    condition = torch.where(chance < 0.5, condition.flip(-1), condition)
+                stored = mirrored
             if self.augment is not None:
-                stored = self.augment(stored, self._sampler.noise(number, "vary", self.device))
-            yield self.encode(stored), labels
+                noise = self._sampler.noise(number, "vary", self.device)
+                stored, condition = self.augment(stored, condition, noise)
+            if condition is not None and self.encode_condition is not None:
+                condition = self.encode_condition(condition)
+            yield self.encode(stored), condition
 
-    def _stored_batches(self) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """(number of the batch, indices, stored samples)."""
-        if isinstance(self.samples, Tensor):
-            for number, chosen in self._sampler.batches(self.samples.device):
-                yield number, chosen, self.samples.index_select(0, chosen)
+    def _stored_batches(self) -> Iterator[tuple[int, list[Tensor]]]:
+        """(number of the batch, its stored samples and conditions)."""
+        parts = self._parts
+        if isinstance(parts[0], Tensor) and all(isinstance(part, Tensor) for part in parts):
+            for number, chosen in self._sampler.batches(parts[0].device):
+                yield number, [part.index_select(0, chosen) for part in parts]  # type: ignore[union-attr]
             return
-        for (number, chosen), stored in zip(self._sampler.batches(), self._reader, strict=True):
-            if isinstance(stored, Exception):
+        for (number, chosen), read in zip(self._sampler.batches(), self._reader, strict=True):
+            if isinstance(read, Exception):
                 try:
-                    raise stored
+                    raise read
                 finally:
-                    del stored  # with this frame it makes a cycle that keeps the workers for seconds
-            yield number, chosen, stored
+                    del read  # with this frame it makes a cycle that keeps the workers for seconds
+            of_files = iter(read)
+            batch = [part[chosen] if isinstance(part, Tensor) else next(of_files) for part in parts]
+            yield number, batch
 
     def _to_device(self, tensor: Tensor) -> Tensor:
         """Without waiting for a busy GPU."""
@@ -226,24 +244,27 @@ class Loader:
 
 
 class _BatchReader(Dataset[Any]):
-    """Whole batches of a map-style data set, for DataLoader."""
+    """Whole batches of map-style data sets, for DataLoader."""
 
-    def __init__(self, samples: SampleFiles) -> None:
-        self.samples = samples
+    def __init__(self, files: list[SampleFiles]) -> None:
+        self.files = files
 
-    def __getitem__(self, indices: list[int]) -> Tensor | Exception:
+    def __getitem__(self, indices: list[int]) -> list[Tensor] | Exception:
         try:
-            batch = torch.stack([self.samples[index] for index in indices])
-            if batch.is_floating_point() and not (finite := batch.flatten(1).isfinite().all(1)).all():
-                raise ValueError(
-                    f"Sample {indices[int((~finite).nonzero()[0])]} of {type(self.samples).__name__} holds "
-                    "values that are not finite: correct or remove it."
-                )
-            return batch
+            return [self._read(files, indices) for files in self.files]
         except Exception as error:  # returned: DataLoader would hide its sentence in a traceback
             if not is_sentence(error):
                 raise
             return error
+
+    def _read(self, files: SampleFiles, indices: list[int]) -> Tensor:
+        batch = torch.stack([files[index] for index in indices])
+        if batch.is_floating_point() and not (finite := batch.flatten(1).isfinite().all(1)).all():
+            raise ValueError(
+                f"Sample {indices[int((~finite).nonzero()[0])]} of {type(files).__name__} holds values that "
+                "are not finite: correct or remove it."
+            )
+        return batch
 
 
 def _ignore_signals_of_the_job(worker: int) -> None:

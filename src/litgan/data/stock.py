@@ -15,10 +15,11 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 
+from litgan.condition import Condition, choose_classes, choose_conditions
 from litgan.data.base import GANDataModule
 from litgan.data.loader import Batch
 from litgan.noise import torch_generator
-from litgan.render import ImageBatch, SampleBatch
+from litgan.render import ImageBatch, SampleBatch, is_image
 from litgan.updates import unpack
 
 HASHED = 10_000  # reals in a fingerprint, at most
@@ -39,12 +40,13 @@ class LoaderData:
         loader: yields batches that `unpack` takes.
         split: its name.
         trainer: whose ranks agree on one fingerprint.
-        num_classes: 0 if labels are left out.
+        condition: of the GAN; 0 if labels are left out.
     """
 
-    def __init__(self, loader: Any, split: str, trainer: Trainer, num_classes: int) -> None:
+    def __init__(self, loader: Any, split: str, trainer: Trainer, condition: Condition) -> None:
         self.loader, self.split, self.splits = loader, split, (split,)
-        self.trainer, self.num_classes = trainer, num_classes
+        self.trainer, self.condition = trainer, condition
+        self._of_first = torch.empty(0)  # conditions of the first samples of a stream
         self._fingerprint: str | None = None
 
     @property
@@ -86,6 +88,19 @@ class LoaderData:
         chosen = torch.randperm(len(self.dataset), generator=torch_generator("real"))[:count]
         return map(self._read, chosen.split(batch_size)[rank::world_size])
 
+    def eval_conditions(self, count: int, split: str = "train", *, first: int = 0) -> Tensor | None:
+        """As `GANDataModule.eval_conditions`."""
+        if isinstance(self.condition, int):
+            return choose_classes(None, first, count, self.condition)
+        size = self.size(split)
+        if size < sys.maxsize:
+            order = torch.randperm(size, generator=torch_generator("real"))
+            return self._read(order[torch.arange(first, first + count) % size])[1]
+        if len(self._of_first) < first + count:
+            found = [condition for _, condition in self._of_stream(2 * (first + count), 250)]
+            self._of_first = torch.cat(found)  # type: ignore[arg-type]
+        return self._of_first[torch.arange(first, first + count) % len(self._of_first)]
+
     def _read(self, indices: Tensor) -> Batch:
         samples = []
         with isolate_rng(include_cuda=False):
@@ -113,13 +128,17 @@ class LoaderData:
             yield real[part], None if labels is None else labels[part]
 
     def _checked(self, batch: Any) -> Batch:
-        real, condition = unpack(batch, self.num_classes)
+        real, condition = unpack(batch, self.condition)
         if is_image(real) and (real.min() < -1.001 or real.max() > 1.001):
             raise ValueError(
                 f"The loader's images have values from {real.min():.3g} to {real.max():.3g}: scale them to "
                 "-1 to 1, e.g. by Normalize(0.5, 0.5) after ToTensor()."
             )
         return real, condition
+
+    def decode_condition(self, condition: Tensor) -> SampleBatch | None:
+        """Image conditions, to be drawn; None of others."""
+        return ImageBatch.from_unit_range(condition) if is_image(condition) else None
 
     def decode(self, samples: Tensor) -> SampleBatch:
         """Images, to be drawn.
@@ -134,10 +153,6 @@ class LoaderData:
                 "off by samples.every 0 and gradients.every 0."
             )
         return ImageBatch.from_unit_range(samples)
-
-
-def is_image(samples: Tensor) -> bool:
-    return samples.ndim == 4 and samples.shape[1] in (1, 3) and samples.is_floating_point()
 
 
 def data_of(trainer: Trainer) -> Any:
@@ -160,5 +175,14 @@ def data_of(trainer: Trainer) -> Any:
     gan: Any = trainer.lightning_module
     known = getattr(gan, "loader_data", None)
     if known is None or known.loader is not loader:
-        gan.loader_data = LoaderData(loader, split, trainer, gan.num_classes)
+        gan.loader_data = LoaderData(loader, split, trainer, gan.condition)
     return gan.loader_data
+
+
+def eval_conditions(
+    gan: Any, data: Any, count: int, *, split: str = "train", first: int = 0
+) -> Tensor | None:
+    """Conditions, on its device, with which a GAN draws samples `first` and following to be looked at."""
+    given = None if isinstance(gan.condition, int) else data.eval_conditions(count, split, first=first)
+    chosen = choose_conditions(given, first, count, gan.condition)
+    return None if chosen is None else chosen.to(gan.device)

@@ -13,7 +13,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from litgan.data.base import GANDataModule, check_num_classes
+from litgan.data.base import GANDataModule
+from litgan.data.checks import check_num_classes
 from litgan.noise import torch_generator
 from litgan.render import PointBatch
 

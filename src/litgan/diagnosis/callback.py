@@ -108,7 +108,7 @@ class Diagnosis(Callback):
             return
         with untimed(gan):
             measured = (
-                self.metrics(trainer, gan, len(unpack(batch, gan.num_classes)[0]))
+                self.metrics(trainer, gan, len(unpack(batch, gan.condition)[0]))
                 if trainer.is_global_zero
                 else {}
             )

@@ -12,11 +12,10 @@ from torch.optim import Optimizer
 
 from litgan import gradient_flow
 from litgan.callbacks.realism import Realism
-from litgan.data.stock import data_of
+from litgan.data.stock import data_of, eval_conditions
 from litgan.files import warn
 from litgan.gan import GAN, Batch
 from litgan.noise import Noise
-from litgan.sampling import choose_classes
 
 MAX_CPU_EXTRACTOR_SIZE = 64  # pixels a side; on a CPU, extractors of larger images take too long
 
@@ -47,7 +46,7 @@ class DiagnosticMetrics:
         """Computes all metrics in batches of `size` and copies them to the CPU at once."""
         real, held_out = (self.real_logits(trainer, gan, split, size) for split in ("train", "test"))
         paired_reals = real[torch.arange(self.count) % len(real)]  # one for each fake; few reals repeat
-        samples, fake, feedback = self.fakes(gan, paired_reals, size)
+        samples, fake, feedback = self.fakes(gan, data_of(trainer), paired_reals, size)
         loss, logits = gan.loss, {"real": paired_reals, "fake": fake}
         metrics = {
             "g_loss_gradient": relative_loss_gradient(loss.generator, **logits, of=["fake"]),
@@ -68,10 +67,10 @@ class DiagnosticMetrics:
 
     def real_logits(self, trainer: Trainer, gan: GAN, split: str, size: int) -> Tensor:
         """Logits [N, K] of a split's fixed reals; N is 0 if there is no such split."""
-        samples, labels = self.fixed_reals(trainer, gan, split)
+        samples, condition = self.fixed_reals(trainer, gan, split)
         with gradient_flow.eval_mode(gan.discriminator):
             logits = [
-                gan.discriminator(samples[chunk], None if labels is None else labels[chunk])
+                gan.discriminator(samples[chunk], None if condition is None else condition[chunk])
                 for chunk in chunks(len(samples), size)
             ]
         return torch.cat(logits).float() if logits else torch.empty(0, 1)
@@ -79,32 +78,31 @@ class DiagnosticMetrics:
     def fixed_reals(self, trainer: Trainer, gan: GAN, split: str) -> Batch:
         """The first `count` evaluation samples of a split, cached on the device."""
         if split not in self.reals:
-            data, samples, labels = data_of(trainer), torch.empty(0), None
+            data, samples, condition = data_of(trainer), torch.empty(0), None
             if split in data.splits:
                 try:
                     batches = list(data.real_batches(min(self.count, data.size(split)), split=split))
                     samples = torch.cat([batch for batch, _ in batches]).to(gan.device)
-                    if gan.num_classes:
-                        labels = torch.cat([label for _, label in batches]).to(gan.device)
+                    if gan.condition:
+                        condition = torch.cat([part for _, part in batches]).to(gan.device)
                 except (OSError, ValueError, RuntimeError) as error:
                     if split == "train":
                         raise
                     warn(f"The split {split!r} cannot be read ({error}): MEMORIZING is not checked.")
-            self.reals[split] = samples, labels
+            self.reals[split] = samples, condition
         return self.reals[split]
 
-    def fakes(self, gan: GAN, paired_reals: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
+    def fakes(self, gan: GAN, data: Any, paired_reals: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
         """Samples of the fixed latents, their logits [N, K] and the mean norm of their feedback dL/dx.
 
         `paired_reals` are the logits [N, K] that relativistic losses compare with.
         """
         latents = Noise(self.seed, 0, 0, self.count, "sample", gan.device).normal(gan.generator.latent_dim)  # type: ignore[arg-type]
-        labels = choose_classes(None, 0, self.count, gan.num_classes)
-        labels = None if labels is None else labels.to(gan.device)
+        condition = eval_conditions(gan, data, self.count)
         traces = [
             gradient_flow.trace_gradients(
                 gan.generator, gan.discriminator, gan.loss, latents[chunk],
-                None if labels is None else labels[chunk], real_logits=paired_reals[chunk],
+                None if condition is None else condition[chunk], real_logits=paired_reals[chunk],
             ) for chunk in chunks(self.count, size)
         ]  # fmt: skip
         samples, logits, feedback = (

@@ -74,7 +74,7 @@ def extract_features(
         if kept:  # an extractor need not take an empty batch
             features.append(found[:kept])
             extras.append(extractor.extras(samples[:kept]).to(home))
-        if kept and batch_labels is not None:
+        if kept and batch_labels is not None and batch_labels.ndim == 1:  # else a condition, no class
             labels.append(batch_labels[:kept].to(home))
     correction = total / max(count, 1)
     mean, scatter = mean + correction, scatter - count * torch.outer(correction, correction)

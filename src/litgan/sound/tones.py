@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from litgan.data.base import check_num_classes
+from litgan.data.checks import check_num_classes
 from litgan.noise import torch_generator
 from litgan.sound.data import AudioDataModule, to_int16
 

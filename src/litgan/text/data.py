@@ -22,7 +22,6 @@ from torch import Tensor
 
 from litgan.data.base import GANDataModule
 from litgan.data.files import FileCount, progress
-from litgan.data.loader import SampleFiles
 from litgan.noise import torch_generator
 from litgan.text.render import TextBatch
 
@@ -186,8 +185,8 @@ class Text(CharacterData):
             return Windows(tokens, starts, self.length), None
         return tokens.unfold(0, self.length, 1)[starts.long()], None
 
-    def _into_memory(self, samples: Tensor | SampleFiles) -> Tensor | SampleFiles:
-        return samples  # the text of `Windows` is in memory, and their copies take several times as much
+    def _into_memory(self, *parts: Any) -> Any:
+        return parts  # the text of `Windows` is in memory, and their copies take several times as much
 
     @cached_property
     def corpus(self) -> Tensor:

@@ -85,10 +85,21 @@ class ADA(Augmentation):
     def forward(self, samples: Tensor, uniforms: Tensor) -> Tensor:
         check_images(self, samples)
         numbers = iter(uniforms.unbind(1))
-        changed, inverse = self.geometry(numbers, *samples.shape[-2:])
-        warped = torch.where(changed.view(-1, 1, 1, 1), warps.warp(samples, inverse), samples)
+        warped = self.warp(samples, numbers, samples.shape[2:])
         colored = self.transform_colors(numbers, warped) if self.color else warped
         return self.cut_out(numbers, colored) if self.cutout else colored
+
+    def move(self, condition: Tensor, uniforms: Tensor, size: torch.Size) -> Tensor:
+        """Its geometry; a condition of another size moves by as much of a side."""
+        return self.warp(condition, iter(uniforms.unbind(1)), size)
+
+    def warp(self, images: Tensor, numbers: Iterator[Tensor], size: torch.Size) -> Tensor:
+        """Images, moved as samples of this size are."""
+        check_images(self, images)
+        changed, inverse = self.geometry(numbers, *size)
+        larger = inverse.new_tensor([size[1] / images.shape[3], size[0] / images.shape[2], 1.0])
+        inverse = inverse * larger / larger[:, None]  # from pixels of the samples to those of the images
+        return torch.where(changed.view(-1, 1, 1, 1), warps.warp(images, inverse), images)
 
     def geometry(self, numbers: Iterator[Tensor], height: int, width: int) -> tuple[Tensor, Tensor]:
         """A mask [B] of transformed samples, and their matrices [B, 3, 3] from output to input pixels."""

@@ -34,9 +34,9 @@ class BalancedConsistency(Penalty):
     def __call__(self, context: Context) -> Tensor:
         differences = []
         for side in ("real", "fake"):
-            samples = context.augmented(getattr(context, side).detach(), side)
+            samples, condition = context.augmented(getattr(context, side).detach(), side)
             uniforms = context.uniform(f"{self.name}/{side}", self.augment.num_uniforms).to(samples.device)
-            augmented_logits = context.discriminator(self.augment(samples, uniforms), context.condition)
+            augmented_logits = context.discriminator(*self.augment.pair(samples, condition, uniforms))
             differences.append(squared_difference(augmented_logits, getattr(context, f"{side}_logits")))
         return differences[0] + differences[1]
 
@@ -61,8 +61,8 @@ class LatentConsistency(Penalty):
         with torch.no_grad():
             delta = self.sigma * context.normal_like(latents, "near")
             perturbed = context.generator(latents + delta, context.condition)
-            perturbed = context.augmented(perturbed, "fake")
-        return squared_difference(context.discriminator(perturbed, context.condition), context.fake_logits)
+            perturbed, condition = context.augmented(perturbed, "fake")
+        return squared_difference(context.discriminator(perturbed, condition), context.fake_logits)
 
 
 class LatentDiversity(GeneratorPenalty):

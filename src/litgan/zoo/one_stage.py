@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from litgan.condition import Condition, probe
 from litgan.gan import GAN, Logs
 from litgan.losses import AdversarialLoss
 from litgan.noise import Noise, torch_generator
@@ -52,7 +53,7 @@ class OneStageGAN(GAN):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         if not torch.empty(0).is_meta:  # meta tensors have no values to check
-            check_one_stage(self.loss, self.discriminator, self.sample_shape, self.num_classes)
+            check_one_stage(self.loss, self.discriminator, self.sample_shape, self.condition)
         self.cached_passes: list[FakePass] = []  # one for each micro-batch
 
     def setup(self, stage: str) -> None:
@@ -145,7 +146,7 @@ def check_penalty(penalty: Penalty, value: Tensor, fake: Tensor) -> None:
 
 
 def check_one_stage(
-    loss: AdversarialLoss, discriminator: nn.Module, sample_shape: tuple[int, ...], num_classes: int
+    loss: AdversarialLoss, discriminator: nn.Module, sample_shape: tuple[int, ...], condition: Condition
 ) -> None:
     """Checks that the generator's gradient follows from the discriminator's.
 
@@ -153,10 +154,10 @@ def check_one_stage(
         ValueError: the discriminator mixes the samples of a batch or has several logits per sample, or the
             loss has zero gradient for some fakes, as hinge has for fakes with logits below -1.
     """
-    probe = torch.linspace(-2.9, 3.1, 13)[
+    logits = torch.linspace(-2.9, 3.1, 13)[
         :, None
     ]  # between the integers, where some losses have isolated zeros
-    if (gradient_ratio(loss, real=torch.zeros_like(probe), fake=probe) == 0).any():
+    if (gradient_ratio(loss, real=torch.zeros_like(logits), fake=logits) == 0).any():
         raise ValueError(
             f"OneStageGAN cannot train this: {type(loss).__name__} has no gradient at fakes that the "
             "discriminator classifies with a margin: take NonSaturating, or litgan.GAN."
@@ -164,7 +165,7 @@ def check_one_stage(
     network = copy.deepcopy(discriminator).train()  # the probe changes running statistics
     has_batch_norm = any(isinstance(part, _BatchNorm) for part in network.modules())
     samples = torch.randn(4, *sample_shape, generator=torch_generator("one stage")).requires_grad_()
-    logits = network(samples, torch.zeros(4, dtype=torch.long) if num_classes else None)
+    logits = network(samples, probe(condition, 4))
     (gradient,) = torch.autograd.grad(logits[0].sum(), samples)
     if has_batch_norm or getattr(discriminator, "uses_batch_statistics", False) or gradient[1:].any():
         raise ValueError(
