@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
+from sound.griffin_lim import griffin_lim
 from sound.opponent import filtered_noise
 
-from litgan.sound import Tones
+from litgan.sound import MelSpectrogram, Tones, mel_l1
+from litgan.sound.tones import tone_errors
 
 
 def test_filtered_noise_has_the_spectrum_and_the_envelope_of_the_data() -> None:
@@ -29,3 +33,17 @@ def test_filtered_noise_has_the_spectrum_and_the_envelope_of_the_data() -> None:
     torch.testing.assert_close(bands(noise), bands(waves), atol=0.03, rtol=0)
     assert levels(waves)[0] - levels(waves)[-1] > 20
     torch.testing.assert_close(levels(noise), levels(waves), atol=1.5, rtol=0)
+
+
+def test_griffin_lim_finds_sounds_with_these_spectrograms_at_their_time_and_pitch() -> None:
+    """Decaying noise, whose wave is lost, and a decaying tone."""
+    mel, time = MelSpectrogram(8_000, 256, 64, 256, 40), torch.arange(4_096)
+    noise = torch.randn(4, 1, 4_096, generator=torch.Generator().manual_seed(0)) / 4
+    tone = torch.sin(2 * math.pi * 1_200 * time / 8_000).expand(1, 1, -1)
+    real = torch.cat([noise, tone]) * torch.exp(-time / 400)
+    fake = griffin_lim(mel(real), mel)
+    assert fake.shape == real.shape and torch.equal(fake, griffin_lim(mel(real), mel))
+    away = {shift: mel_l1(real=real, fake=fake.roll(shift, 2), mel=mel) for shift in (-16, 0, 16)}
+    assert (away[0] < 0.2).all() and (away[0] < torch.minimum(away[-16], away[16])).all()
+    assert (fake[:4] * real[:4]).sum().abs() < 0.5 * real[:4].square().sum()
+    assert tone_errors(fake[4], (1_200.0,), 8_000)[0] < 0.02
