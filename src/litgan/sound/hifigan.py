@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
-from litgan.networks.layers import CONVOLUTIONS, check_input, check_widths
+from litgan.networks.layers import CONVOLUTIONS, Condition, check_input, check_shape, check_widths
 
 SLOPE = 0.1  # of leaky ReLU below zero
 LAST_SLOPE = 0.01  # before the generator's last layer: PyTorch's default, as in the authors' code
@@ -60,7 +60,7 @@ class HiFiGANGenerator(nn.Module):
     def __init__(
         self,
         sample_shape: tuple[int, ...],
-        condition: int | tuple[int, ...],
+        condition: Condition,
         *,
         channels: int = 256,
         rates: Sequence[int] = (8, 8, 4),
@@ -94,15 +94,11 @@ class HiFiGANGenerator(nn.Module):
         self.last = nn.Conv1d(widths[-1], sample_shape[0], 7, padding=3)
         normalize_weights(self)
 
-    def forward(self, latents: Tensor, condition: Tensor) -> Tensor:
+    def forward(self, latents: Tensor, condition: Tensor | None) -> Tensor:
         """The waves of mel spectrograms [B, n_mels, frames]; latents are not read."""
-        if condition is None or condition.ndim != 3 or condition.shape[1] != self.condition[0]:
-            given = None if condition is None else list(condition.shape)
-            raise ValueError(
-                f"HiFiGANGenerator takes mel spectrograms ['B', {self.condition[0]}, 'frames'], "
-                f"not {given}: give it the condition it was built for."
-            )
-        maps = self.first(condition)
+        mel = latents if condition is None else condition  # no condition is refused for its shape
+        check_shape(self, mel, (self.condition[0], "frames"))
+        maps = self.first(mel)
         for stage in self.stages:
             maps = stage(maps)
         return torch.tanh(self.last(F.leaky_relu(maps, LAST_SLOPE)))
@@ -179,7 +175,7 @@ class HiFiGANDiscriminator(nn.Module):
     def __init__(
         self,
         sample_shape: tuple[int, ...],
-        condition: int | tuple[int, ...] = 0,
+        condition: Condition = 0,
         *,
         periods: Sequence[int] = (2, 3, 5, 7, 11),
         scales: int = 3,
