@@ -18,7 +18,7 @@ from litgan.callbacks import Checkpoint
 from litgan.networks import DCGANDiscriminator, DCGANGenerator
 from litgan.noise import Noise
 from litgan.penalties import R1, R2
-from litgan.precision import PerNetworkLossScale
+from litgan.precision import PerNetworkLossScale, full_float32
 
 SGD = partial(torch.optim.SGD, lr=0.05)
 PICTURES = {
@@ -212,3 +212,22 @@ def test_any_trainer_gets_the_scalers_that_its_precision_needs(
     trainer.strategy.precision_plugin = MixedPrecision(precision, "cpu")
     trainer.fit(tiny_gan(), datamodule=tiny_data())
     assert type(trainer.precision_plugin) is kind
+
+
+def test_full_float32_has_neither_autocast_nor_tf32_and_leaves_both_as_they_were():
+    def found():
+        return (
+            torch.is_autocast_enabled("cpu"),
+            torch.get_float32_matmul_precision(),
+            torch.backends.cudnn.allow_tf32,
+        )
+
+    before = found()
+    torch.set_float32_matmul_precision("high")
+    try:
+        with torch.autocast("cpu", torch.bfloat16):
+            with full_float32(torch.device("cpu")):
+                assert found() == (False, "highest", False)
+            assert found() == (True, "high", before[2])
+    finally:
+        torch.set_float32_matmul_precision(before[1])

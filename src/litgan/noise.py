@@ -27,6 +27,13 @@ def torch_generator(*keys: int | str) -> torch.Generator:
     return torch.Generator().manual_seed(derive_seed(*keys))
 
 
+def send(tensor: Tensor, device: torch.device | str) -> Tensor:
+    """The tensor on the device, without waiting for a busy GPU."""
+    if torch.device(device).type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
 def seed_device(device: torch.device, *keys: int | str) -> None:
     """Seeds torch's global generators of the CPU and of `device`, from which e.g. dropout draws.
 
@@ -77,6 +84,4 @@ class Noise:
         drawn = blocks[0] if len(blocks) == 1 else torch.cat(blocks)
         if len(drawn) != self.count:
             drawn = drawn.narrow(0, self.first - start * BLOCK, self.count)
-        if torch.device(self.device).type == "cuda":
-            return drawn.pin_memory().to(self.device, non_blocking=True)
-        return drawn.to(self.device)
+        return send(drawn, self.device)

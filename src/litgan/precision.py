@@ -1,11 +1,11 @@
-"""The fastest safe precision; float16 with one loss scale per network (bf16 has the range of float32)."""
+"""The fastest safe precision; float16 with one loss scale per network; float32 where nothing less will do."""
 
 from __future__ import annotations
 
 import platform
 import re
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +93,20 @@ def loss_scale(trainer: Trainer, name: str) -> float:
     """What float16 multiplies the loss of the network `name` by; 1 in other precisions."""
     plugin = trainer.precision_plugin
     return plugin.scaler_of(name).get_scale() if isinstance(plugin, PerNetworkLossScale) else 1.0
+
+
+@contextmanager
+def full_float32(device: torch.device) -> Iterator[None]:
+    """What is float32 is computed in float32 in here: without autocast, and without TF32's 10 bits."""
+    matmul, convolution = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(matmul)
+        torch.backends.cudnn.allow_tf32 = convolution
 
 
 CPUINFO = Path("/proc/cpuinfo")

@@ -202,6 +202,27 @@ def test_cutout_is_that_of_the_authors_code():
     assert torch.equal(found, images * (x[:, None, None, :] | y[:, None, :, None]))
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_autocast_moves_no_image_and_changes_no_color(dtype):
+    """Real samples are float32, fakes bf16: both are changed as without autocast, to the last bit."""
+    images, ada = smooth(16, side=64).to(dtype), ADA(1.0, target=None, cutout=1.0)
+    with torch.autocast("cpu", torch.bfloat16):
+        changed = ada(images, draws(ada, 16))
+    assert torch.equal(changed, ada(images.float(), draws(ada, 16)).to(dtype))
+
+
+def test_autocast_moves_pictures_by_less_than_a_hundredth_of_a_pixel():
+    """The pictures are ramps, so that a value is a place; matrices in bf16 were a pixel off."""
+    side, ada = 256, ADA(1.0, target=None, color=False)
+    line = (torch.arange(side) + 0.5) / side * 2 - 1
+    x, y = torch.meshgrid(line, line, indexing="ij")
+    ramps = torch.stack([x, y, 0 * x]).expand(3, -1, -1, -1)
+    with torch.autocast("cpu", torch.bfloat16):
+        moved = ada(ramps, draws(ada, 3))
+    exact = ada(ramps.double(), draws(ada, 3).double())
+    assert (moved - exact).abs().max() * side / 2 < 0.01
+
+
 # -- in the game -------------------------------------------------------------------------------
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from litgan.data.files import read_each
-from litgan.noise import Noise, torch_generator
+from litgan.noise import Noise, send, torch_generator
 from litgan.rebuild import is_sentence
 
 Batch: TypeAlias = tuple[Tensor, Tensor | None]  # samples [B, *sample_shape]; labels [B] or conditions
@@ -119,7 +119,7 @@ class ResumableBatchSampler(Sampler[list[int]]):
             order = torch.randperm(self.size, generator=generator)
             if self.balance is not None:
                 order = balanced_order(self.balance, generator)[order]
-            order = order.to(device)
+            order = send(order, device)
             for number in range(max(done, epoch * len(self)), (epoch + 1) * len(self)):
                 start = number % len(self) * self.batch_size + self.first
                 yield number, order[start : start + self.share]
@@ -202,7 +202,7 @@ class Loader:
 
     def __iter__(self) -> Iterator[Batch]:
         for number, parts in self._stored_batches():
-            stored, *rest = map(self._to_device, parts)
+            stored, *rest = (send(part, self.device) for part in parts)
             condition = stored if self.is_own_condition else rest[0] if rest else None
             if self.flip:
                 chance = self._sampler.noise(number, "flip", self.device).uniform(*[1] * (stored.ndim - 1))
@@ -235,12 +235,6 @@ class Loader:
             of_files = iter(read)
             batch = [part[chosen] if isinstance(part, Tensor) else next(of_files) for part in parts]
             yield number, batch
-
-    def _to_device(self, tensor: Tensor) -> Tensor:
-        """Without waiting for a busy GPU."""
-        if self.device.type == "cuda" and tensor.device.type == "cpu":
-            return tensor.pin_memory().to(self.device, non_blocking=True)
-        return tensor.to(self.device)
 
 
 class _BatchReader(Dataset[Any]):

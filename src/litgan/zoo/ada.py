@@ -10,6 +10,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 from litgan.augment import Augmentation, check_images
+from litgan.losses import to_float32
+from litgan.precision import full_float32
 from litgan.schedules import Schedule, value_at
 from litgan.zoo import warps
 
@@ -85,19 +87,23 @@ class ADA(Augmentation):
     def forward(self, samples: Tensor, uniforms: Tensor) -> Tensor:
         check_images(self, samples)
         numbers = iter(uniforms.unbind(1))
-        warped = self.warp(samples, numbers, samples.shape[2:])
-        colored = self.transform_colors(numbers, warped) if self.color else warped
-        return self.cut_out(numbers, colored) if self.cutout else colored
+        with full_float32(samples.device):  # in bf16 images would be moved by a pixel
+            images = self.warp(to_float32(samples), numbers, samples.shape[2:])
+            images = self.transform_colors(numbers, images) if self.color else images
+            images = self.cut_out(numbers, images) if self.cutout else images
+        return images.to(samples.dtype)
 
     def move(self, condition: Tensor, uniforms: Tensor, size: torch.Size) -> Tensor:
         """Its geometry; a condition of another size moves by as much of a side."""
-        return self.warp(condition, iter(uniforms.unbind(1)), size)
+        with full_float32(condition.device):
+            moved = self.warp(to_float32(condition), iter(uniforms.unbind(1)), size)
+        return moved.to(condition.dtype)
 
     def warp(self, images: Tensor, numbers: Iterator[Tensor], size: torch.Size) -> Tensor:
         """Images, moved as samples of this size are."""
         check_images(self, images)
         changed, inverse = self.geometry(numbers, *size)
-        larger = inverse.new_tensor([size[1] / images.shape[3], size[0] / images.shape[2], 1.0])
+        larger = warps.constant((size[1] / images.shape[3], size[0] / images.shape[2], 1.0), inverse)
         inverse = inverse * larger / larger[:, None]  # from pixels of the samples to those of the images
         return torch.where(changed.view(-1, 1, 1, 1), warps.warp(images, inverse), images)
 

@@ -8,13 +8,14 @@ transforms are matrices [B, 4, 4] on homogeneous RGB.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from litgan.losses import to_float32
+from litgan.noise import send
 
 # Symlet of six vanishing moments (Daubechies 1992, table 6.3): the anti-aliasing filter of StyleGAN2-ADA,
 # appendix B.
@@ -29,9 +30,17 @@ OFF_CENTER = 0.25
 
 def matrix(*rows: tuple[Tensor | float, ...]) -> Tensor:
     """A matrix for each sample, [B, n, m], of entries [B] or constants; at least one is a tensor."""
-    like = next(entry for row in rows for entry in row if isinstance(entry, Tensor))
-    entries = [torch.as_tensor(entry, dtype=like.dtype, device=like.device) for row in rows for entry in row]
-    return torch.stack([entry.expand_as(like) for entry in entries], 1).view(-1, len(rows), len(rows[0]))
+    entries = [entry for row in rows for entry in row]
+    like = next(entry for entry in entries if isinstance(entry, Tensor))
+    numbers = {entry for entry in entries if not isinstance(entry, Tensor)}
+    filled = {number: torch.full_like(like, number) for number in numbers}  # a copy would wait for the GPU
+    columns = [entry if isinstance(entry, Tensor) else filled[entry] for entry in entries]
+    return torch.stack(columns, 1).view(-1, len(rows), len(rows[0]))
+
+
+def constant(values: Sequence[float], like: Tensor) -> Tensor:
+    """The values, with the dtype and on the device of another tensor."""
+    return send(torch.tensor(values, dtype=like.dtype), like.device)
 
 
 def translate(dx: Tensor, dy: Tensor) -> Tensor:
@@ -59,12 +68,12 @@ def warp(images: Tensor, inverse: Tensor) -> Tensor:
     upsampled = resample(images, up=True)
     offset = torch.full_like(inverse[:, 0, 0], OFF_CENTER)
     inverse = translate(offset, offset) @ inverse @ translate(-offset, -offset)
-    half = inverse.new_tensor([width / 2, height / 2])
+    half = constant((width / 2, height / 2), inverse)
     to_source = inverse[:, :2, :2] * half[None, None, :] / half[None, :, None]  # in units of half a side
     theta = torch.cat([to_source, (inverse[:, :2, 2] / half)[:, :, None]], 2)
-    grid = F.affine_grid(theta.to(to_float32(upsampled)), list(upsampled.shape), align_corners=False)
-    warped: Tensor = Interpolate.apply(to_float32(upsampled), grid)
-    return resample(warped, up=False).to(images.dtype)
+    grid = F.affine_grid(theta.to(images.dtype), list(upsampled.shape), align_corners=False)
+    warped: Tensor = Interpolate.apply(upsampled, grid)
+    return resample(warped, up=False)
 
 
 class Interpolate(torch.autograd.Function):
@@ -104,7 +113,7 @@ class Transpose(torch.autograd.Function):
 def resample(images: Tensor, *, up: bool) -> Tensor:
     """Doubles or halves the size, filtered by `SYMLET`; away from the borders the two are exact inverses."""
     channels, length = images.shape[1], len(SYMLET)
-    taps = images.new_tensor(SYMLET) * (math.sqrt(2.0) if up else math.sqrt(0.5))  # keeps constants
+    taps = constant(SYMLET, images) * (math.sqrt(2.0) if up else math.sqrt(0.5))  # keeps constants
     for axis in (2, 3):
         kernel = taps.view(1, 1, *((-1, 1) if axis == 2 else (1, -1))).expand(channels, -1, -1, -1)
         stride = (2, 1) if axis == 2 else (1, 2)
@@ -137,13 +146,13 @@ def contrast(factor: Tensor) -> Tensor:
 
 def luma_projection(like: Tensor) -> Tensor:
     """The projection on the gray axis, v v^T with v = (1, 1, 1, 0) / sqrt 3, [B, 4, 4]."""
-    axis = like.new_tensor([1.0, 1.0, 1.0, 0.0]) / math.sqrt(3.0)
+    axis = constant((1.0, 1.0, 1.0, 0.0), like) / math.sqrt(3.0)
     return torch.outer(axis, axis).expand(len(like), 4, 4)
 
 
 def flip_luma(flipped: Tensor) -> Tensor:
     """Inverts the luma and keeps the hue where `flipped` is 1: a Householder reflection."""
-    return torch.eye(4).to(flipped) - 2.0 * flipped.view(-1, 1, 1) * luma_projection(flipped)
+    return torch.eye(4, device=flipped.device) - 2.0 * flipped.view(-1, 1, 1) * luma_projection(flipped)
 
 
 def rotate_hue(angle: Tensor) -> Tensor:
@@ -157,8 +166,8 @@ def rotate_hue(angle: Tensor) -> Tensor:
 
 def saturation(factor: Tensor) -> Tensor:
     """Multiplies the distance of colors from the gray axis by `factor`."""
-    identity = torch.eye(4).to(factor).expand(len(factor), 4, 4)
-    return luma_projection(factor) + (identity - luma_projection(factor)) * factor.view(-1, 1, 1)
+    luma = luma_projection(factor)
+    return luma + (torch.eye(4, device=factor.device) - luma) * factor.view(-1, 1, 1)
 
 
 def apply_color_matrix(images: Tensor, matrices: Tensor) -> Tensor:
