@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from shared.resuming import same
 
 from litgan import GAN, checkpoints, commands
 from litgan.checkpoints import AtomicCheckpointIO
@@ -222,6 +223,19 @@ def test_a_checkpoint_that_lacks_weights_or_has_others_loads_unless_strict(
     wider = edited(saved[1], lambda it: it["state_dict"].update({weight: torch.zeros(9, 9)}))
     with pytest.raises(ValueError, match=weight):
         GAN.load_from_checkpoint(wider, strict=False)
+
+
+def test_a_resumed_run_keeps_nothing_in_a_file_that_may_be_replaced(saved):
+    """Weights, which networks copy, are not read until then."""
+    gan, path = saved
+    loaded, known = AtomicCheckpointIO().load_checkpoint(path), checkpoints.read(path)
+    with path.open("r+b") as file:
+        file.write(bytes(path.stat().st_size))
+    assert all(not value.any() for value in loaded["state_dict"].values())
+    assert same(loaded | {"state_dict": None}, known | {"state_dict": None})
+    assert known["state_dict"].keys() == gan.state_dict().keys() and same(
+        known["state_dict"], gan.state_dict()
+    )
 
 
 # -- writing -----------------------------------------------------------------------------------

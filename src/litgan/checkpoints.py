@@ -6,6 +6,7 @@ import os
 import re
 import zipfile
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 
 from litgan.files import atomic_write, disk_remedy, warn
 from litgan.fine_tuning import is_of_network, shorten
+from litgan.processes import local_rank
 from litgan.rebuild import LARGEST, STRICT, Builder, check_plain
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -29,7 +31,14 @@ FORMAT = 4  # of what is saved: raised when names of weights or entries change
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint completely or not at all: temporary name, fsync, rename. Loads weights only."""
+    """Writes a checkpoint completely or not at all: temporary name, fsync, rename. Loads weights only.
+
+    Args:
+        verified: a checkpoint that this process has just verified, and need not verify again.
+    """
+
+    def __init__(self, verified: Path | None = None) -> None:
+        self.verified = verified
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
@@ -60,7 +69,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def load_checkpoint(
         self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True
     ) -> dict[str, Any]:
-        checkpoint = read(path, map_location, together=True)
+        verified, self.verified = self.verified, None  # once: it may be written anew
+        checkpoint = read_together(path, map_location, verify=verified is None or Path(path) != verified)
         version = checkpoint.get("pytorch-lightning_version")
         if not isinstance(version, str) or not re.fullmatch(VERSION_PATTERN, version, re.VERBOSE | re.I):
             raise ValueError(f"The checkpoint {path} names no version of Lightning: take another one.")
@@ -91,13 +101,41 @@ def keep_older(path: Path, images_seen: int) -> None:
     warn(f"{path} {reason}: the earlier file is kept as {kept.name}.")
 
 
-def read(path: str | Path, map_location: Any = None, *, together: bool = False) -> dict[str, Any]:
+def read_together(path: str | Path, map_location: Any = None, *, verify: bool = True) -> dict[str, Any]:
+    """`read` by all ranks of a process group, if there is one: the first of each machine verifies the file.
+
+    Weights stay mapped until networks copy them; the rest is in memory, as another machine may replace the
+    file.
+
+    Raises:
+        FileNotFoundError, ValueError: on all ranks, if one of them cannot read it.
+    """
+    if dist.is_available() and dist.is_initialized():
+        fault: Exception | None = None
+        try:
+            if local_rank() == 0:
+                read(path, verify=verify, mapped=True)
+        except (FileNotFoundError, ValueError) as error:
+            fault = error
+        faults: list[Exception | None] = [None] * dist.get_world_size()
+        dist.all_gather_object(faults, fault)
+        for one in filter(None, faults):
+            raise one
+        verify = False
+    checkpoint = read(path, map_location, verify=verify, mapped=True)
+    return {key: part if key == "state_dict" else deepcopy(part) for key, part in checkpoint.items()}
+
+
+def read(
+    path: str | Path, map_location: Any = None, *, verify: bool = True, mapped: bool = False
+) -> dict[str, Any]:
     """The content of a checkpoint that fits its checksums, unpickled as plain data and tensors only.
 
     Args:
         path: of the file.
         map_location: device of the tensors; None for the CPU.
-        together: whether all ranks read it now: then one rank of each machine verifies it.
+        verify: whether checksums are compared, for which the whole file is read.
+        mapped: leave tensors in the file until they are used; it must not be written over before.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -106,13 +144,10 @@ def read(path: str | Path, map_location: Any = None, *, together: bool = False) 
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"There is no checkpoint at {path}: give the path of a .ckpt file.")
-    # Before the ranks have joined, each of them chooses the checkpoint to resume from: then all verify, so
-    # that all choose the same one.
-    joined = dist.is_available() and dist.is_initialized()
     try:
-        if not (together and joined and os.environ.get("LOCAL_RANK", "0") != "0"):
+        if verify:
             verify_archive(path)
-        checkpoint = torch.load(path, map_location=map_location or "cpu", weights_only=True)
+        checkpoint = torch.load(path, map_location=map_location or "cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # whatever a damaged or hostile file raises
         reason = error if isinstance(error, zipfile.BadZipFile) else type(error).__name__
         siblings = (path.with_name(name) for name in RUN if name != path.name)
@@ -295,7 +330,7 @@ def load_gan(
     arguments: dict[str, Any],
 ) -> Any:  # fmt: skip
     """What `GAN.load_from_checkpoint` returns; its arguments are the same."""
-    checkpoint = read(path, map_location, together=True)
+    checkpoint = read(path, map_location, mapped=True)
     build = partial(build_gan, checkpoint, cls, Builder(trust, path))
     gan = cls(**arguments) if arguments else build_fitting(checkpoint, build, strict)
     gan.strict_loading = strict

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from itertools import zip_longest
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+from lightning.fabric.plugins.environments import (
+    ClusterEnvironment,
+    SLURMEnvironment,
+    TorchElasticEnvironment,
+)
 
 Part = TypeVar("Part")
+CHOICE = "LITGAN_RANK_ZERO"  # what rank zero has chosen, for the ranks that Lightning starts
+TIMEOUT = timedelta(minutes=10)  # until the last rank has started and rank zero has chosen
 PATIENCE = 1.0  # seconds for a process to end by itself; Lightning kills all after five
 
 
@@ -46,15 +55,82 @@ def init_distributed() -> Iterator[tuple[int, int, torch.device]]:
             dist.destroy_process_group()
 
 
+def local_rank() -> int:
+    """Number of this process on its machine; 0 for a process that no launcher has started."""
+    return int(os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID") or 0)
+
+
 @contextmanager
 def local_rank_zero_first() -> Iterator[None]:
     """The first rank of each machine runs this context before the others: it downloads once for all."""
-    together, first = dist.is_initialized(), os.environ.get("LOCAL_RANK") == "0"
+    together, first = dist.is_initialized(), local_rank() == 0
     if together and not first:
         dist.barrier()
-    yield
-    if together and first:
-        dist.barrier()
+    try:
+        yield
+    finally:
+        if together and first:
+            dist.barrier()
+
+
+def connect() -> tuple[int, dist.Store | None]:
+    """Rank and store of a process that torchrun or SLURM has started among others; else (0, None).
+
+    Ranks share the store before they join a process group. Keep it until then: rank zero may serve it.
+    """
+    if not dist.is_available():
+        return 0, None
+    environment: Any = None
+    if TorchElasticEnvironment.detect():
+        environment = TorchElasticEnvironment()
+    elif SLURMEnvironment.detect():
+        environment = SLURMEnvironment(auto_requeue=False)
+        assert environment.main_address and environment.main_port  # which sets MASTER_ADDR and MASTER_PORT
+    if environment is None or environment.world_size() == 1:
+        return 0, None
+    rank = environment.global_rank()
+    store, *_ = next(dist.rendezvous("env://", rank, environment.world_size(), timeout=TIMEOUT))
+    return rank, store
+
+
+def choose_on_rank_zero(choose: Callable[[], Any], rank: int, store: dist.Store | None) -> Any:
+    """What `choose` returns on rank zero, plain data for JSON, on every rank, with what `connect` returned.
+
+    Raises:
+        RuntimeError: one sentence, on other ranks: that of rank zero's error, or that it says nothing.
+    """
+    if store is None and os.environ.get("LOCAL_RANK", "0") != "0" and CHOICE in os.environ:
+        return json.loads(os.environ[CHOICE])
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")  # torchrun's store outlives its ranks
+    turn = 0 if store is None else store.add(f"{CHOICE} calls {attempt} {rank}", 1)
+    key = f"{CHOICE} {attempt} {turn}"
+    if rank == 0:
+        try:
+            choice = choose()
+        except Exception as error:
+            if store is not None:
+                store.set(key, json.dumps({"error": str(error)}))
+            raise
+        os.environ[CHOICE] = json.dumps(choice)
+        if store is not None:
+            store.set(key, json.dumps({"choice": choice}))
+        return choice
+    assert store is not None
+    try:
+        told = json.loads(store.get(key))
+    except dist.DistError as error:
+        raise RuntimeError("Rank 0 has ended, or does not answer: look at what it printed.") from error
+    if "error" in told:
+        raise RuntimeError(told["error"])
+    return told["choice"]
+
+
+def slurm(plugins: list[Any]) -> list[ClusterEnvironment]:
+    """Lightning's environment under SLURM, without its requeueing, which interrupts iterations."""
+    chosen = any(isinstance(plugin, ClusterEnvironment) for plugin in plugins)
+    if chosen or TorchElasticEnvironment.detect() or not SLURMEnvironment.detect():
+        return []
+    return [SLURMEnvironment(auto_requeue=False)]
 
 
 @contextmanager

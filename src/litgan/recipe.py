@@ -15,8 +15,6 @@ from typing import Any
 
 import torch
 import yaml
-from lightning.fabric.plugins.environments import ClusterEnvironment as Cluster
-from lightning.fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only
@@ -50,7 +48,7 @@ from litgan.files import atomic_write, ignore_disk_errors, warn
 from litgan.gan import GAN
 from litgan.loggers import MetricsFile, WandbOptions, WandbRun, distance_keys, read_metrics, wandb_run
 from litgan.precision import best_precision
-from litgan.processes import ending_on_ctrl_c
+from litgan.processes import CHOICE, choose_on_rank_zero, connect, ending_on_ctrl_c, slurm
 from litgan.rebuild import search_working_directory
 from litgan.render import draw_curves
 from litgan.seeds import SUMMARY
@@ -84,6 +82,7 @@ class Recipe(LightningCLI):
         self.verb = verb
         search_working_directory()  # a recipe of one's own names one's own classes
         self.lock = runs.Lock()
+        self.scratch: TemporaryDirectory[str] | None = None
         try:
             super().__init__(
                 GAN,
@@ -149,39 +148,39 @@ class Recipe(LightningCLI):
         return first.resolve().parent.parent.name if first.name == "config.yaml" else first.stem
 
     def before_instantiate_classes(self) -> None:
-        root, wanted = self.config.trainer.default_root_dir, self.config.ckpt_path
-        self.init_from = self.config.init_from
+        wanted, self.init_from = self.config.ckpt_path, self.config.init_from
         if self.verb == "fit" and self.init_from and wanted not in (None, "last"):
             raise ValueError(
                 f"--ckpt_path {wanted} resumes a run, --init_from {self.init_from} starts one: give only one."
             )
         self.config.ckpt_path = self.config.init_from = None  # a run of config.yaml is a new run
         self.config_yaml = self.parser.dump(self.config, skip_unset=False)
-        self.folder = runs.new_run(root, self.name)
-        self.ckpt_path = runs.find_checkpoint(wanted, root, self.name) if wanted else None
-        if wanted and self.ckpt_path is None and self.verb != "fit":
+        self.rank, self.store = connect()
+        chosen = choose_on_rank_zero(partial(self.choose_run, wanted), self.rank, self.store)
+        self.config.trainer.default_root_dir, checkpoint, self.resumed_at = chosen
+        self.folder = runs.RunFolder(Path(self.config.trainer.default_root_dir))
+        self.ckpt_path = Path(checkpoint) if checkpoint else None
+
+    def choose_run(self, wanted: str | None) -> tuple[str, str, int]:
+        """Folder, checkpoint to resume from or "", and the images that it has seen; locks the folder."""
+        root = self.config.trainer.default_root_dir
+        folder = runs.new_run(root, self.name)
+        checkpoint = runs.find_checkpoint(wanted, root, self.name) if wanted else None
+        if wanted and checkpoint is None and self.verb != "fit":
             raise FileNotFoundError(f"No run in {Path(root, self.name)} has a checkpoint: train one first.")
-        if self.ckpt_path:
-            self.folder = self.run_folder_of(self.ckpt_path)
+        if checkpoint:
+            folder = runs.run_folder_of(checkpoint, folder)
         if self.is_trial:
             self.scratch = TemporaryDirectory(prefix="litgan-", ignore_cleanup_errors=True)
-            self.folder = runs.RunFolder(Path(self.scratch.name, self.name, self.folder.run_id))
+            folder = runs.RunFolder(Path(self.scratch.name, self.name, folder.run_id))
         if self.verb == "fit":
-            self.lock.acquire(self.folder)  # before its checkpoints are read: another process may write them
+            self.lock.acquire(folder)  # before its checkpoints are read: another process may write them
             if not wanted:  # a run with a given id continues where it stopped
-                self.ckpt_path = self.folder.newest_checkpoint()
-        self.resumed_at, _ = checkpoints.clock(checkpoints.read(self.ckpt_path)) if self.ckpt_path else (0, 0)
-        if self.ckpt_path and self.init_from:  # the same command as at the run's start
-            warn(f"The run goes on with {self.ckpt_path}, and not anew with --init_from {self.init_from}.")
-        self.config.trainer.default_root_dir = str(self.folder.path)
-
-    def run_folder_of(self, checkpoint: Path) -> runs.RunFolder:
-        """The run folder that contains a checkpoint; for a moved one a folder of its run id beside ours."""
-        saved = checkpoints.read(checkpoint)["litgan"].get("recipe", {}).get("run_id", self.folder.run_id)
-        found = runs.run_of(checkpoint)
-        if found is None or found.run_id != saved:
-            runs.check_run_id(saved, "The checkpoint's")
-        return found or runs.RunFolder(self.folder.path.with_name(saved))
+                checkpoint = folder.newest_checkpoint()
+        if checkpoint and self.init_from:  # the same command as at the run's start
+            warn(f"The run goes on with {checkpoint}, and not anew with --init_from {self.init_from}.")
+        seen = runs.images_seen(checkpoint) if checkpoint else 0
+        return str(folder.path), str(checkpoint or ""), seen
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         strategy.register()
@@ -195,7 +194,8 @@ class Recipe(LightningCLI):
             ]
         plugins = config["plugins"] or []
         plugins = plugins if isinstance(plugins, list) else [plugins]
-        kwargs["plugins"] = [*plugins, *slurm(plugins), AtomicCheckpointIO()]
+        verified = self.ckpt_path if self.rank == 0 else None
+        kwargs["plugins"] = [*plugins, *slurm(plugins), AtomicCheckpointIO(verified)]
         callbacks = config["callbacks"] or []
         self.first_iteration = FirstIteration(self.save_config)
         own: list[Callback] = [self.first_iteration, Throughput()] if self.verb == "fit" else []
@@ -280,9 +280,10 @@ class Recipe(LightningCLI):
         else:
             wandb.finish()
         finally:
-            if self.is_trial:
+            if self.scratch:
                 self.scratch.cleanup()
-            os.environ.pop("LITGAN_RUN_ID", None)
+            for name in ("LITGAN_RUN_ID", CHOICE):
+                os.environ.pop(name, None)
             self.lock.release()
 
 
@@ -365,14 +366,6 @@ class FirstIteration(Callback):
             if trainer.is_global_zero:
                 with untimed(gan):
                     self.action()
-
-
-def slurm(plugins: list[Any]) -> list[Cluster]:
-    """Lightning's environment under SLURM, without its requeueing, which interrupts iterations."""
-    chosen = any(isinstance(plugin, Cluster) for plugin in plugins)
-    if chosen or TorchElasticEnvironment.detect() or not SLURMEnvironment.detect():
-        return []
-    return [SLURMEnvironment(auto_requeue=False)]
 
 
 HELP = {

@@ -11,6 +11,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -81,7 +82,7 @@ class RunFolder:
         """The readable one of `last.ckpt` and `best.ckpt` that was written last, if any."""
         for path in self.saved():
             try:
-                checkpoints.read(path)
+                checkpoints.read(path, mapped=True)
                 return path
             except ValueError as error:
                 warn(f"{error} It is skipped.")
@@ -208,7 +209,7 @@ def find_checkpoint(wanted: str, root: str | Path, recipe: str) -> Path | None:
         FileNotFoundError: if there is no such path, or if none of the runs' checkpoints can be read.
     """
     if wanted != "last":
-        checkpoints.read(wanted)
+        checkpoints.read(wanted, mapped=True)
         return Path(wanted)
     found = [run for path in Path(root, recipe).glob("*") if (run := RunFolder(path)).saved()]
     if not found:
@@ -220,6 +221,25 @@ def find_checkpoint(wanted: str, root: str | Path, recipe: str) -> Path | None:
     raise FileNotFoundError(
         f"No checkpoint in {Path(root, recipe)} can be read: start a new run without --ckpt_path."
     )
+
+
+def run_folder_of(checkpoint: Path, own: RunFolder) -> RunFolder:
+    """The run folder that contains a checkpoint; for a moved one a folder of its run id beside `own`."""
+    saved = _verified(checkpoint)["litgan"].get("recipe", {}).get("run_id", own.run_id)
+    found = run_of(checkpoint)
+    if found is None or found.run_id != saved:
+        check_run_id(saved, "The checkpoint's")
+    return found or RunFolder(own.path.with_name(saved))
+
+
+def images_seen(checkpoint: Path) -> int:
+    """The clock of a checkpoint that has been found."""
+    return checkpoints.clock(_verified(checkpoint))[0]
+
+
+def _verified(checkpoint: Path) -> dict[str, Any]:
+    """The content of a checkpoint that has been found, and so verified; tensors are not read."""
+    return checkpoints.read(checkpoint, verify=False, mapped=True)
 
 
 def written_at(path: Path) -> int:

@@ -183,7 +183,7 @@ class Diagnosis(Callback):
         Raises:
             ValueError: if the checkpoint cannot be read or has another architecture; then nothing changes.
         """
-        saved = checkpoints.read(self.healthy_checkpoint(trainer))
+        saved = checkpoints.read_together(self.healthy_checkpoint(trainer))
         checkpoints.check_architecture(saved, gan)
         drift = {
             f"{side}_drift": weight_drift(saved["state_dict"], gan, side)
