@@ -13,6 +13,9 @@ from pathlib import Path
 
 from lightning.pytorch.utilities import rank_zero_only
 
+if sys.platform != "win32":
+    import fcntl
+
 PARTIAL = ".partial"  # how the hidden names of files end that are being written
 
 
@@ -31,6 +34,25 @@ def atomic_write(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def one_at_a_time(folder: Path) -> Iterator[None]:
+    """Processes of one machine run this block one after the other; makes the folder, which is their lock.
+
+    Where there are no locks, as on Windows, they run it together.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if sys.platform == "win32":
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def check_output(path: str | Path, *, folder: bool = False) -> None:

@@ -15,11 +15,14 @@ import pytest
 import torch
 from safetensors.torch import save
 from torch import Tensor
+from torch.testing._internal.distributed.fake_pg import FakeStore
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from litgan.metrics.distances import density_coverage, frechet_distance, kernel_distance, precision_recall
 from litgan.metrics.evaluate import Report, evaluate
 from litgan.metrics.extractors import FeatureExtractor, load_extractor
-from litgan.metrics.statistics import AutoBatchSize
+from litgan.metrics.statistics import AutoBatchSize, extract_features
 
 
 class Pixels(FeatureExtractor):
@@ -352,17 +355,23 @@ def test_bad_input_is_rejected(measure, changes, culprit):
 
 
 class Far(Pixels):
-    dimension = 64
+    dimension, extras_size, extras_dtype = 64, 3, torch.bool
 
     def __init__(self) -> None:
         super().__init__(offset=1e4)
+
+    def extras(self, samples: Tensor) -> Tensor:
+        return samples.flatten(1)[:, :3] > 0
+
+    def extra_metrics(self, *, real: Tensor, fake: Tensor, data: object) -> dict[str, float]:
+        return {"real": real.double().mean().item(), "fake": fake.double().mean().item()}
 
 
 CASES = ((70, "digits"), (15, "digits"), (70, Far()))  # of 15 the second rank has no batch
 
 
 def measure_as_rank(rank: int, world_size: int, folder: Path) -> list[dict[str, float]]:
-    """Each case twice: then the first rank finds the real statistics, the second, alone, does not.
+    """Each case twice: then the first rank finds the real statistics and sends them to the second.
 
     At last with samples that are not finite on one rank: all ranks have to fail.
     """
@@ -373,6 +382,8 @@ def measure_as_rank(rank: int, world_size: int, folder: Path) -> list[dict[str, 
         for count, extractor in CASES
         for _ in range(2)
     ]
+    far = CASES[-1][1]
+    assert isinstance(far, Far) and far.count == 3 * (70 if world_size == 1 else 40 if rank == 0 else 30)
     fakes[25] = torch.nan
     with pytest.raises(ValueError, match="NaN or infinity"):
         evaluate(generator_of(fakes), reals, "digits", count=70, **ranks)
@@ -392,6 +403,37 @@ def test_two_ranks_measure_what_one_does(tmp_path):
         together = json.loads((tmp_path / f"{rank}.json").read_text())
         for found, expected in zip(together, alone, strict=True):
             assert {key: found[key] for key in expected} == pytest.approx(expected, rel=1e-6)
+
+
+class Allocated(TorchDispatchMode):
+    """Adds up the bytes of all results."""
+
+    bytes = 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+        result = function(*arguments, **(options or {}))
+        self.bytes += sum(part.nbytes for part in tree_leaves(result) if isinstance(part, Tensor))
+        return result
+
+
+def test_the_memory_of_a_measurement_does_not_depend_on_the_number_of_ranks():
+    """One rank of many that are not there: their sums are zero."""
+    taken = []
+    for world_size in (2, 256):
+        torch.distributed.init_process_group("fake", rank=0, world_size=world_size, store=FakeStore())
+        options = {"device": torch.device("cpu"), "rank": 0, "world_size": world_size}
+        with Allocated() as allocated:
+            stats = extract_features(
+                [(drawn(40, seed=1), torch.arange(40))],
+                Pixels(),
+                neighbours_count=30,
+                batch_size=40,
+                **options,
+            )
+        assert stats.features.shape == (30, 16) and stats.count == 40
+        taken.append(allocated.bytes)
+        torch.distributed.destroy_process_group()
+    assert taken[1] - taken[0] < 64 * 256, "a few numbers a rank"
 
 
 if __name__ == "__main__":

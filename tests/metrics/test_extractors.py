@@ -8,6 +8,9 @@ import json
 import pickle
 import re
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -248,6 +251,26 @@ def test_missing_inception_weights_are_named_with_their_place(tmp_path, monkeypa
     monkeypatch.setattr(torch.hub, "download_url_to_file", unreachable)
     with pytest.raises(RuntimeError, match=r"\(Network is unreachable\): put https.* at .*6726825d\.pth"):
         Inception()
+
+
+def test_of_ranks_that_miss_the_inception_weights_one_downloads(tmp_path, monkeypatch):
+    """Threads stand for them: a lock on a folder belongs to who has opened it."""
+    together, downloads = threading.Barrier(3), []
+
+    def download(url: str, path: str, **options: object) -> None:
+        downloads.append(url)
+        time.sleep(0.2)
+        Path(path).touch()
+
+    def rank(_: int) -> Path:
+        together.wait(60)
+        return extractors._inception_weights(None, download=True)
+
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", download)
+    with ThreadPoolExecutor(3) as ranks:
+        paths = set(ranks.map(rank, range(3)))
+    assert len(downloads) == len(paths) == 1 and paths.pop().is_file()
 
 
 def test_a_hostile_inception_file_is_not_executed(tmp_path):

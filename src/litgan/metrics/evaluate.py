@@ -129,7 +129,7 @@ def evaluate(
         cache_dir, extractor, data=fingerprint, split=split, count=real_count,
         neighbours_count=min(neighbours_count, real_count),
     )  # fmt: skip
-    real = load_stats(path, device=device, world_size=world_size)
+    real = load_stats(path, device=device, rank=rank, world_size=world_size)
     if real is None:
         share = {"batch_size": batch_size, "rank": rank, "world_size": world_size}
         real = extract(data.real_batches(real_count, split=split, **share))

@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from litgan.extras import require
+from litgan.files import one_at_a_time
 
 WEIGHTS = Path(__file__).parent / "weights"
 CPU_BATCH = 8  # images of 299 pixels that go through Inception at once on a CPU
@@ -272,8 +273,11 @@ def _inception_weights(weights: str | Path | None, download: bool) -> Path:
             "download (litgan evaluate --download)."
         )
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(INCEPTION_URL, str(path), hash_prefix="6726825d", progress=False)
+        with one_at_a_time(path.parent):  # other ranks wait for the one that downloads
+            if not path.is_file():
+                torch.hub.download_url_to_file(
+                    INCEPTION_URL, str(path), hash_prefix="6726825d", progress=False
+                )
     except (OSError, RuntimeError) as error:  # no network, no space, or a broken file
         raise RuntimeError(
             f"Could not download the Inception weights ({error}): put {INCEPTION_URL} at {path}, "

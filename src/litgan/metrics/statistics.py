@@ -17,7 +17,6 @@ import torch.distributed
 from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
-from torchmetrics.utilities.distributed import gather_all_tensors
 
 from litgan.files import atomic_write
 from litgan.metrics.distances import Moments
@@ -87,10 +86,23 @@ def extract_features(
         scatter += count * torch.outer(mean - center, mean - center)
         torch.distributed.all_reduce(scatter)
         mean, count = center, int(counts)
-        first = [torch.cat(gather_all_tensors(part)) for part in first]
+        first = [_of_all_ranks(part, rank, world_size) for part in first]
     if non_finite:
         raise ValueError("The samples to measure hold NaN or infinity: measure an earlier checkpoint.")
     return FeatureStats(count, mean, scatter / (count - 1), *first)
+
+
+def _of_all_ranks(part: Tensor, rank: int, world_size: int) -> Tensor:
+    """The rows of all ranks, in their order. A gather would take memory for as many rows from every rank."""
+    sizes = torch.zeros(world_size, dtype=torch.int64, device=part.device)
+    sizes[rank] = len(part)
+    torch.distributed.all_reduce(sizes)
+    rows = part.new_zeros(int(sizes.sum()), *part.shape[1:])
+    first = int(sizes[:rank].sum())
+    rows[first : first + len(part)] = part
+    if rows.numel():
+        torch.distributed.all_reduce(rows.view(torch.uint8))  # the others' bytes are zeros
+    return rows
 
 
 class AutoBatchSize:
@@ -131,24 +143,31 @@ def cache_path(cache_dir: str | Path | None, extractor: FeatureExtractor, **key:
     return folder / f"{name}-{digest}.safetensors"
 
 
-def load_stats(path: Path, *, device: torch.device, world_size: int) -> FeatureStats | None:
-    """The statistics in a file, if every rank finds them; a damaged file causes a warning."""
-    found = None
-    if path.is_file():
+def load_stats(path: Path, *, device: torch.device, rank: int, world_size: int) -> FeatureStats | None:
+    """The statistics in a file of rank zero, on all ranks; a damaged file causes a warning."""
+    tensors: dict[str, Tensor] | None = None
+    if rank == 0 and path.is_file():
         try:
             with safe_open(path, framework="pt") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
                 if _digest(tensors) != (file.metadata() or {}).get("sha256"):
                     raise ValueError("its numbers do not fit their digest")
-            count, home = int(tensors.pop("count")), "cpu" if device.type == "mps" else device
-            found = FeatureStats(count, **{name: value.to(home) for name, value in tensors.items()})
         except Exception as error:  # a damaged file may raise anything
             warnings.warn(f"{path} is unreadable ({error}): its content is computed anew.", stacklevel=2)
+            tensors = None
+    home = torch.device("cpu") if device.type == "mps" else device
     if world_size > 1:  # machines may not share the folder
-        hits = torch.tensor(int(found is not None), device=device)
-        torch.distributed.all_reduce(hits, torch.distributed.ReduceOp.MIN)
-        found = found if hits else None
-    return found
+        kinds: list[Any] = [tensors and [(name, value.shape, value.dtype) for name, value in tensors.items()]]
+        torch.distributed.broadcast_object_list(kinds)
+        if tensors is None and kinds[0]:
+            tensors = {name: torch.empty(shape, dtype=dtype) for name, shape, dtype in kinds[0]}
+    if tensors is None:
+        return None
+    tensors = {name: value.to(home) for name, value in tensors.items()}
+    for value in tensors.values() if world_size > 1 else ():
+        if value.numel():
+            torch.distributed.broadcast(value, 0)
+    return FeatureStats(int(tensors.pop("count")), **tensors)
 
 
 def save_stats(path: Path, stats: FeatureStats) -> None:
