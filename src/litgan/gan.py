@@ -176,7 +176,8 @@ class GAN(LightningModule):
 
         has_hooks = any(network._forward_hooks for network in self.children())  # compiled code calls none
         no_sync = getattr(self.trainer.strategy, "block_backward_sync", nullcontext)
-        with updates.frozen(self.trainer.optimizers, but=optimizer.optimizer), self.eager(has_hooks):
+        fits = updates.explain_memory(name, len(real), self.micro_batches)
+        with updates.frozen(self.trainer.optimizers, but=optimizer.optimizer), self.eager(has_hooks), fits:
             parts: list[Logs] = []
             for rows in updates.split(len(real), self.micro_batches):
                 first, size = self.global_rank * len(real) + rows.start, rows.stop - rows.start

@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from litgan.memory import AutoBatchSize
 from litgan.noise import Noise
 
-CHUNK = 250  # samples a forward pass
+CHUNK = 250  # samples a forward pass, at most
 
 
 class Sampler(nn.Module):
@@ -75,19 +76,21 @@ def generate_in_chunks(
 ) -> Tensor:  # fmt: skip
     """Samples [B, *sample_shape] in evaluation mode, in chunks; `options` go to the forward pass.
 
-    So does each chunk's part of `noise`, the random numbers of these B samples.
+    So does each chunk's part of `noise`, the random numbers of these B samples. Chunks that are too large
+    for the memory are halved.
     """
+    condition = None if condition is None else condition.to(latents.device)
+
+    def chunk(start: int, size: int) -> Tensor:
+        rows = slice(start, start + size)
+        if noise is not None:
+            options["noise"] = replace(noise, first=noise.first + start, count=size)
+        return generator(latents[rows], None if condition is None else condition[rows], **options)
+
     training = generator.training
     generator.eval()
     try:
-        chunks = latents.split(CHUNK)
-        conditions = [None] * len(chunks) if condition is None else condition.to(latents.device).split(CHUNK)
-        samples = []
-        for index, (chunk, part) in enumerate(zip(chunks, conditions, strict=True)):
-            if noise is not None:
-                options["noise"] = replace(noise, first=noise.first + index * CHUNK, count=len(chunk))
-            samples.append(generator(chunk, part, **options))
-        return torch.cat(samples).float()
+        return AutoBatchSize(CHUNK)(chunk, len(latents)).float()
     finally:
         generator.train(training)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, TypeAlias
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from litgan.condition import Condition, check_condition
+from litgan.memory import explain_lack
 from litgan.noise import Noise
 
 Batch: TypeAlias = tuple[Tensor, Tensor | None]  # real samples [B, *sample_shape]; their conditions
@@ -110,6 +111,13 @@ def explain_derivatives() -> Iterator[None]:
             f"A gradient penalty differentiates twice, and PyTorch has no derivative of {missing[1]}: "
             "leave the penalty out, take litgan.penalties.FiniteDifferenceR1, or another network."
         ) from error
+
+
+def explain_memory(name: str, count: int, parts: int) -> AbstractContextManager[None]:
+    """Raises RuntimeError with one sentence if `count` samples in so many `parts` are too much."""
+    more = next((number for number in range(parts + 1, count + 1) if count % number == 0), None)
+    remedy = f"give model.micro_batches {more}" if more else "give smaller networks or samples"
+    return explain_lack(f"an update of the {name} by {count // parts} samples at once", remedy)
 
 
 def average(trainer: Trainer, values: Mapping[str, Tensor | float]) -> dict[str, float]:

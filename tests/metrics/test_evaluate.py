@@ -22,7 +22,7 @@ from torch.utils._pytree import tree_leaves
 from litgan.metrics.distances import density_coverage, frechet_distance, kernel_distance, precision_recall
 from litgan.metrics.evaluate import Report, evaluate
 from litgan.metrics.extractors import FeatureExtractor, load_extractor
-from litgan.metrics.statistics import AutoBatchSize, extract_features
+from litgan.metrics.statistics import extract_features
 
 
 class Pixels(FeatureExtractor):
@@ -225,18 +225,6 @@ def test_samples_too_large_for_the_memory_are_generated_in_parts(measure):
     assert measure(sample=sample) == measure()
     assert ranges[:4] == [(0, 25), (0, 13), (0, 7), (7, 7)]
     assert max(count for _, count in ranges[2:]) == 7
-
-
-def test_other_errors_are_raised_at_once():
-    calls = []
-
-    def broken(start: int, size: int) -> Tensor:
-        calls.append(size)
-        raise RuntimeError("shapes do not match")
-
-    with pytest.raises(RuntimeError, match="shapes do not match"):
-        AutoBatchSize()(broken, 8)
-    assert calls == [8]
 
 
 # -- cache

@@ -29,6 +29,7 @@ from litgan.data.loader import (
     gather,
     to_unit_range,
 )
+from litgan.memory import explain_lack
 from litgan.noise import Noise, torch_generator
 from litgan.render import ImageBatch, SampleBatch, is_image
 
@@ -346,13 +347,15 @@ class GANDataModule(LightningDataModule, ABC):
         """Files are read whole if `memory` says so, or if all processes of the machine have room for them."""
         files = {id(part): part for part in parts if part is not None and not isinstance(part, Tensor)}
         processes = 1 if self.trainer is None else self.trainer.num_devices
-        size = sum(part[0].nbytes * len(part) for part in files.values()) * processes
-        if self.memory in ("device", "host") or (
-            self.memory == "auto" and size <= AUTO_SHARE * free_memory()
-        ):
-            read = {
-                key: gather(part, torch.arange(len(part)), self.skip_unusable) for key, part in files.items()
-            }
+        size = sum(part[0].nbytes * len(part) for part in files.values())
+        fits = size * processes <= AUTO_SHARE * free_memory()
+        if self.memory in ("device", "host") or (self.memory == "auto" and fits):
+            needed = f"{size / 2**30:.1f} GiB of samples"
+            with explain_lack(needed, f"give data.memory disk, not {self.memory}"):
+                read = {
+                    key: gather(part, torch.arange(len(part)), self.skip_unusable)
+                    for key, part in files.items()
+                }
             return [read.get(id(part), part) for part in parts]  # one part may be given twice
         return parts
 

@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from litgan.data.files import read_each
+from litgan.memory import explain_lack
 from litgan.noise import Noise, send, torch_generator
 from litgan.rebuild import is_sentence
 
@@ -194,7 +195,9 @@ class Loader:
                 generator=torch.Generator(),  # without one it draws from the global stream each epoch
             )
         elif memory == "device" or (memory == "auto" and size <= AUTO_SHARE * free_memory(self.device)):
-            parts = [part.to(self.device) for part in tensors]
+            needed = f"{size / 2**30:.1f} GiB of samples that data.memory {memory} keeps there"
+            with explain_lack(needed, "give data.memory auto or host"):
+                parts = [part.to(self.device) for part in tensors]
         self.samples, self._parts = parts[0], parts
 
     def __len__(self) -> int:

@@ -13,10 +13,10 @@ import torch
 import torch.distributed
 from torch import Tensor
 
+from litgan.memory import AutoBatchSize
 from litgan.metrics.distances import frechet_from_moments, kernel_distance, prdc, precision_recall
 from litgan.metrics.extractors import Classifier, FeatureExtractor, load_extractor
 from litgan.metrics.statistics import (
-    AutoBatchSize,
     FeatureStats,
     cache_path,
     extract_features,

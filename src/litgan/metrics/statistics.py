@@ -7,7 +7,7 @@ import json
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from litgan.files import atomic_write
+from litgan.memory import AutoBatchSize
 from litgan.metrics.distances import Moments
 from litgan.metrics.extractors import FeatureExtractor
 
@@ -103,32 +104,6 @@ def _of_all_ranks(part: Tensor, rank: int, world_size: int) -> Tensor:
     if rows.numel():
         torch.distributed.all_reduce(rows.view(torch.uint8))  # the others' bytes are zeros
     return rows
-
-
-class AutoBatchSize:
-    """Calls a function on ranges; where the memory is too small, halves them, also those of later calls."""
-
-    def __init__(self) -> None:
-        self.size: int | None = None
-
-    def __call__(self, function: Callable[[int, int], Tensor], count: int) -> Tensor:
-        """Concatenates `function(start, size)` over 0 to `count`.
-
-        Raises:
-            RuntimeError: the memory is too small for a single item.
-        """
-        results: list[Tensor] = []
-        start = 0
-        while start < count:
-            size = min(self.size or count, count - start)
-            try:
-                results.append(function(start, size))
-                start += size
-            except RuntimeError as error:  # of CUDA, XPU and MPS; of the CPU's allocator
-                if size == 1 or not re.search("out of memory|can't allocate memory", str(error)):
-                    raise
-                self.size = (size + 1) // 2
-        return torch.cat(results)
 
 
 def cache_path(cache_dir: str | Path | None, extractor: FeatureExtractor, **key: Any) -> Path:
