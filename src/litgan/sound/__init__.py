@@ -1,6 +1,7 @@
 """Sound: data, networks, metrics and rendering. The core does not import this package."""
 
 from litgan.sound.clap import Clap
+from litgan.sound.codec import WaveCodec
 from litgan.sound.data import Sound
 from litgan.sound.hifigan import HiFiGANDiscriminator, HiFiGANGenerator
 from litgan.sound.mel import MelSpectrogram
@@ -21,6 +22,7 @@ __all__ = [
     "Sound",
     "SoundStatistics",
     "Tones",
+    "WaveCodec",
     "WaveGANDiscriminator",
     "WaveGANGenerator",
     "mel_l1",
