@@ -290,7 +290,7 @@ def image_input(network: Any, latents: Tensor, condition: Tensor | None) -> Tens
         ValueError: latents or condition have another shape than the network's.
     """
     check_shape(network, latents, (network.latent_dim,))
-    (maps,) = condition_maps(network, condition, len(latents))
+    (maps,) = condition_maps(network, condition, latents.shape[0])
     if not network.latent_dim:
         return maps
     return torch.cat([maps, latents[:, :, None, None].expand(-1, -1, *maps.shape[2:])], 1)

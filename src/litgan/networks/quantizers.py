@@ -187,7 +187,7 @@ class FiniteScalarQuantizer(Quantizer):
             digits, half = bounded.round().detach(), self.levels // 2
             codes = ((digits.long() + half) * self.basis).sum(-1)
             quantized = (bounded + (digits - bounded).detach()) / half
-            return quantized.movedim(-1, 1), codes, torch.zeros(len(vectors), device=vectors.device)
+            return quantized.movedim(-1, 1), codes, vectors.new_zeros(vectors.shape[0])
 
     def lookup(self, codes: Tensor) -> Tensor:
         half = self.levels // 2

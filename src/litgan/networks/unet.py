@@ -163,7 +163,7 @@ class PatchDiscriminator(nn.Module):
     def features(self, samples: Tensor, condition: Tensor | None = None) -> list[Tensor]:
         """The maps of each layer but the last, first layer first."""
         check_shape(self, samples, (self.sample_shape[0], "H", "W"))
-        maps = torch.cat([samples, *condition_maps(self, condition, len(samples), samples.shape[2:])], 1)
+        maps = torch.cat([samples, *condition_maps(self, condition, samples.shape[0], samples.shape[2:])], 1)
         features = []
         for layer in self.layers:
             maps = layer(maps)

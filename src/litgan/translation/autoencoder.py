@@ -83,7 +83,7 @@ class VQAutoencoder(nn.Module):
         return perplexity(self.codes, self.quantizer.num_codes)
 
     def forward(self, latents: Tensor, condition: Tensor | None) -> Tensor:
-        (images,) = condition_maps(self, condition, len(latents))
+        (images,) = condition_maps(self, condition, latents.shape[0])
         height, width = images.shape[2:]
         quantized, self.codes, self.auxiliary_loss = self._quantize(images)
         return self.decoder(quantized)[:, :, :height, :width]
@@ -172,6 +172,8 @@ class Attention(nn.Module):
         self.project = nn.Conv2d(channels, channels, 1)
 
     def forward(self, maps: Tensor) -> Tensor:
-        query, key, value = self.parts(self.norm(maps)).flatten(2).transpose(1, 2).chunk(3, dim=2)
-        attended = F.scaled_dot_product_attention(query, key, value)
-        return maps + self.project(attended.transpose(1, 2).unflatten(2, maps.shape[2:]))
+        parts = (
+            self.parts(self.norm(maps)).flatten(2).transpose(1, 2)[:, None]
+        )  # [B, 1, HW, 3C]: ONNX wants 4
+        attended = F.scaled_dot_product_attention(*parts.chunk(3, dim=3))
+        return maps + self.project(attended[:, 0].transpose(1, 2).unflatten(2, maps.shape[2:]))
