@@ -12,7 +12,14 @@ ROOT = Path(litgan.__file__).parent
 PACKAGE = ROOT.name
 WINGS = {"zoo", "translation", "text", "sound", "music", "lab", "diagnosis", "new"}
 FLOORS = 6
-SCIENCE = {"losses", "penalties", "networks", "gradient_flow"}  # torch, numpy and each other
+SCIENCE = {
+    "losses",
+    "penalties",
+    "reconstruction",
+    "adversarial_weight",
+    "networks",
+    "gradient_flow",
+}  # torch, numpy and each other
 
 
 def unit(path: Path) -> str:

@@ -67,6 +67,8 @@ def test_each_block_of_the_page_runs(environment: dict[str, str], tmp_path: Path
         said += done.stdout
     made = (folder / "mygan/README.md").is_file()
     assert made or installed or f"{PACKAGE} new" not in PAGE or not is_repository()
+    before, after = re.search(r"L1 of the input ([\d.]+), of what was made ([\d.]+)", said).groups()  # type: ignore[union-attr]
+    assert float(after) < 0.7 * float(before)
     assert "spread of the samples" in said and "torch.Size([4, 1, 8, 8])" in said
     first, second = sorted(folder.glob("runs/mine/*"))
     header = (second / "metrics.csv").read_text().splitlines()[0].split(",")

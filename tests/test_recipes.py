@@ -4,17 +4,29 @@ from __future__ import annotations
 
 from shared.recipes import Overlays, Recipes
 
-from litgan import augment, data, losses, metrics, networks, penalties, schedules
+from litgan import (
+    adversarial_weight,
+    augment,
+    data,
+    losses,
+    metrics,
+    networks,
+    penalties,
+    reconstruction,
+    schedules,
+)
 
 FOLDERS = ("MNIST", "FashionMNIST", "CIFAR10", "CelebA", "ImageFolder")
 
 
 class TestRecipes(Recipes):
     stand_ins = {f"litgan.data.{name}": [] for name in ("Digits", "Ring", "Grid")}
-    rooms = (augment, data, losses, metrics, networks, penalties, schedules)
+    rooms = (
+        adversarial_weight, augment, data, losses, metrics, networks, penalties, reconstruction, schedules,
+    )  # fmt: skip
     texts = {f"{name}.root" for name in FOLDERS} | {
         "FashionMNIST.installed", "CelebA.attribute", "Classifier.name", "DiffAugment.policy",
-        "Inception.weights", "Report.values", "Report.protocol", "Report.classes",
+        "Inception.weights", "Perceptual.layers", "Report.values", "Report.protocol", "Report.classes",
     }  # fmt: skip
 
 

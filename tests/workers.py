@@ -20,13 +20,14 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningDataModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
-from shared.pairs import Flipped, game
+from shared.pairs import Flipped, Translator, game
 from torch import Tensor, nn
 from torch.distributed.algorithms.ddp_comm_hooks import default_hooks, powerSGD_hook
 from torch.utils.data import DataLoader, TensorDataset
 
 import litgan.gan
 from litgan import GAN
+from litgan.adversarial_weight import AdaptiveWeight
 from litgan.augment import DiffAugment
 from litgan.callbacks import Feedback, Realism
 from litgan.checkpoints import AtomicCheckpointIO
@@ -44,6 +45,8 @@ from litgan.networks import (
 )
 from litgan.noise import Noise, torch_generator
 from litgan.penalties import R1, R2, WGANGP
+from litgan.reconstruction import L1
+from litgan.schedules import Linear
 from litgan.strategy import AdversarialDDPStrategy, register
 
 WORLD, RANK = 1, 0  # of this process; forked ranks differ
@@ -227,8 +230,15 @@ def residual() -> dict[str, Any]:
 
 
 def translated() -> dict[str, Any]:
-    """An image as the condition, moved by an augmentation with the sample, in micro-batches; no latents."""
-    options = game(augment=DiffAugment(), micro_batches=2, discriminator_steps=2, penalties=[WGANGP()])
+    """An image as the condition, moved by an augmentation with the sample, in micro-batches; no latents.
+
+    And a weight of the adversarial loss that depends on gradients of the whole batch.
+    """
+    options = game(
+        generator=Translator, augment=DiffAugment(), micro_batches=2, discriminator_steps=2,
+        penalties=[WGANGP()], reconstruction=[L1()], discriminator_start=16,
+        adversarial_weight=AdaptiveWeight(Linear(0.0, 1.0, images=80, begin=32)),
+    )  # fmt: skip
     return train(Witnessed(loss=NonSaturating(), **options), Flipped())
 
 

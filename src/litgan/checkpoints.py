@@ -315,6 +315,21 @@ def clock(checkpoint: dict[str, Any]) -> tuple[int, int]:
     return counts[0], counts[1]
 
 
+def state_of(gan: Any, last_logs: dict[str, float]) -> dict[str, Any]:
+    """What a GAN saves beside its weights."""
+    return {
+        "recipe": gan.recipe, "format": FORMAT, "last_logs": last_logs,
+        "images_seen": gan.images_seen, "discriminator_updates": gan.discriminator_updates,
+    }  # fmt: skip
+
+
+def restore(gan: Any, checkpoint: dict[str, Any]) -> None:
+    """Gives it back."""
+    gan.images_seen, gan.discriminator_updates = clock(checkpoint)
+    gan.last_logs = dict(checkpoint["litgan"].get("last_logs", {}))
+    gan.recipe = gan.recipe or checkpoint["litgan"].get("recipe", {})
+
+
 def build_gan(checkpoint: dict[str, Any], cls: type[Network], builder: Builder = STRICT) -> Network:
     """The GAN that the checkpoint's recipe describes, with fresh weights.
 

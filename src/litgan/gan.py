@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from litgan import checkpoints, updates
+from litgan.adversarial_weight import check_generator_loss, weigh
 from litgan.augment import Augmentation
 from litgan.axis import ImagesAxis, publish
 from litgan.checks import NoEmptyData, check_counts, check_fit, check_trainer, make_networks, make_optimizers
@@ -29,7 +30,7 @@ from litgan.ema import EMA
 from litgan.fine_tuning import Freeze, SameData
 from litgan.losses import AdversarialLoss
 from litgan.noise import Noise, seed_device
-from litgan.penalties import Context, GeneratorPenalty, Penalty
+from litgan.penalties import Context, GeneratorPenalty, Penalty, Reconstruction, add_terms, due_terms
 from litgan.precision import per_network_loss_scale
 from litgan.resuming import RecipeOptimizers, check_training_state
 from litgan.sampling import Sampler, averaged_generator, sampling_with
@@ -53,6 +54,9 @@ class GAN(LightningModule):
         discriminator_optimizer: called with the discriminator's parameters.
         penalties: regularizers in the discriminator's loss.
         generator_penalties: regularizers in the generator's loss.
+        reconstruction: further terms of the generator's loss, which compare a fake with its real sample.
+        adversarial_weight: factor of the adversarial loss in the generator's; with 0 it is not computed.
+        discriminator_start: images seen before which the discriminator takes no step.
         augment: differentiable augmentation of all that the discriminator gets, real and fake.
         discriminator_steps: updates of the discriminator, each on a fresh batch, per update of the generator.
         micro_batches: number of equal parts in which an update takes its batch, to save memory.
@@ -81,6 +85,9 @@ class GAN(LightningModule):
         discriminator_optimizer: OptimizerFactory,
         penalties: Penalty | Sequence[Penalty] = (),
         generator_penalties: GeneratorPenalty | Sequence[GeneratorPenalty] = (),
+        reconstruction: Reconstruction | Sequence[Reconstruction] = (),
+        adversarial_weight: float | Schedule = 1.0,
+        discriminator_start: int = 0,
         augment: Augmentation | None = None,
         discriminator_steps: int = 1,
         micro_batches: int = 1,
@@ -114,8 +121,10 @@ class GAN(LightningModule):
         self.augment, self.frozen_parts = augment, updates.as_tuple(freeze)
         self.penalties = updates.as_tuple(penalties)
         self.generator_penalties = updates.as_tuple(generator_penalties)
-        both = (*self.penalties, *self.generator_penalties)
-        stateful = [each for each in both if isinstance(each, nn.Module)]
+        self.reconstruction = updates.as_tuple(reconstruction)
+        self.adversarial_weight, self.discriminator_start = adversarial_weight, discriminator_start
+        terms = (*self.penalties, *self.generator_penalties, *self.reconstruction)
+        stateful = [each for each in terms if isinstance(each, nn.Module)]
         self.stateful_penalties = nn.ModuleList(stateful)  # registered: their state is in the checkpoint
         self.optimizer_factories = (generator_optimizer, discriminator_optimizer)
         self.discriminator_steps, self.micro_batches = discriminator_steps, micro_batches
@@ -141,13 +150,16 @@ class GAN(LightningModule):
         seed_device(self.device, "networks", self.seed, self.discriminator_updates, self.global_rank)
 
         # The discriminator learns to tell real from fake.
-        logs = self.update("discriminator", discriminator_optimizer, self.discriminator_loss, real, condition)
-        images = len(real) * self.trainer.world_size
+        images, logs = len(real) * self.trainer.world_size, dict[str, Tensor]()
+        if self.images_seen >= self.discriminator_start:
+            logs = self.update(
+                "discriminator", discriminator_optimizer, self.discriminator_loss, real, condition
+            )
+            if self.augment is not None:
+                self.augment.update_p(self.discriminator_updates + 1, images)
+                logs |= self.augment.logs()
         self.images_seen += images
         self.images_per_iteration = images + (0 if self.iteration_is_complete else self.images_per_iteration)
-        if self.augment is not None:
-            self.augment.update_p(self.discriminator_updates + 1, images)
-            logs |= self.augment.logs()
 
         # Every discriminator_steps-th time the generator learns from the feedback: the gradient of its loss
         # that comes back through the discriminator.
@@ -216,7 +228,7 @@ class GAN(LightningModule):
         self, condition: Tensor | None, noise: Noise, *, real: Tensor, fake: Tensor
     ) -> tuple[Tensor, Logs]:
         """The discriminator's loss of samples before augmentation; fakes may require a gradient."""
-        due = [penalty for penalty in self.penalties if self.discriminator_updates % penalty.interval == 0]
+        due = due_terms(self.penalties, self.discriminator_updates)
         differentiated = {side for penalty in due for side in penalty.differentiates}
         real = real.detach().requires_grad_("real" in differentiated)
         fake.requires_grad_(fake.requires_grad or "fake" in differentiated)
@@ -238,40 +250,32 @@ class GAN(LightningModule):
                 self.generator, self.discriminator, condition, noise, self.augmented,
                 real=real, fake=fake, real_logits=real_logits, fake_logits=fake_logits,
             )  # fmt: skip
-            return self.add_penalties(loss, logs, due, context)
+            return add_terms(loss, logs, due, context, self.images_seen)
 
     def generator_loss(self, real: Tensor, condition: Tensor | None, noise: Noise) -> tuple[Tensor, Logs]:
-        """The adversarial loss of fake samples, and the penalties that are due."""
+        """The reconstruction terms, the adversarial loss of the fakes, and the penalties that are due."""
         fake = self.generate(condition, noise)
-        fake_logits = self.discriminator(*self.augmented(fake, condition, noise.stream("fake")))
-        real_logits = None
-        if self.loss.relativistic:  # each fake is compared with a real sample
-            real_logits = self.discriminator(*self.augmented(real, condition, noise.stream("real")))
-        loss = self.loss.generator(real=real_logits, fake=fake_logits).mean()
+        context = Context(
+            self.generator, self.discriminator, condition, noise, self.augmented, real=real, fake=fake
+        )
+        loss, logs = add_terms(fake.new_zeros(()), {}, self.reconstruction, context, self.images_seen)
+        if value_at(self.adversarial_weight, self.images_seen):  # else nobody listens to the discriminator
+            fake_logits = self.discriminator(*self.augmented(fake, condition, noise.stream("fake")))
+            real_logits = None
+            if self.loss.relativistic:  # each fake is compared with a real sample
+                real_logits = self.discriminator(*self.augmented(real, condition, noise.stream("real")))
+            adversarial = self.loss.generator(real=real_logits, fake=fake_logits).mean()
+            loss = loss + weigh(self.adversarial_weight, adversarial, loss, self)
 
-        generator_updates = self.discriminator_updates // self.discriminator_steps
-        due = [penalty for penalty in self.generator_penalties if generator_updates % penalty.interval == 0]
+        due = due_terms(self.generator_penalties, self.discriminator_updates // self.discriminator_steps)
         with updates.float32_penalties(self.device), self.eager(bool(due)):
-            context = Context(self.generator, self.discriminator, condition, noise, self.augmented)
-            return self.add_penalties(loss, {"loss/generator": loss}, due, context)
-
-    def add_penalties(
-        self, loss: Tensor, logs: Logs, due: Sequence[Penalty | GeneratorPenalty], context: Context
-    ) -> tuple[Tensor, Logs]:
-        """Lazy penalties: in every `interval`-th update, `interval` times as strong."""
-        for penalty in due:
-            value = penalty(context).mean()
-            loss = loss + value_at(penalty.weight, self.images_seen) * penalty.interval * value
-            logs[f"penalty/{penalty.name}"] = value
-        return loss, logs
+            return add_terms(loss, {**logs, "loss/generator": loss}, due, context, self.images_seen)
 
     def generate(self, condition: Tensor | None, noise: Noise) -> Tensor:
         """Fake samples [B, *sample_shape] for the condition."""
         return self.generator(noise.normal(self.generator.latent_dim), condition)  # type: ignore[arg-type]
 
-    def augmented(
-        self, samples: Tensor, condition: Tensor | None, noise: Noise
-    ) -> tuple[Tensor, Tensor | None]:
+    def augmented(self, samples: Tensor, condition: Tensor | None, noise: Noise) -> Batch:
         """Samples as the discriminator gets them, and their condition, which is moved as they are."""
         if self.augment is None:
             return samples, condition
@@ -325,6 +329,7 @@ class GAN(LightningModule):
 
     def on_fit_start(self) -> None:
         check_fit(self)
+        check_generator_loss(self)
         for penalty in self.penalties:
             penalty.setup(self.sample_shape, getattr(self.trainer.datamodule, "batch_size", 0))
 
@@ -371,18 +376,12 @@ class GAN(LightningModule):
         publish(self.trainer, numbers, self.images_seen)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["litgan"] = {
-            "recipe": self.recipe, "format": checkpoints.FORMAT,
-            "last_logs": updates.average(self.trainer, self.last_logs),
-            "images_seen": self.images_seen, "discriminator_updates": self.discriminator_updates,
-        }  # fmt: skip
+        checkpoint["litgan"] = checkpoints.state_of(self, updates.average(self.trainer, self.last_logs))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoints.check_architecture(checkpoint, self, self.strict_loading)
         check_training_state(checkpoint, self._trainer)
-        self.images_seen, self.discriminator_updates = checkpoints.clock(checkpoint)
-        self.last_logs = dict(checkpoint["litgan"].get("last_logs", {}))
-        self.recipe = self.recipe or checkpoint["litgan"].get("recipe", {})
+        checkpoints.restore(self, checkpoint)
         self.step_schedules()
 
     @classmethod

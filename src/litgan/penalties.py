@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -22,16 +22,17 @@ from torch import Tensor, nn
 
 from litgan.losses import to_float32
 from litgan.noise import Noise
-from litgan.schedules import Schedule
+from litgan.schedules import Schedule, value_at
 
 NOTHING = torch.empty(0)
 
 
 @dataclass
 class Context:
-    """What penalties are computed from. Samples are those before augmentation, logits those after it.
+    """What penalties and reconstruction terms are computed from.
 
-    The generator's update has no real or fake samples here: its penalties generate their own.
+    Samples are those before augmentation, logits those after it. The generator's update has fakes with their
+    graph and no logits here.
     """
 
     generator: Any  # (latents, condition) -> samples
@@ -76,14 +77,15 @@ class Term(ABC):
     """A weighted term of a loss.
 
     Args:
-        weight: factor of the penalty: a number of at least 0, or a schedule of `images_seen`.
+        weight: its factor: a number of at least 0, or a schedule of `images_seen`.
         interval: computed in every `interval`-th update of its network, and multiplied by it.
 
     Raises:
         ValueError: `weight` is negative or not finite, or `interval` is not an integer of at least 1.
     """
 
-    name: ClassVar[str]  # logged as penalty/<name>; also the name of its random numbers
+    kind: ClassVar[str] = "penalty"
+    name: ClassVar[str]  # logged as <kind>/<name>; also the name of its random numbers
 
     def __init__(self, weight: float | Schedule = 1.0, interval: int = 1) -> None:
         if not isinstance(weight, Schedule) and not 0 <= weight < math.inf:
@@ -99,14 +101,46 @@ class Term(ABC):
 
     @abstractmethod
     def __call__(self, context: Context) -> Tensor:
-        """The penalty [B], differentiable in the network's parameters."""
+        """Its values [B], differentiable in the network's parameters."""
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(weight={self.weight!r}, interval={self.interval})"
 
 
+AnyTerm = TypeVar("AnyTerm", bound=Term)
+
+
+def due_terms(terms: Sequence[AnyTerm], updates: int) -> list[AnyTerm]:
+    """Those of the terms that enter the next update of their network, after so many."""
+    return [term for term in terms if updates % term.interval == 0]
+
+
+def add_terms(
+    loss: Tensor, logs: dict[str, Tensor], due: Sequence[Term], context: Context, images_seen: int
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Lazy terms: in every `interval`-th update, `interval` times as strong."""
+    for term in due:
+        value = term(context).mean()
+        loss = loss + value_at(term.weight, images_seen) * term.interval * value
+        logs[f"{term.kind}/{term.name}"] = value
+    return loss, logs
+
+
 class GeneratorPenalty(Term):
     """A term of the generator's loss; arguments as in `Term`."""
+
+
+class Reconstruction(Term):
+    """A term of the generator's loss that compares its fakes with their real samples; see `reconstruction`.
+
+    Args:
+        weight: as in `Term`.
+    """
+
+    kind = "reconstruction"
+
+    def __init__(self, weight: float | Schedule = 1.0) -> None:
+        super().__init__(weight)
 
 
 class Penalty(Term):

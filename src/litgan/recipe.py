@@ -20,7 +20,8 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-import litgan.networks  # noqa: F401  # so that recipes may name them without their module
+import litgan.networks  # so that recipes may name them without their module
+import litgan.reconstruction  # noqa: F401
 from litgan import checkpoints, runs, strategy
 from litgan.callbacks import (
     Checkpoint,

@@ -125,10 +125,10 @@ def test_only_logged_iterations_are_hooked_and_only_due_ones_traced(
     assert traced == [48, 96] and cloned == [40, 40, 88, 88], "before the last discriminator step of each"
 
 
-def test_the_trace_has_each_samples_own_feedback(digits_gan, digits):
+def test_the_trace_has_each_samples_own_feedback(digits_gan):
     gan = digits_gan().train()
     before = deepcopy(gan.state_dict())
-    trace = Feedback(count=5, seed=1).trace(gan, digits)
+    trace = Feedback(count=5, seed=1).trace(gan)
     assert gan.generator.training and gan.discriminator.training
     assert all(torch.equal(value, before[key]) for key, value in gan.state_dict().items())
     assert all(parameter.grad is None for parameter in gan.parameters())

@@ -64,12 +64,13 @@ class Critic(nn.Module):
     def __init__(self, sample_shape: tuple[int, ...], condition: tuple[int, ...]) -> None:
         super().__init__()
         channels = sample_shape[0] + condition[0]
-        self.layers = nn.Sequential(
-            nn.Conv2d(channels, 8, 3, 2, 1), nn.SiLU(), nn.Conv2d(8, 1, 3, 2, 1), nn.Flatten()
-        )
+        self.first, self.head = nn.Conv2d(channels, 8, 3, 2, 1), nn.Conv2d(8, 1, 3, 2, 1)
+
+    def features(self, samples: Tensor, condition: Tensor) -> list[Tensor]:
+        return [nn.functional.silu(self.first(torch.cat([samples, condition], 1)))]
 
     def forward(self, samples: Tensor, condition: Tensor) -> Tensor:
-        return self.layers(torch.cat([samples, condition], 1))
+        return self.head(self.features(samples, condition)[-1]).flatten(1)
 
 
 def translator() -> nn.Module:
@@ -96,7 +97,13 @@ class Translator(nn.Module):
 
     def __init__(self, sample_shape: tuple[int, ...], condition: tuple[int, ...]) -> None:
         super().__init__()
-        self.layers = nn.Conv2d(condition[0], sample_shape[0], 3, 1, 1)
+        self.layers = nn.Sequential(
+            nn.Conv2d(condition[0], 8, 3, 1, 1), nn.SiLU(), nn.Conv2d(8, sample_shape[0], 3, 1, 1), nn.Tanh()
+        )
+
+    @property
+    def last_layer(self) -> Tensor:
+        return self.layers[-2].weight
 
     def forward(self, latents: Tensor, condition: Tensor) -> Tensor:
         return self.layers(condition)

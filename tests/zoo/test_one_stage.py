@@ -285,6 +285,7 @@ PATCHES = partial(BatchSpread, logits=4, mixes=False)
         ({"loss": Hinge()}, "Hinge has no gradient at fakes .*: take NonSaturating"),
         (BATCH_NORM, "DCGANDiscriminator mixes the samples .*: take a discriminator that does not"),
         ({"discriminator": BatchSpread}, r"BatchSpread mixes the samples .*, or litgan\.GAN"),
+        ({"adversarial_weight": 0.5}, "OneStageGAN has no reconstruction, adversarial_weight"),
         ({"discriminator": PATCHES}, "BatchSpread gives 4 logits for each sample: take one that gives 1"),
     ],
 )

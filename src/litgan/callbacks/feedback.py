@@ -17,6 +17,7 @@ from litgan.axis import is_logging_point
 from litgan.callbacks.heat_map import heat_map
 from litgan.callbacks.throughput import untimed
 from litgan.checks import check_counts
+from litgan.condition import choose_conditions
 from litgan.data.stock import LoaderData, data_of, eval_conditions
 from litgan.files import ignore_disk_errors
 from litgan.gan import GAN, Batch
@@ -68,7 +69,7 @@ class Feedback(Callback):
         self.every, self.count, self.seed, self.folder = every, count, seed, folder
         self.values: dict[str, Tensor] = {}  # to log when the iteration ends
         self.handle: RemovableHandle | None = None  # of the generator's hook, in iterations that are logged
-        self.awaiting_gradient = False
+        self.awaiting_gradient = self.in_backward = False
         self.feedback_norms: list[Tensor] = []  # [B] for each micro-batch
         self.params_before: dict[str, list[Tensor]] = {}  # weights before the last updates
         self.history: list[tuple[int, dict[str, float]]] = []  # images_seen, norms by layer
@@ -93,10 +94,16 @@ class Feedback(Callback):
             self.awaiting_gradient = True
             fake.register_hook(partial(self.record_norms, gan))
 
+    def on_before_backward(self, trainer: Trainer, gan: GAN, loss: Tensor) -> None:
+        self.in_backward = True  # an adaptive weight looks at gradients of its own before
+
     def record_norms(self, gan: GAN, feedback: Tensor) -> None:
-        if gan.updating == "generator":  # further networks may be updated through the generator
+        # Further networks may be updated through the generator.
+        if gan.updating == "generator" and self.in_backward:
             self.feedback_norms.append(feedback.detach().float().flatten(1).norm(dim=1))
-            self.awaiting_gradient = False
+
+    def on_after_backward(self, trainer: Trainer, gan: GAN) -> None:
+        self.in_backward = self.awaiting_gradient = False
 
     def on_before_optimizer_step(self, trainer: Trainer, gan: GAN, optimizer: Optimizer) -> None:
         if self.handle is not None:
@@ -124,7 +131,7 @@ class Feedback(Callback):
 
     def measure(self, trainer: Trainer, gan: GAN, batch: Batch) -> dict[str, float]:
         """Traces and draws, on rank zero alone; returns what is logged."""
-        trace = self.trace(gan, data_of(trainer))
+        trace = self.trace(gan, eval_conditions(gan, data_of(trainer), self.count))
         norms = trace.gradient_norms()
         values = {
             "feedback/norm" if row == "samples" else f"gradient_flow/{row}": norm
@@ -144,11 +151,15 @@ class Feedback(Callback):
         self.save_pictures(trainer, gan, trace)
         return dict(zip(values, numbers, strict=True))
 
-    def trace(self, gan: GAN, data: Any) -> gradient_flow.BackwardTrace:
-        """Samples of the fixed latents [count, *sample_shape], their feedback and its norm at each layer."""
+    def trace(self, gan: GAN, condition: Tensor | None = None) -> gradient_flow.BackwardTrace:
+        """Samples of the fixed latents [count, *sample_shape], their feedback and its norm at each layer.
+
+        `condition` is theirs, as in `GAN.sample`.
+        """
+        given = choose_conditions(condition, 0, self.count, gan.condition)
         return gradient_flow.trace_gradients(
             gan.generator, gan.discriminator, gan.loss, self.fixed_latents(gan, self.count),
-            eval_conditions(gan, data, self.count),
+            None if given is None else given.to(gan.device),
         )  # fmt: skip
 
     def fixed_latents(self, gan: GAN, count: int) -> Tensor:

@@ -2,10 +2,11 @@
 
 from litgan.metrics.distances import density_coverage, frechet_distance, kernel_distance, precision_recall
 from litgan.metrics.evaluate import Report, evaluate
-from litgan.metrics.extractors import Classifier, FeatureExtractor, Inception, load_extractor
+from litgan.metrics.extractors import Classifier, Embedded, FeatureExtractor, Inception, load_extractor
 
 __all__ = [
     "Classifier",
+    "Embedded",
     "FeatureExtractor",
     "Inception",
     "Report",

@@ -176,6 +176,18 @@ class Classifier(FeatureExtractor):
             return self.head(features.to(self.head.weight.device)).argmax(1).to(features.device)
 
 
+class Embedded(Classifier):
+    """A classifier that is part of the package, by its name: for recipes that need an object.
+
+    Args:
+        name: digits or fashion.
+    """
+
+    def __init__(self, name: Literal["digits", "fashion"]) -> None:
+        nn.Module.__init__(self)
+        vars(self).update(vars(Classifier.from_file(WEIGHTS / f"{name}.safetensors")))
+
+
 class Inception(FeatureExtractor):
     """Inception-v3 of the FID paper (Heusel et al., 2017), the 2048 features after the last pooling.
 
@@ -289,8 +301,8 @@ def _inception_weights(weights: str | Path | None, download: bool) -> Path:
 EXTRACTORS: dict[str, Callable[[bool], FeatureExtractor]] = {  # with or without a download
     "inception": lambda download: Inception(download=download),
     "inception-bf16": lambda download: Inception(precision="bf16", download=download),
-    "digits": lambda _: Classifier.from_file(WEIGHTS / "digits.safetensors"),
-    "fashion": lambda _: Classifier.from_file(WEIGHTS / "fashion.safetensors"),
+    "digits": lambda _: Embedded("digits"),
+    "fashion": lambda _: Embedded("fashion"),
 }
 
 

@@ -52,6 +52,11 @@ class OneStageGAN(GAN):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        if self.reconstruction or self.adversarial_weight != 1 or self.discriminator_start:
+            raise ValueError(
+                "OneStageGAN has no reconstruction, adversarial_weight or discriminator_start: leave them "
+                "out, or take litgan.GAN."
+            )
         if not torch.empty(0).is_meta:  # meta tensors have no values to check
             check_one_stage(self.loss, self.discriminator, self.sample_shape, self.condition)
         self.cached_passes: list[FakePass] = []  # one for each micro-batch
