@@ -6,7 +6,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -71,7 +71,7 @@ class GANDataModule(LightningDataModule, ABC):
         balanced: give every class equally often; samples of rare classes repeat.
     """
 
-    splits: ClassVar[tuple[str, ...]] = ("train",)
+    splits: tuple[str, ...] = ("train",)
     class_names: Sequence[str] | None = None
     flip: bool = False
     skip_unusable: bool | None = None  # leave out files that cannot be used; None: there is no such option
@@ -122,6 +122,16 @@ class GANDataModule(LightningDataModule, ABC):
     def decode_condition(self, condition: Tensor) -> SampleBatch | None:
         """Conditions [N, *shape] as a batch that can be rendered; None if they cannot be drawn."""
         return ImageBatch.from_unit_range(condition) if is_image(condition) else None
+
+    def read_sample(self, path: str | Path) -> Tensor:
+        """The sample in a file of one's own, encoded; its sides may be others.
+
+        Raises:
+            ValueError: this data set reads no such files, or not this one.
+        """
+        raise ValueError(
+            f"{type(self).__name__} reads no samples from files: give it a method read_sample(path)."
+        )
 
     def read_condition(self, path: str | Path) -> Tensor:
         """The condition in a file of one's own, as the networks get it; its sides may be others.

@@ -3,31 +3,42 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import re
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, PngImagePlugin
+from PIL import ExifTags, Image, ImageOps, PngImagePlugin
 from torch import Tensor
 
-from litgan.data.files import Found, UnusableFileError, find_files
+from litgan.data.crops import as_size
+from litgan.data.files import Found, UnusableFileError, find_files, read_each
 
 SUFFIXES = (
     ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".webp", ".gif", ".tif", ".tiff",
     ".avif", ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".pcx",
     ".qoi", ".sgi", ".rgb", ".dds", ".psd",
 )  # fmt: skip
+SPLIT = "{split}"  # stands for train or test in the root of a data set
+MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}  # channels -> Pillow's mode
+OPAQUE = (1, 3)
+FIRST_TURNED = 5  # of EXIF's orientations 1 to 8: from here on width and height change places
 WHITE_IS_ZERO, SIGNED, BITS, PHOTOMETRIC, SAMPLE_FORMAT = 0, 2, 258, 262, 339  # of TIFF's tags
 
 # Pillow refuses an image with a longer text, 1 MB by default.
 PngImagePlugin.MAX_TEXT_CHUNK = max(PngImagePlugin.MAX_TEXT_CHUNK, 1 << 26)
 PngImagePlugin.MAX_TEXT_MEMORY = max(PngImagePlugin.MAX_TEXT_MEMORY, 1 << 28)
+
+
+def splits_of(root: str) -> tuple[str, ...]:
+    """The splits that a path with `SPLIT` in it has, or one without."""
+    return ("train", "test") if SPLIT in root else ("train",)
 
 
 def find_images(root: Path) -> Found:
@@ -55,23 +66,25 @@ def _entries(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
 
 
 class ImageFiles:
-    """Map-style data set of image files: uint8 [channels, resolution, resolution].
+    """Map-style data set of image files: uint8 [channels, height, width].
 
-    The largest centered square is resized with Lanczos' filter, which is antialiased when it shrinks;
-    an image of the right size keeps its pixels. EXIF orientation is applied, an animation gives its first
-    frame, and 16-bit gray keeps its upper eight bits.
+    The largest centered square, or rectangle of the wanted shape, is resized with Lanczos' filter, which is
+    antialiased when it shrinks; an image of the right size keeps its pixels. EXIF orientation is applied, an
+    animation gives its first frame, and 16-bit gray keeps its upper eight bits.
 
     Args:
         root: folder or .zip.
         names: of the images, relative to `root`.
-        resolution: side in pixels.
-        channels: 1 (gray) or 3 (RGB).
-        convert: convert other color modes to `channels`, with transparency over white, instead of
-            refusing them.
+        resolution: side in pixels, or height and width; None leaves each image as large as it is.
+        channels: 1 (gray), 2 (gray and transparency), 3 (RGB) or 4 (RGB and transparency).
+        convert: convert other color modes to `channels`, with transparency over white where there is no
+            channel for it, instead of refusing them.
         value_range: values that become -1 and 1; images are then float32 and keep their precision. None takes
             the range of the file's 8 or 16 bits, and refuses other types.
         max_pixels: Pillow's MAX_IMAGE_PIXELS: it warns of larger images and refuses those twice as large.
             None leaves its limit as it is.
+        half: take this half of each image.
+        prefix: of the names of these options in `data`, for errors.
     """
 
     def __init__(
@@ -79,15 +92,17 @@ class ImageFiles:
         root: Path,
         names: Sequence[str],
         *,
-        resolution: int,
+        resolution: int | tuple[int, int] | None,
         channels: int,
         convert: bool = False,
         value_range: tuple[float, float] | None = None,
         max_pixels: int | None = None,
+        half: Literal["left", "right"] | None = None,
+        prefix: str = "",
     ) -> None:
         self.root, self.names = root, list(names)
         self.resolution, self.channels, self.convert = resolution, channels, convert
-        self.value_range, self.max_pixels = value_range, max_pixels
+        self.value_range, self.max_pixels, self.half, self.prefix = value_range, max_pixels, half, prefix
         self._archives: dict[int, tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]] = {}
 
     def __len__(self) -> int:
@@ -106,7 +121,7 @@ class ImageFiles:
             pixels = torch.from_numpy(self._to_pixels(image))
         if pixels.is_floating_point() and not pixels.isfinite().all():
             raise UnusableFileError(self.root / name, "holds values that are not finite")
-        return pixels.view(self.resolution, self.resolution, -1).permute(2, 0, 1).contiguous()
+        return pixels.view(*pixels.shape[:2], -1).permute(2, 0, 1).contiguous()
 
     @property
     def fingerprint(self) -> str:
@@ -119,7 +134,7 @@ class ImageFiles:
             entries = self._archive()[1]
             state = [(entries[name].file_size, entries[name].CRC) for name in self.names]
         options: tuple[Any, ...] = (self.resolution, self.channels, self.convert)
-        options += (self.value_range,) if self.value_range else ()
+        options += tuple(option for option in (self.value_range, self.half) if option)
         return hashlib.blake2b(repr((options, self.names, state)).encode(), digest_size=16).hexdigest()
 
     def bits(self, name: str) -> int | None:
@@ -130,6 +145,13 @@ class ImageFiles:
         """
         with self._open_image(name) as image:
             return bits(image)
+
+    def size(self, name: str) -> tuple[int, int]:
+        """Height and width of the image of a name, upright, from its header alone; raises as `bits`."""
+        with self._open_image(name) as image:
+            turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= FIRST_TURNED
+            width, height = reversed(image.size) if turned else image.size
+        return height, width // 2 if self.half else width
 
     def peak(self, name: str) -> int:
         """The largest value of a deep image."""
@@ -151,7 +173,7 @@ class ImageFiles:
                         raise UnusableFileError(
                             path,
                             f"holds values from {low:g} to {high:g}, whose range is not known",
-                            "give --data.value_range [LOWEST, HIGHEST]",
+                            f"give --data.{self.prefix}value_range [LOWEST, HIGHEST]",
                         )
                     yield image
                     return
@@ -166,35 +188,53 @@ class ImageFiles:
             ) from error
         except Exception as error:  # Pillow raises anything from OSError to SyntaxError, zipfile its own
             raise UnusableFileError(path, f"cannot be decoded ({_one_line(error)})") from error
-        other = f" or --data.channels {count}" if count in (1, 3) else ""
+        option = f"data.{self.prefix}channels"
+        other = f" or --{option} {count}" if count in (1, 3) else ""
         raise UnusableFileError(
             path,
-            f"has {count} channel{'s' if count > 1 else ''} and data.channels is {self.channels}",
+            f"has {count} channel{'s' if count > 1 else ''} and {option} is {self.channels}",
             f"give --data.convert true{other}",
         )
 
     def _to_pixels(self, image: Image.Image) -> np.ndarray:
-        """uint8 or, with a `value_range`, float32 [resolution, resolution, 1 or channels or none]."""
+        """uint8 or, with a `value_range`, float32 [height, width, 1 or channels or none]."""
         upright, values = ImageOps.exif_transpose(image), None
+        if self.half:
+            width = upright.width // 2
+            left = 0 if self.half == "left" else upright.width - width
+            upright = upright.crop((left, 0, left + width, upright.height))
         if bits(image) != 8:
             values = self._deep_values(image, np.asarray(upright))
             upright = Image.fromarray(values.astype(np.uint8)) if self.value_range is None else upright
-        if upright.has_transparency_data and self.convert:
+        if upright.has_transparency_data and self.convert and self.channels in OPAQUE:
             upright = upright.convert("RGBA")
             upright = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright)
-        side = min(upright.size)
-        left, top = (upright.width - side) // 2, (upright.height - side) // 2
-        size, square = (self.resolution,) * 2, (left, top, left + side, top + side)
+        size, box = self._target(*upright.size)
         if self.value_range is None:
-            upright = upright.convert("L" if self.channels == 1 else "RGB")
-            return np.array(upright.resize(size, Image.Resampling.LANCZOS, box=square))
+            upright = upright.convert(MODES[self.channels])
+            return np.array(upright.resize(size, Image.Resampling.LANCZOS, box=box))
         if values is None:
-            values = np.asarray(upright.convert("L" if self.channels == 1 else "RGB"), np.float64)
+            values = np.asarray(upright.convert(MODES[self.channels]), np.float64)
         low, high = self.value_range
         scaled = ((values - low) * (2 / (high - low)) - 1).astype(np.float32)
         bands = [Image.fromarray(band) for band in np.atleast_3d(scaled).transpose(2, 0, 1)]
-        resized = [np.asarray(band.resize(size, Image.Resampling.LANCZOS, box=square)) for band in bands]
-        return np.stack(resized * (self.channels // len(resized)), -1).clip(-1, 1)
+        resized = [np.asarray(band.resize(size, Image.Resampling.LANCZOS, box=box)) for band in bands]
+        if len(resized) < self.channels:  # gray of more than 8 bits, which is opaque
+            colors = 1 if self.channels < 3 else 3
+            resized = resized * colors + [np.ones_like(resized[0])] * (self.channels - colors)
+        return np.stack(resized, -1).clip(-1, 1)
+
+    def _target(self, width: int, height: int) -> tuple[tuple[int, int], tuple[int, int, int, int]]:
+        """Width and height that an image is resized to, and the part of it: left, top, right, bottom."""
+        if self.resolution is None:
+            return (width, height), (0, 0, width, height)
+        rows, columns = as_size(self.resolution)
+        if width * rows <= height * columns:
+            wide, high = width, max(1, round(width * rows / columns))
+        else:
+            wide, high = max(1, round(height * columns / rows)), height
+        left, top = (width - wide) // 2, (height - high) // 2
+        return (columns, rows), (left, top, left + wide, top + high)
 
     def _deep_values(self, image: Image.Image, values: np.ndarray) -> np.ndarray:
         """Of more than 8 bits a pixel: as they are if there is a `value_range`, else their upper 8 bits."""
@@ -226,6 +266,36 @@ class ImageFiles:
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_archives": {}}
+
+
+def read_image(path: str | Path, channels: int, value_range: tuple[float, float] | None = None) -> Tensor:
+    """A file as large as it is, converted, uint8 or float32 [channels, H, W]; raises as `ImageFiles`."""
+    path = Path(path)
+    return ImageFiles(
+        path.parent, [path.name], resolution=None, channels=channels, convert=True, value_range=value_range
+    )[0]
+
+
+def check_limits(value_range: tuple[float, float] | None, prefix: str = "") -> None:
+    """Raises ValueError if there is a `value_range` that is out of order."""
+    if value_range is not None and not -math.inf < value_range[0] < value_range[1] < math.inf:
+        raise ValueError(
+            f"data.{prefix}value_range {list(value_range)} is out of order: give the lowest and highest "
+            "value."
+        )
+
+
+def check_range(files: ImageFiles, deep: list[str]) -> None:
+    """Raises ValueError if images of 16 bits, as far as 64 of them tell, hold numbers of fewer bits."""
+    chosen = deep[:: max(1, len(deep) // 64)]
+    most = max((files.bits(name) or 16 for name in chosen), default=0)
+    peak = max((peak for peak in read_each(files.peak, chosen, "checking images") if peak), default=0)
+    if 0 < peak < 1 << most - 1:
+        raise ValueError(
+            f"The images of {most} bits below {files.root}, such as {chosen[0]}, hold no value above "
+            f"{peak:,}, so that their range is not known: give --data.{files.prefix}value_range "
+            f"[0, {(1 << peak.bit_length()) - 1}], or [0, {(1 << most) - 1}] if they are dark."
+        )
 
 
 def bits(image: Image.Image) -> int | None:

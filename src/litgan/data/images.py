@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import math
 import struct
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,8 +13,18 @@ from torch import Tensor
 
 from litgan.data.base import GANDataModule
 from litgan.data.checks import check_num_classes
+from litgan.data.crops import as_size, center_crop, check_crop, crop_at, random_corners
 from litgan.data.files import FileCount, label_by_folder, read_each
-from litgan.data.image_files import ImageFiles, find_images
+from litgan.data.image_files import (
+    SPLIT,
+    ImageFiles,
+    check_limits,
+    check_range,
+    find_images,
+    read_image,
+    splits_of,
+)
+from litgan.data.loader import to_unit_range
 from litgan.noise import Noise
 from litgan.render import ImageBatch
 
@@ -23,14 +32,15 @@ DEBIAN_FASHION_MNIST = "/usr/share/datasets/fashion-mnist"  # of the package dat
 
 
 class ImageData(GANDataModule):
-    """Square images, stored as uint8 [N, channels, resolution, resolution].
+    """Images, stored as uint8 [N, channels, height, width].
 
     A recipe is unconditional unless it sets `num_classes`: by default the networks get no labels even if the
     data set has some. Metrics get them either way, through `real_batches`.
 
     Args:
-        resolution: side in pixels.
+        resolution: side in pixels, or height and width.
         channels: 1 (gray) or 3 (RGB).
+        crop: train on random parts of this side, or height and width, and measure the middle; null for none.
         flip: mirror each training image left to right with probability one half.
         dequantize: train on (x + u) / 128 - 1 for values x of 0 to 255, with u uniform in [0, 1), as in the
             code of Miyato et al. 2018 (SNGAN). Metrics and pictures get x / 127.5 - 1 in any case.
@@ -40,18 +50,36 @@ class ImageData(GANDataModule):
         ValueError: `channels` other than 1 and 3, or another `num_classes`.
     """
 
+    value_range: tuple[float, float] | None = None  # of files that are not of 8 bits
+
     def __init__(
-        self, resolution: int, channels: int, *, flip: bool = False, dequantize: bool = False, **common: Any
+        self,
+        resolution: int | tuple[int, int],
+        channels: int,
+        *,
+        crop: int | tuple[int, int] | None = None,
+        flip: bool = False,
+        dequantize: bool = False,
+        **common: Any,
     ) -> None:
-        super().__init__((channels, resolution, resolution), **common)
+        size = as_size(resolution if crop is None else crop)
+        super().__init__((channels, *size), **common)
+        check_crop(size, as_size(resolution))
         if channels not in (1, 3):
             raise ValueError(f"data.channels must be 1 (gray) or 3 (RGB), not {channels}.")
         if self.class_names is not None:
             check_num_classes(type(self).__name__, self.num_classes, len(self.class_names))
         self.resolution, self.channels, self.flip = resolution, channels, flip
+        self.crop = None if crop is None else size
         self.dequantize = dequantize
 
+    def encode(self, stored: Tensor) -> Tensor:
+        return super().encode(stored if self.crop is None else center_crop(stored, self.crop))
+
     def augment(self, stored: Tensor, noise: Noise) -> Tensor:
+        if self.crop is not None:
+            corners = random_corners(noise.stream("crop").uniform(2), stored.shape[2:], self.crop)
+            stored = crop_at(stored, self.crop, corners)
         if not self.dequantize or stored.is_floating_point():
             return stored
         return (stored + noise.stream("dequantize").uniform(*stored.shape[1:])) / 128 - 1
@@ -59,6 +87,9 @@ class ImageData(GANDataModule):
     def decode(self, samples: Tensor) -> ImageBatch:
         """Samples in [-1, 1], clipped, to the nearest of 256 levels."""
         return ImageBatch.from_unit_range(samples)
+
+    def read_sample(self, path: str | Path) -> Tensor:
+        return to_unit_range(read_image(path, self.channels, self.value_range)[None])[0]
 
 
 class Digits(ImageData):
@@ -86,7 +117,7 @@ class Digits(ImageData):
 class _TorchvisionImages(ImageData):
     """Base of the data sets that torchvision finds under `root`, or downloads to there if `download`."""
 
-    splits: ClassVar[tuple[str, ...]] = ("train", "test")
+    splits: tuple[str, ...] = ("train", "test")
     hint: ClassVar[str]  # "put ... into {root}/...", for the message of a failed download
 
     def __init__(
@@ -232,8 +263,10 @@ class ImageFolder(ImageData):
     """Any folder or .zip of images, searched to any depth, ordered by name.
 
     Args:
-        root: the folder or .zip.
-        resolution: side in pixels; the largest centered square is resized to it (see `ImageFiles`).
+        root: the folder or .zip. Where it has the text {split}, as in photos/{split}, the word train or test
+            takes its place, and there is a test split.
+        resolution: side in pixels, or height and width; the largest centered part of this shape is resized to
+            it (see `ImageFiles`).
         channels: 1 (gray) or 3 (RGB).
         convert: convert images of other channel counts to `channels` instead of refusing them.
         flip: mirror each training image left to right with probability one half.
@@ -241,6 +274,7 @@ class ImageFolder(ImageData):
             their precision. Needed for files of signed, 32-bit or floating-point values.
         max_pixels: Pillow's limit: it warns of larger images and refuses those twice as large.
         skip_unusable: leave out files that cannot be used, which are then all decoded at the start.
+        crop: train on random parts of this side, or height and width, and measure the middle; null for none.
         common: the options of `GANDataModule`. With `num_classes` 0, subfolders are ignored; otherwise the
             label is the index of the first-level subfolder in the sorted list `class_names`.
 
@@ -251,21 +285,20 @@ class ImageFolder(ImageData):
     def __init__(
         self,
         root: str,
-        resolution: int = 32,
+        resolution: int | tuple[int, int] = 32,
         channels: int = 3,
         convert: bool = False,
         flip: bool = False,
         value_range: tuple[float, float] | None = None,
         max_pixels: int | None = None,
         skip_unusable: bool = False,
+        crop: int | tuple[int, int] | None = None,
         **common: Any,
     ) -> None:
-        super().__init__(resolution, channels, flip=flip, **common)
-        if value_range is not None and not -math.inf < value_range[0] < value_range[1] < math.inf:
-            raise ValueError(
-                f"data.value_range {list(value_range)} is out of order: give the lowest and highest value."
-            )
+        super().__init__(resolution, channels, crop=crop, flip=flip, **common)
+        check_limits(value_range)
         self.root, self.convert, self.value_range = root, convert, value_range
+        self.splits = splits_of(root)
         self.max_pixels, self.skip_unusable = max_pixels, skip_unusable
 
     def read(self, split: str) -> tuple[ImageFiles, Tensor | None]:
@@ -274,7 +307,7 @@ class ImageFolder(ImageData):
             FileNotFoundError: nothing at `root`, or no image there.
             ValueError: an unreadable .zip, unusable images, or an unexpected number of subfolders.
         """
-        root = Path(self.root).expanduser()
+        root = Path(self.root.replace(SPLIT, split)).expanduser()
         (names, others), labels = find_images(root), None
         if self.num_classes:
             labels, self.class_names = label_by_folder(root, names, self.num_classes, "image")
@@ -292,28 +325,14 @@ class ImageFolder(ImageData):
             labels = None if labels is None else labels[usable]
             others["unusable"] = len(names) - len(files.names)
         if self.value_range is None:
-            self._check_range(
-                files, [name for name, each in zip(files.names, bits, strict=True) if each != 8]
-            )
+            check_range(files, [name for name, each in zip(files.names, bits, strict=True) if each != 8])
         self.files[split] = FileCount(len(files), left_out=+others)
         return files, labels
 
-    def _check_range(self, files: ImageFiles, deep: list[str]) -> None:
-        """Raises ValueError if images of 16 bits, as far as 64 of them tell, hold numbers of fewer bits."""
-        chosen = deep[:: max(1, len(deep) // 64)]
-        bits = max((files.bits(name) or 16 for name in chosen), default=0)
-        peak = max((peak for peak in read_each(files.peak, chosen, "checking images") if peak), default=0)
-        if 0 < peak < 1 << bits - 1:
-            raise ValueError(
-                f"The images of {bits} bits below {files.root}, such as {chosen[0]}, hold no value above "
-                f"{peak:,}, so that their range is not known: give --data.value_range "
-                f"[0, {(1 << peak.bit_length()) - 1}], or [0, {(1 << bits) - 1}] if they are dark."
-            )
 
-
-def resize(images: Tensor, resolution: int) -> Tensor:
-    """uint8 [N, C, H, W] to [N, C, resolution, resolution], bilinear, antialiased; no copy at that size."""
-    size = (resolution, resolution)
+def resize(images: Tensor, resolution: int | tuple[int, int]) -> Tensor:
+    """uint8 [N, C, H, W] to this side, or height and width, bilinear, antialiased; no copy at that size."""
+    size = as_size(resolution)
     if images.shape[-2:] == size:
         return images
     parts = [

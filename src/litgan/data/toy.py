@@ -8,7 +8,7 @@ well within [-1, 1].
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,7 +28,7 @@ class GaussianMixture(GANDataModule):
         samples: size of each split; modes take turns, so that each holds its share to within one.
     """
 
-    splits: ClassVar[tuple[str, ...]] = ("train", "test")
+    splits: tuple[str, ...] = ("train", "test")
 
     def __init__(self, centers: Tensor, std: float, samples: int, **common: Any) -> None:
         super().__init__((2,), **common)

@@ -36,7 +36,7 @@ class PianoRolls(GANDataModule):
         ValueError: an option below its minimum, or pitches outside of MIDI's range 0 to 127.
     """
 
-    splits: ClassVar[tuple[str, ...]] = ("train", "test")
+    splits: tuple[str, ...] = ("train", "test")
 
     def __init__(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -58,7 +58,7 @@ class AudioDataModule(GANDataModule):
         ValueError: `sample_rate`, `length`, `shift`, `gain` or `mu_law` is out of range.
     """
 
-    splits: ClassVar[tuple[str, ...]] = ("train", "test")
+    splits: tuple[str, ...] = ("train", "test")
 
     def __init__(
         self,

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from functools import cached_property
 from itertools import chain, product
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -49,7 +49,7 @@ class CharacterData(GANDataModule):
         ValueError: `alphabet_size` is not between 2 and 255, or `length` is less than 1.
     """
 
-    splits: ClassVar[tuple[str, ...]] = ("train", "test")
+    splits: tuple[str, ...] = ("train", "test")
 
     def __init__(self, alphabet_size: int, length: int, **common: Any) -> None:
         if not 2 <= alphabet_size <= MAX_ALPHABET_SIZE or length < 1:
