@@ -13,6 +13,7 @@ import torch
 from litgan.noise import Noise, torch_generator
 from litgan.sound import Sound, Tones
 from litgan.sound.data import DRUMKITS
+from litgan.sound.signals import mu_law_decode
 from litgan.sound.tones import tone_errors
 
 try:
@@ -310,3 +311,18 @@ def test_wrong_tones_have_large_errors() -> None:
     assert error.tolist() == pytest.approx([0, 0.05, 0.01], abs=2e-3) and which.tolist() == [0, 0, 1]
     noise = torch.randn(1_000, 1_024, generator=torch.Generator().manual_seed(0))
     assert (tone_errors(noise, Tones().frequencies, 4_000)[0] < 0.02).float().mean() < 0.1
+
+
+@needs_soundfile
+@pytest.mark.parametrize("mu_law", [0.0, 255.0])
+def test_a_file_of_one_s_own_is_read_whole_at_the_rate_of_the_data(tmp_path: Path, mu_law: float) -> None:
+    """Silence before the onset and all that is longer than a window included."""
+    wave = torch.cat([torch.zeros(8_820), sine(440, 44_100, 88_200)])
+    write(tmp_path / "mine.flac", torch.stack([wave, wave / 2], 1), 44_100)
+    data = Tones(sample_rate=8_000, length=1_024, mu_law=mu_law)
+    sample = mu_law_decode(data.read_sample(tmp_path / "mine.flac"), mu_law)
+    assert sample.shape == (1, 17_600) and sample.abs().max() == pytest.approx(1, abs=1e-6)
+    assert sample[:, :1_500].abs().max() < 0.01 and tone_errors(sample[:, 1_700:], (440.0,), 8_000)[0] < 1e-3
+    write(tmp_path / "silent.wav", torch.zeros(100))
+    with pytest.raises(ValueError, match=r"silent.wav is silent"):
+        data.read_sample(tmp_path / "silent.wav")

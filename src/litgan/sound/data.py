@@ -96,6 +96,19 @@ class AudioDataModule(GANDataModule):
         waves = mu_law_decode(samples.detach().float().clamp(-1, 1), self.mu_law).mul(32767).round()
         return AudioBatch(waves.to(torch.int16).flatten(1), self.sample_rate, self.mu_law)
 
+    def read_sample(self, path: str | Path) -> Tensor:
+        """The whole sound in a file, of any length, encoded, [1, T]; its peak is at full scale.
+
+        Raises:
+            ImportError: soundfile is not installed, or torchaudio where the file is resampled.
+            ValueError: the file is no sound, or silent.
+        """
+        sound = SoundFile(Path(path))
+        if sound.peak < SILENCE:
+            raise UnusableFileError(sound.path, "is silent", "give another sound")
+        wave = resample(sound.read(), sound.rate, self.sample_rate)
+        return mu_law_encode(wave / wave.abs().max(), self.mu_law)[None]
+
     def augment(self, stored: Tensor, noise: Noise) -> Tensor:
         """Delays each sound by up to `shift` samples and applies a random `gain`."""
         if self.shift:
@@ -249,6 +262,10 @@ class SoundFile:
                 "has channels in opposite phase, whose mean is silent",
                 "invert one of them or remove it",
             )
+
+    def read(self) -> Tensor:
+        """The whole sound, float32."""
+        return torch.cat([block.mean(1) - self.mean for block in self._blocks()])
 
     def read_from_onset(self, length: int) -> Tensor:
         """At most `length` samples, float32, from where the sound first reaches `ONSET_LEVEL` of its peak."""
