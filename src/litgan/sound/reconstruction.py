@@ -7,13 +7,12 @@ measure.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from litgan.losses import to_float32
-from litgan.penalties import Context
+from litgan.penalties import Context, Reconstruction
 from litgan.schedules import Schedule
 from litgan.sound.mel import MelSpectrogram
 from litgan.sound.signals import stft
@@ -53,37 +52,39 @@ def _magnitudes(waves: Tensor, n_fft: int, hop: int, window: int) -> Tensor:
         return power.clamp_min(LEAST**2).sqrt().reshape(len(waves), -1)
 
 
-class MultiResolutionSTFT:
+class MultiResolutionSTFT(Reconstruction):
     """`multi_resolution_stft` as a term of the generator's loss.
 
     Args:
-        weight: a number or a schedule of `images_seen`.
+        weight: as in `Term`.
         resolutions: (n_fft, hop, window), in samples.
     """
 
-    name: ClassVar[str] = "stft"
+    name = "stft"
 
     def __init__(
         self, weight: float | Schedule = 1.0, resolutions: Sequence[Sequence[int]] = RESOLUTIONS
     ) -> None:
-        self.weight, self.resolutions = weight, resolutions
+        super().__init__(weight)
+        self.resolutions = resolutions
 
     def __call__(self, context: Context) -> Tensor:
         return multi_resolution_stft(real=context.real, fake=context.fake, resolutions=self.resolutions)
 
 
-class MelL1:
+class MelL1(Reconstruction):
     """`mel_l1` as a term of the generator's loss.
 
     Args:
         mel: the spectrogram; the paper's has bands up to half the sample rate, whatever the condition has.
-        weight: a number or a schedule of `images_seen`; 45 in the paper, section 2.4.
+        weight: as in `Term`; 45 in the paper, section 2.4.
     """
 
-    name: ClassVar[str] = "mel"
+    name = "mel"
 
     def __init__(self, mel: MelSpectrogram, weight: float | Schedule = 45.0) -> None:
-        self.mel, self.weight = mel, weight
+        super().__init__(weight)
+        self.mel = mel
 
     def __call__(self, context: Context) -> Tensor:
         return mel_l1(real=context.real, fake=context.fake, mel=self.mel)
