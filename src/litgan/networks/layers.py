@@ -205,7 +205,8 @@ def check_input(network: Any, given: Tensor, labels: Tensor | None) -> Tensor | 
     check_shape(
         network, given, (network.latent_dim,) if hasattr(network, "latent_dim") else network.sample_shape
     )
-    return check_labels(network, labels, len(given)) if network.num_classes else None
+    # Not len(), which would fix the batch size of an exported graph.
+    return check_labels(network, labels, given.shape[0]) if network.num_classes else None
 
 
 def check_shape(network: nn.Module, given: Tensor, shape: Sequence[int | str]) -> None:
