@@ -279,15 +279,17 @@ def test_log_every_n_steps_0_logs_measurements_alone(tmp_path: Path) -> None:
         ("WandbLogger", "wandb/offline-run-*"),
     ],
 )
-def test_a_logger_named_on_the_command_line_is_lightnings(logger: str, file: str, tmp_path: Path) -> None:
+def test_a_logger_named_on_the_command_line_is_lightnings_beside_metrics_csv(logger: str, file: str, tmp_path: Path) -> None:
     if logger == "WandbLogger":
         import wandb
 
         wandb.teardown()  # it keeps what it has read of another test's environment
     place = tmp_path / "logs"
     options = [f"--trainer.logger={logger}", f"--trainer.logger.save_dir={place}"]
-    fit(tmp_path, 3, *MEASURED, *options, "--trainer.log_every_n_steps=1")
+    run = fit(tmp_path, 3, *MEASURED, *options, "--trainer.log_every_n_steps=1")
     assert list(place.glob(file))
+    rows = read_metrics(run.folder / "metrics.csv")  # of every run that logs: `litgan report` reads it
+    assert {"loss/generator", "metric/fd_digits"} <= rows[-1].keys() and (run.folder / "curves.png").is_file()
     if logger == "TensorBoardLogger":
         found = tensorboard(place / "lightning_logs/version_0")
         assert [step for step, _ in found["loss/generator"]] == [32, 64, 96]

@@ -186,13 +186,12 @@ class Recipe(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         strategy.register()
         config = self._get(self.config_init, "trainer")
-        if self.verb != "fit" or self.is_trial:
-            kwargs["logger"] = False
-        elif config["logger"] in (None, True):
-            kwargs["logger"] = [
-                wandb_run(self.folder.path, self.wandb_options),
-                MetricsFile(self.folder.path / "metrics.csv", resumed_at=self.resumed_at),
-            ]
+        named, kwargs["logger"] = config["logger"], False
+        if self.verb == "fit" and not self.is_trial and named is not False:
+            if named in (None, True):
+                named = wandb_run(self.folder.path, self.wandb_options)
+            metrics = MetricsFile(self.folder.path / "metrics.csv", resumed_at=self.resumed_at)
+            kwargs["logger"] = [*(named if isinstance(named, list) else [named]), metrics]
         plugins = config["plugins"] or []
         plugins = plugins if isinstance(plugins, list) else [plugins]
         verified = self.ckpt_path if self.rank == 0 else None
