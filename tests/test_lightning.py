@@ -279,7 +279,9 @@ def test_log_every_n_steps_0_logs_measurements_alone(tmp_path: Path) -> None:
         ("WandbLogger", "wandb/offline-run-*"),
     ],
 )
-def test_a_logger_named_on_the_command_line_is_lightnings_beside_metrics_csv(logger: str, file: str, tmp_path: Path) -> None:
+def test_a_logger_named_on_the_command_line_is_lightnings_beside_our_file(
+    logger: str, file: str, tmp_path: Path
+) -> None:
     if logger == "WandbLogger":
         import wandb
 

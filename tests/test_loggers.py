@@ -231,7 +231,7 @@ def test_a_full_disk_costs_rows_and_nothing_else(tmp_path: Path, capsys: pytest.
     logger.log_metrics({"a": 2.5, "images_seen": 32})
     logger.log_metrics({"b": 3.0, "images_seen": 32})
     assert read_metrics(path) == [{"images_seen": 8, "a": 0.5}, {"images_seen": 32, "a": 2.5, "b": 3.0}]
-    sentence = f"litgan: A row of {path} cannot be written (File too large): make room there."
+    sentence = f"litgan: A row of {path} cannot be written (File too large): allow larger files (ulimit -f)."
     assert capsys.readouterr().err.splitlines() == [f"{sentence} Training goes on."], "said once"
 
 
@@ -436,3 +436,15 @@ def test_other_loggers_get_pictures_too(
     wandb.teardown()
     assert list(tmp_path.glob("wandb/offline-run-*/files/media/images/samples_*.png"))
     assert any(b"samples" in path.read_bytes() for path in tmp_path.rglob("events.out.*"))
+
+
+def test_training_goes_on_without_wandb_where_its_files_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LITGAN_RUN_ID", "run")
+    place = tmp_path / "digits" / "run" / "wandb"
+    place.parent.mkdir(parents=True)
+    place.write_text("a file in place of the folder")
+    run = fit(tmp_path, 1)
+    assert f"(Not a directory: {place}): move that away. Training goes on" in capsys.readouterr().err
+    assert run.checkpoint.is_file() and run.folder == place.parent

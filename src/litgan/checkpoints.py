@@ -18,7 +18,7 @@ from lightning.fabric.plugins.io import TorchCheckpointIO
 from packaging.version import VERSION_PATTERN
 from torch import Tensor, nn
 
-from litgan.files import atomic_write, disk_remedy, warn
+from litgan.files import atomic_write, disk_error, warn
 from litgan.fine_tuning import is_of_network, shorten
 from litgan.processes import local_rank
 from litgan.rebuild import LARGEST, STRICT, Builder, check_plain
@@ -57,13 +57,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                     os.fsync(file.fileno())
                 if path.is_file():
                     keep_older(path, checkpoint.get("litgan", {}).get("images_seen", 0))
-        except (OSError, RuntimeError) as error:
-            cause = error if isinstance(error, OSError) else error.__context__
-            if not isinstance(cause, OSError):  # torch reports the disk's error as a RuntimeError of its own
-                raise
+        except OSError as error:
             raise OSError(
-                f"The checkpoint {path} cannot be saved ({cause.strerror or cause}): {disk_remedy(cause)}; "
-                "what was saved before is intact."
+                f"The checkpoint {path} cannot be saved {disk_error(error)}; what was saved before is intact."
             ) from error
 
     def load_checkpoint(

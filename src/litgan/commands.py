@@ -72,7 +72,8 @@ def sample(
         samples, path = torch.cat(chunks), Path(out) / f"samples_seed{seed}"
         with writing_output(path):
             written = data.decode(samples).save(path)
-            torch.save(samples, path.with_suffix(".pt"))
+            with atomic_write(path.with_suffix(".pt")) as partial, partial.open("wb") as file:
+                torch.save(samples, file)
         print("\n".join(str(path) for path in written))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from litgan import checkpoints, extras
@@ -35,7 +35,7 @@ def save_generator(network: nn.Module, recipe: dict[str, Any], images_seen: int,
     weights = {name: value.contiguous().cpu() for name, value in network.state_dict().items()}
     about = {"model": json.dumps(recipe), "images_seen": str(images_seen)}
     with atomic_write(path) as partial:
-        save_file(weights, partial, about)
+        partial.write_bytes(save(weights, about))
 
 
 def load_generator(path: str | Path, trust: str | Sequence[str] = ()) -> nn.Module:

@@ -25,12 +25,19 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
     If the block fails, the old file at `path` stays and the hidden one is removed; a killed process leaves
     `.NAME.<random>.partial`. Several machines may write at once. Makes the folder.
+
+    Raises:
+        OSError: if the disk refuses, also where the block raises a RuntimeError for it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL}")
     try:
         yield partial
         partial.replace(path)
+    except RuntimeError as error:  # as which torch reports what the disk refuses
+        if not isinstance(error.__context__, OSError):
+            raise
+        raise error.__context__ from None
     finally:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
@@ -74,10 +81,7 @@ def writing_output(path: str | Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = error.strerror or error
-        raise OSError(
-            f"{path} cannot be written ({reason}): make room there, or give another --out."
-        ) from error
+        raise OSError(f"{path} cannot be written {disk_error(error)}, or give another --out.") from error
 
 
 @rank_zero_only
@@ -94,13 +98,22 @@ def rename_damaged(path: Path) -> None:
     warn(f"{path} is damaged and kept as {kept.name}: what can be read of it goes on in a new file.")
 
 
-def disk_remedy(error: OSError) -> str:
-    """What to do about a file that could not be written."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return "make room there"
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return "allow writing there"
-    return "look after that path, or choose another folder"
+IN_THE_WAY = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
+REMEDIES = {
+    "make room there": (errno.ENOSPC, errno.EDQUOT),
+    "allow larger files (ulimit -f)": (errno.EFBIG,),
+    "allow writing there": (errno.EACCES, errno.EPERM, errno.EROFS),
+    "move that away": IN_THE_WAY,
+}
+
+
+def disk_error(error: OSError) -> str:
+    """Why a file could not be written and what to do about it, as part of a sentence: "(reason): remedy"."""
+    remedy = next((it for it, numbers in REMEDIES.items() if error.errno in numbers), "choose another place")
+    reason, name = error.strerror or error, error.filename2 or error.filename
+    if error.errno in IN_THE_WAY and name:
+        reason = f"{reason}: {next(it for it in (Path(name), *Path(name).absolute().parents) if it.exists())}"
+    return f"({reason}): {remedy}"
 
 
 @contextmanager
@@ -110,8 +123,7 @@ def ignore_disk_errors(output: str) -> Iterator[None]:
         yield
     except OSError as error:
         if output not in unwritten:
-            reason = f"({error.strerror or error}): {disk_remedy(error)}"
-            warn(f"{output} cannot be written {reason}. Training goes on.")
+            warn(f"{output} cannot be written {disk_error(error)}. Training goes on.")
         unwritten.add(output)
     else:
         unwritten.discard(output)

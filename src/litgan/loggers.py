@@ -21,7 +21,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
-from litgan.files import atomic_write, ignore_disk_errors, rename_damaged, warn
+from litgan.files import atomic_write, disk_error, ignore_disk_errors, rename_damaged, warn
 from litgan.render import SampleBatch
 
 PACKAGE = __name__.partition(".")[0]
@@ -76,6 +76,10 @@ class WandbRun(WandbLogger):
         except wandb.errors.CommError as error:  # logged in, but the server does not answer
             warn(f"Weights & Biases cannot be reached ({error}): the run is logged offline.")
             self._wandb_init["mode"] = "offline"
+            run = super().experiment
+        except OSError as error:
+            warn(f"W&B's files cannot be written {disk_error(error)}. Training goes on without W&B.")
+            self._wandb_init["mode"] = "disabled"
             run = super().experiment
         if new and self._experiment is not None:  # on rank zero
             run.define_metric(CLOCK, hidden=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from litgan.files import check_output
+from litgan.files import check_output, writing_output
 from litgan.lab import experiments
 from litgan.lab.claims import Claim, check_claims, final_distances, mean_and_error
 from litgan.lab.experiments import Plan
@@ -55,14 +55,16 @@ def run(out: Path, *, short: bool = False, log: Callable[[str], None] = print) -
     finally:
         torch.set_num_threads(threads)
     claims = check_claims(found)
-    out.mkdir(parents=True, exist_ok=True)
     seconds = time.process_time() - started
     record: dict[str, Any] = {"cpu_seconds": seconds, "torch": torch.__version__, **found}
-    (out / "results.json").write_text(json.dumps(record, indent=1) + "\n")
     text = f"{table(found['feedback'])}\n\n{claims_list(claims, short)}\n"
-    (out / "results.md").write_text(text)
-    draw(found, out / "figure.png")
-    log(f"\n{text}\n{seconds / 60:.1f} CPU minutes; figure.png, results.md and results.json are in {out}")
+    log(f"\n{text}\n{seconds / 60:.1f} CPU minutes")  # first: writing may fail
+    with writing_output(out):
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "results.json").write_text(json.dumps(record, indent=1) + "\n")
+        (out / "results.md").write_text(text)
+        draw(found, out / "figure.png")
+    log(f"figure.png, results.md and results.json are in {out}")
     return claims
 
 
