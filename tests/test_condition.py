@@ -19,6 +19,7 @@ from litgan.augment import Augmentation, DiffAugment
 from litgan.callbacks import Feedback, Realism, Samples
 from litgan.checks import make_networks
 from litgan.condition import choose_conditions
+from litgan.data import Digits
 from litgan.data.stock import LoaderData
 from litgan.extras import wing
 from litgan.gan import GAN
@@ -73,8 +74,8 @@ def test_the_conditions_of_metrics_are_those_of_their_reals(made):
     assert torch.equal(data.eval_conditions(9, "test", first=8), condition[torch.arange(8, 17) % 12])
     torch.testing.assert_close(condition, -real, rtol=0, atol=1e-6)
     assert len(data.decode_condition(condition)) == 12
-    with pytest.raises(ValueError, match=r"^Pairs reads no conditions from files: .* read_condition"):
-        data.read_condition("picture.png")
+    with pytest.raises(ValueError, match=r"^Digits reads no conditions from files: .* read_condition"):
+        Digits().read_condition("picture.png")
 
 
 @pytest.mark.parametrize(

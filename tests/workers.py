@@ -356,10 +356,17 @@ def metrics() -> dict[str, float]:
         noise = Noise(0, 0, first, count).uniform(1, 8, 8)
         return 0.2 * gan.sample(count, first=first) + 1.6 * noise - 0.8
 
-    return evaluate(
-        sample, Pictures(num_classes=3), "digits", count=70, batch_size=8, neighbours_count=30,
-        cache_dir=Path(sys.argv[1]) / f"cache-{WORLD}", rank=RANK, world_size=WORLD,
-    ).values  # fmt: skip
+    options: dict[str, Any] = {"batch_size": 8, "neighbours_count": 30, "rank": RANK, "world_size": WORLD}
+    options["cache_dir"] = Path(sys.argv[1]) / f"cache-{WORLD}"
+    values = evaluate(sample, Pictures(num_classes=3), "digits", count=70, **options).values
+    data = Flipped()
+
+    def faint(first: int, count: int) -> Tensor:
+        """What the condition asks for, with less contrast."""
+        return -0.9 * data.eval_conditions(count, first=first)
+
+    of_pairs = evaluate(faint, data, "digits", count=40, pairs=True, **options).values
+    return values | {f"pairs {key}": value for key, value in of_pairs.items()}
 
 
 def alone() -> dict[str, Any]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from litgan import checkpoints, sampling
-from litgan.condition import choose_classes, interpolate_conditions
+from litgan.condition import choose_classes, describe, has_pairs, interpolate_conditions
 from litgan.data import GANDataModule
 from litgan.data.stock import eval_conditions
 from litgan.export import save_generator, save_onnx
@@ -28,10 +28,11 @@ from litgan.report import write_report
 
 def sample(
     ckpt: str,
-    count: int = 64,
+    count: int | None = None,
     seed: int = 0,
     out: str = "samples",
     labels: str | None = None,
+    input: str | None = None,
     truncation: float | None = None,
     raw_weights: bool = False,
     ema: int | None = None,
@@ -43,27 +44,38 @@ def sample(
 
     Args:
         ckpt: the checkpoint.
-        count: samples to draw.
+        count: samples to draw; 64 if left out, or 1 from each input.
         seed: of the latents; sample i of a seed is the same whatever the count.
         out: folder to write to.
         labels: classes to draw, separated by commas and repeated as needed; all in turn if left out.
+        input: file, or folder of files, to make samples from, each under its own name; if left out the
+            conditions are of the data, held out if some are.
         truncation: cut-off of the latents in standard deviations, e.g. 0.7; none if left out.
         raw_weights: take the weights of the last step instead of their average.
         ema: half-life of the average to take, one of the recipe's extra_ema_halflives; its own if left out.
         trust: modules of yours whose classes the checkpoint may name, with commas between; they are imported.
     """
-    if count < 1:
+    if count is not None and count < 1:
         raise ValueError(f"A count of {count} draws nothing: give at least 1.")
     check_output(out, folder=True)
+    inputs = named_inputs(input) if input else {}
     checkpoint = checkpoints.read(ckpt)
+    options: dict[str, Any] = {"truncation": truncation, "ema": not raw_weights and (ema or True)}
     with init_distributed() as (rank, world_size, device):
         gan = GAN.load_from_checkpoint(ckpt, map_location=device, trust=trust)
         data = checkpoints.build_data(checkpoint, GANDataModule, Builder(trust, ckpt))
-        chosen = parse_labels(labels)
+        if inputs:
+            for index, (name, path) in [*enumerate(inputs.items())][rank::world_size]:
+                condition, size = condition_of(path, gan, data), count or 1
+                samples = gan.sample(size, seed, condition, first=index * size, **options).cpu()
+                with writing_output(Path(out) / name):
+                    print("\n".join(map(str, data.decode(samples).save(Path(out) / name))), flush=True)
+            return
+        count, chosen = count or 64, parse_labels(labels)
         share = [  # in the batches of a single process, for the same bits
             gan.sample(
                 size := min(sampling.CHUNK, count - first), seed, conditions(gan, data, first, size, chosen),
-                first=first, truncation=truncation, ema=not raw_weights and (ema or True),
+                first=first, **options,
             ).cpu()
             for first in range(rank * sampling.CHUNK, count, world_size * sampling.CHUNK)
         ]  # fmt: skip
@@ -129,7 +141,7 @@ def evaluate(
 
             reports["raw" if raw_weights else f"ema {halflife or ''}".strip()] = measure(
                 sample, data, network.to(device), count=count, real_count=real_count, device=device,
-                split=split, rank=rank, world_size=world_size,
+                split=split, rank=rank, world_size=world_size, pairs=has_pairs(gan.condition, data),
                 labels=lambda first, size: choose_classes(None, first, size, gan.num_classes),
             )  # fmt: skip
     result = best_of(reports) | {"images_seen": gan.images_seen}
@@ -227,6 +239,39 @@ def report(run_dir: str, out: str | None = None) -> None:
         out: HTML file to write; report.html in the run's folder if left out.
     """
     print(write_report(run_dir, out))
+
+
+def named_inputs(given: str) -> dict[str, Path]:
+    """A file, or all files below a folder, by the names of what is made from them.
+
+    Raises:
+        FileNotFoundError: if there are none.
+    """
+    root = Path(given).expanduser()
+    files = sorted(path for path in root.rglob("[!.]*") if path.is_file()) if root.is_dir() else [root]
+    if not files or not files[-1].exists():
+        raise FileNotFoundError(f"{root} is no file and no folder with files: give another --input.")
+    names = [path.relative_to(root) if root.is_dir() else Path(path.name) for path in files]
+    stems = [str(name.with_suffix("")) for name in names]
+    unique = [str(name) if stems.count(stem) > 1 else stem for name, stem in zip(names, stems, strict=True)]
+    return dict(zip(unique, files, strict=True))
+
+
+def condition_of(path: Path, gan: GAN, data: GANDataModule) -> Tensor:
+    """The condition in a file, [1, *shape], as `data.read_condition` gives it.
+
+    Raises:
+        ValueError: if the GAN has no such conditions.
+    """
+    if isinstance(gan.condition, int):
+        raise ValueError(f"This GAN has {describe(gan.condition)}: leave out --input {path}.")
+    condition = data.read_condition(path)
+    if condition.ndim != len(gan.condition) or len(condition) != gan.condition[0]:
+        raise ValueError(
+            f"{path} gives a condition of shape {list(condition.shape)}, but this GAN has "
+            f"{describe(gan.condition)}: give one with as many channels."
+        )
+    return condition[None].to(gan.device)
 
 
 def conditions(

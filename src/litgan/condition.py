@@ -115,3 +115,8 @@ def interpolate_conditions(ends: Tensor | None, steps: int) -> Tensor | None:
         return ends[:1].expand(steps)
     share = torch.linspace(0.0, 1.0, steps, device=ends.device).view(-1, *[1] * (ends.ndim - 1))
     return torch.lerp(ends[:1], ends[1:2], share)
+
+
+def has_pairs(condition: Condition, data: object) -> bool:
+    """Whether each real sample of the data is the one that its condition, a tensor, asks for."""
+    return isinstance(condition, tuple) and getattr(data, "paired", True)

@@ -85,6 +85,12 @@ class ImageBatch(SampleBatch):
     def render(self, columns: int | None = None) -> Tensor:
         return tile(to_tiles(self.pixels), columns)
 
+    def save(self, stem: Path, picture: Tensor | None = None) -> list[Path]:
+        """A single image keeps its size."""
+        if len(self) == 1 and picture is None:
+            picture = self.pixels[0].expand(3, -1, -1).permute(1, 2, 0)
+        return super().save(stem, picture)
+
     def render_with_grad(self, feedback: Tensor, columns: int | None = None) -> Tensor:
         return tile_pairs(to_tiles(self.pixels), to_tiles(signed_heat(feedback)), columns)
 
@@ -168,6 +174,17 @@ def stack(pictures: list[Tensor], gap: int = 4 * GAP) -> Tensor:
         canvas[top : top + picture.shape[0], : picture.shape[1]] = picture
         top += picture.shape[0] + gap
     return canvas
+
+
+def beside(pictures: Sequence[Tensor], gap: int = GAP) -> Tensor:
+    """Pictures of any size side by side, on white."""
+    return stack([picture.transpose(0, 1) for picture in pictures], gap).transpose(0, 1)
+
+
+def tile_groups(groups: Sequence[Sequence[Tensor]], columns: int) -> Tensor:
+    """Groups of pictures, those of a group side by side, `columns` groups a row."""
+    tiles = [beside(group) for group in groups]
+    return stack([beside(tiles[at : at + columns], 4 * GAP) for at in range(0, len(tiles), columns)])
 
 
 def add_caption(picture: Tensor, sentence: str) -> Tensor:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from shared.pairs import Pairs, game
 
 from litgan.callbacks import Samples
 from litgan.data import Digits
@@ -73,7 +74,7 @@ def test_columns_are_of_one_class_and_there_are_at_least_eight(classes, columns,
 
     gan = SimpleNamespace(
         condition=classes, num_classes=classes, images_seen=0, device="cpu",
-        sample=lambda count, seed, condition: torch.zeros(count),
+        sample=lambda count, seed: torch.zeros(count),
     )  # fmt: skip
     samples = Samples(folder=str(tmp_path))
     data = SimpleNamespace(decode=lambda _: Batch())
@@ -99,3 +100,15 @@ def test_a_data_set_smaller_than_the_grid_is_shown_whole_and_every_0_shows_nothi
     make_trainer(1, callbacks=[Samples(every=8, columns=8)]).fit(digits_gan(), datamodule=few)
     reals = torch.cat([batch for batch, _ in few.real_batches(10)])
     assert torch.equal(pixels(tmp_path / "samples" / "reals.png"), few.decode(reals).render(8))
+
+
+def test_a_translation_stands_between_its_condition_and_the_real_sample(tiny_gan, make_trainer, tmp_path):
+    """Of held-out pairs; an image of 8 pixels is drawn with 64."""
+    gan, data = tiny_gan(**game()), Pairs()
+    make_trainer(1, callbacks=[Samples(every=1000, count=16, columns=4)]).fit(gan, datamodule=data)
+    shown = pixels(tmp_path / "samples" / "000000008.png")[:64, : 3 * 66 - 2]
+    ((real, condition),) = data.real_batches(1, split="test")
+    assert not torch.equal(real, next(data.real_batches(1))[0])
+    for place, image in enumerate((condition, gan.sample(1, condition=condition), real)):
+        tile = shown[:, 66 * place : 66 * place + 64]
+        assert torch.equal(tile, data.decode(torch.cat([image, image])).render(1)[:64]), place

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from litgan.data import GANDataModule
@@ -50,6 +53,12 @@ class Pairs(GANDataModule):
 
     def decode(self, samples: Tensor) -> ImageBatch:
         return ImageBatch.from_unit_range(samples)
+
+    def read_condition(self, path: str | Path) -> Tensor:
+        try:
+            return self.encode(torch.from_numpy(np.array(Image.open(path).convert("L")))[None])
+        except OSError as error:
+            raise ValueError(f"{path} is no picture: give a PNG.") from error
 
 
 class Flipped(Pairs):

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from litgan.callbacks.throughput import untimed
 from litgan.checks import check_counts
-from litgan.condition import choose_classes
+from litgan.condition import choose_classes, has_pairs
 from litgan.data.stock import data_of, eval_conditions
 from litgan.gan import GAN
 from litgan.metrics import FeatureExtractor, Report, evaluate, load_extractor
@@ -19,8 +19,9 @@ class Realism(Callback):
     """Evaluates the EMA generator before the first step, every `every` images, and at the end.
 
     Logs the values of `litgan.metrics.evaluate`: `metric/fid` (or `metric/fd_<extractor>`), `metric/kid`,
-    `metric/precision`, `metric/recall` and others. The progress bar shows the first of them, and `best.ckpt`
-    has its lowest value. The protocol is logged with the hyperparameters.
+    `metric/precision`, `metric/recall` and others; where samples are made from tensors also `metric/psnr`,
+    `metric/ssim` and `metric/l1` of the pairs. The progress bar shows the distance, and `best.ckpt` has its
+    lowest value. The protocol is logged with the hyperparameters.
 
     Args:
         extractor: "inception", "inception-bf16" (faster, and no FID), "digits", "fashion", or a class such as
@@ -92,6 +93,7 @@ class Realism(Callback):
             self.report = evaluate(
                 sample, data, self.network(gan), labels=labels, count=self.count,
                 real_count=self.real_count, batch_size=self.batch_size, device=gan.device,
+                pairs=has_pairs(gan.condition, data),
                 split=split, rank=trainer.global_rank, world_size=trainer.world_size,
             )  # fmt: skip
             self.measured_at = gan.images_seen

@@ -8,17 +8,18 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor
 
 from litgan import sampling
 from litgan.callbacks.throughput import untimed
 from litgan.checks import check_counts
-from litgan.condition import interpolate_conditions
+from litgan.condition import has_pairs, interpolate_conditions
 from litgan.data.stock import data_of, eval_conditions
 from litgan.files import ignore_disk_errors
 from litgan.gan import GAN
 from litgan.loggers import log_picture
 from litgan.noise import Noise
-from litgan.render import stack
+from litgan.render import SampleBatch, stack, tile_groups
 
 
 class Samples(Callback):
@@ -31,7 +32,8 @@ class Samples(Callback):
     Args:
         folder: where to write; None for the run's own folder.
         every: images between two grids, 0 for never.
-        count: samples in the grid.
+        count: samples in the grid; where they are made from tensors a quarter of it, each between its
+            condition and the real sample, held out if the data have a split "test".
         columns: of the grid, and steps between the first two latents (its last row). A GAN of 2 to 20 classes
             has one for each, or as many for each as make at least `columns`.
         seed: of the fixed latents.
@@ -73,20 +75,41 @@ class Samples(Callback):
     def save_grid(self, trainer: Trainer, gan: GAN) -> None:
         """Saves and logs samples and interpolation."""
         with untimed(gan):
-            classes = gan.num_classes if 1 < gan.num_classes <= 20 else 1
-            columns = -(-self.columns // classes) * classes
-            count = max(1, self.count // columns) * columns if columns != self.columns else self.count
             data = data_of(trainer)
-            condition = eval_conditions(gan, data, count)
-            grid = data.decode(gan.sample(count, self.seed, condition))
+            show = self.translations if isinstance(gan.condition, tuple) else self.grid
+            grid, picture = show(gan, data)
             interpolation = data.decode(self.interpolation(gan, data))
-            picture = stack([grid.render(columns), interpolation.render(self.columns)])
+            picture = stack([picture, interpolation.render(self.columns)])
             self.saved_at = gan.images_seen
             with ignore_disk_errors("The grid of samples"):
                 self.last = grid.save(self.path(trainer, gan.images_seen), picture)[0]
                 log_picture(trainer, "samples", picture, grid)
 
-    def interpolation(self, gan: GAN, data: Any) -> torch.Tensor:
+    def grid(self, gan: GAN, data: Any) -> tuple[SampleBatch, Tensor]:
+        """Samples and their picture."""
+        classes = gan.num_classes if 1 < gan.num_classes <= 20 else 1
+        columns = -(-self.columns // classes) * classes
+        count = max(1, self.count // columns) * columns if columns != self.columns else self.count
+        samples = data.decode(gan.sample(count, self.seed))
+        return samples, samples.render(columns)
+
+    def translations(self, gan: GAN, data: Any) -> tuple[SampleBatch, Tensor]:
+        """Samples for conditions that are held out, if some are, and their picture: condition, fake, real."""
+        split = "test" if "test" in data.splits else data.splits[0]
+        columns = max(1, self.columns // 2)
+        count = min(max(1, self.count // (4 * columns)) * columns, data.size(split))
+        condition: Any = eval_conditions(gan, data, count, split=split)
+        fake = gan.sample(count, self.seed, condition)
+        sides = [(data.decode_condition, condition), (data.decode, fake)]
+        if has_pairs(gan.condition, data):
+            batches = data.real_batches(count, split=split)
+            sides.append((data.decode, torch.cat([real for real, _ in batches])))
+        sides = [(decode, tensors.cpu()) for decode, tensors in sides]
+        sides = [(decode, tensors) for decode, tensors in sides if decode(tensors[:1]) is not None]
+        groups = [[decode(tensors[at : at + 1]).render() for decode, tensors in sides] for at in range(count)]
+        return data.decode(fake), tile_groups(groups, columns)
+
+    def interpolation(self, gan: GAN, data: Any) -> Tensor:
         """Samples on the great circle between the first two latents, and on the line between conditions.
 
         Of a GAN with classes they are all of the first one.

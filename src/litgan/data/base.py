@@ -74,6 +74,7 @@ class GANDataModule(LightningDataModule, ABC):
     splits: tuple[str, ...] = ("train",)
     class_names: Sequence[str] | None = None
     flip: bool = False
+    paired: bool = True  # a sample is the one that its condition, if a tensor, asks for
     skip_unusable: bool | None = None  # leave out files that cannot be used; None: there is no such option
 
     def __init__(

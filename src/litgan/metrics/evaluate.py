@@ -72,6 +72,7 @@ def evaluate(
     device: torch.device | str = "cpu",
     split: str = "train",
     neighbours_count: int = 5000,
+    pairs: bool = False,
     cache_dir: str | Path | None = None,
     rank: int = 0,
     world_size: int = 1,
@@ -92,6 +93,9 @@ def evaluate(
         labels: `labels(first, count)` returns the classes of these fakes; None without classes.
         batch_size: samples generated and extracted together, at most.
         neighbours_count: samples a side whose features are kept for the distances between pairs.
+        pairs: fake i is made for the condition of real i of `data.real_batches`: compare these two as well,
+            of the first `neighbours_count`, by `FeatureExtractor.pair_metrics` and by the mean distance of
+            their features, `metric/paired_<extractor>`.
         cache_dir: folder of the real statistics; None is $LITGAN_CACHE, else ~/.cache/litgan.
 
     Raises:
@@ -135,12 +139,18 @@ def evaluate(
         real = extract(data.real_batches(real_count, split=split, **share))
         if rank == 0:
             save_stats(path, real)
-    in_parts = AutoBatchSize()
+    in_parts, means = AutoBatchSize(), PairMeans(extractor, device)
+    paired = min(neighbours_count, real_count) if pairs else 0
 
     def fakes() -> Iterator[tuple[Tensor, Tensor | None]]:
+        share = {"batch_size": batch_size, "rank": rank, "world_size": world_size}
+        partners = data.real_batches(paired, split=split, **share) if paired else iter(())
         for first in range(rank * batch_size, count, world_size * batch_size):
             size = min(batch_size, count - first)
-            yield in_parts(lambda at, part: sample(first + at, part), size), labels(first, size)  # noqa: B023
+            samples = in_parts(lambda at, part: sample(first + at, part), size)  # noqa: B023
+            if (partner := next(partners, None)) is not None:
+                means.update(real=partner[0].to(device), fake=samples[: len(partner[0])].to(device))
+            yield samples, labels(first, size)
 
     fake = extract(fakes())
     protocol = {
@@ -153,8 +163,53 @@ def evaluate(
     }
     extras = extractor.extra_metrics(real=real.extras, fake=fake.extras, data=data)
     values = _distances(extractor.name, real, fake) | {f"metric/{name}": extras[name] for name in extras}
+    if paired:
+        values |= means.compute(world_size)
+        protocol["pairs"] = paired
     class_values, classes = _class_metrics(extractor, real, fake)
     return Report(values | class_values, protocol, classes)
+
+
+class PairMeans:
+    """Means of metrics over the pairs of all ranks.
+
+    Args:
+        extractor: whose features and `pair_metrics` compare the two of a pair.
+        device: on which ranks add up.
+    """
+
+    def __init__(self, extractor: FeatureExtractor, device: torch.device) -> None:
+        self.extractor, self.in_parts = extractor, AutoBatchSize()
+        self.home = torch.device("cpu") if device.type == "mps" else device  # Metal has no float64
+        self.sums: dict[str, Tensor] = {}
+        self.count = torch.zeros((), dtype=torch.float64, device=self.home)
+
+    def update(self, *, real: Tensor, fake: Tensor) -> None:
+        """Adds pairs [N, *sample_shape]."""
+
+        def distances(at: int, size: int) -> Tensor:
+            ours, theirs = (self.extractor(side[at : at + size]) for side in (fake, real))
+            return (ours - theirs).norm(dim=1)
+
+        values = self.extractor.pair_metrics(real=real, fake=fake)
+        values[f"paired_{self.extractor.name}"] = self.in_parts(distances, len(real))
+        for name, value in values.items():
+            self.sums[name] = self.sums.get(name, 0) + value.to(self.home).double().sum()
+        self.count += len(real)
+
+    def compute(self, world_size: int) -> dict[str, float]:
+        """metric/<name> -> mean. All ranks call this function."""
+        names = sorted(self.sums)
+        if world_size > 1:
+            found: list[list[str]] = [[] for _ in range(world_size)]
+            torch.distributed.all_gather_object(found, names)
+            names = max(found, key=len)  # a rank may have no pair
+        zero = torch.zeros_like(self.count)
+        totals = torch.stack([self.count, *(self.sums.get(name, zero) for name in names)])
+        if world_size > 1:
+            torch.distributed.all_reduce(totals)
+        count, *sums = totals.tolist()
+        return {f"metric/{name}": total / count for name, total in zip(names, sums, strict=True)}
 
 
 def _distances(name: str, real: FeatureStats, fake: FeatureStats) -> dict[str, float]:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from litgan.extras import require
 from litgan.files import one_at_a_time
+from litgan.metrics.pairs import image_metrics
 
 WEIGHTS = Path(__file__).parent / "weights"
 CPU_BATCH = 8  # images of 299 pixels that go through Inception at once on a CPU
@@ -99,6 +100,13 @@ class FeatureExtractor(nn.Module, ABC):
             data: the data module, for properties of the data set: its alphabet, its rate, its text.
         """
         return {}
+
+    def pair_metrics(self, *, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
+        """Metrics of pairs, each a fake and the real sample of the same condition: name -> values [N].
+
+        Samples are [N, *sample_shape], as the generator makes them.
+        """
+        return image_metrics(real=real, fake=fake)
 
     def protocol(self) -> dict[str, Any]:
         """What others need to compute the same features."""
