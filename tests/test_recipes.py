@@ -16,7 +16,7 @@ from litgan import (
     schedules,
 )
 
-FOLDERS = ("MNIST", "FashionMNIST", "CIFAR10", "CelebA", "ImageFolder")
+FOLDERS = ("MNIST", "FashionMNIST", "CIFAR10", "CelebA", "ImageFolder", "PairedFolder")
 
 
 class TestRecipes(Recipes):
@@ -25,7 +25,8 @@ class TestRecipes(Recipes):
         adversarial_weight, augment, data, losses, metrics, networks, penalties, reconstruction, schedules,
     )  # fmt: skip
     texts = {f"{name}.root" for name in FOLDERS} | {
-        "FashionMNIST.installed", "CelebA.attribute", "Classifier.name", "DiffAugment.policy",
+        "PairedFolder.conditions", "FashionMNIST.installed", "CelebA.attribute", "Classifier.name",
+        "DiffAugment.policy",
         "Inception.weights", "Perceptual.layers", "Report.values", "Report.protocol", "Report.classes",
     }  # fmt: skip
 

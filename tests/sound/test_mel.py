@@ -12,7 +12,8 @@ from contract import refuses
 
 torchaudio = pytest.importorskip("torchaudio")
 
-from litgan.sound import MelSpectrogram  # noqa: E402
+from litgan.data import Derived  # noqa: E402
+from litgan.sound import MelSpectrogram, Tones  # noqa: E402
 
 SMALL: dict[str, Any] = {"sample_rate": 8_000, "n_fft": 256, "hop": 64, "window": 200, "n_mels": 32}
 
@@ -90,3 +91,11 @@ def test_waves_that_do_not_fit_are_named() -> None:
             lambda shape=shape: MelSpectrogram(**SMALL)(torch.zeros(shape)),
             r"longer than 96 samples, not \[2, ",
         )
+
+
+def test_a_vocoder_s_data_are_derived_from_sounds():
+    tones = Tones(length=2_048, sample_rate=8_000)
+    data = Derived(tones, MelSpectrogram(**SMALL), batch_size=4)
+    assert data.condition == (32, 32)
+    real, condition = next(iter(data.train_dataloader()))
+    torch.testing.assert_close(condition, MelSpectrogram(**SMALL)(real))

@@ -6,13 +6,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from litgan.data.derived import Transform
 from litgan.extras import require
 from litgan.losses import to_float32
 
 LEAST_POWER, LEAST_LEVEL = 1e-9, 1e-5  # added to the power of a bin; floor of the amplitude in a band
 
 
-class MelSpectrogram:
+class MelSpectrogram(Transform):
     """Waves [B, C, T] to the logarithm of their amplitude in mel bands: float32 [B, n_mels, T // hop].
 
     As in the code of HiFi-GAN (Kong et al. 2020): the wave is reflected by (n_fft - hop) / 2 samples at both
