@@ -241,6 +241,11 @@ class Contract:
         (outputs * torch.randn_like(exact)).sum().backward()
         assert network.deaf(made) == []
 
+    def test_autocast_leaves_logits_in_float32(self, discriminator: Case) -> None:
+        made, given, labels = discriminator.make(CLASSES)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert made(given, labels).dtype == torch.float32
+
     @pytest.mark.filterwarnings("error")
     def test_it_can_be_sketched(self, network: Case) -> None:
         """What is built for real after a sketch without memory is what is built without one."""

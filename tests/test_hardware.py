@@ -9,6 +9,9 @@ import pytest
 import torch
 
 from litgan.precision import best_precision, cpu_vendor
+from litgan.recipe import Recipe
+
+RING = Path(__file__).parents[1] / "configs" / "ring.yaml"
 
 
 @pytest.mark.parametrize(
@@ -40,6 +43,34 @@ def test_bf16_on_gpus_that_multiply_in_it(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
     assert best_precision() == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [([], True), (["--trainer.deterministic=true"], False)],
+    ids=["free", "repeatable"],
+)
+def test_cudnn_compares_algorithms_unless_runs_must_repeat(
+    options: list[str], expected: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", not expected)
+    before = torch.get_float32_matmul_precision()
+    try:
+        Recipe(
+            [
+                f"--config={RING}",
+                "--trainer.accelerator=cpu",
+                f"--trainer.default_root_dir={tmp_path}",
+                *options,
+            ]
+        )
+        assert torch.backends.cudnn.benchmark is expected
+    finally:
+        torch.set_float32_matmul_precision(before)
+        torch.use_deterministic_algorithms(False)
 
 
 def test_where_nobody_says_who_made_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -207,6 +207,8 @@ class Recipe(LightningCLI):
             own.append(ProgressLines())
         callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
         kwargs["callbacks"] = [*own, *callbacks]
+        if config["benchmark"] is None and torch.cuda.is_available():  # shapes do not change
+            kwargs["benchmark"] = not config["deterministic"]
         try:
             if config["barebones"]:  # the Trainer alone
                 bare = {"callbacks": callbacks, "log_every_n_steps": 0, "enable_progress_bar": False}

@@ -81,7 +81,9 @@ class AdversarialDDPStrategy(DDPStrategy):
         self._compare_images_seen()
         for name, network in self.lightning_module.named_children():
             if any(parameter.requires_grad for parameter in network.parameters()):
-                self.reducers[name] = self._setup_model(network)
+                self.reducers[name] = DistributedDataParallel(
+                    network, device_ids=self.determine_ddp_device_ids(), **self._ddp_kwargs
+                )  # not on a stream of its own, as Lightning's: each backward pass would wait for it
         self._register_ddp_hooks()
 
     def _compare_images_seen(self) -> None:

@@ -118,15 +118,25 @@ def test_features_of_a_classifier(digits):
     torch.testing.assert_close(digits(3 * gray), digits((3 * gray).clamp(-1, 1)))  # as in an image file
 
 
-def test_autocast_does_not_reach_the_extractor(digits):
-    expected = digits(pictures(4))
-    dtypes = []
-    handle = digits.head.register_forward_hook(lambda _, __, logits: dtypes.append(logits.dtype))
-    with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(digits(pictures(4)), expected)
-        digits.classify(expected)
-    handle.remove()
-    assert dtypes == [torch.float32]
+def test_neither_autocast_nor_tf32_reaches_the_extractor(digits):
+    expected, found = digits(pictures(4)), []
+    handles = [
+        part.register_forward_hook(
+            lambda _, __, made: found.append((made.dtype, torch.get_float32_matmul_precision()))
+        )
+        for part in (digits.trunk, digits.head)
+    ]
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(digits(pictures(4)), expected)
+            digits.classify(expected)
+    finally:
+        torch.set_float32_matmul_precision(before)
+    for handle in handles:
+        handle.remove()
+    assert found == [(torch.float32, "highest")] * 2
 
 
 def test_an_extractor_stays_frozen_and_in_evaluation_mode(digits):

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from litgan.extras import require
 from litgan.files import one_at_a_time
 from litgan.metrics.pairs import image_metrics
+from litgan.precision import full_float32
 
 WEIGHTS = Path(__file__).parent / "weights"
 CPU_BATCH = 8  # images of 299 pixels that go through Inception at once on a CPU
@@ -45,8 +46,8 @@ class FeatureExtractor(nn.Module, ABC):
     takes images [N, 1 or 3, H, W] unless it overrides `check`. Metrics that features do not give (n-grams of
     a text, the scale of a melody) come from `extra_metrics`, which compares the `extras` of the samples.
 
-    Frozen, always in evaluation mode, and without autocast; gradients still reach the samples. Never make it
-    an attribute of a LightningModule: its weights would enter checkpoints, the EMA copy and DDP.
+    Frozen, always in evaluation mode, and without autocast and TF32; gradients still reach the samples. Never
+    make it an attribute of a LightningModule: its weights would enter checkpoints, the EMA copy and DDP.
     """
 
     name: str  # the log key is metric/fd_<name>
@@ -65,7 +66,7 @@ class FeatureExtractor(nn.Module, ABC):
             ValueError: the samples have a shape that this extractor does not take.
         """
         self.check(samples)
-        with torch.autocast(samples.device.type, enabled=False):
+        with full_float32(samples.device):
             return self.features(samples.float().clamp(-1, 1))
 
     def check(self, samples: Tensor) -> None:
@@ -180,7 +181,7 @@ class Classifier(FeatureExtractor):
 
     def classify(self, features: Tensor) -> Tensor:
         """The most probable class, int64 [N], from features [N, dimension]."""
-        with torch.autocast(features.device.type, enabled=False):
+        with full_float32(features.device):
             return self.head(features.to(self.head.weight.device)).argmax(1).to(features.device)
 
 

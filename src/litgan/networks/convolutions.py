@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, conv_transpose2d
 from torch.nn.grad import conv2d_weight
 
+from litgan.networks.layers import without_autocast
+
 
 class FilterFunction(torch.autograd.Function):
     """Depthwise convolution of maps [B, C, H, W], zero-padded, with one symmetric kernel [1, 1, K, K].
@@ -33,7 +35,7 @@ class FilterFunction(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         (kernel,) = ctx.saved_tensors
         padding = kernel.shape[-1] - 1 - ctx.padding
-        with torch.autocast(gradients[0].device.type, enabled=False):
+        with without_autocast(gradients[0].device):
             return FilterFunction.apply(gradients[0], kernel, padding), None, None
 
 
@@ -81,7 +83,7 @@ class OfMaps(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,), (weight,), (padding, groups) = gradients, ctx.saved_tensors, ctx.options
-        with torch.autocast(gradient.device.type, enabled=False):
+        with without_autocast(gradient.device):
             return conv_transpose2d(gradient, weight, padding=padding, groups=groups), None, None, None
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils import parametrizations
+from torch.nn.utils import parametrizations, parametrize
 
 Activation = Literal["relu", "leaky_relu", "silu"]
 Initialization = Literal["dcgan", "he", "glorot", "orthogonal"]
@@ -108,10 +109,21 @@ class Projection(nn.Module):
             nn.init.normal_(self.embed.weight, 0.0, features**-0.5)
 
     def forward(self, features: Tensor, labels: Tensor | None = None) -> Tensor:
-        logits = self.linear(features)
+        logits = to_logits(self.linear, features)
         if self.embed is None:
             return logits
         return logits + (self.embed(labels) * features).sum(1, keepdim=True)
+
+
+def to_logits(layer: nn.Module, features: Tensor) -> Tensor:
+    """A discriminator's last layer in the precision of its weights: bf16's 8 bits are few for a logit."""
+    with without_autocast(features.device):
+        return layer(features.to(next(layer.parameters()).dtype))
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
+    """Autocast is off in here. There is none for "meta", where networks are sketched."""
+    return nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)
 
 
 def init_weights(network: nn.Module, scheme: Initialization, gain: float = 1.0) -> None:
@@ -152,7 +164,21 @@ def add_spectral_norm(network: nn.Module, *, embeddings: bool = True) -> None:
     kinds = (nn.Linear, *CONVOLUTIONS, *((nn.Embedding,) if embeddings else ()))
     for layer in list(network.modules()):
         if isinstance(layer, kinds):
-            parametrizations.spectral_norm(layer)
+            spectral_norm(layer)
+
+
+def spectral_norm(layer: Any) -> None:
+    """Divides the weight of one layer by its largest singular value."""
+    norm = SpectralNorm(layer.weight, dim=int(isinstance(layer, TRANSPOSED)))
+    parametrize.register_parametrization(layer, "weight", norm)
+
+
+class SpectralNorm(parametrizations._SpectralNorm):
+    """torch's, but for autocast: on CUDA, unlike on a CPU, that would compute the power iteration in bf16."""
+
+    def forward(self, weight: Tensor) -> Tensor:
+        with without_autocast(weight.device):
+            return super().forward(weight)
 
 
 def check_widths(widths: Sequence[int], owner: nn.Module, least: int = 0) -> tuple[int, ...]:

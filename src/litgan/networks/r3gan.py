@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.functional import leaky_relu
 
 from litgan.networks.convolutions import FilterFunction, GroupedConv2d
-from litgan.networks.layers import SLOPE, check_input, check_widths, image_side
+from litgan.networks.layers import SLOPE, check_input, check_widths, image_side, to_logits
 
 BASE = 4  # side of the maps at the basis
 
@@ -99,7 +99,7 @@ class DiscriminativeBasis(nn.Module):
         self.linear = nn.Linear(width, outputs, bias=False)
 
     def forward(self, maps: Tensor) -> Tensor:
-        return self.linear((maps * self.basis).sum((2, 3)))
+        return to_logits(self.linear, (maps * self.basis).sum((2, 3)))
 
 
 def init_residual_weights(network: nn.Module) -> None:

@@ -23,6 +23,7 @@ from litgan.networks.layers import (
     image_input,
     init_weights,
     pad_to_multiple,
+    to_logits,
 )
 
 FILTER: dict[str, Any] = {"kernel_size": 4, "stride": 2, "padding": 1}
@@ -171,4 +172,4 @@ class PatchDiscriminator(nn.Module):
         return features
 
     def forward(self, samples: Tensor, condition: Tensor | None = None) -> Tensor:
-        return self.head(self.features(samples, condition)[-1]).flatten(1)
+        return to_logits(self.head, self.features(samples, condition)[-1]).flatten(1)

@@ -11,7 +11,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
-from litgan.networks.layers import CONVOLUTIONS, Condition, check_input, check_shape, check_widths
+from litgan.networks.layers import (
+    CONVOLUTIONS,
+    Condition,
+    check_input,
+    check_shape,
+    check_widths,
+    spectral_norm,
+    to_logits,
+)
 
 SLOPE = 0.1  # of leaky ReLU below zero
 LAST_SLOPE = 0.01  # before the generator's last layer: PyTorch's default, as in the authors' code
@@ -23,7 +31,7 @@ SCALE_LAYERS = (  # kernel size, stride and groups of the layers of a scale
 
 def normalize_weights(network: nn.Module, *, spectral: bool = False) -> None:
     """Adds weight normalization (Salimans & Kingma 2016), or spectral, to each convolution."""
-    norm = parametrizations.spectral_norm if spectral else parametrizations.weight_norm
+    norm = spectral_norm if spectral else parametrizations.weight_norm
     for layer in list(network.modules()):
         if isinstance(layer, CONVOLUTIONS):
             norm(layer)
@@ -276,7 +284,7 @@ class SubDiscriminator(nn.Module):
         for layer in self.layers:
             maps = F.leaky_relu(layer(maps), SLOPE)
             features.append(maps)
-        logits = self.head(maps)
+        logits = to_logits(self.head, maps)
         if self.embed is not None:
             weights = self.embed(labels).view(*maps.shape[:2], *[1] * (maps.ndim - 2))
             logits = logits + (weights * maps).sum(1, keepdim=True)

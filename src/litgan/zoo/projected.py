@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from litgan.networks.layers import add_spectral_norm, check_input
+from litgan.networks.layers import add_spectral_norm, check_input, to_logits
 
 SLOPE = 0.2
 
@@ -123,7 +123,7 @@ class PatchDiscriminator(nn.Module):
         while self.downsample is not None and min(maps.shape[-2:]) >= 8:
             maps = F.leaky_relu(self.downsample(maps), SLOPE)
         maps = F.leaky_relu(self.last(maps), SLOPE)
-        logits = self.head(maps)
+        logits = to_logits(self.head, maps)
         if self.embed is not None:
             logits = logits + (self.embed(labels)[:, :, None, None] * maps).sum(1, keepdim=True)
         return logits.flatten(1)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu
 
-from litgan.networks.layers import SLOPE, check_input, check_widths, image_side
+from litgan.networks.layers import SLOPE, check_input, check_widths, image_side, to_logits
 from litgan.noise import Noise
 from litgan.zoo.equalized import FIR, GAIN, EqualizedConv2d, EqualizedLinear
 from litgan.zoo.modulation import EPSILON, MappingNetwork, SynthesisNetwork
@@ -239,7 +239,7 @@ class StyleGAN2Discriminator(nn.Module):
         labels = check_input(self, samples, labels)
         maps = self.blocks(leaky_relu(self.from_rgb(samples), SLOPE))
         maps = leaky_relu(self.conv(self.minibatch_std(maps)), SLOPE)
-        features = self.head(leaky_relu(self.linear(maps.flatten(1)), SLOPE))
+        features = to_logits(self.head, leaky_relu(self.linear(maps.flatten(1)), SLOPE))
         if self.mapping is None:
             return features
         mapped = self.mapping(None, labels)
