@@ -14,7 +14,7 @@ import torch
 from litgan.noise import Noise
 from litgan.render import GAP
 from litgan.sound import AudioBatch
-from litgan.sound.render import BANDS, PAUSE_SECONDS, WAVE_COLOR, WAVE_HEIGHT, WIDTH
+from litgan.sound.render import BANDS, PAUSE_SECONDS, WAVE_COLOR, WAVE_HEIGHT, WIDTH, draw_spectrograms
 from litgan.sound.signals import hz_to_mel, mu_law_decode, mu_law_encode
 
 
@@ -36,6 +36,15 @@ def test_a_tone_is_a_line_in_its_mel_band_below_its_waveform() -> None:
         band = (places - hz_to_mel(torch.tensor(frequency))).abs().argmin().item()
         assert abs(BANDS - 1 - brightness[:, 20:-20].mean(1).argmax().item() - band) <= 1, "low bands below"
         assert lit(picture).float().mean() > 0.9, "a tone at full scale"
+
+
+def test_a_spectrogram_is_drawn_as_large_as_its_sound_with_low_bands_below() -> None:
+    levels = torch.full((2, BANDS // 2, WIDTH // 2), -11.0)
+    levels[0], levels[1, 5, 10] = 0.0, 1.0  # in the second one band at one time is 104 dB above the others
+    pictures = draw_spectrograms(levels)
+    assert pictures.render(2).shape == AudioBatch(tone(100.0).expand(2, -1), 8_000).render(2).shape
+    bright, row = pictures.pixels[1].float().sum(0) > 600, WAVE_HEIGHT + BANDS - 2 * 6
+    assert bright[row : row + 2, 20:22].all() and bright.sum() == 4
 
 
 def test_silence_is_dark_below_a_line() -> None:

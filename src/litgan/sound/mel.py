@@ -9,6 +9,8 @@ from torch import Tensor
 from litgan.data.derived import Transform
 from litgan.extras import require
 from litgan.losses import to_float32
+from litgan.render import ImageBatch
+from litgan.sound.render import draw_spectrograms
 
 LEAST_POWER, LEAST_LEVEL = 1e-9, 1e-5  # added to the power of a bin; floor of the amplitude in a band
 
@@ -76,3 +78,7 @@ class MelSpectrogram(Transform):
             )
             power = spectra.real.square() + spectra.imag.square() + LEAST_POWER
             return (self.bands.to(waves.dtype) @ power.sqrt()).clamp_min(LEAST_LEVEL).log()
+
+    def decode(self, levels: Tensor) -> ImageBatch:
+        """Spectrograms [N, n_mels, frames] as pictures, which stand beside those of sounds."""
+        return draw_spectrograms(levels)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import wave
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from litgan.files import atomic_write
-from litgan.render import SampleBatch, signed_heat, tile, tile_pairs
+from litgan.render import ImageBatch, SampleBatch, signed_heat, tile, tile_pairs
 from litgan.sound.signals import mel_filterbank, mu_law_gradient, stft
 
 WIDTH, WAVE_HEIGHT, BANDS = 128, 32, 64  # pixels of a tile: its width, the waveform's height, the mel bands
@@ -50,11 +51,9 @@ class AudioBatch(SampleBatch):
         """The waveform of each sound above its mel spectrogram, uint8 [N, H, WIDTH, 3]."""
         magnitudes = self._mel(self._stft(self.waves / 32768).abs())
         levels = 1 - 20 * magnitudes.clamp_min(1e-9).log10() / MIN_DB
-        colors = torch.tensor(matplotlib.colormaps["magma"](range(256)))[:, :3].float()
-        shades = colors[(levels.clamp(0, 1) * (len(colors) - 1)).round().long()]
-        spectrograms = (shades * 255).round().to(torch.uint8).flip(1)
-        outlines = torch.where(self._waveform_mask()[..., None], torch.tensor(WAVE_COLOR), colors[0] * 255)
-        return torch.cat([outlines.to(torch.uint8), spectrograms], dim=1)
+        mask = self._waveform_mask()[..., None]
+        outlines = torch.where(mask, torch.tensor(WAVE_COLOR), shade(torch.zeros(())))
+        return torch.cat([outlines.to(torch.uint8), shade(levels).flip(1)], dim=1)
 
     def render_with_grad(self, feedback: Tensor, columns: int | None = None) -> Tensor:
         """Rows of sounds, each row above a heat map of its feedback by mel band and time.
@@ -105,3 +104,21 @@ class AudioBatch(SampleBatch):
         rows = torch.linspace(1, -1, WAVE_HEIGHT)[:, None]
         half = 1.01 / (WAVE_HEIGHT - 1)  # a row's half height, so that silence is drawn as a line
         return (rows <= high + half) & (rows >= low - half)
+
+
+def shade(levels: Tensor) -> Tensor:
+    """Levels from 0 to 1 as colors, uint8 [..., 3], from black over red to white."""
+    colors = torch.tensor(matplotlib.colormaps["magma"](range(256)))[:, :3].float() * 255
+    return colors.round().to(torch.uint8)[(levels.clamp(0, 1) * (len(colors) - 1)).round().long()]
+
+
+def draw_spectrograms(levels: Tensor) -> ImageBatch:
+    """Log amplitudes [N, bands, frames], natural, as pictures of the size of a sound's, without its waveform.
+
+    Each is scaled by its own peak, which is at 0 dB.
+    """
+    levels = levels.detach().float().cpu()
+    decibels = 20 / math.log(10) * (levels - levels.amax((1, 2), keepdim=True))
+    tiles = F.interpolate(1 - decibels[:, None] / MIN_DB, (BANDS, WIDTH), mode="nearest")
+    colors = shade(F.pad(tiles[:, 0].flip(1), (0, 0, WAVE_HEIGHT, 0)))
+    return ImageBatch(colors.permute(0, 3, 1, 2))
