@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import pickle
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -93,9 +94,16 @@ def test_waves_that_do_not_fit_are_named() -> None:
         )
 
 
-def test_a_vocoder_s_data_are_derived_from_sounds():
-    tones = Tones(length=2_048, sample_rate=8_000)
-    data = Derived(tones, MelSpectrogram(**SMALL), batch_size=4)
-    assert data.condition == (32, 32)
+def test_the_data_of_a_vocoder_are_sounds_and_their_spectrograms(tmp_path: Path) -> None:
+    """For files of one's own too, of any length; and they are drawn."""
+    mel = MelSpectrogram(**SMALL)
+    data = Derived(Tones(length=2_048, sample_rate=8_000, samples=40), mel, batch_size=4)
     real, condition = next(iter(data.train_dataloader()))
-    torch.testing.assert_close(condition, MelSpectrogram(**SMALL)(real))
+    assert data.condition == (32, 32) and torch.equal(condition, mel(real))
+    assert torch.equal(condition, torch.cat([mel(one) for one in real.split(1)])), "each row by itself"
+    assert data.decode_condition(condition).render(4).shape == data.decode(real).render(4).shape
+    soundfile = pytest.importorskip("soundfile")
+    wave = torch.sin(torch.arange(5_000) / 4)
+    soundfile.write(tmp_path / "mine.wav", wave.numpy() / 2, 8_000, subtype="FLOAT")
+    found = data.read_condition(tmp_path / "mine.wav")
+    torch.testing.assert_close(found, mel((wave - wave.mean()).view(1, 1, -1))[0], rtol=0, atol=0.05)

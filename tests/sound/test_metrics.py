@@ -12,7 +12,7 @@ from litgan.metrics import evaluate
 from litgan.noise import Noise
 from litgan.sound import Sound, SoundStatistics, Tones
 from litgan.sound.metrics import BANDS, SEGMENTS, envelope, histogram
-from litgan.sound.signals import hz_to_mel
+from litgan.sound.signals import hz_to_mel, mu_law_encode
 
 
 @pytest.fixture(scope="module")
@@ -130,3 +130,19 @@ def test_mu_law_changes_no_metric(tmp_path: Path) -> None:
         for data in (plain, encoded)
     ]  # fmt: skip
     assert found[0] == pytest.approx(found[1], rel=1e-3)
+
+
+def test_the_metrics_of_pairs_of_a_softer_sound_are_closed_forms() -> None:
+    """At any mu-law: amplitudes are compared, not what networks get."""
+    waves = torch.randn(3, 1, 4_096, generator=torch.Generator().manual_seed(0)) / 4
+    for mu in (0.0, 255.0):
+        extractor = SoundStatistics()
+        extractor.mu_law = mu
+        real, fake = (mu_law_encode(side, mu) for side in (waves, waves / 2))
+        found = extractor.pair_metrics(real=real, fake=fake)
+        assert {name: value.shape for name, value in found.items()} == dict.fromkeys(
+            ("l1", "stft", "mel_l1"), (3,)
+        )
+        torch.testing.assert_close(found["mel_l1"], torch.full((3,), math.log(2)), rtol=1e-3, atol=0)
+        torch.testing.assert_close(found["stft"], torch.full((3,), 0.5 + math.log(2)), rtol=1e-2, atol=0)
+        assert all(value.max() == 0 for value in extractor.pair_metrics(real=real, fake=real).values())

@@ -30,6 +30,10 @@ class Transform(ABC):
     @abstractmethod
     def __call__(self, samples: Tensor) -> Tensor: ...
 
+    def decode(self, condition: Tensor) -> SampleBatch | None:
+        """Conditions as a batch that can be rendered; None if they are images, or samples, or cannot be."""
+        return None
+
 
 class Identity(Transform):
     """The samples themselves: for autoencoders."""
@@ -163,7 +167,7 @@ class Derived(GANDataModule):
     def decode_condition(self, condition: Tensor) -> SampleBatch | None:
         if condition.shape[1:] == self.sample_shape:
             return self.data.decode(condition)
-        return super().decode_condition(condition)
+        return self.function.decode(condition) or super().decode_condition(condition)
 
     def read_condition(self, path: str | Path) -> Tensor:
         sample = self.data.read_sample(path)

@@ -61,8 +61,8 @@ class MelSpectrogram(Transform):
         )
         self.bands = bands.T  # [n_mels, n_fft // 2 + 1]; moves to the device of the waves
 
-    def __call__(self, waves: Tensor) -> Tensor:
-        margin = (self.n_fft - self.hop) // 2
+    def __call__(self, samples: Tensor) -> Tensor:
+        waves, margin = samples, (self.n_fft - self.hop) // 2
         if waves.ndim != 3 or waves.shape[2] <= margin or waves.shape[2] < self.hop:
             raise ValueError(
                 f"MelSpectrogram takes waves [B, C, T] longer than {max(margin, self.hop - 1)} samples, not "

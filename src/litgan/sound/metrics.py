@@ -11,6 +11,7 @@ from torch import Tensor
 
 from litgan.metrics.distances import jensen_shannon
 from litgan.metrics.extractors import FeatureExtractor
+from litgan.sound.reconstruction import multi_resolution_stft
 from litgan.sound.signals import mel_filterbank, mu_law_decode, stft
 
 RATE = 16_000  # Hz, for which the mel bands are made; at another rate they scale with it
@@ -34,6 +35,10 @@ class SoundStatistics(FeatureExtractor):
             sixteen.
         metric/flatness_js: of the spectral flatness in dB (ratio of the geometric to the arithmetic mean of
             the mean power spectrum, Johnston 1988); tone or noise.
+
+    `pair_metrics` of a fake and the real sound of the same condition are, beside `l1` of the samples, `stft`
+    (`reconstruction.multi_resolution_stft`) and `mel_l1`, the mean absolute difference of the natural
+    logarithms of those amplitudes by band and time.
     """
 
     name = "sound"
@@ -59,8 +64,20 @@ class SoundStatistics(FeatureExtractor):
 
     def features(self, samples: Tensor) -> Tensor:
         waves = mu_law_decode(samples.squeeze(1), self.mu_law)
-        levels = (self.bands @ stft(waves, WINDOW, HOP).abs()).clamp_min(MIN_AMPLITUDE).log10()
+        levels = self.levels(waves)
         return torch.cat([levels.mean(2), levels.std(2, correction=0), envelope(waves)], dim=1)
+
+    def levels(self, waves: Tensor) -> Tensor:
+        """Log10 amplitudes of waves [N, T] by mel band and time, [N, BANDS, frames]."""
+        return (self.bands @ stft(waves, WINDOW, HOP).abs()).clamp_min(MIN_AMPLITUDE).log10()
+
+    def pair_metrics(self, *, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
+        waves = [mu_law_decode(side.float(), self.mu_law) for side in (real, fake)]
+        levels = [self.levels(side.squeeze(1)) for side in waves]
+        return super().pair_metrics(real=real, fake=fake) | {
+            "stft": multi_resolution_stft(real=waves[0], fake=waves[1]),
+            "mel_l1": math.log(10) * (levels[0] - levels[1]).abs().mean((1, 2)),
+        }
 
     def extras(self, samples: Tensor) -> Tensor:
         """Centroid (as a fraction of the Nyquist frequency), flatness (dB) and envelope of each sound."""
