@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from shared import pages
 
 from litgan import cli
 from litgan.gan import GAN
 
 RECIPE = Path(__file__).parents[1] / "configs" / "digits.yaml"
+SOURCE = Path(cli.__file__).parents[1]
 OFF = [f"--{part}.every=0" for part in ("realism", "samples", "gradients", "checkpoint")]
 TRUST = "shared.pairs"
 
@@ -89,3 +91,17 @@ def test_evaluate_measures_held_out_pairs(checkpoint: Path, tmp_path: Path) -> N
     found = commands.evaluate(str(checkpoint), count=12, split="test", trust=TRUST)
     assert {"metric/psnr", "metric/ssim", "metric/l1", "metric/paired_digits"} <= found.keys()
     assert found["protocol"]["pairs"] == 12  # type: ignore[index]
+
+
+@pytest.mark.spawn
+def test_each_block_of_the_page_runs(tmp_path: Path) -> None:
+    environment, folder = pages.environment(tmp_path / "bin", SOURCE), tmp_path / "empty"
+    folder.mkdir()
+    said = "".join(pages.run(block, folder, environment) for _, block in pages.blocks("from_an_input.md"))
+    assert {path.name for path in (folder / "made").iterdir()} == {"three.png", "wide.png"}
+    assert Image.open(folder / "made" / "wide.png").size == (30, 22)
+    assert "metric/psnr" in said
+    (log,) = folder.glob("runs/coarse/*/metrics.csv")
+    assert {"reconstruction/l1", "metric/ssim", "metric/paired_digits"} <= set(
+        log.read_text().splitlines()[0].split(",")
+    )

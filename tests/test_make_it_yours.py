@@ -5,7 +5,6 @@ Once with the sources as an editable installation has them, once with what a pla
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -14,15 +13,12 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from shared import pages
+from shared.pages import PACKAGE
 from shared.repository import is_repository
 
-import litgan
-
 ROOT = Path(__file__).parents[1]
-PACKAGE = litgan.__name__
-PAGE = (ROOT / "docs" / "make_it_yours.md").read_text()
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
-COMMAND = f"#!{sys.executable}\nfrom {PACKAGE}.cli import main\nmain()\n"
+BLOCKS = pages.blocks("make_it_yours.md")
 
 
 @pytest.fixture(params=["editable", "plain"])
@@ -34,16 +30,7 @@ def environment(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, str
         source, pip = tmp_path / "installed", [sys.executable, "-m", "pip", "install", "-q"]
         options = ["--no-deps", "--no-build-isolation", "--target", str(source)]
         subprocess.run([*pip, *options, str(ROOT)], check=True)
-    programs = tmp_path / "bin"
-    programs.mkdir()
-    (programs / PACKAGE).write_text(COMMAND)
-    (programs / PACKAGE).chmod(0o755)
-    (programs / "python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
-    (programs / "python").chmod(0o755)
-    return os.environ | {
-        "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(source),
-        "OMP_NUM_THREADS": "1", "WANDB_MODE": "offline",
-    }  # fmt: skip
+    return pages.environment(tmp_path / "bin", source)
 
 
 @pytest.mark.spawn
@@ -52,21 +39,14 @@ def test_each_block_of_the_page_runs(environment: dict[str, str], tmp_path: Path
     folder.mkdir()
     installed = environment["PYTHONPATH"] != str(ROOT / "src")
     said = ""
-    for language, block in BLOCKS:
-        name = re.match(r"# (\w+\.\w+)\n", block)
-        if name:
-            (folder / name[1]).write_text(block)
-            continue
-        assert language == "sh"
+    for _, block in BLOCKS:
         if f"{PACKAGE} new" in block and (installed or not is_repository()):
             continue  # needs the repository: the sentence is tested with the command
-        done = subprocess.run(
-            ["bash", "-ec", block], cwd=folder, env=environment, capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
-        said += done.stdout
+        said += pages.run(block, folder, environment)
     made = (folder / "mygan/README.md").is_file()
-    assert made or installed or f"{PACKAGE} new" not in PAGE or not is_repository()
+    assert (
+        made or installed or not any(f"{PACKAGE} new" in block for _, block in BLOCKS) or not is_repository()
+    )
     before, after = re.search(r"L1 of the input ([\d.]+), of what was made ([\d.]+)", said).groups()  # type: ignore[union-attr]
     assert float(after) < 0.7 * float(before)
     assert "spread of the samples" in said and "torch.Size([4, 1, 8, 8])" in said
@@ -85,9 +65,5 @@ def test_a_recipe_is_found_by_its_name_in_an_installation(
     if environment["PYTHONPATH"] != str(ROOT / "src"):
         shutil.rmtree(tmp_path / "installed" / "bin", ignore_errors=True)
     options = "--trainer.max_steps=1 --realism.every=0 --samples.every=0 --trainer.accelerator=cpu"
-    done = subprocess.run(
-        ["bash", "-ec", f"{PACKAGE} fit --config digits {options}"], cwd=tmp_path, env=environment,
-        capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
+    pages.run(f"{PACKAGE} fit --config digits {options}", tmp_path, environment)
     assert list(tmp_path.glob("runs/digits/*/checkpoints/last.ckpt"))
