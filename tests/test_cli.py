@@ -134,6 +134,7 @@ def test_help(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
         "validate": "--ckpt_path",
         "sample": "--truncation",
         "new": "--name",
+        "pack": "--data",
     }.get(verb, "--out")
     explained = said[said.rindex(f"\n  {option} ") :].split("--")[1]
     assert len(explained.split()) > 5, "an option is explained"

@@ -28,6 +28,7 @@ USAGE = """litgan: adversarial training with PyTorch Lightning
   litgan interpolate CKPT --out loop.gif          a walk through the latents
   litgan export    CKPT --format onnx --out PATH  the generator alone, also as safetensors
   litgan report    RUN_DIR                        a run as one web page: curves, grids over time, events
+  litgan pack      FOLDER OUT --data.resolution 64  a data set as arrays that processes share
 {lab}{new}
 `litgan VERB --help` lists the options of a verb."""
 LAB = "  litgan lab       [--short] --out DIR            experiments on the feedback itself\n"
@@ -163,7 +164,8 @@ def command(name: str, module: str = "commands") -> Callable[[list[str]], None]:
         parser = jsonargparse.ArgumentParser(prog=f"litgan {name}", exit_on_error=False)
         parser.add_function_arguments(function, as_positional=True)
         flags = {n for n, p in inspect.signature(function).parameters.items() if p.default is False}
-        function(**parser.parse_args(normalize(arguments, flags)).as_dict())
+        parsed = parser.instantiate(parser.parse_args(normalize(arguments, flags)))
+        function(**parsed.as_dict())
 
     return run
 
@@ -191,6 +193,7 @@ VERBS: dict[str, Callable[[list[str]], None]] = {
     "interpolate": command("interpolate"),
     "export": command("export"),
     "report": command("report"),
+    "pack": command("pack"),
 }
 for wing in ("lab", "new"):  # a project may have deleted them
     if importlib.util.find_spec(f"{__package__}.{wing}"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +12,8 @@ from torch import Tensor
 
 from litgan import checkpoints, sampling
 from litgan.condition import choose_classes, describe, has_pairs, interpolate_conditions
-from litgan.data import GANDataModule
+from litgan.data import GANDataModule, ImageFolder
+from litgan.data.pack import write_pack
 from litgan.data.stock import eval_conditions
 from litgan.export import save_generator, save_onnx
 from litgan.files import atomic_write, check_output, writing_output
@@ -239,6 +240,22 @@ def report(run_dir: str, out: str | None = None) -> None:
         out: HTML file to write; report.html in the run's folder if left out.
     """
     print(write_report(run_dir, out))
+
+
+def pack(folder: str, out: str, data: Callable[[str], GANDataModule] = ImageFolder) -> None:
+    """Reads a data set once and writes it as arrays, which training maps: give `--data.root OUT` then.
+
+    Processes share the arrays in the page cache of their machine, nothing is decoded, and batches are those
+    of the folder.
+
+    Args:
+        folder: of files, or a .zip of images.
+        out: folder to write.
+        data: class that reads the files, e.g. litgan.sound.Sound, with its options as --data.NAME.
+    """
+    check_output(out, folder=True)
+    write_pack(data, folder, Path(out))
+    print(out)
 
 
 def named_inputs(given: str) -> dict[str, Path]:

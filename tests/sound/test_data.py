@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from shared.resuming import same
 
+from litgan import cli
 from litgan.noise import Noise, torch_generator
 from litgan.sound import Sound, Tones
 from litgan.sound.data import DRUMKITS
@@ -55,6 +57,24 @@ def test_files_of_every_kind_become_windows_of_one_shape_and_every_tenth_is_held
         assert (stored.abs().amax((1, 2)) == 32_767).all(), "each peak at full scale"
         error, which = tone_errors(data.encode(stored)[:, 0], tuple(200.0 + 50 * k for k in kept), 8_000)
         assert which.tolist() == list(range(len(kept))) and error.max() < 0.01, "in order, at their pitch"
+
+
+@needs_soundfile
+def test_a_pack_on_the_command_line_is_the_folder(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    out = tmp_path_factory.mktemp("packs") / "pack"
+    options = ["--data.sample_rate=8000", "--data.length=1024", "--data.num_classes=2"]
+    cli.main(["pack", str(folder), str(out), "--data=litgan.sound.Sound", *options])
+    sounds, pack = (
+        Sound(str(root), sample_rate=8_000, length=1_024, num_classes=2, mu_law=255, batch_size=6)
+        for root in (folder, out)
+    )
+    for split in sounds.splits:
+        assert pack.fingerprint_of(split) == sounds.fingerprint_of(split)
+    assert same(list(pack.train_dataloader()), list(sounds.train_dataloader()))
+    with pytest.raises(ValueError, match="sample_rate 8000 and the data set 16000"):
+        Sound(str(out), length=1_024).load()
 
 
 @needs_soundfile

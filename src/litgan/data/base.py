@@ -29,6 +29,7 @@ from litgan.data.loader import (
     gather,
     to_unit_range,
 )
+from litgan.data.pack import read_pack
 from litgan.memory import explain_lack
 from litgan.noise import Noise, torch_generator
 from litgan.render import ImageBatch, SampleBatch, is_image
@@ -73,6 +74,7 @@ class GANDataModule(LightningDataModule, ABC):
 
     splits: tuple[str, ...] = ("train",)
     class_names: Sequence[str] | None = None
+    stored_options: tuple[str, ...] = ()  # of what is read, on which other parts of a run depend
     flip: bool = False
     paired: bool = True  # a sample is the one that its condition, if a tensor, asks for
     skip_unusable: bool | None = None  # leave out files that cannot be used; None: there is no such option
@@ -281,7 +283,7 @@ class GANDataModule(LightningDataModule, ABC):
         self.load("train")
 
     def load(self, split: str = "train") -> Split:
-        """The checked result of `read`, in the host's memory if it fits; read once per process.
+        """The checked result of `read`, in the host's memory if it fits, or what `litgan pack` made of it.
 
         Raises:
             ValueError: no such split, labels or conditions missing, out of range or of the wrong shape, or
@@ -291,11 +293,13 @@ class GANDataModule(LightningDataModule, ABC):
             if split not in self.splits:
                 known = " and ".join(map(repr, self.splits))
                 raise ValueError(f"{type(self).__name__} has no split {split!r}: ask for {known}.")
-            samples, conditions = self.read(split)
+            packed = read_pack(self, split)
+            samples, conditions = packed or self.read(split)
             check_split(self, samples, conditions, split)
-            samples, conditions = self._into_memory(samples, conditions)
-            check_finite(samples, f"Sample {{}} of {type(self).__name__} ({split})")
-            check_finite(conditions, f"The condition of sample {{}} of {type(self).__name__} ({split})")
+            if packed is None:  # else it is shared by processes as it is, and was checked when it was packed
+                samples, conditions = self._into_memory(samples, conditions)
+                check_finite(samples, f"Sample {{}} of {type(self).__name__} ({split})")
+                check_finite(conditions, f"The condition of sample {{}} of {type(self).__name__} ({split})")
             self._loaded[split] = samples, conditions
         return self._loaded[split]
 
@@ -356,6 +360,9 @@ class GANDataModule(LightningDataModule, ABC):
 
     def _into_memory(self, *parts: Tensor | SampleFiles | None) -> Any:
         """Files are read whole if `memory` says so, or if all processes of the machine have room for them."""
+        if isinstance(parts[0], Tensor) and self.memory == "disk":
+            name = type(self).__name__
+            raise ValueError(f"{name} is always read whole: give memory auto, device or host, not disk.")
         files = {id(part): part for part in parts if part is not None and not isinstance(part, Tensor)}
         processes = 1 if self.trainer is None else self.trainer.num_devices
         size = sum(part[0].nbytes * len(part) for part in files.values())

@@ -33,8 +33,6 @@ def check_split(
     _check_shape(name, samples, "samples", "sample_shape", data.sample_shape, data.encode)
     if isinstance(data.condition, tuple):
         _check_shape(name, conditions, "conditions", "condition", data.condition, data.encode_condition)
-    if isinstance(samples, Tensor) and data.memory == "disk":
-        raise ValueError(f"{name} is always read whole: give memory auto, device or host, not disk.")
 
 
 def _check_range(name: str, labels: Tensor, classes: int, split: str) -> None:

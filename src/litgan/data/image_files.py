@@ -19,6 +19,7 @@ from torch import Tensor
 
 from litgan.data.crops import as_size
 from litgan.data.files import Found, UnusableFileError, find_files, read_each
+from litgan.data.pack import packed_splits
 
 SUFFIXES = (
     ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".webp", ".gif", ".tif", ".tiff",
@@ -37,8 +38,8 @@ PngImagePlugin.MAX_TEXT_MEMORY = max(PngImagePlugin.MAX_TEXT_MEMORY, 1 << 28)
 
 
 def splits_of(root: str) -> tuple[str, ...]:
-    """The splits that a path with `SPLIT` in it has, or one without."""
-    return ("train", "test") if SPLIT in root else ("train",)
+    """The splits that a path with `SPLIT` in it has, one without, or a pack."""
+    return packed_splits(root) or (("train", "test") if SPLIT in root else ("train",))
 
 
 def find_images(root: Path) -> Found:

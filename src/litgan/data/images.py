@@ -51,6 +51,7 @@ class ImageData(GANDataModule):
     """
 
     value_range: tuple[float, float] | None = None  # of files that are not of 8 bits
+    stored_options: tuple[str, ...] = ("resolution", "channels")
 
     def __init__(
         self,
@@ -263,8 +264,8 @@ class ImageFolder(ImageData):
     """Any folder or .zip of images, searched to any depth, ordered by name.
 
     Args:
-        root: the folder or .zip. Where it has the text {split}, as in photos/{split}, the word train or test
-            takes its place, and there is a test split.
+        root: the folder or .zip, or what `litgan pack` has made of it. Where it has the text {split}, as in
+            photos/{split}, the word train or test takes its place, and there is a test split.
         resolution: side in pixels, or height and width; the largest centered part of this shape is resized to
             it (see `ImageFiles`).
         channels: 1 (gray) or 3 (RGB).

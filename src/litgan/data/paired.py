@@ -41,8 +41,8 @@ class PairedFolder(GANDataModule):
     Of both the largest centered part of the wanted shape is resized (see `ImageFiles`).
 
     Args:
-        root: folder or .zip of the samples. Where it has the text {split}, as in facades/{split}, the word
-            train or test takes its place, and there is a test split.
+        root: folder or .zip of the samples, or what `litgan pack` has made of all. Where it has the text
+            {split}, as in facades/{split}, the word train or test takes its place, and there is a test split.
         conditions: folder or .zip of the conditions, with the names of the samples but for the suffix; null
             where each image of `root` has sample and condition side by side.
         direction: which half of such an image is made from which.
@@ -63,6 +63,8 @@ class PairedFolder(GANDataModule):
     Raises:
         ValueError: an option is out of range, or `crop` has no equal part in the conditions.
     """
+
+    stored_options = ("sizes",)
 
     def __init__(
         self,

@@ -59,6 +59,7 @@ class AudioDataModule(GANDataModule):
     """
 
     splits: tuple[str, ...] = ("train", "test")
+    stored_options: tuple[str, ...] = ("sample_rate", "length")
 
     def __init__(
         self,
@@ -135,7 +136,8 @@ class Sound(AudioDataModule):
     The package soundfile reads the files, torchaudio resamples them: `pip install litgan[sound]`.
 
     Args:
-        root: the folder; null takes the WAV and FLAC files of Debian's package hydrogen-drumkits.
+        root: the folder, or what `litgan pack` has made of it; null takes the WAV and FLAC files of Debian's
+            package hydrogen-drumkits.
         sample_rate: in Hz; files of another rate are resampled.
         length: of a window, in samples; WaveGAN needs a multiple of 4^len(widths).
         windows: largest number of consecutive windows from one file; silent windows are dropped.
