@@ -1,12 +1,15 @@
 """Random numbers as a function of the seed, the iteration and the sample's index over all ranks.
 
 There is no state to save. Sample 17 of iteration 400 gets the same latents on any number of ranks, in a
-resumed run, and on a CPU or GPU: numbers are drawn on the CPU, then moved.
+resumed run, and on a CPU or GPU: numbers are drawn on the CPU, then moved. What is larger than latents is
+computed on the device, from hashes of the numbers' places: uniform numbers are the same bits on all devices,
+normal ones differ in the last bits, as logarithms and cosines do.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -14,6 +17,9 @@ import torch
 from torch import Tensor
 
 BLOCK = 64  # samples drawn from one seed; a rank draws only the blocks that its samples lie in
+LARGE = 1024  # numbers of a sample; above, they are hashes
+WEYL = 0x9E3779B97F4A7C15 - 2**64  # of SplitMix64, like the shifts and factors; as int64
+SPLITMIX = ((30, 0xBF58476D1CE4E5B9 - 2**64), (27, 0x94D049BB133111EB - 2**64), (31, 1))
 
 
 def derive_seed(*keys: int | str) -> int:
@@ -66,11 +72,32 @@ class Noise:
 
     def normal(self, *shape: int) -> Tensor:
         """Standard normal, float32 [count, *shape]."""
-        return self._draw(torch.randn, shape)
+        if (size := math.prod(shape)) <= LARGE:
+            return self._draw(torch.randn, shape)
+        bits = self._hashes((size + 1) // 2)  # each gives two, by Box & Muller 1958
+        radius = ((bits >> 32 & 0xFFFFFFFF) + 1).float().div(2**32).log().mul(-2).sqrt()
+        angle = (bits & 0xFFFFFFFF).float() * (2 * math.pi / 2**32)
+        pairs = torch.cat([radius * angle.cos(), radius * angle.sin()], 1)
+        return pairs[:, :size].reshape(self.count, *shape)
 
     def uniform(self, *shape: int) -> Tensor:
         """Uniform in [0, 1), float32 [count, *shape]."""
-        return self._draw(torch.rand, shape)
+        if (size := math.prod(shape)) <= LARGE:
+            return self._draw(torch.rand, shape)
+        return (self._hashes(size) >> 40 & 0xFFFFFF).float().div(2**24).reshape(self.count, *shape)
+
+    def _hashes(self, size: int) -> Tensor:
+        """64 bits for each of so many places in each sample, int64 [count, size].
+
+        SplitMix64, Steele et al. 2014, "Fast splittable pseudorandom number generators", in which any number
+        of the sequence can be computed alone.
+        """
+        start = self.first * size
+        places = torch.arange(start, start + self.count * size, device=self.device).view(self.count, size)
+        bits = places * WEYL + derive_seed(self.name, self.seed, self.iteration)
+        for shift, factor in SPLITMIX:
+            bits = (bits ^ (bits >> shift & (1 << 64 - shift) - 1)) * factor  # without the sign bit's copies
+        return bits
 
     def _draw(self, draw: Callable[..., Tensor], shape: tuple[int, ...]) -> Tensor:
         start, stop = self.first // BLOCK, -(-(self.first + self.count) // BLOCK)
