@@ -5,17 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
 
+from litgan.condition import Condition
+
 Activation = Literal["relu", "leaky_relu", "silu"]
 Initialization = Literal["dcgan", "he", "glorot", "orthogonal"]
 NormKind = Literal["none", "batch", "instance", "group", "pixel"]
-Condition: TypeAlias = int | tuple[int, ...]  # 0 none; n classes; shape of one condition
 
 SLOPE = 0.2  # of leaky ReLU below zero; Radford et al. 2016, section 3
 GROUP = 16  # channels normalized together; Wu & He 2018, table 3

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from litgan.condition import Condition
 from litgan.networks.layers import (
     SLOPE,
-    Condition,
     Initialization,
     Norm,
     NormKind,

@@ -10,8 +10,8 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from litgan.condition import Condition
 from litgan.networks.layers import (
-    Condition,
     check_image_condition,
     check_widths,
     condition_maps,

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from litgan.networks.layers import Condition
+from litgan.condition import Condition, probe
 
 
 class MultiScale(nn.Module):
@@ -89,10 +89,6 @@ def halved(shape: tuple[int, ...]) -> tuple[int, ...]:
 @torch.no_grad()
 def count_logits(discriminator: nn.Module, sample_shape: tuple[int, ...], condition: Condition) -> int:
     """Number of logits of one sample."""
-    shown = None
-    if condition != 0:
-        is_class = isinstance(condition, int)
-        shown = torch.zeros(1, dtype=torch.long) if is_class else torch.zeros(1, *condition)  # type: ignore[misc]
-    logits = discriminator.eval()(torch.zeros(1, *sample_shape), shown)
+    logits = discriminator.eval()(torch.zeros(1, *sample_shape), probe(condition, 1))
     discriminator.train()
     return logits.shape[1]

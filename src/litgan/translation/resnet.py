@@ -8,8 +8,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from litgan.condition import Condition
 from litgan.networks.layers import (
-    Condition,
     Initialization,
     check_image_condition,
     check_widths,

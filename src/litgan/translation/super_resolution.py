@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from litgan.networks.layers import Condition, check_image_condition, image_input
+from litgan.condition import Condition
+from litgan.networks.layers import check_image_condition, image_input
 
 
 class SuperResolver(nn.Module):
