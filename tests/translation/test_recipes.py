@@ -11,3 +11,4 @@ class TestRecipes(Recipes):
     folder = "translation"
     stand_ins = {"litgan.data.Digits": []}
     rooms = (translation,)
+    texts = {f"CycleGAN.{option}" for option in ("compile", "freeze", "gradient_clip_val", "reconstruction")}

@@ -123,7 +123,7 @@ class CycleGAN(GAN):
         if not len(self.pool.images):
             return fake
         world, count, own = self.trainer.world_size, len(fake), self.global_rank * len(fake)
-        fakes = self.all_gather(fake).flatten(0, 1) if world > 1 else fake
+        fakes = torch.cat([*self.all_gather(fake)]) if world > 1 else fake
         first = (noise.first - own * self.micro_batches) * world  # of this part of the batch, over all ranks
         draws = replace(noise.stream("pool"), first=first, count=world * count, device="cpu").uniform(2)
         return self.pool(fakes, self.images_seen + first, draws)[own : own + count]
@@ -161,8 +161,8 @@ class Identity(Reconstruction):
         return distance(context.generator(context.latents(), context.real), context.real)
 
 
-def distance(one: Tensor, other: Tensor | None) -> Tensor:
-    """Mean absolute difference [B]."""
+def distance(one: Tensor, other: Any) -> Tensor:
+    """Mean absolute difference [B] of images."""
     return (to_float32(one) - other).flatten(1).abs().mean(1)
 
 

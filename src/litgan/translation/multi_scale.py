@@ -89,6 +89,7 @@ def halved(shape: tuple[int, ...]) -> tuple[int, ...]:
 @torch.no_grad()
 def count_logits(discriminator: nn.Module, sample_shape: tuple[int, ...], condition: Condition) -> int:
     """Number of logits of one sample."""
-    logits = discriminator.eval()(torch.zeros(1, *sample_shape), probe(condition, 1))
+    device = next(discriminator.parameters()).device
+    logits = discriminator.eval()(torch.zeros(1, *sample_shape, device=device), probe(condition, 1, device))
     discriminator.train()
     return logits.shape[1]
