@@ -138,8 +138,9 @@ class Recipes:
 
     def test_it_runs(self, small: Path, pictures: Path, tmp_path: Path) -> None:
         recipe = yaml.safe_load(small.read_text())
-        images = BRIEF["data.batch_size"] * recipe["model"].get("discriminator_steps", 1)
-        late = adversary_in_second_iteration(recipe["model"])
+        model = recipe["model"].get("init_args", recipe["model"])
+        images = BRIEF["data.batch_size"] * model.get("discriminator_steps", 1)
+        late = adversary_in_second_iteration(model)
         rows = run([small], [*self.offline(recipe["data"], pictures), *late], tmp_path)
         assert [row["images_seen"] for row in rows] == [images, 2 * images]
         wanted = {"loss/generator", "loss/discriminator", "gradient/feedback"}
@@ -153,9 +154,11 @@ class Recipes:
         }  # fmt: skip
         if inner:
             options = (self.offline(value, pictures, f"{place}.{key}") for key, value in inner.items())
-            return [option for each in options for option in each]
+            whole = [f"{place}.disjoint=false"] * data["init_args"].get("disjoint", False)  # else too few
+            return [option for each in options for option in each] + whole
         folder = ["--data", "litgan.data.ImageFolder", "--data.root", str(pictures)]
-        found = self.stand_ins.get(data["class_path"], folder)
+        gray = ["--data.channels=1", "--data.convert=true"] if "MNIST" in data["class_path"] else []
+        found = self.stand_ins.get(data["class_path"], folder + gray)
         return [re.sub("^--data", place, option) for option in found]
 
     def test_it_comes_back_from_its_checkpoint(self, recipe: Path, tmp_path: Path) -> None:
