@@ -82,7 +82,7 @@ class Recipe(LightningCLI):
     def __init__(self, args: list[str], verb: str = "fit") -> None:
         self.verb = verb
         search_working_directory()  # a recipe of one's own names one's own classes
-        self.lock = runs.Lock()
+        self.lock, self.discarded = runs.Lock(), False
         self.scratch: TemporaryDirectory[str] | None = None
         try:
             super().__init__(
@@ -251,8 +251,14 @@ class Recipe(LightningCLI):
         if self.verb != "fit" or self.trainer.world_size == 1:
             return nullcontext()
         code = 0 if launched_by_lightning(self.trainer) else CANCELLED
-        clean_up = partial(self.folder.remove, self.lock.made)
-        return ending_on_ctrl_c(lambda: self.first_iteration.ended, clean_up, code)
+        return ending_on_ctrl_c(lambda: self.first_iteration.ended, self.discard, code)
+
+    def discard(self, cancelled: bool = True) -> None:
+        """Removes the folder that this run made; says once that Ctrl-C came before anything was learned."""
+        self.folder.remove(self.lock.made)
+        if cancelled and not self.discarded and self.trainer.is_global_zero:
+            print("\nStopped by SIGINT in the first iteration: there is nothing to save yet.", flush=True)
+        self.discarded = True
 
     @contextmanager
     def run_context(self) -> Iterator[None]:
@@ -274,10 +280,10 @@ class Recipe(LightningCLI):
                 wandb.run.mark_preempting()
             wandb.finish(exit_code=stop.code)
             raise
-        except BaseException:
+        except BaseException as error:
             wandb.finish(exit_code=1)
             if not self.first_iteration.ended:
-                self.folder.remove(self.lock.made)
+                self.discard(KeyboardInterrupt in map(type, (error, error.__context__)))
             raise
         else:
             wandb.finish()
