@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,6 +47,33 @@ realism: {every: 0}
 samples: {every: 0}
 """
 
+STOCK = """
+import torch
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader, TensorDataset
+
+class Stock(LightningDataModule):  # as a user of Lightning writes it
+    def __init__(self, size: int = 64, shape: tuple[int, ...] = (1, 8, 8)):
+        super().__init__()
+        self.size, self.shape = size, shape
+
+    def setup(self, stage):
+        assert stage in ("fit", "validate")
+        generator = torch.Generator().manual_seed(0)
+        images = 2 * torch.rand(self.size, *self.shape, generator=generator) - 1
+        self.samples = TensorDataset(images, torch.arange(self.size) % 4)
+
+    def train_dataloader(self):
+        return DataLoader(self.samples, batch_size=16, shuffle=True)
+
+    def val_dataloader(self):
+        return DataLoader(self.samples, batch_size=16)
+"""
+OF_STOCK = [
+    "--data=stock.Stock", "--model=GAN", "--model.loss=NonSaturating", "--realism.extractor=digits",
+    "--realism.count=16",
+]  # fmt: skip
+
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
@@ -54,9 +82,10 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(sys, "path", [path for path in sys.path if path not in ("", str(tmp_path))])
     (tmp_path / "mine.py").write_text(MINE)
     (tmp_path / "mine.yaml").write_text(YAML)
+    (tmp_path / "stock.py").write_text(STOCK)
     (tmp_path / "colorsys.py").write_text("raise RuntimeError('shadows the standard library')")
     yield tmp_path
-    for name in ("mine", "colorsys", "third"):
+    for name in ("mine", "stock", "colorsys", "third"):
         sys.modules.pop(name, None)
 
 
@@ -146,3 +175,45 @@ def test_one_more_network_trains_with_an_optimizer_of_its_own(project: Path) -> 
     assert [row["images_seen"] for row in read_metrics(folder / "metrics.csv")][-1] == 48
     resumed = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)
     assert not torch.equal(resumed["state_dict"]["encoder.weight"], weight)
+
+
+def test_a_stock_data_module_is_named_in_a_recipe(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shape = ["--model.sample_shape=[1,8,8]", "--model.condition=4"]
+    options = [*OF_STOCK, *shape, "--realism.every=32", "--samples.every=32", "--gradients.every=32"]
+    cli.main(["fit", "--config=mine.yaml", *options])
+    (run,) = project.glob("runs/mine/*")
+    assert {"reals", "000000032", "000000032_feedback"} <= {path.stem for path in (run / "samples").iterdir()}
+    checkpoint = str(run / "checkpoints" / "last.ckpt")
+    cli.main(["validate", f"--config={run / 'config.yaml'}", f"--ckpt_path={checkpoint}"])
+    capsys.readouterr()
+    cli.main(["evaluate", checkpoint, "--trust=stock", "--count=16", "--split=val"])
+    result = json.loads(capsys.readouterr().out)
+    assert result["protocol"]["split"] == "val" and "metric/class_accuracy" in result
+    cli.main(["sample", checkpoint, "--trust=stock", "--count=4", "--out=drawn"])
+    cli.main(["interpolate", checkpoint, "--trust=stock", "--points=2", "--steps=2", "--out=loop.gif"])
+    assert (project / "drawn" / "samples_seed0.png").is_file() and (project / "loop.gif").is_file()
+    with pytest.raises(SystemExit):
+        cli.main(["evaluate", checkpoint, "--trust=stock", "--count=16", "--split=test"])
+    assert "Stock has no split 'test': ask for 'train' and 'val'." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (
+            [],
+            "Stock is no GANDataModule and does not say what its samples are: give model.sample_shape",
+        ),
+        (
+            ["--model.sample_shape=[2]", "--data.shape=[2]", "--samples.every=32"],
+            "[2] from a plain loader cannot be",
+        ),
+    ],
+)
+def test_what_a_stock_data_module_lacks_is_named(
+    options: list[str], sentence: str, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["fit", "--config=mine.yaml", *OF_STOCK, *options])
+    said = capsys.readouterr().err
+    assert sentence in said and "Traceback" not in said

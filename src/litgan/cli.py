@@ -137,7 +137,8 @@ def fit(arguments: list[str]) -> None:
     seeds, arguments = take_seeds(arguments)
     if seeds:
         sys.exit(fit_seeds(seeds, arguments))
-    from litgan.recipe import Recipe, print_header, print_summary
+    from litgan.recipe import Recipe
+    from litgan.summary import print_header, print_summary
 
     recipe = Recipe(arguments)
     with recipe.run_context():

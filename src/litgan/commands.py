@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
 from litgan import checkpoints, sampling
 from litgan.condition import choose_classes, describe, has_pairs, interpolate_conditions
 from litgan.data import GANDataModule, ImageFolder
 from litgan.data.pack import write_pack
-from litgan.data.stock import eval_conditions
+from litgan.data.stock import as_gan_data, eval_conditions
 from litgan.export import save_generator, save_onnx
 from litgan.files import atomic_write, check_output, writing_output
 from litgan.gan import GAN
@@ -64,7 +65,7 @@ def sample(
     options: dict[str, Any] = {"truncation": truncation, "ema": not raw_weights and (ema or True)}
     with init_distributed() as (rank, world_size, device):
         gan = GAN.load_from_checkpoint(ckpt, map_location=device, trust=trust)
-        data = checkpoints.build_data(checkpoint, GANDataModule, Builder(trust, ckpt))
+        data = build_data(checkpoint, gan, Builder(trust, ckpt))
         if inputs:
             for index, (name, path) in [*enumerate(inputs.items())][rank::world_size]:
                 condition, size = condition_of(path, gan, data), count or 1
@@ -127,7 +128,7 @@ def evaluate(
     checkpoint, builder = checkpoints.read(ckpt), Builder(trust, ckpt, download)
     with init_distributed() as (rank, world_size, device):
         gan = GAN.load_from_checkpoint(ckpt, map_location=device, trust=trust)
-        data = checkpoints.build_data(checkpoint, GANDataModule, builder)
+        data = build_data(checkpoint, gan, builder)
         with local_rank_zero_first():
             data.load(split)
             chosen = load_extractor(extractor) if extractor else None  # what the user names may be fetched
@@ -183,7 +184,7 @@ def interpolate(
     check_output(out)
     checkpoint = checkpoints.read(ckpt)
     gan = GAN.load_from_checkpoint(ckpt, map_location=best_device(), trust=trust)
-    data = checkpoints.build_data(checkpoint, GANDataModule, Builder(trust, ckpt))
+    data = build_data(checkpoint, gan, Builder(trust, ckpt))
     network = gan.generator if raw_weights else gan.ema.average
     corners = Noise(seed, 0, 0, points, "sample", gan.device).normal(network.latent_dim)  # type: ignore[arg-type]
     arcs = [
@@ -274,7 +275,7 @@ def named_inputs(given: str) -> dict[str, Path]:
     return dict(zip(unique, files, strict=True))
 
 
-def condition_of(path: Path, gan: GAN, data: GANDataModule) -> Tensor:
+def condition_of(path: Path, gan: GAN, data: Any) -> Tensor:
     """The condition in a file, [1, *shape], as `data.read_condition` gives it.
 
     Raises:
@@ -291,8 +292,13 @@ def condition_of(path: Path, gan: GAN, data: GANDataModule) -> Tensor:
     return condition[None].to(gan.device)
 
 
+def build_data(checkpoint: dict[str, Any], gan: GAN, builder: Builder) -> Any:
+    """The data of the checkpoint's recipe, also a stock LightningDataModule."""
+    return as_gan_data(checkpoints.build_data(checkpoint, LightningDataModule, builder), gan.condition)
+
+
 def conditions(
-    gan: GAN, data: GANDataModule, first: int, count: int, labels: Sequence[int] | None = None,
+    gan: GAN, data: Any, first: int, count: int, labels: Sequence[int] | None = None,
     split: str | None = None,
 ) -> Tensor | None:  # fmt: skip
     """Conditions of samples `first` and following: the labels, all classes in turn, or those of the data.

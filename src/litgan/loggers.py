@@ -146,6 +146,12 @@ def _logged_in() -> bool:
         return False
 
 
+def parameter_counts(gan: Any) -> dict[str, int]:
+    """Number of parameters of both networks."""
+    networks = {"generator": gan.generator, "discriminator": gan.discriminator}
+    return {name: sum(one.numel() for one in part.parameters()) for name, part in networks.items()}
+
+
 def log_picture(trainer: Trainer, name: str, picture: Tensor, media: SampleBatch | None = None) -> None:
     """Sends a picture, uint8 [H, W, 3], to the loggers of W&B and TensorBoard; to W&B with players, too."""
     images_seen: Any = trainer.lightning_module.images_seen

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -15,9 +14,8 @@ from typing import Any
 
 import torch
 import yaml
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Callback, LightningDataModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 import litgan.networks  # so that recipes may name them without their module
@@ -47,12 +45,10 @@ from litgan.data import GANDataModule
 from litgan.extras import wing
 from litgan.files import atomic_write, ignore_disk_errors, warn
 from litgan.gan import GAN
-from litgan.loggers import MetricsFile, WandbOptions, WandbRun, distance_keys, read_metrics, wandb_run
+from litgan.loggers import MetricsFile, WandbOptions, parameter_counts, wandb_run
 from litgan.precision import best_precision
 from litgan.processes import CHOICE, choose_on_rank_zero, connect, ending_on_ctrl_c, slurm
 from litgan.rebuild import search_working_directory
-from litgan.render import draw_curves
-from litgan.seeds import SUMMARY
 
 
 def default_callbacks() -> dict[str, type[Callback]]:
@@ -76,18 +72,18 @@ class Recipe(LightningCLI):
 
     trainer: Trainer
     model: GAN
-    datamodule: GANDataModule
+    datamodule: LightningDataModule
     folder: runs.RunFolder
 
     def __init__(self, args: list[str], verb: str = "fit") -> None:
-        self.verb = verb
+        self.verb, self.args = verb, args
         search_working_directory()  # a recipe of one's own names one's own classes
         self.lock, self.discarded = runs.Lock(), False
         self.scratch: TemporaryDirectory[str] | None = None
         try:
             super().__init__(
                 GAN,
-                GANDataModule,
+                LightningDataModule,
                 save_config_callback=None,
                 trainer_defaults={
                     "precision": best_precision(),
@@ -125,7 +121,20 @@ class Recipe(LightningCLI):
         parser.link_arguments("seed_everything", "model.init_args.seed")
         parser.link_arguments("seed_everything", "data.init_args.seed")
         for name in ("sample_shape", "condition"):
-            parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
+            take = partial(self.of_data, name)
+            parser.link_arguments("data", f"model.init_args.{name}", take, apply_on="instantiate")
+
+    def of_data(self, name: str, data: LightningDataModule) -> Any:
+        """What the GAN takes from its data; for a stock LightningDataModule the recipe's model says it."""
+        if isinstance(data, GANDataModule):
+            return getattr(data, name)
+        given = self.parser.parse_args(["--seed_everything=0", *self.args], defaults=False)  # which is linked
+        if "sample_shape" not in given.model.init_args:
+            raise ValueError(
+                f"{type(data).__name__} is no GANDataModule and does not say what its samples are: give "
+                "model.sample_shape, e.g. [3, 64, 64], and for a GAN with classes model.condition."
+            )
+        return self.config.model.init_args[name]
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         self.config = parser.parse_args(args)  # without Lightning's warning that `args` is not sys.argv
@@ -224,6 +233,10 @@ class Recipe(LightningCLI):
         resolved = yaml.safe_load(self.parser.dump(self.config, skip_unset=False, skip_link_targets=False))
         shapes = {"sample_shape": list(self.model.sample_shape), "condition": as_plain(self.model.condition)}
         resolved["model"]["init_args"] |= shapes
+        if not isinstance(self.datamodule, GANDataModule):  # only the recipe says them
+            config = yaml.safe_load(self.config_yaml)
+            config["model"]["init_args"] |= shapes
+            self.config_yaml = yaml.safe_dump(config, sort_keys=False)
         self.resolved = resolved | {"init_from": self.init_from}
         self.model.recipe = {
             "name": self.name, "run_id": self.folder.run_id, "model": resolved["model"],
@@ -293,64 +306,6 @@ class Recipe(LightningCLI):
             for name in ("LITGAN_RUN_ID", CHOICE):
                 os.environ.pop(name, None)
             self.lock.release()
-
-
-def parameter_counts(gan: GAN) -> dict[str, int]:
-    """Number of parameters of both networks."""
-    networks = {"generator": gan.generator, "discriminator": gan.discriminator}
-    return {name: sum(one.numel() for one in part.parameters()) for name, part in networks.items()}
-
-
-@rank_zero_only
-def print_header(recipe: Recipe) -> None:
-    """Prints one line before the first step: sizes of the networks, devices, precision, run folder."""
-    gan, trainer = recipe.model, recipe.trainer
-    sizes = parameter_counts(gan).values()
-    millions, device = " + ".join(f"{size / 1e6:.2f} M" for size in sizes), trainer.strategy.root_device.type
-    print(
-        f"training {millions} parameters on {trainer.world_size} x {device}, precision {trainer.precision}, "
-        f"in {recipe.folder.path}",
-        flush=True,
-    )
-    for logger in trainer.loggers:
-        if isinstance(logger, WandbRun):
-            print(f"wandb: {logger.address}", flush=True)
-
-
-@rank_zero_only
-def print_summary(recipe: Recipe) -> None:
-    """Prints where the run is and how good it is at its end; draws `curves.png`."""
-    if recipe.is_trial:
-        print("\nThe trial run has ended; nothing of it is kept.")
-        return
-    folder = recipe.folder.path
-    found: dict[type, Any] = {type(callback): callback for callback in recipe.trainer.callbacks}
-    realism, checkpoint, samples = found.get(Realism), found.get(Checkpoint), found.get(Samples)
-    print(f"\nrun     {folder}")
-    summary: dict[str, Any] = {"images_seen": recipe.model.images_seen}
-    if realism is not None and realism.report is not None:
-        value = realism.report.values[realism.monitor]
-        summary |= {"metric": realism.monitor, "value": value, "best": value}
-        line = f"metric  {realism.monitor} {value:.4g}"
-        if checkpoint is not None and checkpoint.best_value is not None:
-            summary["best"] = checkpoint.best_value
-            line += f", best {checkpoint.best_value:.4g} after {checkpoint.best_at:,} images"
-        print(line)
-    with ignore_disk_errors(f"The file {SUMMARY}"), atomic_write(folder / SUMMARY) as partial:
-        partial.write_text(json.dumps(summary) + "\n")
-    if samples is not None and samples.last is not None:
-        print(f"grid    {samples.last}")
-    with ignore_disk_errors("The picture of the curves"):
-        if (folder / "metrics.csv").is_file():
-            rows = read_metrics(folder / "metrics.csv")
-            panels = [["loss/generator", "loss/discriminator"], ["gradient/feedback"], distance_keys(rows)]
-            (folder / "curves.png").write_bytes(draw_curves(rows, panels))
-            print(f"curves  {folder / 'curves.png'}")
-    for logger in recipe.trainer.loggers:
-        if isinstance(logger, WandbRun):
-            print(f"wandb   {logger.address}")
-            if recipe.wandb_options.log_model:
-                logger.log_checkpoints(folder)
 
 
 class FirstIteration(Callback):

@@ -1,4 +1,4 @@
-"""A stock DataLoader in the role of a `GANDataModule`, for callbacks."""
+"""A stock DataLoader or LightningDataModule in the role of a `GANDataModule`, for callbacks and commands."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import hashlib
 import random
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.model_helpers import is_overridden
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 
@@ -22,6 +24,7 @@ from litgan.noise import torch_generator
 from litgan.render import ImageBatch, SampleBatch, is_image
 from litgan.updates import unpack
 
+STAGES = {"train": "fit", "val": "fit", "test": "test"}  # in which a module is set up for a split
 HASHED = 10_000  # reals in a fingerprint, at most
 LOADERS = {  # what a Trainer calls the loader of a split
     TrainerFn.FITTING: ("train", "train_dataloader"),
@@ -39,12 +42,13 @@ class LoaderData:
     Args:
         loader: yields batches that `unpack` takes.
         split: its name.
-        trainer: whose ranks agree on one fingerprint.
+        trainer: whose ranks agree on one fingerprint, if there is one.
         condition: of the GAN; 0 if labels are left out.
     """
 
-    def __init__(self, loader: Any, split: str, trainer: Trainer, condition: Condition) -> None:
-        self.loader, self.split, self.splits = loader, split, (split,)
+    def __init__(self, loader: Any, split: str, trainer: Trainer | None, condition: Condition) -> None:
+        self.loader, self.split = loader, split
+        self.splits: tuple[str, ...] = (split,)
         self.trainer, self.condition = trainer, condition
         self._of_first = torch.empty(0)  # conditions of the first samples of a stream
         self._fingerprint: str | None = None
@@ -66,7 +70,8 @@ class LoaderData:
                     if tensor is not None:
                         digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
                         digest.update(tensor.cpu().contiguous().numpy())  # type: ignore[arg-type]
-            self._fingerprint = self.trainer.strategy.broadcast(digest.hexdigest())
+            value = digest.hexdigest()
+            self._fingerprint = value if self.trainer is None else self.trainer.strategy.broadcast(value)
         return self._fingerprint
 
     def size(self, split: str = "train") -> int:
@@ -155,6 +160,64 @@ class LoaderData:
         return ImageBatch.from_unit_range(samples)
 
 
+class ModuleData(LoaderData):
+    """The data of a stock LightningDataModule outside of a Trainer: of the split that was asked for last.
+
+    Args:
+        module: built, and not yet set up.
+        condition: of the GAN; 0 if labels are left out.
+    """
+
+    def __init__(self, module: LightningDataModule, condition: Condition) -> None:
+        super().__init__(None, "", None, condition)
+        self.module = module
+        self.splits = tuple(split for split in STAGES if is_overridden(f"{split}_dataloader", module))
+
+    def size(self, split: str = "train") -> int:
+        self.load(split)
+        return super().size(split)
+
+    def load(self, split: str) -> None:
+        """Makes the loader of a split.
+
+        Raises:
+            ValueError: if the module has no such split, or several loaders of it.
+        """
+        if split == self.split:
+            return
+        if split not in self.splits:
+            known = " and ".join(map(repr, self.splits))
+            raise ValueError(f"{type(self.module).__name__} has no split {split!r}: ask for {known}.")
+        self.module.prepare_data()
+        self.module.setup(STAGES[split])
+        loader = getattr(self.module, f"{split}_dataloader")()
+        self.loader, self.split, self._fingerprint = check_loader(loader, split), split, None
+        self._of_first = torch.empty(0)
+
+    def read_condition(self, path: Path) -> Tensor:
+        """Raises ValueError: a stock module reads no file of one's own."""
+        raise ValueError(
+            f"{type(self.module).__name__} does not say how {path} is read: give a GANDataModule "
+            "with read_condition, or give conditions to GAN.sample in Python."
+        )
+
+
+def as_gan_data(module: LightningDataModule, condition: Condition) -> Any:
+    """A module as commands need it: it is a `GANDataModule`, or takes the role of one."""
+    return module if isinstance(module, GANDataModule) else ModuleData(module, condition)
+
+
+def check_loader(loader: Any, split: str) -> Any:
+    """The loader; ValueError if it is several ones, or can be read only once."""
+    if isinstance(loader, (list, tuple, dict, Iterator)):
+        raise ValueError(
+            f"The metrics and pictures need one {split} loader that can be read again, not a "
+            f"{type(loader).__name__}: give a DataLoader or a GANDataModule, or turn them off by "
+            "realism.every 0, samples.every 0, gradients.every 0 and health.every 0."
+        )
+    return loader
+
+
 def data_of(trainer: Trainer) -> Any:
     """The data of a Trainer as callbacks need them: its `GANDataModule`, or its running loader as one.
 
@@ -165,13 +228,7 @@ def data_of(trainer: Trainer) -> Any:
     if isinstance(datamodule, GANDataModule):
         return datamodule
     split, name = LOADERS[trainer.state.fn]  # type: ignore[index]
-    loader = getattr(trainer, name)
-    if isinstance(loader, (list, tuple, dict, Iterator)):
-        raise ValueError(
-            f"The metrics and pictures need one {split} loader that can be read again, not a "
-            f"{type(loader).__name__}: give a DataLoader or a GANDataModule, or turn them off by "
-            "realism.every 0, samples.every 0, gradients.every 0 and health.every 0."
-        )
+    loader = check_loader(getattr(trainer, name), split)
     gan: Any = trainer.lightning_module
     known = getattr(gan, "loader_data", None)
     if known is None or known.loader is not loader:

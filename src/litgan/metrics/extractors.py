@@ -58,6 +58,7 @@ class FeatureExtractor(nn.Module, ABC):
     digest: str  # set by `finalize`
     extras_size: int = 0  # R, values that `extras` keeps of a sample
     extras_dtype: torch.dtype = torch.float32
+    needs: tuple[str, ...] = ()  # attributes of the data set that `extra_metrics` reads
 
     def forward(self, samples: Tensor) -> Tensor:
         """Features, float32 [N, dimension].
@@ -83,6 +84,11 @@ class FeatureExtractor(nn.Module, ABC):
         Raises:
             ValueError: the extractor was made for another data set.
         """
+        if absent := [name for name in self.needs if not hasattr(data, name)]:
+            raise ValueError(
+                f"The extractor {self.name!r} needs the data's {absent[0]}, and this data has none: give a "
+                "GANDataModule of its medium, or choose another extractor."
+            )
 
     @abstractmethod
     def features(self, samples: Tensor) -> Tensor:

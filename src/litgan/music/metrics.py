@@ -60,6 +60,7 @@ class MusicStatistics(FeatureExtractor):
 
     name, dimension = "music", sum(HISTOGRAMS.values())
     extras_size, extras_dtype = MAX_CELLS // 8, torch.uint8
+    needs = ("sample_shape", "steps_per_bar", "load")
 
     def __init__(self) -> None:
         super().__init__()

@@ -44,6 +44,7 @@ class SoundStatistics(FeatureExtractor):
     name = "sound"
     dimension = 2 * BANDS + SEGMENTS
     extras_size = 2 + SEGMENTS
+    needs = ("sample_rate",)
     mu_law = 0.0  # mu with which the samples are encoded; `setup` takes the data set's
 
     def __init__(self) -> None:
@@ -53,6 +54,7 @@ class SoundStatistics(FeatureExtractor):
         self.finalize()
 
     def setup(self, data: Any) -> None:
+        super().setup(data)
         self.mu_law = getattr(data, "mu_law", 0.0)
 
     def check(self, samples: Tensor) -> None:

@@ -34,6 +34,7 @@ class TextStatistics(FeatureExtractor):
 
     name, dimension = "text", BUCKETS * len(ORDERS)
     extras_size, extras_dtype = MAX_LENGTH, torch.uint8
+    needs = ("length", "detokenize")
 
     def __init__(self) -> None:
         super().__init__()
