@@ -292,17 +292,24 @@ class Attributes(nn.Module):
             return self.layers(torch.cat([samples.flatten(1), condition], 1))
 
 
+EXTRACTOR = "{class_path: litgan.metrics.Embedded, init_args: {name: digits}}"
+PERCEPTUAL = f"{{class_path: Perceptual, init_args: {{extractor: {EXTRACTOR}, layers: [trunk.3]}}}}"
+ADAPTIVE = "{class_path: litgan.adversarial_weight.AdaptiveWeight, init_args: {weight: 0.8}}"
+
+
 def test_a_recipe_takes_the_condition_from_its_data(tmp_path):
     """And its checkpoint, which knows it as plain data, builds the same GAN again."""
     recipe = Recipe(
         [
             "--config", str(Path(__file__).parents[1] / "configs" / "digits.yaml"),
             "--data=shared.pairs.Pairs", "--model.generator=shared.pairs.Translator",
-            "--model.discriminator=shared.pairs.Critic", f"--trainer.default_root_dir={tmp_path}",
+            "--model.discriminator=shared.pairs.Critic", f"--model.reconstruction=[L1, {PERCEPTUAL}]",
+            f"--model.adversarial_weight={ADAPTIVE}", f"--trainer.default_root_dir={tmp_path}",
         ],
         "validate",
     )  # fmt: skip
     assert recipe.model.condition == (1, 8, 8) and recipe.model.num_classes == 0
     assert recipe.model.recipe["model"]["init_args"]["condition"] == [1, 8, 8]
     again = checkpoints.build_gan({"litgan": {"recipe": recipe.model.recipe}}, GAN, Builder("shared.pairs"))
-    assert again.condition == (1, 8, 8)
+    assert again.condition == (1, 8, 8) and again.adversarial_weight(0) == 0.8
+    assert [term.name for term in again.reconstruction] == ["l1", "perceptual"]
