@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from litgan.metrics import Embedded
 from litgan.rebuild import Builder, check_plain
 from litgan.schedules import Linear, Schedule
 
@@ -97,3 +99,15 @@ def test_objects_and_factories_are_built() -> None:
 def test_what_is_no_plain_data_of_a_recipes_size_is_refused(recipe: Any) -> None:
     with pytest.raises(ValueError, match=r"^The checkpoint's recipe .*: do not trust it\.$"):
         check_plain({"model": recipe})
+
+
+def test_what_is_imported_or_embedded_has_values_also_where_weights_are_to_have_none(tmp_path, monkeypatch):
+    (tmp_path / "constants.py").write_text(
+        "import torch\n\nTHREE = torch.tensor(3.0)\n\n\nclass Layer(torch.nn.Module):\n    pass\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with torch.device("meta"):
+        Builder("constants").build_subclass(nn.Module, {"class_path": "constants.Layer"}, "model")
+        embedded = {"class_path": f"{Embedded.__module__}.Embedded", "init_args": {"name": "digits"}}
+        assert Builder().build_subclass(nn.Module, embedded, "model").digest == Embedded("digits").digest
+    assert sys.modules["constants"].THREE == 3

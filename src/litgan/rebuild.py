@@ -244,7 +244,7 @@ class Builder:
                         f"The checkpoint's recipe needs the module {module}, and {file} lies in the "
                         "checkpoint's own folder, from where nothing is imported: install it, or move either."
                     )
-            with _importing(name):
+            with _importing(name), torch.device("cpu"):  # also where weights are made on the meta device
                 found = importlib.import_module(module)
         return found
 

@@ -200,7 +200,8 @@ class Embedded(Classifier):
 
     def __init__(self, name: Literal["digits", "fashion"]) -> None:
         nn.Module.__init__(self)
-        vars(self).update(vars(Classifier.from_file(WEIGHTS / f"{name}.safetensors")))
+        with torch.device("cpu"):  # also where a checkpoint's networks are made on the meta device
+            vars(self).update(vars(Classifier.from_file(WEIGHTS / f"{name}.safetensors")))
 
 
 class Inception(FeatureExtractor):
