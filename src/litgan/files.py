@@ -43,6 +43,11 @@ def atomic_write(path: Path) -> Iterator[Path]:
             partial.unlink(missing_ok=True)
 
 
+def cache_folder(given: str | Path | None = None) -> Path:
+    """The given folder, else $LITGAN_CACHE, else ~/.cache/litgan."""
+    return Path(given or os.environ.get("LITGAN_CACHE") or "~/.cache/litgan").expanduser()
+
+
 @contextmanager
 def one_at_a_time(folder: Path) -> Iterator[None]:
     """Processes of one machine run this block one after the other; makes the folder, which is their lock.

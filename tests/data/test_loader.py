@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gc
 import multiprocessing
+import os
 import subprocess
 from itertools import islice
 
@@ -11,7 +12,14 @@ from PIL import Image
 
 from litgan.data import ImageFolder
 from litgan.data.files import threaded
-from litgan.data.loader import Loader, ResumableBatchSampler, free_memory, gather, to_unit_range
+from litgan.data.loader import (
+    Loader,
+    ResumableBatchSampler,
+    default_workers,
+    free_memory,
+    gather,
+    to_unit_range,
+)
 
 SIZE = 50
 IMAGES = torch.randint(0, 256, (SIZE, 3, 4, 6), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
@@ -218,3 +226,10 @@ def test_a_balanced_epoch_has_every_class_equally_often():
     assert len(set(order[labels[order] == 0].tolist())) == 14, "none of the others twice"
     ranks = [ResumableBatchSampler(40, 8, rank=rank, world_size=2, balance=labels) for rank in (0, 1)]
     assert [a + b for a, b in zip(*ranks, strict=True)] == list(balanced)
+
+
+def test_a_gpu_gets_workers_of_its_own_share_of_the_cores(monkeypatch):
+    gpu = torch.device("cuda")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(24), raising=False)
+    assert [default_workers(gpu, processes) for processes in (1, 2, 4, 8, 32)] == [8, 8, 6, 3, 1]
+    assert default_workers(torch.device("cpu"), 1) == 0

@@ -25,6 +25,7 @@ from litgan.data.loader import (
     ResumableBatchSampler,
     SampleFiles,
     Split,
+    default_workers,
     free_memory,
     gather,
     to_unit_range,
@@ -68,7 +69,8 @@ class GANDataModule(LightningDataModule, ABC):
         memory: where samples are kept. "device" and "host": all of them, on the training device or beside
             it; "disk": read each time; "auto": the first of these where the set takes no more than a quarter
             of the free memory. Batches do not depend on it.
-        num_workers: processes that read from disk.
+        num_workers: processes that read from disk; null: none if a CPU trains, which they would take, and on
+            a GPU as many as it has cores of the machine, at most 8.
         balanced: give every class equally often; samples of rare classes repeat.
     """
 
@@ -87,11 +89,11 @@ class GANDataModule(LightningDataModule, ABC):
         num_classes: int = 0,
         seed: int = 0,
         memory: Memory = "auto",
-        num_workers: int = 0,
+        num_workers: int | None = None,
         balanced: bool = False,
     ) -> None:
         super().__init__()
-        check_counts(least=0, num_workers=num_workers)
+        check_counts(least=0, num_workers=num_workers or 0)
         self.sample_shape = tuple(sample_shape)
         self.condition: Condition = num_classes
         self.batch_size, self.seed = batch_size, seed
@@ -323,7 +325,10 @@ class GANDataModule(LightningDataModule, ABC):
         has_labels, has_conditions = isinstance(self.condition, int), bool(self.condition)
         if self.balanced and not (has_labels and isinstance(conditions, Tensor)):
             raise ValueError(f"{type(self).__name__} has no labels to balance: give data.balanced false.")
-        trainer = self.trainer
+        trainer, workers = self.trainer, self.num_workers
+        device = torch.device("cpu" if trainer is None else trainer.strategy.root_device)
+        if workers is None:
+            workers = default_workers(device, self._processes)
         sampler = ResumableBatchSampler(
             len(samples),
             self.batch_size if split == "train" else min(self.batch_size, len(samples)),
@@ -338,13 +343,18 @@ class GANDataModule(LightningDataModule, ABC):
             samples,
             conditions if has_conditions else None,
             sampler,
-            device="cpu" if trainer is None else trainer.strategy.root_device,
+            device=device,
             memory=self.memory,
-            num_workers=self.num_workers,
+            num_workers=workers,
             encode=self.encode,
             encode_condition=None if has_labels else self.encode_condition,
             **options,
         )
+
+    @property
+    def _processes(self) -> int:
+        """Of this machine, each with its data."""
+        return 1 if self.trainer is None else self.trainer.num_devices
 
     def _fixed_order(self, split: str) -> Tensor:
         """The indices of a split in the order in which metrics get its samples."""
@@ -364,9 +374,8 @@ class GANDataModule(LightningDataModule, ABC):
             name = type(self).__name__
             raise ValueError(f"{name} is always read whole: give memory auto, device or host, not disk.")
         files = {id(part): part for part in parts if part is not None and not isinstance(part, Tensor)}
-        processes = 1 if self.trainer is None else self.trainer.num_devices
         size = sum(part[0].nbytes * len(part) for part in files.values())
-        fits = size * processes <= AUTO_SHARE * free_memory()
+        fits = size * self._processes <= AUTO_SHARE * free_memory()
         if self.memory in ("device", "host") or (self.memory == "auto" and fits):
             needed = f"{size / 2**30:.1f} GiB of samples"
             with explain_lack(needed, f"give data.memory disk, not {self.memory}"):

@@ -64,18 +64,21 @@ class FileCount:
         return f" of {self.read:,} file{'s' * (self.read != 1)}{held_out}{left_out}{self.remark}"
 
 
-def find_files(root: Path, suffixes: tuple[str, ...], kind: str, names: Iterable[str] | None = None) -> Found:
+def find_files(
+    root: Path, suffixes: tuple[str, ...], kind: str, names: Iterable[str] | None = None,
+    folders: dict[str, list[int]] | None = None,
+) -> Found:  # fmt: skip
     """The files of some types anywhere below `root`, by their names relative to it, or among `names`.
 
-    Links are followed, but not to a folder that they lie in. Hidden files and folders, and macOS's
-    `__MACOSX`, are left out without being counted.
+    `folders` gets those that are listed (see `Index`). Links are followed, but not to a folder that they lie
+    in. Hidden files and folders, and macOS's `__MACOSX`, are left out without being counted.
 
     Raises:
         FileNotFoundError: there is none.
         OSError: a folder or a link cannot be read.
     """
     found, others = list[str](), Counter[str]()
-    for name in walk(root) if names is None else names:
+    for name in walk(root, folders) if names is None else names:
         if any(part.startswith((".", "__MACOSX")) for part in name.split("/")):
             continue
         if name.lower().endswith(suffixes):
@@ -87,13 +90,18 @@ def find_files(root: Path, suffixes: tuple[str, ...], kind: str, names: Iterable
     return Found(sorted(found), others)
 
 
-def walk(root: Path, below: str = "", above: tuple[tuple[int, int], ...] = ()) -> Iterator[str]:
+def walk(
+    root: Path, folders: dict[str, list[int]] | None = None, below: str = "",
+    above: tuple[tuple[int, int], ...] = (),
+) -> Iterator[str]:  # fmt: skip
     """Names, relative to `root`, of the regular files below its subfolder `below/`, not hidden ones."""
     path = folder = root / below
     try:
         info = folder.stat()
         if (info.st_dev, info.st_ino) in above:  # a link to a folder that it lies in
             return
+        if folders is not None:  # before it is listed: a later change is noticed
+            folders[below] = [info.st_mtime_ns, info.st_size]
         inner = list[str]()
         for name in os.listdir(folder):
             if name.startswith("."):
@@ -111,7 +119,7 @@ def walk(root: Path, below: str = "", above: tuple[tuple[int, int], ...] = ()) -
             f"{'mend or remove this link' if link else 'allow it, or move it elsewhere'}."
         ) from error
     for name in inner:
-        yield from walk(root, name, (*above, (info.st_dev, info.st_ino)))
+        yield from walk(root, folders, name, (*above, (info.st_dev, info.st_ino)))
 
 
 def check_folder(root: Path, kind: str) -> Path:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 import re
 import zipfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,8 +17,10 @@ import torch
 from PIL import ExifTags, Image, ImageOps, PngImagePlugin
 from torch import Tensor
 
+from litgan.data.archives import Zip
 from litgan.data.crops import as_size
 from litgan.data.files import Found, UnusableFileError, find_files, read_each
+from litgan.data.index import Index, state_of
 from litgan.data.pack import packed_splits
 
 SUFFIXES = (
@@ -49,21 +51,37 @@ def find_images(root: Path) -> Found:
         FileNotFoundError: no such folder or file, or no image in it.
         ValueError: a file that is no readable .zip.
     """
-    if root.is_dir():
-        return find_files(root, SUFFIXES, "image")
-    if not root.is_file():
+    if not root.exists():
         raise FileNotFoundError(f"There is no folder or .zip {root}: give data.root a path that exists.")
-    try:
-        with zipfile.ZipFile(root) as archive:
-            names = list(_entries(archive))
-    except (OSError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{root} is no readable .zip ({_one_line(error)}): make it anew.") from error
-    return find_files(root, SUFFIXES, "image", names)
+    index = Index(root)
+
+    def find() -> Found:
+        if root.is_dir():
+            return find_files(root, SUFFIXES, "image", folders=index.folders)
+        index.folders[""] = state_of(root)
+        try:
+            return find_files(root, SUFFIXES, "image", Zip(root).names)
+        except (OSError, zipfile.BadZipFile) as error:
+            if isinstance(error, FileNotFoundError):
+                raise
+            raise ValueError(f"{root} is no readable .zip ({_one_line(error)}): make it anew.") from error
+
+    names, others = index("images", find)
+    return Found(names, Counter(others))
 
 
-def _entries(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
-    """Name -> entry; some programs write backslashes."""
-    return {entry.filename.replace("\\", "/"): entry for entry in archive.infolist()}
+def check_images(files: ImageFiles, what: str = "bits", skip: bool | None = None) -> list[Any]:
+    """`bits`, `size` or `pixels` of all images; None for one that is unusable, if these are skipped.
+
+    Raises:
+        UnusableFileError: as `read_each` does.
+    """
+    options = (files.channels, files.convert, files.value_range, files.max_pixels, files.half, skip)
+    names = hashlib.blake2b(repr(files.names).encode(), digest_size=8).hexdigest()
+    read = getattr(files, what)
+    return Index(files.root)(
+        f"{what} {options} {names}", lambda: list(read_each(read, files.names, "checking images", skip=skip))
+    )
 
 
 class ImageFiles:
@@ -104,7 +122,7 @@ class ImageFiles:
         self.root, self.names = root, list(names)
         self.resolution, self.channels, self.convert = resolution, channels, convert
         self.value_range, self.max_pixels, self.half, self.prefix = value_range, max_pixels, half, prefix
-        self._archives: dict[int, tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]] = {}
+        self._zip: Zip | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -132,8 +150,9 @@ class ImageFiles:
             stats = [(self.root / name).stat() for name in self.names]
             state = [(stat.st_size, stat.st_mtime_ns) for stat in stats]
         else:
-            entries = self._archive()[1]
-            state = [(entries[name].file_size, entries[name].CRC) for name in self.names]
+            archive = self._archive()
+            rows = archive.table[[archive.row(name) for name in self.names]]
+            state = [(size, crc) for _, _, size, crc, _, _ in rows.tolist()]
         options: tuple[Any, ...] = (self.resolution, self.channels, self.convert)
         options += tuple(option for option in (self.value_range, self.half) if option)
         return hashlib.blake2b(repr((options, self.names, state)).encode(), digest_size=16).hexdigest()
@@ -146,6 +165,10 @@ class ImageFiles:
         """
         with self._open_image(name) as image:
             return bits(image)
+
+    def pixels(self, name: str) -> int:
+        """Number of the values of an image, which is decoded for it; raises as `__getitem__`."""
+        return self.read(name).numel()
 
     def size(self, name: str) -> tuple[int, int]:
         """Height and width of the image of a name, upright, from its header alone; raises as `bits`."""
@@ -253,20 +276,11 @@ class ImageFiles:
         return 255 - upper if inverted else upper
 
     def _open(self, name: str) -> BinaryIO:
-        if self.root.is_dir():
-            return open(self.root / name, "rb")
-        archive, entries = self._archive()
-        return archive.open(entries[name])  # type: ignore[return-value]
+        return open(self.root / name, "rb") if self.root.is_dir() else self._archive().open(name)
 
-    def _archive(self) -> tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]:
-        # One handle a process: threads may share one, a forked worker would move its parent's file position.
-        if os.getpid() not in self._archives:
-            archive = zipfile.ZipFile(self.root)
-            self._archives[os.getpid()] = archive, _entries(archive)
-        return self._archives[os.getpid()]
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_archives": {}}
+    def _archive(self) -> Zip:
+        self._zip = self._zip or Zip(self.root)
+        return self._zip
 
 
 def read_image(path: str | Path, channels: int, value_range: tuple[float, float] | None = None) -> Tensor:

@@ -14,10 +14,11 @@ from torch import Tensor
 from litgan.data.base import GANDataModule
 from litgan.data.checks import check_num_classes
 from litgan.data.crops import as_size, center_crop, check_crop, crop_at, random_corners
-from litgan.data.files import FileCount, label_by_folder, read_each
+from litgan.data.files import FileCount, label_by_folder
 from litgan.data.image_files import (
     SPLIT,
     ImageFiles,
+    check_images,
     check_limits,
     check_range,
     find_images,
@@ -317,10 +318,9 @@ class ImageFolder(ImageData):
             value_range=self.value_range, max_pixels=self.max_pixels,
         )  # fmt: skip
         # Now, not an hour into the run.
-        bits = list(read_each(files.bits, names, "checking images", skip=self.skip_unusable))
+        bits = check_images(files, skip=self.skip_unusable)
         if self.skip_unusable:
-            decoded = read_each(lambda name: len(files.read(name)), names, "checking images", skip=True)
-            usable = torch.tensor([bool(each) for each in decoded])
+            usable = torch.tensor([bool(each) for each in check_images(files, "pixels", skip=True)])
             files.names = [name for name, good in zip(names, usable.tolist(), strict=True) if good]
             bits = [each for each, good in zip(bits, usable.tolist(), strict=True) if good]
             labels = None if labels is None else labels[usable]

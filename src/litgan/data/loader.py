@@ -300,6 +300,12 @@ def gather(samples: SampleFiles | Tensor, indices: Tensor, skip_unusable: bool |
     return gathered
 
 
+def default_workers(device: torch.device, processes: int) -> int:
+    """Processes that read files for one of those that train on a machine: none on a CPU, which they share."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(8, max(1, cores // processes)) if device.type == "cuda" else 0
+
+
 def free_memory(device: torch.device | str = "cpu") -> int:
     """Bytes free on a GPU; for the host, bytes installed or, in a control group, allowed."""
     device = torch.device(device)

@@ -10,12 +10,13 @@ from torch import Tensor
 
 from litgan.data.base import GANDataModule
 from litgan.data.crops import as_size, center_crop, check_crop, crop_at, random_corners
-from litgan.data.files import FileCount, read_each
+from litgan.data.files import FileCount
 from litgan.data.image_files import (
     MODES,
     OPAQUE,
     SPLIT,
     ImageFiles,
+    check_images,
     check_limits,
     check_range,
     find_images,
@@ -121,7 +122,7 @@ class PairedFolder(GANDataModule):
             )
         ]  # fmt: skip
         for part in parts:  # now, not an hour into the run
-            bits = list(read_each(part.bits, part.names, "checking images"))
+            bits = check_images(part)
             if part.value_range is None:
                 check_range(part, [name for name, one in zip(part.names, bits, strict=True) if one != 8])
         if self.conditions is not None:
@@ -216,7 +217,7 @@ def match(root: Path, conditions: Path) -> list[list[str]]:
 
 def check_shapes(samples: ImageFiles, conditions: ImageFiles) -> None:
     """Raises ValueError unless a sample and its condition are as high for their width, to within a pixel."""
-    sizes = [list(read_each(part.size, part.names, "checking images")) for part in (samples, conditions)]
+    sizes = [check_images(part, "size") for part in (samples, conditions)]
     for name, other, (height, width), (high, wide) in zip(
         samples.names, conditions.names, *sizes, strict=True
     ):

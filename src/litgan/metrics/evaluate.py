@@ -127,8 +127,7 @@ def evaluate(
         extract_features, extractor=extractor, neighbours_count=neighbours_count, batch_size=batch_size,
         device=device, rank=rank, world_size=world_size,
     )  # fmt: skip
-    of_split = getattr(data, "fingerprint_of", None)
-    fingerprint = of_split(split) if of_split else data.fingerprint
+    fingerprint = _fingerprint(data, split, rank, world_size)
     path = cache_path(
         cache_dir, extractor, data=fingerprint, split=split, count=real_count,
         neighbours_count=min(neighbours_count, real_count),
@@ -210,6 +209,17 @@ class PairMeans:
             torch.distributed.all_reduce(totals)
         count, *sums = totals.tolist()
         return {f"metric/{name}": total / count for name, total in zip(names, sums, strict=True)}
+
+
+def _fingerprint(data: EvalData, split: str, rank: int, world_size: int) -> str:
+    """That of rank zero, as the others need not look at all files for it."""
+    of_split = getattr(data, "fingerprint_of", None)
+    if of_split is None:
+        return data.fingerprint
+    found = [of_split(split) if rank == 0 else ""]
+    if world_size > 1:
+        torch.distributed.broadcast_object_list(found)
+    return found[0]
 
 
 def _distances(name: str, real: FeatureStats, fake: FeatureStats) -> dict[str, float]:

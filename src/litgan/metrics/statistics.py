@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import warnings
 from collections.abc import Iterable
@@ -18,7 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from litgan.files import atomic_write
+from litgan.files import atomic_write, cache_folder
 from litgan.memory import AutoBatchSize
 from litgan.metrics.distances import Moments
 from litgan.metrics.extractors import FeatureExtractor
@@ -114,8 +113,7 @@ def cache_path(cache_dir: str | Path | None, extractor: FeatureExtractor, **key:
     key |= {"version": CACHE_VERSION, "extractor": extractor.protocol()}
     digest = hashlib.blake2b(json.dumps(key, sort_keys=True).encode(), digest_size=8).hexdigest()
     name = re.sub(r"[^\w.-]", "_", extractor.name)[:64]  # a checkpoint may contain any name
-    folder = Path(cache_dir or os.environ.get("LITGAN_CACHE") or "~/.cache/litgan").expanduser()
-    return folder / f"{name}-{digest}.safetensors"
+    return cache_folder(cache_dir) / f"{name}-{digest}.safetensors"
 
 
 def load_stats(path: Path, *, device: torch.device, rank: int, world_size: int) -> FeatureStats | None:
