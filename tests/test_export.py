@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, safe_open, save_file
+from shared import exporting
 from shared.fits import Run
 from torch import nn
 
 from litgan import GAN, cli
 from litgan.export import load_generator, save_onnx
+from litgan.networks import UNetGenerator
 from litgan.noise import Noise
 
 
@@ -60,6 +62,12 @@ def test_onnx_runs_without_torch_for_any_batch(export: Callable[..., Path], digi
         latents, labels = inputs(count)
         (samples,) = session.run(None, {"latents": latents.numpy(), "labels": labels.numpy()})
         torch.testing.assert_close(torch.tensor(samples), gan.sample(count, seed=3), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.heavy
+def test_onnx_takes_an_image_of_any_size(tmp_path: Path) -> None:
+    generator = UNetGenerator((3, 16, 16), (2, 16, 16), widths=(4, 6, 8)).eval()
+    exporting.check_any_size(generator, (2, 16, 16), tmp_path)
 
 
 class Unspeakable(nn.Module):

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import nn
+from torch import Tensor, nn
 
 from litgan import checkpoints, extras
 from litgan.condition import Condition, probe
@@ -82,10 +82,23 @@ def load_generator(path: str | Path, trust: str | Sequence[str] = ()) -> nn.Modu
     return generator.eval()
 
 
+class OfCondition(nn.Module):
+    """A generator without latents, of the condition alone."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, condition: Tensor) -> Tensor:
+        return self.network(torch.zeros(condition.shape[0], 0), condition)
+
+
 def save_onnx(network: nn.Module, condition: Condition, path: Path) -> None:
-    """Writes a generator as an ONNX graph with the inputs `latents` [batch, latent_dim] (float32) and, if it
-    has a condition, `labels` [batch] (int64) or `condition` [batch, *condition] (float32), and the output
-    `samples` [batch, *sample_shape]; any batch.
+    """Writes a generator as an ONNX graph with the output `samples` [batch, *sample_shape].
+
+    Inputs are `latents` [batch, latent_dim] (float32), unless the length of the latents is 0, and of a
+    generator with a condition `labels` [batch] (int64) or `condition` [batch, *condition] (float32). The
+    batch is free; so are the sides of a condition [C, ...] if the network takes any.
 
     Noise inside the generator is constant, the same for all samples.
 
@@ -95,21 +108,27 @@ def save_onnx(network: nn.Module, condition: Condition, path: Path) -> None:
     """
     extras.require("onnxscript", "export")
     network = network.cpu().eval()
-    inputs = {"latents": torch.zeros(2, network.latent_dim)}  # type: ignore[call-overload]
-    if (given := probe(condition, 2)) is not None:
-        inputs["condition" if given.is_floating_point() else "labels"] = given
+    name, inputs, free = type(network).__name__, dict[str, Tensor](), dict[str, dict[int, Any]]()
     batch = torch.export.Dim("batch", min=1, max=LARGEST_BATCH)
+    if network.latent_dim or not condition:
+        inputs["latents"], free["latents"] = torch.zeros(2, network.latent_dim), {0: batch}  # type: ignore[call-overload]
+    else:
+        network = OfCondition(network)
+    if (given := probe(condition, 2)) is not None:
+        key = "condition" if given.is_floating_point() else "labels"
+        sides = {place: torch.export.Dim(f"side_{place - 1}") for place in range(2, given.ndim)}
+        inputs[key], free[key] = given, {0: batch, **sides}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the exporter, about itself
             program = torch.onnx.export(
                 network, tuple(inputs.values()), dynamo=True, verbose=False, input_names=list(inputs),
-                output_names=["samples"], dynamic_shapes=tuple({0: batch} for _ in inputs),
+                output_names=["samples"], dynamic_shapes=tuple(free.values()),
             )  # fmt: skip
     except torch.onnx.errors.OnnxExporterError as error:
         reason = str(error).strip().splitlines()[0]
         raise ValueError(
-            f"{type(network).__name__} cannot be written as ONNX ({reason}): take --format safetensors."
+            f"{name} cannot be written as ONNX ({reason}): take --format safetensors."
         ) from error
     with atomic_write(path) as partial:
         program.save(str(partial))  # type: ignore[union-attr]

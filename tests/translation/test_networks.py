@@ -5,6 +5,7 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F
+from shared import exporting
 from torch import nn
 
 from litgan.networks import FiniteScalarQuantizer, PatchDiscriminator, VectorQuantizer
@@ -120,3 +121,16 @@ def test_the_auxiliary_loss_is_that_of_the_last_pass_and_moves_the_encoder():
     made.auxiliary_loss.sum().backward()
     assert all(weight.grad is not None for weight in made.encoder.parameters())
     assert all(weight.grad is None for weight in made.decoder.parameters())
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize(
+    "made",
+    [
+        translator((3, 16, 16), (3, 16, 16), blocks=1),
+        SuperResolver((3, 16, 16), (3, 8, 8), width=4, blocks=1),
+        autoencoder(partial(FiniteScalarQuantizer, (4, 4))),
+    ],
+)
+def test_onnx_takes_an_image_of_any_size(made, tmp_path):
+    exporting.check_any_size(made.eval(), made.condition, tmp_path)
