@@ -65,7 +65,7 @@ def test_the_generator_meets_the_discriminator_of_now(tiny_gan, tiny_data, make_
         generator.zero_grad()
         with torch.autocast("cpu", torch.bfloat16):
             loss = gan.loss.generator(fake=discriminator(generator(latents))).mean()
-        loss.backward()
+            loss.backward()  # in here, as in Lightning's training step
         return loss.item(), torch.cat([p.grad.flatten() for p in generator.parameters()])
 
     loss, gradient = feedback(discriminator)

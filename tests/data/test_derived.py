@@ -165,7 +165,8 @@ def test_a_function_of_one_s_own_is_a_class_in_a_file(tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text(MINE)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.delitem(sys.modules, "mine", raising=False)
+    monkeypatch.setitem(sys.modules, "mine", None)
+    monkeypatch.delitem(sys.modules, "mine")  # and forget it again
     recipe = Recipe(
         [
             "--config", str(Path(__file__).parents[2] / "configs" / "digits.yaml"),

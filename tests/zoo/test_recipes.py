@@ -17,7 +17,7 @@ class TestRecipes(Recipes):
     rooms = (zoo,)
     texts = {
         "ProjectedDiscriminator.backbone", "OneStageGAN.compile", "OneStageGAN.freeze",
-        "OneStageGAN.gradient_clip_val",
+        "OneStageGAN.gradient_clip_val", "OneStageGAN.reconstruction",
     }  # fmt: skip
 
 
