@@ -4,11 +4,13 @@ from litgan.data.base import GANDataModule
 from litgan.data.derived import Derived, Downsample, Edges, Grayscale, Identity, Transform, Unpaired
 from litgan.data.images import CIFAR10, MNIST, CelebA, Digits, FashionMNIST, ImageFolder
 from litgan.data.paired import PairedFolder
+from litgan.data.streaming import ArrowImages, ShardImages
 from litgan.data.toy import Grid, Ring
 
 __all__ = [
     "CIFAR10",
     "MNIST",
+    "ArrowImages",
     "CelebA",
     "Derived",
     "Digits",
@@ -22,6 +24,7 @@ __all__ = [
     "ImageFolder",
     "PairedFolder",
     "Ring",
+    "ShardImages",
     "Transform",
     "Unpaired",
 ]

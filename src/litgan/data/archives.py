@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import struct
+import tarfile
 import zipfile
 from bisect import bisect_left
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -52,3 +55,45 @@ class Zip:
     def row(self, name: str) -> int:
         """The place of a name in `names`, where it is."""
         return bisect_left(self.names, name)
+
+
+class Tar:
+    """Files in uncompressed .tar archives, by SHARD/NAME.
+
+    Args:
+        paths: of the archives.
+        members: what an earlier one has found, for the same archives.
+
+    Raises:
+        OSError, tarfile.TarError: one cannot be read, or is compressed.
+    """
+
+    def __init__(
+        self, paths: Sequence[Path], members: tuple[list[str], list[list[int]]] | None = None
+    ) -> None:
+        self.paths = list(paths)
+        self.names, rows = members or self._find()
+        self.table = np.array(rows, np.int64).reshape(-1, 3)
+
+    def members(self) -> tuple[list[str], list[list[int]]]:
+        """Plain data, from which it can be made again."""
+        return self.names, self.table.tolist()
+
+    def _find(self) -> tuple[list[str], list[list[int]]]:
+        """Sorted names; number of the archive, first byte and size of each."""
+        found: list[tuple[str, list[int]]] = []
+        for number, path in enumerate(self.paths):
+            with tarfile.open(path, "r:") as archive:
+                for member in archive:
+                    archive.members = []  # type: ignore[attr-defined]  # where it would keep all
+                    if member.isfile():
+                        place = [number, member.offset_data, member.size]
+                        found.append((f"{path.name}/{member.name.removeprefix('./')}", place))
+        found.sort()
+        return [name for name, _ in found], [place for _, place in found]
+
+    def open(self, name: str) -> BinaryIO:
+        number, first, size = self.table[bisect_left(self.names, name)].tolist()
+        with self.paths[number].open("rb") as stream:
+            stream.seek(first)
+            return io.BytesIO(stream.read(size))

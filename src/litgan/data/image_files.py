@@ -78,8 +78,8 @@ def check_images(files: ImageFiles, what: str = "bits", skip: bool | None = None
     """
     options = (files.channels, files.convert, files.value_range, files.max_pixels, files.half, skip)
     names = hashlib.blake2b(repr(files.names).encode(), digest_size=8).hexdigest()
-    read = getattr(files, what)
-    return Index(files.root)(
+    read, index = getattr(files, what), files.index or Index(files.root)
+    return index(
         f"{what} {options} {names}", lambda: list(read_each(read, files.names, "checking images", skip=skip))
     )
 
@@ -123,6 +123,7 @@ class ImageFiles:
         self.resolution, self.channels, self.convert = resolution, channels, convert
         self.value_range, self.max_pixels, self.half, self.prefix = value_range, max_pixels, half, prefix
         self._zip: Zip | None = None
+        self.index: Index | None = None  # of `root`, if it is not a folder or .zip of images
 
     def __len__(self) -> int:
         return len(self.names)
