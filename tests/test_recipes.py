@@ -16,7 +16,9 @@ from litgan import (
     schedules,
 )
 
-FOLDERS = ("MNIST", "FashionMNIST", "CIFAR10", "CelebA", "ImageFolder", "PairedFolder")
+FOLDERS = (
+    "MNIST", "FashionMNIST", "CIFAR10", "CelebA", "ImageFolder", "PairedFolder", "ArrowImages", "ShardImages",
+)  # fmt: skip
 
 
 class TestRecipes(Recipes):
@@ -25,8 +27,8 @@ class TestRecipes(Recipes):
         adversarial_weight, augment, data, losses, metrics, networks, penalties, reconstruction, schedules,
     )  # fmt: skip
     texts = {f"{name}.root" for name in FOLDERS} | {
-        "PairedFolder.conditions", "FashionMNIST.installed", "CelebA.attribute", "Classifier.name",
-        "DiffAugment.policy",
+        "ArrowImages.image", "ArrowImages.label", "ShardImages.label", "PairedFolder.conditions",
+        "FashionMNIST.installed", "CelebA.attribute", "Classifier.name", "DiffAugment.policy",
         "Inception.weights", "Perceptual.layers", "Report.values", "Report.protocol", "Report.classes",
     }  # fmt: skip
 
