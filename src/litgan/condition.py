@@ -94,7 +94,7 @@ def choose_classes(
     """
     if classes is None:
         classes = range(num_classes)
-    given = torch.as_tensor(list(classes), dtype=torch.int64)
+    given = torch.as_tensor(classes, dtype=torch.int64, device="cpu")  # in one transfer
     if not num_classes and len(given):
         raise ValueError(f"Classes {given.tolist()[:8]} are given to a GAN without classes: leave them out.")
     if not num_classes:
