@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -190,6 +191,34 @@ def test_a_long_file_is_read_in_blocks(tmp_path: Path, monkeypatch: pytest.Monke
     whole = Sound(str(tmp_path), **options).load()[0]
     monkeypatch.setattr("litgan.sound.data.BLOCK", 1_000)
     assert torch.equal(Sound(str(tmp_path), **options).load()[0], whole) and len(whole) == 5
+
+
+MEMORY = """
+import re, sys
+from pathlib import Path
+from litgan.sound import Sound
+
+def bytes_of(name):
+    return 1024 * int(re.search(rf"{name}:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+
+for windows in (1, 10_000):
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    before = bytes_of("VmRSS")
+    Sound(sys.argv[1], 8_000, 16_384, windows).load()
+    print(bytes_of("VmHWM") - before)
+"""
+
+
+@needs_soundfile
+@pytest.mark.spawn
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_memory_of_a_long_file_is_that_of_the_windows_that_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "long.wav"
+    write(path, sine(440, 8_000, 40_000_000))
+    command = [sys.executable, "-c", MEMORY, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    one, all_of_them = (int(line) / path.stat().st_size for line in done.stdout.split())
+    assert one < 2 and all_of_them < 5
 
 
 def test_variations_stay_within_their_ranges_and_reach_their_ends() -> None:

@@ -226,11 +226,17 @@ class Sound(AudioDataModule):
         wave = sound.read_from_onset(longest + sound.rate // 100)  # 10 ms for the filter's tail
         wave = resample(wave, sound.rate, self.sample_rate)
         count = min(self.windows, max(1, int(len(wave) / self.length + 0.5)))
-        wave = F.pad(wave, (0, max(0, count * self.length - len(wave))))
+        if len(wave) < count * self.length:
+            wave = F.pad(wave, (0, count * self.length - len(wave)))
         windows = wave[: count * self.length].view(count, self.length)
-        peaks = windows.abs().amax(1)
+        peaks, stored = torch.empty(count), torch.empty(count, self.length, dtype=torch.int16)
+        parts = torch.arange(count).split(max(1, BLOCK // self.length))  # for a file may hold hours
+        for part in parts:
+            peaks[part] = windows[part].abs().amax(1)
+        for part in parts:
+            stored[part] = (windows[part] / peaks.max() * 32767).round().to(torch.int16)
         audible = peaks >= SILENCE * peaks.max()
-        return (windows[audible] / peaks.max() * 32767).round().to(torch.int16)
+        return stored if audible.all() else stored[audible]
 
 
 class SoundFile:
@@ -243,20 +249,19 @@ class SoundFile:
 
     def __init__(self, path: Path) -> None:
         self.path, self.rate = path, 0
-        total, frames, lows, highs = 0.0, 0, list[Tensor](), list[Tensor]()
+        total, frames, low, high = 0.0, 0, torch.tensor(math.inf), torch.tensor(-math.inf)
         for block in self._blocks():
             total, frames = total + block.mean(1).double().sum().item(), frames + len(block)
             both = torch.cat([block.mean(1, keepdim=True), block], 1)  # the mean, then each channel
-            lows.append(both.amin(0))
-            highs.append(both.amax(0))
+            # One pair for the whole file: many small tensors would split the memory that large ones reuse.
+            low, high = low.minimum(both.amin(0)), high.maximum(both.amax(0))
         if not 1 <= self.rate <= MAX_RATE:
             raise UnusableFileError(path, f"has {self.rate:,} samples a second, which no sound has")
         if not frames:
             raise UnusableFileError(path, "holds no samples, only a header")
         if not math.isfinite(total):
             raise UnusableFileError(path, "holds samples that are not finite")
-        self.mean = total / frames
-        low, high = torch.stack(lows).amin(0), torch.stack(highs).amax(0)
+        self.mean, self.frames = total / frames, frames
         self.peak = max(high[0].item() - self.mean, self.mean - low[0].item())
         if self.peak < SILENCE and ((high - low)[1:] / 2).max() >= SILENCE:
             raise UnusableFileError(
@@ -271,17 +276,18 @@ class SoundFile:
 
     def read_from_onset(self, length: int) -> Tensor:
         """At most `length` samples, float32, from where the sound first reaches `ONSET_LEVEL` of its peak."""
-        found: list[Tensor] = []
+        found, count = torch.empty(min(length, self.frames)), 0
         for block in self._blocks():
             wave = block.mean(1) - self.mean
-            if not found:
+            if not count:
                 loud = wave.abs() >= ONSET_LEVEL * self.peak
                 wave = wave[int(loud.int().argmax()) :] if loud.any() else wave[:0]
-            found += [wave[:length]] if len(wave) else []
-            length -= len(wave)
-            if length <= 0:
+            wave = wave[: len(found) - count]
+            found[count : count + len(wave)] = wave
+            count += len(wave)
+            if count == len(found):
                 break
-        return torch.cat(found)
+        return found[:count]
 
     def _blocks(self) -> Iterator[Tensor]:
         """Frames, float32 [at most BLOCK, channels]."""
