@@ -40,16 +40,26 @@ Labels = tuple[Tensor | None, list[str]]  # int64 [N], and the names of the clas
 
 
 class _StoredImages(ImageData):
-    """Base of data sets whose images lie in few large files."""
+    """Base of data sets whose images lie in few large files.
+
+    Args:
+        root: folder of these files.
+        resolution: see `ImageFolder`.
+        channels: see `ImageFolder`.
+        convert: see `ImageFolder`.
+        max_pixels: see `ImageFolder`.
+        value_range: see `ImageFolder`.
+        common: the options of `ImageData`; `num_classes` is 0 or the number of classes.
+    """
 
     def __init__(
         self,
         root: str,
-        resolution: int | tuple[int, int],
-        channels: int,
-        convert: bool,
-        max_pixels: int | None,
-        value_range: tuple[float, float] | None,
+        resolution: int | tuple[int, int] = 32,
+        channels: int = 3,
+        convert: bool = False,
+        max_pixels: int | None = None,
+        value_range: tuple[float, float] | None = None,
         **common: Any,
     ) -> None:
         super().__init__(resolution, channels, **common)
@@ -93,27 +103,11 @@ class ArrowImages(_StoredImages):
         root: that folder. Of several splits those are used that it has.
         image: column of the images.
         label: column of the labels, integers from 0 on.
-        resolution: see `ImageFolder`.
-        channels: see `ImageFolder`.
-        convert: see `ImageFolder`.
-        max_pixels: see `ImageFolder`.
-        value_range: see `ImageFolder`.
-        common: the options of `ImageData`; `num_classes` is 0 or the number of classes.
+        options: those of images in files, see `ImageFolder`.
     """
 
-    def __init__(
-        self,
-        root: str,
-        image: str = "image",
-        label: str = "label",
-        resolution: int | tuple[int, int] = 32,
-        channels: int = 3,
-        convert: bool = False,
-        max_pixels: int | None = None,
-        value_range: tuple[float, float] | None = None,
-        **common: Any,
-    ) -> None:
-        super().__init__(root, resolution, channels, convert, max_pixels, value_range, **common)
+    def __init__(self, root: str, image: str = "image", label: str = "label", **options: Any) -> None:
+        super().__init__(root, **options)
         self.image, self.label = image, label
         several = Path(root).expanduser() / "dataset_dict.json"
         if several.is_file():
@@ -174,26 +168,11 @@ class ShardImages(_StoredImages):
     Args:
         root: folder of the shards; it may have {split} in it as in `ImageFolder`.
         label: suffix of the files that hold a sample's class, an integer from 0 on.
-        resolution: see `ImageFolder`.
-        channels: see `ImageFolder`.
-        convert: see `ImageFolder`.
-        max_pixels: see `ImageFolder`.
-        value_range: see `ImageFolder`.
-        common: the options of `ImageData`; `num_classes` is 0 or the number of classes.
+        options: those of images in files, see `ImageFolder`.
     """
 
-    def __init__(
-        self,
-        root: str,
-        label: str = "cls",
-        resolution: int | tuple[int, int] = 32,
-        channels: int = 3,
-        convert: bool = False,
-        max_pixels: int | None = None,
-        value_range: tuple[float, float] | None = None,
-        **common: Any,
-    ) -> None:
-        super().__init__(root, resolution, channels, convert, max_pixels, value_range, **common)
+    def __init__(self, root: str, label: str = "cls", **options: Any) -> None:
+        super().__init__(root, **options)
         self.label = label
 
     def open(self, split: str) -> tuple[ImageFiles, Labels]:
