@@ -69,9 +69,7 @@ def sample(
         if inputs:
             for index, (name, path) in [*enumerate(inputs.items())][rank::world_size]:
                 condition, size = condition_of(path, gan, data), count or 1
-                samples = gan.sample(size, seed, condition, first=index * size, **options).cpu()
-                with writing_output(Path(out) / name):
-                    print("\n".join(map(str, data.decode(samples).save(Path(out) / name))), flush=True)
+                save(gan.sample(size, seed, condition, first=index * size, **options), data, Path(out) / name)
             return
         count, chosen = count or 64, parse_labels(labels)
         share = [  # in the batches of a single process, for the same bits
@@ -83,12 +81,7 @@ def sample(
         ]  # fmt: skip
         chunks = gather_interleaved(share)
     if rank == 0:
-        samples, path = torch.cat(chunks), Path(out) / f"samples_seed{seed}"
-        with writing_output(path):
-            written = data.decode(samples).save(path)
-            with atomic_write(path.with_suffix(".pt")) as partial, partial.open("wb") as file:
-                torch.save(samples, file)
-        print("\n".join(str(path) for path in written))
+        save(torch.cat(chunks), data, Path(out) / f"samples_seed{seed}", as_tensor=True)
 
 
 def evaluate(
@@ -257,6 +250,16 @@ def pack(folder: str, out: str, data: Callable[[str], GANDataModule] = ImageFold
     check_output(out, folder=True)
     write_pack(data, folder, Path(out))
     print(out)
+
+
+def save(samples: Tensor, data: Any, stem: Path, *, as_tensor: bool = False) -> None:
+    """Writes samples as what the medium shows and plays, if asked as a .pt file too; prints the paths."""
+    with writing_output(stem):
+        written = data.decode(samples.cpu()).save(stem)
+        if as_tensor:
+            with atomic_write(stem.with_suffix(".pt")) as partial, partial.open("wb") as file:
+                torch.save(samples, file)
+    print("\n".join(map(str, written)), flush=True)
 
 
 def named_inputs(given: str) -> dict[str, Path]:
