@@ -115,7 +115,7 @@ def test_a_damaged_or_foreign_file_is_refused_in_a_sentence(
     with pytest.raises(ValueError, match=f"architecture.*{name}"):
         load_generator(path)
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(ValueError, match=r"no whole safetensors file.*export it again"):
+    with pytest.raises(ValueError, match=r"no complete safetensors file.*export it again"):
         load_generator(path)
     save_file({"weight": torch.zeros(1)}, path)
     with pytest.raises(ValueError, match="does not say how to build its network"):

@@ -23,7 +23,7 @@ class AdaptiveWeight(Schedule):
         lambda = ||grad_L reconstruction|| / (||grad_L adversarial|| + 1e-6),  at most `limit`,
 
     where L is the generator's `last_layer`. Gradients are those of the whole batch, over all ranks and
-    micro-batches: those of the adversarial loss in the parts before the last one are kept until then.
+    micro-batches: those of the adversarial loss in the parts before the last one are added up until then.
 
     Args:
         weight: a number, or a schedule that lets the adversary in; 0.8 in the authors' recipes.
@@ -65,9 +65,9 @@ class AdaptiveWeight(Schedule):
         factor = self(gan.images_seen) * (of_rest / (of_adversary + DELTA)).clamp(max=self.limit)
         # Linear in the weights: a term whose gradient is that of the parts before.
         pairs = zip(weights, self.of_weights, strict=False)
-        kept = sum(((weight * gradient).sum() for weight, gradient in pairs), adversarial)
+        linear = sum(((weight * gradient).sum() for weight, gradient in pairs), adversarial)
         total, self.update = torch.stack(self.losses).sum(), -1
-        return factor * (kept - kept.detach() + total)
+        return factor * (linear - linear.detach() + total)
 
 
 def weigh(weight: float | Schedule, adversarial: Tensor, rest: Tensor, gan: Any) -> Tensor:

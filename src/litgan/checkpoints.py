@@ -89,12 +89,12 @@ def keep_older(path: Path, images_seen: int) -> None:
     except Exception:  # whatever a broken file raises
         label, reason = "unreadable", "cannot be read"
     names = (f"{path.stem}-{label}{f'-{number}' if number > 1 else ''}{path.suffix}" for number in count(1))
-    kept = next(path.with_name(name) for name in names if not path.with_name(name).exists())
+    backup = next(path.with_name(name) for name in names if not path.with_name(name).exists())
     try:
-        os.link(path, kept)
+        os.link(path, backup)
     except OSError:  # not every file system has links
-        path.rename(kept)
-    warn(f"{path} {reason}: the earlier file is kept as {kept.name}.")
+        path.rename(backup)
+    warn(f"{path} {reason}: the earlier file stays as {backup.name}.")
 
 
 def read_together(path: str | Path, map_location: Any = None, *, verify: bool = True) -> dict[str, Any]:

@@ -60,7 +60,7 @@ def load_generator(path: str | Path, trust: str | Sequence[str] = ()) -> nn.Modu
             about = file.metadata() or {}
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
-        raise ValueError(f"{path} is no whole safetensors file ({error}): export it again.") from error
+        raise ValueError(f"{path} is no complete safetensors file ({error}): export it again.") from error
     if not {"model", "images_seen"} <= about.keys():
         raise ValueError(f"{path} does not say how to build its network: give a file of litgan export.")
     try:

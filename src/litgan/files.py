@@ -99,8 +99,8 @@ def warn(sentence: str) -> None:
 def rename_damaged(path: Path) -> None:
     """Renames the damaged file `NAME.SUFFIX` to `NAME.damaged-1.SUFFIX` or the next free number."""
     names = (path.with_name(f"{path.stem}.damaged-{number}{path.suffix}") for number in count(1))
-    kept = path.rename(next(name for name in names if not os.path.lexists(name)))
-    warn(f"{path} is damaged and kept as {kept.name}: what can be read of it goes on in a new file.")
+    damaged = path.rename(next(name for name in names if not os.path.lexists(name)))
+    warn(f"{path} is damaged and stays as {damaged.name}: what can be read of it goes on in a new file.")
 
 
 IN_THE_WAY = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR)

@@ -117,12 +117,12 @@ def choose_on_rank_zero(choose: Callable[[], Any], rank: int, store: dist.Store 
         return choice
     assert store is not None
     try:
-        told = json.loads(store.get(key))
+        message = json.loads(store.get(key))
     except dist.DistError as error:
         raise RuntimeError("Rank 0 has ended, or does not answer: look at what it printed.") from error
-    if "error" in told:
-        raise RuntimeError(told["error"])
-    return told["choice"]
+    if "error" in message:
+        raise RuntimeError(message["error"])
+    return message["choice"]
 
 
 def slurm(plugins: list[Any]) -> list[ClusterEnvironment]:

@@ -60,7 +60,7 @@ for (const range of document.querySelectorAll("input"))
 
 
 def write_report(run_dir: str | Path, out: str | Path | None = None) -> Path:
-    """Reads a run folder and writes its page, whole or not at all; returns where.
+    """Reads a run folder and writes its page, completely or not at all; returns where.
 
     One sentence on stderr names the files that cannot be read; the page shows the others.
 
@@ -170,7 +170,7 @@ class Run:
 
 
 def render(run: Run) -> str:
-    """The whole page."""
+    """The page."""
     rows, files, config = run.metrics(), run.samples(), run.read("config.yaml").decode(errors="replace")
     times = [row[CLOCK] for row in rows] + [at for found in files.values() for at in found]
     facts = [("images seen", f"{max(times, default=0):,.0f}"), *distances(rows)]

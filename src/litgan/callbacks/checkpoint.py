@@ -25,7 +25,7 @@ from litgan.updates import check_finite
 
 
 class Checkpoint(LightningCheckpoint):
-    """Keeps `last.ckpt` and `best.ckpt` in the run's folder, always of whole iterations.
+    """Keeps `last.ckpt` and `best.ckpt` in the run's folder, always of complete iterations.
 
     Non-finite weights are never saved: `last.ckpt` stays what was last good. Nor is anything saved before
     the state is restored and an iteration has ended in this process.
@@ -76,7 +76,7 @@ class Checkpoint(LightningCheckpoint):
         self.started = False
 
     def on_exception(self, trainer: Trainer, gan: GAN, exception: BaseException) -> None:
-        """Saves the last whole iteration, if the weights are finite and no other rank may hang.
+        """Saves the last complete iteration, if the weights are finite and no other rank may hang.
 
         A resumed run repeats an iteration that was cut short, with a discriminator that may have taken some
         of its steps already.

@@ -15,7 +15,7 @@ def as_size(resolution: int | tuple[int, int]) -> tuple[int, int]:
 
 def check_crop(crop: tuple[int, int], size: tuple[int, int]) -> None:
     """Raises ValueError if a crop is empty or larger than images of this size."""
-    if not all(1 <= part <= whole for part, whole in zip(crop, size, strict=True)):
+    if not all(1 <= part <= side for part, side in zip(crop, size, strict=True)):
         raise ValueError(
             f"data.crop is {list(crop)} where data.resolution is {list(size)}: give a crop of at least one "
             "pixel a side that is no larger."
@@ -25,7 +25,7 @@ def check_crop(crop: tuple[int, int], size: tuple[int, int]) -> None:
 def center_crop(images: Tensor, size: tuple[int, int], step: tuple[int, int] = (1, 1)) -> Tensor:
     """The middle of images [B, C, H, W], a view whose upper left corner is a multiple of `step`."""
     axes = zip(images.shape[2:], size, step, strict=True)
-    top, left = ((whole - part) // (2 * by) * by for whole, part, by in axes)
+    top, left = ((side - part) // (2 * by) * by for side, part, by in axes)
     return images[:, :, top : top + size[0], left : left + size[1]]
 
 
@@ -43,5 +43,5 @@ def random_corners(
     """Upper left corners [B, 2], multiples of `step`, of crops of images of a size; `uniforms` [B, 2]."""
     axes = enumerate(zip(size, crop, step, strict=True))
     return torch.stack(
-        [(uniforms[:, axis] * ((whole - part) // by + 1)).long() * by for axis, (whole, part, by) in axes], 1
+        [(uniforms[:, axis] * ((side - part) // by + 1)).long() * by for axis, (side, part, by) in axes], 1
     )

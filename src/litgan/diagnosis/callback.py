@@ -221,11 +221,11 @@ class Diagnosis(Callback):
             clocks = [images_seen_of(line) for line in lines]
             if None in clocks or (os.path.lexists(path) and not path.is_file()):
                 rename_damaged(path)
-            kept = [
+            valid = [
                 line for line, at in zip(lines, clocks, strict=True) if at is not None and at <= images_seen
             ]
             with atomic_write(path) as partial:
-                partial.write_bytes(b"".join(line + b"\n" for line in kept))
+                partial.write_bytes(b"".join(line + b"\n" for line in valid))
 
     def events_path(self, trainer: Trainer) -> Path:
         return Path(trainer.default_root_dir) / "health.jsonl"

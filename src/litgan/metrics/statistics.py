@@ -69,12 +69,12 @@ def extract_features(
         count += len(samples)
         total += centered.sum(0)
         scatter += centered.T @ centered
-        kept = max(0, neighbours_count - (rank + index * world_size) * batch_size)
-        if kept:  # an extractor need not take an empty batch
-            features.append(found[:kept])
-            extras.append(extractor.extras(samples[:kept]).to(home))
-        if kept and batch_labels is not None and batch_labels.ndim == 1:  # else a condition, no class
-            labels.append(batch_labels[:kept].to(home))
+        room = max(0, neighbours_count - (rank + index * world_size) * batch_size)
+        if room:  # an extractor need not take an empty batch
+            features.append(found[:room])
+            extras.append(extractor.extras(samples[:room]).to(home))
+        if room and batch_labels is not None and batch_labels.ndim == 1:  # else a condition, no class
+            labels.append(batch_labels[:room].to(home))
     correction = total / max(count, 1)
     mean, scatter = mean + correction, scatter - count * torch.outer(correction, correction)
     first = [torch.cat(parts) for parts in (features, extras, labels)]

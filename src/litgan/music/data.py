@@ -117,8 +117,10 @@ class Music(PianoRolls):
         pieces = int(piece_ids[-1]) + 1
         held_out = pieces // TEST_EVERY
         others |= {"unusable": unusable, "without a window": len(files) - unusable - pieces}
-        read, kept = (held_out, pieces - held_out) if split == "test" else (pieces - held_out, held_out)
-        self.files[split] = FileCount(read, kept, +others)
+        read, other_split = (
+            (held_out, pieces - held_out) if split == "test" else (pieces - held_out, held_out)
+        )
+        self.files[split] = FileCount(read, other_split, +others)
         return rolls, piece_ids
 
     def _parse_files(self, files: Sequence[Path]) -> tuple[np.ndarray, np.ndarray, int]:

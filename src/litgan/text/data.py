@@ -191,9 +191,9 @@ class Text(CharacterData):
     @cached_property
     def corpus(self) -> Tensor:
         passage, (tokens, _) = PASSAGE_WINDOWS * self.length, self._text
-        whole = len(tokens) // (10 * passage) * 10 * passage
-        training = tokens[:whole].view(-1, 10 * passage)[:, : 9 * passage].flatten()
-        return torch.cat([training, tokens[whole:][: 9 * passage]])
+        complete = len(tokens) // (10 * passage) * 10 * passage
+        training = tokens[:complete].view(-1, 10 * passage)[:, : 9 * passage].flatten()
+        return torch.cat([training, tokens[complete:][: 9 * passage]])
 
     def _is_held_out(self, place: Any) -> Any:
         """Whether characters belong to the split "test", by their places in the text."""
@@ -329,10 +329,10 @@ def normalized(blocks: Iterable[str], lower: bool) -> Iterator[tuple[str, list[i
     """Parts of a text with runs of white space as one space, and the places in each where lines start."""
     rest, is_first, is_new_line, is_cut = "", True, True, False
     for block in chain(blocks, [None]):
-        whole = rest + (block or "")
+        text = rest + (block or "")
         # At white space, so that lower case, which depends on neighbors, is that of whole words.
-        end = len(whole) if block is None else max(whole.rfind(" "), whole.rfind("\n")) + 1 or len(whole)
-        part, rest = whole[:end], whole[end:]
+        end = len(text) if block is None else max(text.rfind(" "), text.rfind("\n")) + 1 or len(text)
+        part, rest = text[:end], text[end:]
         if not part:
             continue
         pieces = [" ".join(line.split()) for line in (part.lower() if lower else part).splitlines()]
