@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from litgan.schedules import Constant, Cosine, Linear, WarmUp, value_at
+from litgan.schedules import Constant, Cosine, Exponential, Linear, WarmUp, value_at
 
 
 @pytest.mark.parametrize(
@@ -27,6 +27,13 @@ def test_warm_up_multiplies_what_follows():
     decaying = WarmUp(10, then=Linear(2.0, 0.0, images=100))
     assert [decaying(n) for n in (0, 5, 10, 50, 100)] == pytest.approx([0, 0.95, 1.8, 1.0, 0.0])
     assert WarmUp(10, then=3.0)(20) == 3.0
+
+
+def test_a_half_life_halves():
+    assert [Exponential(100)(n) for n in (0, 100, 150)] == pytest.approx([1, 0.5, 0.5**1.5])
+    assert Exponential(100, start=0.8)(200) == pytest.approx(0.2)
+    with pytest.raises(ValueError, match="Exponential has halflife=0:"):
+        Exponential(0)
 
 
 def test_a_number_is_a_schedule_too():

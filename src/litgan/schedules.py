@@ -76,6 +76,22 @@ class Cosine(Linear):
         return (1.0 - math.cos(math.pi * progress)) / 2.0
 
 
+class Exponential(Schedule):
+    """From `start` on, half of it after each `halflife` images.
+
+    Raises:
+        ValueError: if `halflife` is not positive.
+    """
+
+    def __init__(self, halflife: float, start: float = 1.0) -> None:
+        if not halflife > 0:
+            raise ValueError(f"Exponential has halflife={halflife}: give a positive number of images.")
+        self.halflife, self.start = halflife, start
+
+    def __call__(self, images_seen: int) -> float:
+        return self.start * 0.5 ** (images_seen / self.halflife)
+
+
 class WarmUp(Schedule):
     """`then`, multiplied by a factor that rises linearly from 0 to 1 over the first `images`."""
 

@@ -35,6 +35,7 @@ LARGE = (
     "facades",
     "horse2zebra",
     "imagenet",
+    "ljspeech",
 )  # for GPUs: built without memory, and not run
 BRIEF = {
     "trainer.max_steps": 2, "trainer.log_every_n_steps": 1, "trainer.accelerator": "cpu",

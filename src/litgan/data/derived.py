@@ -141,7 +141,8 @@ class Derived(GANDataModule):
         super().__init__(data.sample_shape, **common)
         take_over(self, data)
         self.data, self.function = data, function
-        self.condition = tuple(function(torch.zeros(1, *data.sample_shape)).shape[1:])
+        blank = torch.zeros(1, *data.sample_shape, device="cpu")  # whatever device networks are built on
+        self.condition = tuple(function(blank).shape[1:])
         self.files = data.files
 
     def read(self, split: str) -> Split:

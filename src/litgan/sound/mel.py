@@ -56,9 +56,10 @@ class MelSpectrogram(Transform):
             )
         self.n_fft, self.hop, self.window = n_fft, hop, window
         functional = require("torchaudio", "sound").functional
-        bands = functional.melscale_fbanks(
-            n_fft // 2 + 1, fmin, highest, n_mels, sample_rate, norm="slaney", mel_scale="slaney"
-        )
+        with torch.device("cpu"):  # it reads the values, which there are none of on the meta device
+            bands = functional.melscale_fbanks(
+                n_fft // 2 + 1, fmin, highest, n_mels, sample_rate, norm="slaney", mel_scale="slaney"
+            )
         self.bands = bands.T  # [n_mels, n_fft // 2 + 1]; moves to the device of the waves
 
     def __call__(self, samples: Tensor) -> Tensor:

@@ -49,7 +49,8 @@ class SoundStatistics(FeatureExtractor):
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("bands", mel_filterbank(BANDS, WINDOW // 2 + 1, RATE))
+        with torch.device("cpu"):  # whatever device networks are built on
+            self.register_buffer("bands", mel_filterbank(BANDS, WINDOW // 2 + 1, RATE))
         self.bands: Tensor
         self.finalize()
 
