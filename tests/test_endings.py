@@ -113,6 +113,13 @@ def test_ranks_that_are_interrupted_before_they_train_leave_together(seconds, st
     assert fit.said.count(NOTHING) == 1 and not list(fit.root.glob("digits/*")), fit.said
 
 
+def test_ctrl_c_in_code_that_python_runs_from_a_string(start, tmp_path):
+    """As dataclasses do; where an import is interrupted."""
+    (tmp_path / "interrupted.py").write_text('exec("raise KeyboardInterrupt")\n')
+    fit = start("--data=interrupted.Data")
+    assert fit.end() == 130, fit.said
+
+
 def test_torchrun_hands_ctrl_c_on(start):
     """Itself it ends with a traceback and code 1."""
     fit = start(*RANKS, LONG, command=[*TORCHRUN, "--nproc-per-node=2"]).train()

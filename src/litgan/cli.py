@@ -93,6 +93,8 @@ def without_metal_kernel(error: Exception) -> str | None:
 
 def cancelled() -> int:
     """The exit code after Ctrl-C; 0 in a process that Lightning launched, which kills all after another."""
+    # `python -m` ends by the signal if the last run string was interrupted, caught or not: run another one.
+    exec("")
     return 0 if "TORCHELASTIC_RUN_ID" not in os.environ and os.environ.get("LOCAL_RANK", "0") != "0" else 130
 
 
