@@ -234,14 +234,14 @@ def test_links_to_folders_and_files_are_followed_once_around_a_cycle(folder, tmp
 
 
 def test_a_folder_that_may_not_be_read_is_named(folder, monkeypatch):
-    listdir = os.listdir
+    scandir = os.scandir
 
     def without_permission(path):
         if Path(path).name == "dog":
             raise PermissionError(13, "Permission denied", str(path))
-        return listdir(path)
+        return scandir(path)
 
-    monkeypatch.setattr(os, "listdir", without_permission)  # the tests may run as root
+    monkeypatch.setattr(os, "scandir", without_permission)  # the tests may run as root
     message = refused(ImageFolder(str(folder), resolution=16), PermissionError)
     assert message == f"{folder}/dog cannot be read (Permission denied): allow it, or move it elsewhere."
 

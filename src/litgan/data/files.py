@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,7 +13,6 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple, TypeVar
 
-import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
@@ -95,27 +93,29 @@ def walk(
     above: tuple[tuple[int, int], ...] = (),
 ) -> Iterator[str]:  # fmt: skip
     """Names, relative to `root`, of the regular files below its subfolder `below/`, not hidden ones."""
-    path = folder = root / below
+    path: os.PathLike[str] = root / below
     try:
-        info = folder.stat()
+        info = os.stat(path)
         if (info.st_dev, info.st_ino) in above:  # a link to a folder that it lies in
             return
         if folders is not None:  # before it is listed: a later change is noticed
             folders[below] = [info.st_mtime_ns, info.st_size]
         inner = list[str]()
-        for name in os.listdir(folder):
-            if name.startswith("."):
-                continue
-            path = folder / name
-            mode = path.stat().st_mode
-            if stat.S_ISDIR(mode):
-                inner.append(f"{below}{name}/")
-            elif stat.S_ISREG(mode):
-                yield f"{below}{name}"
+        with os.scandir(path) as entries:  # knows most types without asking for each
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                path = entry
+                if entry.is_symlink():
+                    entry.stat()  # else a link that leads nowhere would be left out
+                if entry.is_dir():
+                    inner.append(f"{below}{entry.name}/")
+                elif entry.is_file():
+                    yield f"{below}{entry.name}"
     except OSError as error:
-        link = path.is_symlink()
+        link = Path(path).is_symlink()
         raise type(error)(
-            f"{path} cannot be read ({error.strerror}): "
+            f"{os.fspath(path)} cannot be read ({error.strerror}): "
             f"{'mend or remove this link' if link else 'allow it, or move it elsewhere'}."
         ) from error
     for name in inner:
@@ -149,37 +149,41 @@ def label_by_folder(
     Raises:
         ValueError: a file lies in no subfolder, there are not `num_classes` of them, or they are splits.
     """
-    parts = [name.split("/") for name in names]
-    if num_classes > 1:
-        while len({part[0] for part in parts}) == 1 and all(len(part) > 2 for part in parts):
-            parts = [part[1:] for part in parts]
-    for name, part in zip(names, parts, strict=True):
-        if len(part) == 1:
-            raise ValueError(
-                f"{root / name} lies in no subfolder and so has no class: move it into one, "
-                "or give num_classes 0."
-            )
-    folders, labels = np.unique([part[0] for part in parts], return_inverse=True)
-    _check_level(root, names, parts, num_classes)
+    own = [name.rpartition("/")[0] for name in names]
+    if "" in own:
+        raise ValueError(
+            f"{root / names[own.index('')]} lies in no subfolder and so has no class: move it into one, "
+            "or give num_classes 0."
+        )
+    parts = {folder: folder.split("/") for folder in dict.fromkeys(own)}  # few: a million names take seconds
+    outer = list[str]()
+    while num_classes > 1 and len({first for first, *_ in parts.values()}) == 1:
+        if not all(rest for _, *rest in parts.values()):
+            break
+        outer.append(next(iter(parts.values()))[0])
+        parts = {folder: part[1:] for folder, part in parts.items()}
+    _check_level(root, outer, list(parts.values()), num_classes)
+    folders = sorted({part[0] for part in parts.values()})
     if len(folders) != num_classes:
         shown = ", ".join(folders[:5]) + (", ..." if len(folders) > 5 else "")
         raise ValueError(
             f"{root} has {len(folders)} subfolders with {kind}s ({shown}) where num_classes is "
             f"{num_classes}: give num_classes {len(folders)}, or 0 to ignore them."
         )
-    return torch.from_numpy(labels), folders.tolist()
+    places = {folder: place for place, folder in enumerate(folders)}
+    labels = {folder: places[part[0]] for folder, part in parts.items()}
+    return torch.tensor([labels[folder] for folder in own]), folders
 
 
-def _check_level(root: Path, names: Sequence[str], parts: list[list[str]], num_classes: int) -> None:
+def _check_level(root: Path, outer: list[str], parts: list[list[str]], num_classes: int) -> None:
     """Raises ValueError if the classes are one level deeper, below splits or folders of other meaning."""
     inner: dict[str, set[str]] = {}
     for part in parts:
-        inner.setdefault(part[0], set()).update(part[1:2] if len(part) > 2 else ())
+        inner.setdefault(part[0], set()).update(part[1:2])
     same = len({frozenset(each) for each in inner.values()}) == 1
     deeper = same and len(inner) != num_classes == len(next(iter(inner.values())))
     if len(inner) > 1 and ({folder.lower() for folder in inner} <= SPLITS or deeper):
         first = next((folder for folder in inner if folder.lower().startswith("train")), min(inner))
-        outer = PurePosixPath(names[0]).parts[: -len(parts[0])]
         unpack, folder = ("", root) if root.is_dir() else ("unpack it and ", root.with_suffix(""))
         raise ValueError(
             f"The subfolders {', '.join(sorted(inner))} of {root.joinpath(*outer)} are no classes: "
