@@ -64,6 +64,22 @@ class BackwardTrace:
         last = {f"generator/{name}": norm for name, norm in reversed(self.generator.items())}
         return {**first, "samples": mean_norm(self.feedback), **last}
 
+    @classmethod
+    def join(cls, parts: Sequence[BackwardTrace]) -> BackwardTrace:
+        """The trace of all samples, from those of parts of them."""
+        counts = torch.tensor([len(part.samples) for part in parts]).to(parts[0].feedback)
+
+        def mean(network: str) -> dict[str, Tensor]:
+            norms = [getattr(part, network) for part in parts]
+            return {
+                name: counts @ torch.stack([one[name] for one in norms]) / counts.sum() for name in norms[0]
+            }
+
+        samples, logits, feedback = (
+            torch.cat([getattr(part, name) for part in parts]) for name in ("samples", "logits", "feedback")
+        )
+        return cls(samples, logits, feedback, mean("discriminator"), mean("generator"))
+
 
 def trace_gradients(
     generator: nn.Module,

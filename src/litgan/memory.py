@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
 from torch import Tensor
+
+_T = TypeVar("_T")
 
 OUT_OF_MEMORY = (
     "out of memory|can't allocate memory|ALLOC_FAILED"  # of CUDA, XPU and MPS; of the CPU; of cuBLAS
@@ -21,12 +24,16 @@ class AutoBatchSize:
         self.size = size
 
     def __call__(self, function: Callable[[int, int], Tensor], count: int) -> Tensor:
-        """Concatenates `function(start, size)` over 0 to `count`.
+        """Concatenates `function(start, size)` over 0 to `count`; raises as `parts`."""
+        return torch.cat(self.parts(function, count))
+
+    def parts(self, function: Callable[[int, int], _T], count: int) -> list[_T]:
+        """`function(start, size)` of each range of 0 to `count`.
 
         Raises:
             RuntimeError: the memory is too small for a single item.
         """
-        results: list[Tensor] = []
+        results: list[_T] = []
         start = 0
         while start < count or not results:
             size = min(self.size or count, count - start)
@@ -37,7 +44,7 @@ class AutoBatchSize:
                 if size <= 1 or not is_out_of_memory(error):
                     raise
                 self.size = (size + 1) // 2
-        return torch.cat(results)
+        return results
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:

@@ -22,6 +22,7 @@ from litgan.data.stock import LoaderData, data_of, eval_conditions
 from litgan.files import ignore_disk_errors
 from litgan.gan import GAN, Batch
 from litgan.loggers import log_picture
+from litgan.memory import AutoBatchSize
 from litgan.noise import Noise
 from litgan.precision import loss_scale
 from litgan.render import add_caption, save_png
@@ -41,7 +42,7 @@ class Feedback(Callback):
       with respect to that fake sample, so it does not depend on the batch size.
 
     Every `every` images, on rank zero, one forward and backward pass of fixed latents, both networks in
-    evaluation mode and in the weights' own precision:
+    evaluation mode and in the weights' own precision, in parts where the memory is too small:
 
     - `feedback/norm`, as `gradient/feedback`, and `feedback/cosine` to the feedback of the same latents the
       time before: near 1 the generator is pushed the same way again, below 0 back;
@@ -156,11 +157,18 @@ class Feedback(Callback):
 
         `condition` is theirs, as in `GAN.sample`.
         """
+        latents = self.fixed_latents(gan, self.count)
         given = choose_conditions(condition, 0, self.count, gan.condition)
-        return gradient_flow.trace_gradients(
-            gan.generator, gan.discriminator, gan.loss, self.fixed_latents(gan, self.count),
-            None if given is None else given.to(gan.device),
-        )  # fmt: skip
+        given = None if given is None else given.to(gan.device)
+
+        def part(first: int, size: int) -> gradient_flow.BackwardTrace:
+            rows = slice(first, first + size)
+            return gradient_flow.trace_gradients(
+                gan.generator, gan.discriminator, gan.loss, latents[rows],
+                None if given is None else given[rows],
+            )  # fmt: skip
+
+        return gradient_flow.BackwardTrace.join(AutoBatchSize().parts(part, self.count))
 
     def fixed_latents(self, gan: GAN, count: int) -> Tensor:
         return Noise(self.seed, 0, 0, count, "sample", gan.device).normal(gan.generator.latent_dim)  # type: ignore[arg-type]
@@ -169,10 +177,18 @@ class Feedback(Callback):
     def logit_statistics(self, gan: GAN, batch: Batch) -> dict[str, Tensor]:
         """How well the discriminator separates this batch from as many fakes for the same conditions."""
         real, condition = unpack(batch, gan.condition)
+        latents = self.fixed_latents(gan, len(real))
+
+        def part(first: int, size: int) -> Tensor:
+            rows = slice(first, first + size)
+            given = None if condition is None else condition[rows]
+            fake = gan.generator(latents[rows], given)
+            return torch.stack([gan.discriminator(side, given) for side in (real[rows], fake)], dim=1)
+
         with gradient_flow.eval_mode(gan.generator, gan.discriminator):
-            fake = gan.generator(self.fixed_latents(gan, len(real)), condition)
-            logits = {"real": gan.discriminator(real, condition), "fake": gan.discriminator(fake, condition)}
-        return {f"logits/{key}": value for key, value in gradient_flow.logit_statistics(**logits).items()}
+            on_real, on_fake = AutoBatchSize()(part, len(real)).unbind(1)
+        statistics = gradient_flow.logit_statistics(real=on_real, fake=on_fake)
+        return {f"logits/{key}": value for key, value in statistics.items()}
 
     def save_pictures(self, trainer: Trainer, gan: GAN, trace: gradient_flow.BackwardTrace) -> None:
         """Saves and logs the samples beside their feedback, and the heat map of all traces."""

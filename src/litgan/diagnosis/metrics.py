@@ -15,6 +15,7 @@ from litgan.callbacks.realism import Realism
 from litgan.data.stock import data_of, eval_conditions
 from litgan.files import warn
 from litgan.gan import GAN, Batch
+from litgan.memory import AutoBatchSize
 from litgan.noise import Noise
 
 MAX_CPU_EXTRACTOR_SIZE = 64  # pixels a side; on a CPU, extractors of larger images take too long
@@ -43,10 +44,13 @@ class DiagnosticMetrics:
 
     @torch.no_grad()
     def __call__(self, trainer: Trainer, gan: GAN, size: int) -> dict[str, float]:
-        """Computes all metrics in batches of `size` and copies them to the CPU at once."""
-        real, held_out = (self.real_logits(trainer, gan, split, size) for split in ("train", "test"))
+        """Computes all metrics in batches of `size`, or smaller ones where the memory is too small for these,
+        and copies them to the CPU at once.
+        """
+        in_parts = AutoBatchSize(size)
+        real, held_out = (self.real_logits(trainer, gan, split, in_parts) for split in ("train", "test"))
         paired_reals = real[torch.arange(self.count) % len(real)]  # one for each fake; few reals repeat
-        samples, fake, feedback = self.fakes(gan, data_of(trainer), paired_reals, size)
+        samples, fake, feedback = self.fakes(gan, data_of(trainer), paired_reals, in_parts)
         loss, logits = gan.loss, {"real": paired_reals, "fake": fake}
         metrics = {
             "g_loss_gradient": relative_loss_gradient(loss.generator, **logits, of=["fake"]),
@@ -65,15 +69,18 @@ class DiagnosticMetrics:
             zip(metrics, torch.stack([metric.float() for metric in metrics.values()]).tolist(), strict=True)
         )
 
-    def real_logits(self, trainer: Trainer, gan: GAN, split: str, size: int) -> Tensor:
+    def real_logits(self, trainer: Trainer, gan: GAN, split: str, in_parts: AutoBatchSize) -> Tensor:
         """Logits [N, K] of a split's fixed reals; N is 0 if there is no such split."""
         samples, condition = self.fixed_reals(trainer, gan, split)
+        if not len(samples):
+            return torch.empty(0, 1)
+
+        def part(first: int, size: int) -> Tensor:
+            rows = slice(first, first + size)
+            return gan.discriminator(samples[rows], None if condition is None else condition[rows])
+
         with gradient_flow.eval_mode(gan.discriminator):
-            logits = [
-                gan.discriminator(samples[chunk], None if condition is None else condition[chunk])
-                for chunk in chunks(len(samples), size)
-            ]
-        return torch.cat(logits).float() if logits else torch.empty(0, 1)
+            return in_parts(part, len(samples)).float()
 
     def fixed_reals(self, trainer: Trainer, gan: GAN, split: str) -> Batch:
         """The first `count` evaluation samples of a split, cached on the device."""
@@ -92,23 +99,25 @@ class DiagnosticMetrics:
             self.reals[split] = samples, condition
         return self.reals[split]
 
-    def fakes(self, gan: GAN, data: Any, paired_reals: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
+    def fakes(
+        self, gan: GAN, data: Any, paired_reals: Tensor, in_parts: AutoBatchSize
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Samples of the fixed latents, their logits [N, K] and the mean norm of their feedback dL/dx.
 
         `paired_reals` are the logits [N, K] that relativistic losses compare with.
         """
         latents = Noise(self.seed, 0, 0, self.count, "sample", gan.device).normal(gan.generator.latent_dim)  # type: ignore[arg-type]
         condition = eval_conditions(gan, data, self.count)
-        traces = [
-            gradient_flow.trace_gradients(
-                gan.generator, gan.discriminator, gan.loss, latents[chunk],
-                None if condition is None else condition[chunk], real_logits=paired_reals[chunk],
-            ) for chunk in chunks(self.count, size)
-        ]  # fmt: skip
-        samples, logits, feedback = (
-            torch.cat([getattr(one, name) for one in traces]) for name in ("samples", "logits", "feedback")
-        )
-        return samples, logits.float(), gradient_flow.mean_norm(feedback)
+
+        def part(first: int, size: int) -> gradient_flow.BackwardTrace:
+            rows = slice(first, first + size)
+            return gradient_flow.trace_gradients(
+                gan.generator, gan.discriminator, gan.loss, latents[rows],
+                None if condition is None else condition[rows], real_logits=paired_reals[rows],
+            )  # fmt: skip
+
+        trace = gradient_flow.BackwardTrace.join(in_parts.parts(part, self.count))
+        return trace.samples, trace.logits.float(), gradient_flow.mean_norm(trace.feedback)
 
     def diversity(self, trainer: Trainer, gan: GAN, fake: Tensor) -> Tensor:
         """Mean distance between fakes over that between reals, in feature space if that is cheap."""
@@ -124,7 +133,9 @@ class DiagnosticMetrics:
             extractor = realism.network(gan)
             extractor.setup(data_of(trainer))
             if gan.device.type != "cpu" or extractor.size <= MAX_CPU_EXTRACTOR_SIZE:
-                return extractor
+                return lambda samples: AutoBatchSize()(
+                    lambda first, size: extractor(samples[first : first + size]), len(samples)
+                )
         return lambda samples: samples.float().flatten(1)
 
     def step_cosine(self, gan: GAN) -> Tensor:
@@ -203,8 +214,3 @@ def mean_distance(features: Tensor) -> Tensor:
     count = len(features)  # torch.pdist has no Metal kernel
     pairs = torch.cdist(features, features, compute_mode="donot_use_mm_for_euclid_dist")
     return pairs.sum() / max(1, count * (count - 1))
-
-
-def chunks(count: int, size: int) -> list[slice]:
-    """Slices of at most `size` that cover `count` samples."""
-    return [slice(at, at + size) for at in range(0, count, size)]
