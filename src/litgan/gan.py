@@ -72,9 +72,14 @@ class GAN(LightningModule):
         latent_dim: length of the latents, for a generator without an attribute of this name.
         seed: of weights, latents and every other draw.
 
-    Raises:
-        ValueError: if a number of steps or parts is below 1, or if a network does not fit the data.
+    Raises ValueError if a number of steps or parts is below 1, or if a network does not fit the data.
     """
+
+    images_seen = images_per_iteration = 0  # real samples over all ranks; those of the present iteration
+    discriminator_updates = 0  # calls of `training_step`, also before `discriminator_start`
+    updating = ""  # name of the network that is being updated
+    seconds_excluded = 0.0  # spent on pictures, metrics and checkpoints, not on training
+    waiting_since = 0.0  # time at which the wait for the next batch began
 
     def __init__(
         self,
@@ -117,6 +122,7 @@ class GAN(LightningModule):
         self.ema = EMA(self.generator, ema_halflife, ema_rampup)
         halflives = updates.as_tuple(extra_ema_halflives)
         self.extra_emas = nn.ModuleDict({str(one): EMA(self.generator, one, ema_rampup) for one in halflives})
+        # `logit_counts` is there where one module holds several discriminators: their losses add up.
         self.loss = loss.sum_of_means(getattr(self.discriminator, "logit_counts", ()))
         self.augment, self.frozen_parts = augment, updates.as_tuple(freeze)
         self.penalties = updates.as_tuple(penalties)
@@ -124,19 +130,15 @@ class GAN(LightningModule):
         self.reconstruction = updates.as_tuple(reconstruction)
         self.adversarial_weight, self.discriminator_start = adversarial_weight, discriminator_start
         terms = (*self.penalties, *self.generator_penalties, *self.reconstruction)
-        stateful = [each for each in terms if isinstance(each, nn.Module)]
-        self.stateful_penalties = nn.ModuleList(stateful)  # registered: their state is in the checkpoint
+        # Registered, so that their state is in the checkpoint.
+        self.stateful_penalties = nn.ModuleList(each for each in terms if isinstance(each, nn.Module))
         self.optimizer_factories = (generator_optimizer, discriminator_optimizer)
         self.discriminator_steps, self.micro_batches = discriminator_steps, micro_batches
         self.compile_mode, self.gradient_clip_val, self.lr_schedule = compile, gradient_clip_val, lr_schedule
         self.recipe: dict[str, Any] = {}  # plain data, from which a checkpoint alone rebuilds GAN and data
 
-        self.images_seen = self.images_per_iteration = self.discriminator_updates = 0
-        self.updating = ""  # name of the network that is being updated
         self.last_logs: dict[str, Tensor | float] = {}  # last value of each key: not all are in each update
         self.logged: dict[str, float] = {}  # last value of each key that was sent to the loggers
-        self.seconds_excluded = 0.0  # spent on pictures, metrics and checkpoints, not on training
-        self.waiting_since = 0.0  # time at which the wait for the next batch began
 
     def configure_optimizers(self) -> list[Optimizer]:
         return make_optimizers(self.optimizer_factories, (self.generator, self.discriminator))
@@ -159,45 +161,45 @@ class GAN(LightningModule):
                 self.augment.update_p(self.discriminator_updates + 1, images)
                 logs |= self.augment.logs()
         self.images_seen += images
-        self.images_per_iteration = images + (0 if self.iteration_is_complete else self.images_per_iteration)
+        begins = self.discriminator_updates % self.discriminator_steps == 0  # a new iteration
+        self.images_per_iteration = images + (0 if begins else self.images_per_iteration)
 
-        # Every discriminator_steps-th time the generator learns from the feedback: the gradient of its loss
-        # that comes back through the discriminator.
+        # Every discriminator_steps-th time the generator learns, from the feedback: the gradient of its loss
+        # that comes back through the discriminator. It sees the conditions of this same batch.
         if (self.discriminator_updates + 1) % self.discriminator_steps == 0:
             logs |= self.update("generator", generator_optimizer, self.generator_loss, real, condition)
             for ema in (self.ema, *self.extra_emas.values()):
                 ema.update(self.generator, self.images_seen, self.images_per_iteration)  # type: ignore[operator]
 
         self.discriminator_updates += 1
-        self.last_logs |= logs
+        self.last_logs |= logs  # ImagesAxis sends them to the loggers, every log_every_n_steps iterations
         return logs
 
     def update(
         self, name: str, optimizer: LightningOptimizer, loss_function: LossFunction, real: Tensor,
         condition: Tensor | None,
     ) -> Logs:  # fmt: skip
-        """One step of the network `name`; the others are frozen: gradients pass through and stay out of them.
-
-        Raises FloatingPointError if the loss is not finite (on a GPU: noticed at the next logging point).
-        """
+        """One step of the network `name`. The others are frozen: gradients only pass through them."""
         self.updating = name
         for group in optimizer.param_groups:
+            # initial_lr: the one of the recipe, which RecipeOptimizers notes at the start.
             group["lr"] = group["initial_lr"] * value_at(self.lr_schedule, self.images_seen)
         self.last_logs[f"lr/{name}"] = optimizer.param_groups[0]["lr"]
         optimizer.zero_grad()
 
         has_hooks = any(network._forward_hooks for network in self.children())  # compiled code calls none
-        no_sync = getattr(self.trainer.strategy, "block_backward_sync", nullcontext)
-        fits = updates.explain_memory(name, len(real), self.micro_batches)
-        with updates.frozen(self.trainer.optimizers, but=optimizer.optimizer), self.eager(has_hooks), fits:
+        no_sync = getattr(self.trainer.strategy, "block_backward_sync", nullcontext)  # AdversarialDDPStrategy
+        explained = updates.explain_memory(name, len(real), self.micro_batches)
+        frozen = updates.frozen(self.trainer.optimizers, but=optimizer.optimizer)  # all other networks
+        with frozen, self.eager(has_hooks), explained:
             parts: list[Logs] = []
             for rows in updates.split(len(real), self.micro_batches):
                 first, size = self.global_rank * len(real) + rows.start, rows.stop - rows.start
                 noise = Noise(self.seed, self.discriminator_updates, first, size, name, self.device)
                 loss, logs = loss_function(real[rows], None if condition is None else condition[rows], noise)
-                if loss.device.type == "cpu":  # reading it from a GPU would wait for the device
+                if loss.device.type == "cpu":  # reading it from a GPU would wait: there log_scalars checks it
                     updates.check_finite(f"loss/{name}", loss.item(), self.images_seen, real)
-                # Gradients add up on this rank; the backward pass of the last part averages over the ranks.
+                # Here ranks meet: the backward pass of the last part averages what has added up on each.
                 with nullcontext() if rows.stop == len(real) else no_sync(), updates.explain_derivatives():
                     self.manual_backward(loss / self.micro_batches)
                 parts.append({key: value.detach() for key, value in logs.items()})
@@ -209,7 +211,7 @@ class GAN(LightningModule):
             else:
                 self.trainer.strategy.optimizer_step(optimizer.optimizer, lambda: None)
 
-        if len(parts) == 1 and not self.compile_mode:  # else only means: CUDA graphs reuse logits' memory
+        if len(parts) == 1 and not self.compile_mode:  # CUDA graphs overwrite the logits: keep their means
             return parts[0]
         return {key: torch.stack([part[key].float().mean() for part in parts]) for key in parts[0]}
 
@@ -298,9 +300,9 @@ class GAN(LightningModule):
         the average with that half-life. Raises ValueError if one of them does not exist or is not positive.
         """
         noise = Noise(seed, 0, first, count, "sample", self.device)
-        condition = choose_conditions(condition, first, count, self.condition)
-        with torch.no_grad(), sampling_with(self, Sampler(averaged_generator(self, ema), truncation, noise)):
-            return self.generate(condition, noise)
+        generator = Sampler(averaged_generator(self, ema), truncation, noise)
+        with torch.no_grad(), sampling_with(self, generator):
+            return self.generate(choose_conditions(condition, first, count, self.condition), noise)
 
     def forward(self, latents: Tensor, condition: Tensor | None = None) -> Tensor:
         """Samples of the averaged generator, in evaluation mode, for these latents [B, latent_dim]."""
@@ -314,13 +316,14 @@ class GAN(LightningModule):
     test_step = validation_step
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """As many samples as the batch has real ones, for the same condition."""
+        """As many samples as the batch has, for the same conditions."""
         real, condition = updates.unpack(batch, self.condition)
         return self.sample(len(real), condition=condition, first=batch_idx * len(real))
 
     # ------------------------------------------------------------------ the run
 
     def configure_callbacks(self) -> list[Callback]:
+        """The losses' log; what stays frozen; checks that a resumed run has its own data and optimizers."""
         check_trainer(self.trainer)  # Lightning checks the same next, and its message names no remedy
         return [ImagesAxis(), Freeze(self.frozen_parts), SameData(), RecipeOptimizers(), NoEmptyData()]
 
@@ -357,7 +360,7 @@ class GAN(LightningModule):
 
     @property
     def iteration_is_complete(self) -> bool:
-        """Whether the last discriminator step was the last one of its iteration."""
+        """For callbacks: whether the last `training_step` was the last one of its iteration."""
         return self.discriminator_updates % self.discriminator_steps == 0
 
     def is_due(self, every: int) -> bool:
@@ -366,10 +369,7 @@ class GAN(LightningModule):
         return every > 0 and self.iteration_is_complete and self.images_seen // every > before // every
 
     def log_scalars(self, values: Mapping[str, Tensor | float]) -> None:
-        """Sends scalars, tensors averaged over all ranks, to every logger at the present `images_seen`.
-
-        Raises FloatingPointError if a loss is not finite.
-        """
+        """Sends scalars, tensors averaged over ranks, to all loggers; FloatingPointError if a loss is NaN."""
         numbers = updates.average(self.trainer, values)
         updates.check_losses(numbers, self.images_seen)
         self.logged |= numbers
