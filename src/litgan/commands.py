@@ -12,7 +12,8 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
 from litgan import checkpoints, sampling
-from litgan.condition import choose_classes, describe, has_pairs, interpolate_conditions
+from litgan.callbacks.realism import evaluate_gan
+from litgan.condition import choose_classes, describe, interpolate_conditions
 from litgan.data import GANDataModule, ImageFolder
 from litgan.data.pack import write_pack
 from litgan.data.stock import as_gan_data, eval_conditions
@@ -20,7 +21,6 @@ from litgan.export import save_generator, save_onnx
 from litgan.files import atomic_write, check_output, writing_output
 from litgan.gan import GAN
 from litgan.metrics import FeatureExtractor, Report, load_extractor
-from litgan.metrics import evaluate as measure
 from litgan.noise import Noise
 from litgan.processes import best_device, gather_interleaved, init_distributed, local_rank_zero_first
 from litgan.rebuild import Builder
@@ -128,16 +128,10 @@ def evaluate(
             network = chosen or build_extractor(checkpoint, builder)
         reports: dict[str, Report] = {}
         for halflife in [None, *map(int, gan.extra_emas)] if ema == "all" else [ema]:
-            weights = not raw_weights and (halflife or True)
-
-            def sample(first: int, size: int, weights: bool | int = weights) -> Tensor:
-                condition = conditions(gan, data, first, size, split=split)
-                return gan.sample(size, condition=condition, first=first, ema=weights)
-
-            reports["raw" if raw_weights else f"ema {halflife or ''}".strip()] = measure(
-                sample, data, network.to(device), count=count, real_count=real_count, device=device,
-                split=split, rank=rank, world_size=world_size, pairs=has_pairs(gan.condition, data),
-                labels=lambda first, size: choose_classes(None, first, size, gan.num_classes),
+            name = "raw" if raw_weights else f"ema {halflife or ''}".strip()
+            reports[name] = evaluate_gan(
+                gan, data, network, ema=not raw_weights and (halflife or True), count=count,
+                real_count=real_count, split=split, rank=rank, world_size=world_size,
             )  # fmt: skip
     result = best_of(reports) | {"images_seen": gan.images_seen}
     if rank == 0:
@@ -301,16 +295,15 @@ def build_data(checkpoint: dict[str, Any], gan: GAN, builder: Builder) -> Any:
 
 
 def conditions(
-    gan: GAN, data: Any, first: int, count: int, labels: Sequence[int] | None = None,
-    split: str | None = None,
-) -> Tensor | None:  # fmt: skip
+    gan: GAN, data: Any, first: int, count: int, labels: Sequence[int] | None = None
+) -> Tensor | None:
     """Conditions of samples `first` and following: the labels, all classes in turn, or those of the data.
 
-    Without a `split` they are held out, if there are such.
+    The data's are held out, if there are such.
     """
     if labels is not None:
         return choose_classes(labels, first, count, gan.num_classes)
-    split = split or ("test" if "test" in data.splits else "train")
+    split = "test" if "test" in data.splits else "train"
     return eval_conditions(gan, data, count, split=split, first=first)
 
 

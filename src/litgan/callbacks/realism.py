@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from lightning.pytorch import Callback, Trainer
 from torch import Tensor
@@ -79,22 +79,11 @@ class Realism(Callback):
 
     def measure(self, trainer: Trainer, gan: GAN, split: str | None = None) -> Report:
         """Evaluates the GAN on all ranks, and logs; `split` instead of the callback's."""
-
-        data, split = data_of(trainer), split or self.split
-
-        def sample(first: int, count: int) -> Tensor:
-            condition = eval_conditions(gan, data, count, split=split, first=first)
-            return gan.sample(count, condition=condition, first=first, ema=not self.raw)
-
-        def labels(first: int, count: int) -> Tensor | None:
-            return choose_classes(None, first, count, gan.num_classes)
-
         with untimed(gan):
-            self.report = evaluate(
-                sample, data, self.network(gan), labels=labels, count=self.count,
-                real_count=self.real_count, batch_size=self.batch_size, device=gan.device,
-                pairs=has_pairs(gan.condition, data),
-                split=split, rank=trainer.global_rank, world_size=trainer.world_size,
+            self.report = evaluate_gan(
+                gan, data_of(trainer), self.network(gan), ema=not self.raw, count=self.count,
+                real_count=self.real_count, batch_size=self.batch_size, split=split or self.split,
+                rank=trainer.global_rank, world_size=trainer.world_size,
             )  # fmt: skip
             self.measured_at = gan.images_seen
             gan.log_scalars(self.report.values)
@@ -108,3 +97,18 @@ class Realism(Callback):
         if self._network is None:
             self._network = load_extractor(self.extractor)
         return self._network.to(gan.device)
+
+
+def evaluate_gan(
+    gan: GAN, data: Any, extractor: FeatureExtractor, *, ema: bool | int = True, split: str, **options: Any
+) -> Report:
+    """`litgan.metrics.evaluate` of samples for the conditions of a split; `ema` as in `GAN.sample`."""
+
+    def sample(first: int, count: int) -> Tensor:
+        condition = eval_conditions(gan, data, count, split=split, first=first)
+        return gan.sample(count, condition=condition, first=first, ema=ema)
+
+    return evaluate(
+        sample, data, extractor, split=split, device=gan.device, pairs=has_pairs(gan.condition, data),
+        labels=lambda first, count: choose_classes(None, first, count, gan.num_classes), **options,
+    )  # fmt: skip

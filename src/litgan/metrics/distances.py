@@ -210,5 +210,9 @@ def _checked(real: Tensor, fake: Tensor, *, minimum: int) -> tuple[Tensor, Tenso
 
 
 def _float64(tensor: Tensor) -> Tensor:
-    """On the CPU if it comes from Metal, which has no float64."""
-    return (tensor.cpu() if tensor.device.type == "mps" else tensor).double()
+    return tensor.to(float64_device(tensor.device)).double()
+
+
+def float64_device(device: torch.device) -> torch.device:
+    """The device; the CPU in place of Metal, which has no float64."""
+    return torch.device("cpu") if device.type == "mps" else device

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -14,7 +13,13 @@ import torch.distributed
 from torch import Tensor
 
 from litgan.memory import AutoBatchSize
-from litgan.metrics.distances import frechet_from_moments, kernel_distance, prdc, precision_recall
+from litgan.metrics.distances import (
+    float64_device,
+    frechet_from_moments,
+    kernel_distance,
+    prdc,
+    precision_recall,
+)
 from litgan.metrics.extractors import Classifier, FeatureExtractor, load_extractor
 from litgan.metrics.statistics import (
     FeatureStats,
@@ -103,30 +108,24 @@ def evaluate(
             a shape that the extractor does not take, samples that are not finite.
         RuntimeError: several ranks, but no process group.
     """
-    available = data.size(split)  # of a stream sys.maxsize
-    if real_count is None:
-        real_count = min(count, available)
-    elif real_count == "all" and available < sys.maxsize:
-        real_count = available
-    if real_count == "all" or real_count > available:
-        held = "no end" if available == sys.maxsize else f"{available} samples"
-        raise ValueError(
-            f"real_count is {real_count}, but the split {split!r} has {held}: give a smaller number."
-        )
+    if world_size > 1 and not torch.distributed.is_initialized():
+        raise RuntimeError(f"{world_size} ranks cannot add up their samples: start a process group first.")
+    real_count = choose_real_count(real_count, count, data.size(split), split)
     neighbours_count = min(neighbours_count, count)  # as many on both sides
     sizes = {"count": count, "real samples": real_count, "neighbours_count": neighbours_count}
     for name, size in sizes.items():
         if size < MINIMUM:
             raise ValueError(f"{size} is too small for {name}: the metrics need at least {MINIMUM} a side.")
-    if world_size > 1 and not torch.distributed.is_initialized():
-        raise RuntimeError(f"{world_size} ranks cannot add up their samples: start a process group first.")
     device = torch.device(device)
+    share: dict[str, Any] = {"batch_size": batch_size, "rank": rank, "world_size": world_size}
     extractor = load_extractor(extractor).to(device)
     extractor.setup(data)
-    extract = partial(
-        extract_features, extractor=extractor, neighbours_count=neighbours_count, batch_size=batch_size,
-        device=device, rank=rank, world_size=world_size,
-    )  # fmt: skip
+    options: dict[str, Any] = {
+        "extractor": extractor,
+        "neighbours_count": neighbours_count,
+        "device": device,
+        **share,
+    }
     fingerprint = _fingerprint(data, split, rank, world_size)
     path = cache_path(
         cache_dir, extractor, data=fingerprint, split=split, count=real_count,
@@ -134,32 +133,17 @@ def evaluate(
     )  # fmt: skip
     real = load_stats(path, device=device, rank=rank, world_size=world_size)
     if real is None:
-        share = {"batch_size": batch_size, "rank": rank, "world_size": world_size}
-        real = extract(data.real_batches(real_count, split=split, **share))
+        real = extract_features(data.real_batches(real_count, split=split, **share), **options)
         if rank == 0:
             save_stats(path, real)
-    in_parts, means = AutoBatchSize(), PairMeans(extractor, device)
-    paired = min(neighbours_count, real_count) if pairs else 0
-
-    def fakes() -> Iterator[tuple[Tensor, Tensor | None]]:
-        share = {"batch_size": batch_size, "rank": rank, "world_size": world_size}
-        partners = data.real_batches(paired, split=split, **share) if paired else iter(())
-        for first in range(rank * batch_size, count, world_size * batch_size):
-            size = min(batch_size, count - first)
-            samples = in_parts(lambda at, part: sample(first + at, part), size)  # noqa: B023
-            if (partner := next(partners, None)) is not None:
-                means.update(real=partner[0].to(device), fake=samples[: len(partner[0])].to(device))
-            yield samples, labels(first, size)
-
-    fake = extract(fakes())
+    paired, means = min(neighbours_count, real_count) if pairs else 0, PairMeans(extractor, device)
+    partners = data.real_batches(paired, split=split, **share) if paired else iter(())
+    fakes = means.comparing(fake_batches(sample, labels, count, **share), partners)
+    fake = extract_features(fakes, **options)
     protocol = {
-        **extractor.protocol(),
-        "real_count": real.count,
-        "fake_count": fake.count,
-        "neighbours_count": neighbours_count,
-        "split": split,
-        "data": fingerprint,
-    }
+        **extractor.protocol(), "real_count": real.count, "fake_count": fake.count,
+        "neighbours_count": neighbours_count, "split": split, "data": fingerprint,
+    }  # fmt: skip
     extras = extractor.extra_metrics(real=real.extras, fake=fake.extras, data=data)
     values = _distances(extractor.name, real, fake) | {f"metric/{name}": extras[name] for name in extras}
     if paired:
@@ -167,6 +151,32 @@ def evaluate(
         protocol["pairs"] = paired
     class_values, classes = _class_metrics(extractor, real, fake)
     return Report(values | class_values, protocol, classes)
+
+
+def choose_real_count(wanted: int | Literal["all"] | None, count: int, available: int, split: str) -> int:
+    """How many reals to take of those available (sys.maxsize of a stream); ValueError if they are too few."""
+    if wanted is None:
+        return min(count, available)
+    if wanted == "all" and available < sys.maxsize:
+        return available
+    if wanted == "all" or wanted > available:
+        held = "no end" if available == sys.maxsize else f"{available} samples"
+        raise ValueError(
+            f"real_count is {wanted}, but the split {split!r} has {held}: give a smaller number."
+        )
+    return wanted
+
+
+def fake_batches(
+    sample: Callable[[int, int], Tensor], labels: Callable[[int, int], Tensor | None], count: int, *,
+    batch_size: int, rank: int, world_size: int,
+) -> Iterator[tuple[Tensor, Tensor | None]]:  # fmt: skip
+    """This rank's batches of `count` fakes and their classes."""
+    in_parts = AutoBatchSize()
+    for first in range(rank * batch_size, count, world_size * batch_size):
+        size = min(batch_size, count - first)
+        samples = in_parts(lambda at, part: sample(first + at, part), size)  # noqa: B023
+        yield samples, labels(first, size)
 
 
 class PairMeans:
@@ -178,10 +188,20 @@ class PairMeans:
     """
 
     def __init__(self, extractor: FeatureExtractor, device: torch.device) -> None:
-        self.extractor, self.in_parts = extractor, AutoBatchSize()
-        self.home = torch.device("cpu") if device.type == "mps" else device  # Metal has no float64
+        self.extractor, self.device, self.in_parts = extractor, device, AutoBatchSize()
+        self.home = float64_device(device)
         self.sums: dict[str, Tensor] = {}
         self.count = torch.zeros((), dtype=torch.float64, device=self.home)
+
+    def comparing(
+        self, fakes: Iterator[tuple[Tensor, Tensor | None]], reals: Iterator[tuple[Tensor, Tensor | None]]
+    ) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """The batches of fakes; adds the pairs of the first ones and as many of reals."""
+        for samples, labels in fakes:
+            if (partner := next(reals, None)) is not None:
+                fake = samples[: len(partner[0])].to(self.device)
+                self.update(real=partner[0].to(self.device), fake=fake)
+            yield samples, labels
 
     def update(self, *, real: Tensor, fake: Tensor) -> None:
         """Adds pairs [N, *sample_shape]."""

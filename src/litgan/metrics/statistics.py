@@ -19,7 +19,7 @@ from torch import Tensor
 
 from litgan.files import atomic_write, cache_folder
 from litgan.memory import AutoBatchSize
-from litgan.metrics.distances import Moments
+from litgan.metrics.distances import Moments, float64_device
 from litgan.metrics.extractors import FeatureExtractor
 
 CACHE_VERSION = 6  # raise it when the cached values, or how they are computed, change
@@ -51,9 +51,8 @@ def extract_features(
     `neighbours_count` samples keep their features. On CUDA the loop does not wait for the device, hence
     non-finite samples are only counted in it, and raise ValueError on all ranks afterwards.
     """
-    home = torch.device("cpu") if device.type == "mps" else device  # Metal has no float64
-    mean = torch.zeros(extractor.dimension, dtype=torch.float64, device=home)
-    total, scatter, count = torch.zeros_like(mean), torch.outer(mean, mean), 0
+    home = float64_device(device)
+    moments = RunningMoments(extractor.dimension, home)
     non_finite = torch.zeros((), dtype=torch.int64, device=device)
     features = [torch.empty(0, extractor.dimension, device=home)]
     extras = [torch.empty(0, extractor.extras_size, dtype=extractor.extras_dtype, device=home)]
@@ -63,33 +62,53 @@ def extract_features(
         samples = batch.to(device)
         non_finite += samples.numel() - samples.isfinite().sum()
         found = in_parts(lambda at, size: extractor(samples[at : at + size]), len(samples)).to(home)  # noqa: B023
-        if not index:
-            mean = found.double().mean(0)  # sums around it keep their digits if it is far from zero
-        centered = found.double() - mean
-        count += len(samples)
-        total += centered.sum(0)
-        scatter += centered.T @ centered
+        moments.add(found.double())
         room = max(0, neighbours_count - (rank + index * world_size) * batch_size)
         if room:  # an extractor need not take an empty batch
             features.append(found[:room])
             extras.append(extractor.extras(samples[:room]).to(home))
         if room and batch_labels is not None and batch_labels.ndim == 1:  # else a condition, no class
             labels.append(batch_labels[:room].to(home))
-    correction = total / max(count, 1)
-    mean, scatter = mean + correction, scatter - count * torch.outer(correction, correction)
     first = [torch.cat(parts) for parts in (features, extras, labels)]
-    if world_size > 1:  # Chan et al. 1979, equation 2.1
-        counts, center = torch.tensor(count, device=home), count * mean
-        for summand in (non_finite, counts, center):
-            torch.distributed.all_reduce(summand)
-        center /= counts
-        scatter += count * torch.outer(mean - center, mean - center)
-        torch.distributed.all_reduce(scatter)
-        mean, count = center, int(counts)
+    if world_size > 1:
+        torch.distributed.all_reduce(non_finite)
         first = [_of_all_ranks(part, rank, world_size) for part in first]
+    total = moments.result(over_ranks=world_size > 1)
     if non_finite:
         raise ValueError("The samples to measure hold NaN or infinity: measure an earlier checkpoint.")
-    return FeatureStats(count, mean, scatter / (count - 1), *first)
+    return FeatureStats(total.count, total.mean, total.covariance, *first)
+
+
+class RunningMoments:
+    """Sums over batches of features [N, `dimension`], float64, around the mean of the first batch."""
+
+    def __init__(self, dimension: int, device: torch.device) -> None:
+        self.center = torch.zeros(dimension, dtype=torch.float64, device=device)
+        self.total, self.scatter = torch.zeros_like(self.center), torch.outer(self.center, self.center)
+        self.count = 0
+
+    def add(self, features: Tensor) -> None:
+        if not self.count:
+            self.center = features.mean(0)  # so that the sums keep their digits if it is far from zero
+        centered = features - self.center
+        self.count += len(features)
+        self.total += centered.sum(0)
+        self.scatter += centered.T @ centered
+
+    def result(self, over_ranks: bool) -> Moments:
+        """The moments of all batches; with `over_ranks` of those of all ranks, which all call this."""
+        correction = self.total / max(self.count, 1)
+        mean, count = self.center + correction, self.count
+        scatter = self.scatter - count * torch.outer(correction, correction)
+        if over_ranks:  # Chan et al. 1979, equation 2.1
+            counts, center = torch.tensor(count, device=mean.device), count * mean
+            torch.distributed.all_reduce(counts)
+            torch.distributed.all_reduce(center)
+            center /= counts
+            scatter += count * torch.outer(mean - center, mean - center)
+            torch.distributed.all_reduce(scatter)
+            mean, count = center, int(counts)
+        return Moments(count, mean, scatter / (count - 1))
 
 
 def _of_all_ranks(part: Tensor, rank: int, world_size: int) -> Tensor:
@@ -128,7 +147,7 @@ def load_stats(path: Path, *, device: torch.device, rank: int, world_size: int) 
         except Exception as error:  # a damaged file may raise anything
             warnings.warn(f"{path} is unreadable ({error}): its content is computed anew.", stacklevel=2)
             tensors = None
-    home = torch.device("cpu") if device.type == "mps" else device
+    home = float64_device(device)
     if world_size > 1:  # machines may not share the folder
         kinds: list[Any] = [tensors and [(name, value.shape, value.dtype) for name, value in tensors.items()]]
         torch.distributed.broadcast_object_list(kinds)
