@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 
 from litgan.condition import Condition, describe, num_classes, probe
 from litgan.files import warn
+from litgan.rebuild import first_line
 from litgan.schedules import largest
 
 OFFERED = ("latent_dim", "uses_batch_statistics", "logit_counts", "last_layer", "auxiliary_loss")
@@ -71,10 +72,9 @@ def _made(
     try:
         network = factory(sample_shape, condition)
     except (TypeError, RuntimeError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
         raise ValueError(
             f"The {role} cannot be made from (sample_shape, condition) = {sample_shape, condition} "
-            f"({reason}): give a module, or a class whose constructor takes these two first."
+            f"({first_line(error)}): give a module, or a class whose constructor takes these two first."
         ) from error
     if not isinstance(network, nn.Module):
         kind = type(network).__name__
@@ -125,8 +125,7 @@ def _forward(network: nn.Module, first: Tensor, condition: Tensor | None, wanted
     try:
         return network.eval()(first, condition)
     except (RuntimeError, IndexError, TypeError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"{_name(network)} does not fit {wanted}: {reason}.") from error
+        raise ValueError(f"{_name(network)} does not fit {wanted}: {first_line(error)}.") from error
     finally:
         network.train(training)
 
@@ -148,9 +147,8 @@ def make_optimizers(
         try:
             optimizers.append(make(weight for weight in network.parameters() if weight.requires_grad))
         except ValueError as error:
-            reason = str(error).rstrip(".")
             raise ValueError(
-                f"The {role}'s optimizer cannot be made ({reason}): correct {role}_optimizer."
+                f"The {role}'s optimizer cannot be made ({first_line(error)}): correct {role}_optimizer."
             ) from error
     return optimizers
 

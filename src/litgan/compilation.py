@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from litgan.rebuild import first_line
+
 
 def compile_networks(*networks: nn.Module, mode: bool | str, backend: str = "inductor") -> None:
     """Compiles each network's forward pass on its device; names of weights do not change.
@@ -26,9 +28,8 @@ def compile_networks(*networks: nn.Module, mode: bool | str, backend: str = "ind
     try:
         torch.compile(torch.sin, backend=backend)(torch.zeros(2, device=device))
     except Exception as error:  # the kind depends on what is missing
-        reason = str(error).strip().splitlines()[0].rstrip(".")
         warnings.warn(
-            f"model.compile is on, but nothing can be compiled here ({type(error).__name__}: {reason}): "
+            f"model.compile is on, but nothing can be compiled here ({first_line(error)}): "
             "training goes on uncompiled; install a C++ compiler (on CUDA: Triton) to change that.",
             stacklevel=2,
         )

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from litgan import checkpoints, extras
 from litgan.condition import Condition, probe
 from litgan.files import atomic_write
-from litgan.rebuild import Builder
+from litgan.rebuild import Builder, first_line
 
 LONGEST = 1_000_000  # characters of a recipe
 LARGEST_BATCH = 4096  # of an exported graph
@@ -68,9 +68,8 @@ def load_generator(path: str | Path, trust: str | Sequence[str] = ()) -> nn.Modu
             raise ValueError("a recipe that is too long, or a number of images that is none")
         recipe = json.loads(about["model"])
     except (ValueError, RecursionError) as error:
-        reason = str(error).splitlines()[0]
         raise ValueError(
-            f"{path} does not say how to build its network ({reason}): export it anew."
+            f"{path} does not say how to build its network ({first_line(error)}): export it anew."
         ) from error
     described, builder = {"litgan": {"recipe": {"model": recipe}}}, Builder(trust, path)
     generator = checkpoints.build_fitting(
@@ -126,9 +125,8 @@ def save_onnx(network: nn.Module, condition: Condition, path: Path) -> None:
                 output_names=["samples"], dynamic_shapes=tuple(free.values()),
             )  # fmt: skip
     except torch.onnx.errors.OnnxExporterError as error:
-        reason = str(error).strip().splitlines()[0]
         raise ValueError(
-            f"{name} cannot be written as ONNX ({reason}): take --format safetensors."
+            f"{name} cannot be written as ONNX ({first_line(error)}): take --format safetensors."
         ) from error
     with atomic_write(path) as partial:
         program.save(str(partial))  # type: ignore[union-attr]

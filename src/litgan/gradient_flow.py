@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 
 from litgan.losses import AdversarialLoss
 from litgan.noise import seed_device
+from litgan.sampling import eval_mode as eval_mode  # for its callers
 
 LISTS = (nn.ModuleList, nn.Sequential)
 QUANTILES = (0.1, 0.5, 0.9)  # of the margins between real and fake logits
@@ -150,19 +151,6 @@ def hook_outputs(network: nn.Module) -> Iterator[dict[str, list[Tensor]]]:
             weight.requires_grad = True
         for handle in handles:
             handle.remove()
-
-
-@contextmanager
-def eval_mode(*networks: nn.Module) -> Iterator[None]:
-    """Evaluation mode in here; afterwards every submodule has its own mode again."""
-    modes = [(part, part.training) for network in networks for part in network.modules()]
-    try:
-        for network in networks:
-            network.eval()
-        yield
-    finally:
-        for part, mode in modes:
-            part.training = mode
 
 
 def mean_norm(*gradients: Tensor) -> Tensor:

@@ -87,8 +87,7 @@ class Builder:
         except Exception as error:
             if is_sentence(error):
                 raise
-            reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-            _refuse(f"{place} ({cls.__name__}) cannot be made ({reason}).")
+            _refuse(f"{place} ({cls.__name__}) cannot be made ({first_line(error)}).")
 
     def build_subclass(self, base: type, node: Any, place: str) -> Any:
         """The object that a mapping of `class_path` and `init_args` describes, of a subclass of `base`.
@@ -345,6 +344,11 @@ def _origin(error: BaseException) -> TracebackType | None:
     return last if own else None
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message without its full stop, or its kind: part of a sentence."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".:")
+
+
 def is_sentence(error: BaseException) -> bool:
     """Whether a `raise` statement of litgan made the error; others are faults of its code or below it."""
     origin = _origin(error) if isinstance(error, SENTENCES) else None
@@ -373,10 +377,9 @@ def _importing(module: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # whatever a module's own code raises
-        reason = (str(error).splitlines() or [""])[0].rstrip(".")
         raise ValueError(
             f"The checkpoint's recipe needs the module {module}, which cannot be imported "
-            f"({type(error).__name__}: {reason}): install what it was trained with."
+            f"({type(error).__name__}: {first_line(error)}): install what it was trained with."
         ) from error
 
 

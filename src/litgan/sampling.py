@@ -56,17 +56,28 @@ def averaged_generator(gan: Any, ema: bool | int = True) -> nn.Module:
 
 
 @contextmanager
-def sampling_with(gan: Any, generator: nn.Module) -> Iterator[None]:
-    """In here another generator stands for the GAN's, and all its networks are in evaluation mode."""
-    training, own = {part: part.training for part in gan.modules()}, gan.generator
-    gan.eval()
-    gan.generator = generator
+def eval_mode(*networks: nn.Module) -> Iterator[None]:
+    """Evaluation mode in here; afterwards every submodule has its own mode again."""
+    modes = [(part, part.training) for network in networks for part in network.modules()]
     try:
+        for network in networks:
+            network.eval()
         yield
     finally:
-        gan.generator = own
-        for part, mode in training.items():
+        for part, mode in modes:
             part.training = mode
+
+
+@contextmanager
+def sampling_with(gan: Any, generator: nn.Module) -> Iterator[None]:
+    """In here another generator stands for the GAN's, and all its networks are in evaluation mode."""
+    own = gan.generator
+    with eval_mode(gan):
+        gan.generator = generator
+        try:
+            yield
+        finally:
+            gan.generator = own
 
 
 @torch.no_grad()
@@ -87,12 +98,8 @@ def generate_in_chunks(
             options["noise"] = replace(noise, first=noise.first + start, count=size)
         return generator(latents[rows], None if condition is None else condition[rows], **options)
 
-    training = generator.training
-    generator.eval()
-    try:
+    with eval_mode(generator):
         return AutoBatchSize(CHUNK)(chunk, len(latents)).float()
-    finally:
-        generator.train(training)
 
 
 def truncate(latents: Tensor, threshold: float) -> Tensor:

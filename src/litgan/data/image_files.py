@@ -301,8 +301,14 @@ def check_limits(value_range: tuple[float, float] | None, prefix: str = "") -> N
         )
 
 
-def check_range(files: ImageFiles, deep: list[str]) -> None:
-    """Raises ValueError if images of 16 bits, as far as 64 of them tell, hold numbers of fewer bits."""
+def check_range(files: ImageFiles, bits: list[int | None]) -> None:
+    """Raises ValueError if images of 16 bits, as far as 64 of them tell, hold numbers of fewer bits.
+
+    Where there is a `value_range` they may; `bits` are those of each file.
+    """
+    if files.value_range is not None:
+        return
+    deep = [name for name, each in zip(files.names, bits, strict=True) if each != 8]
     chosen = deep[:: max(1, len(deep) // 64)]
     most = max((files.bits(name) or 16 for name in chosen), default=0)
     peak = max((peak for peak in read_each(files.peak, chosen, "checking images") if peak), default=0)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gzip
 import struct
+from abc import abstractmethod
+from collections import Counter
+from itertools import compress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -27,6 +30,7 @@ from litgan.data.image_files import (
 )
 from litgan.data.loader import to_unit_range
 from litgan.noise import Noise
+from litgan.rebuild import first_line
 from litgan.render import ImageBatch
 
 DEBIAN_FASHION_MNIST = "/usr/share/datasets/fashion-mnist"  # of the package dataset-fashion-mnist
@@ -139,9 +143,10 @@ class _TorchvisionImages(ImageData):
         try:
             return getattr(datasets, type(self).__name__)(self.root, download=self.download, **options)
         except Exception as error:  # torchvision raises anything from URLError to AssertionError
-            reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".:")
             hint = self.hint.format(root=self.root)
-            problem = f"can neither be read from {self.root!r} nor be downloaded ({reason}): {hint}."
+            problem = (
+                f"can neither be read from {self.root!r} nor be downloaded ({first_line(error)}): {hint}."
+            )
             if not self.download:
                 problem = (
                     f"cannot be read from {self.root!r}, and no download was allowed: {hint}, or "
@@ -261,24 +266,19 @@ class CelebA(_TorchvisionImages):
         return files, _labels(found.attr[:, found.attr_names.index(self.attribute)])
 
 
-class ImageFolder(ImageData):
-    """Any folder or .zip of images, searched to any depth, ordered by name.
+class StoredImages(ImageData):
+    """Base of images that are decoded from files, small ones or in few large ones.
 
     Args:
-        root: the folder or .zip, or what `litgan pack` has made of it. Where it has the text {split}, as in
-            photos/{split}, the word train or test takes its place, and there is a test split.
+        root: folder of the files.
         resolution: side in pixels, or height and width; the largest centered part of this shape is resized to
             it (see `ImageFiles`).
         channels: 1 (gray) or 3 (RGB).
         convert: convert images of other channel counts to `channels` instead of refusing them.
-        flip: mirror each training image left to right with probability one half.
         value_range: values that become -1 and 1, such as [0, 4095] for a camera's 12 bits; images then keep
             their precision. Needed for files of signed, 32-bit or floating-point values.
         max_pixels: Pillow's limit: it warns of larger images and refuses those twice as large.
-        skip_unusable: leave out files that cannot be used, which are then all decoded at the start.
-        crop: train on random parts of this side, or height and width, and measure the middle; null for none.
-        common: the options of `GANDataModule`. With `num_classes` 0, subfolders are ignored; otherwise the
-            label is the index of the first-level subfolder in the sorted list `class_names`.
+        common: the options of `ImageData`.
 
     Raises:
         ValueError: a `value_range` out of order, or other options; see `ImageData`.
@@ -290,45 +290,67 @@ class ImageFolder(ImageData):
         resolution: int | tuple[int, int] = 32,
         channels: int = 3,
         convert: bool = False,
-        flip: bool = False,
         value_range: tuple[float, float] | None = None,
         max_pixels: int | None = None,
-        skip_unusable: bool = False,
-        crop: int | tuple[int, int] | None = None,
         **common: Any,
     ) -> None:
-        super().__init__(resolution, channels, crop=crop, flip=flip, **common)
+        super().__init__(resolution, channels, **common)
         check_limits(value_range)
-        self.root, self.convert, self.value_range = root, convert, value_range
+        self.root, self.convert, self.value_range, self.max_pixels = root, convert, value_range, max_pixels
         self.splits = splits_of(root)
-        self.max_pixels, self.skip_unusable = max_pixels, skip_unusable
+
+    @abstractmethod
+    def open(self, split: str) -> tuple[ImageFiles, Tensor | None, Counter[str]]:
+        """The images of a split, their labels, and what was left out; sets `class_names`."""
 
     def read(self, split: str) -> tuple[ImageFiles, Tensor | None]:
         """
         Raises:
             FileNotFoundError: nothing at `root`, or no image there.
-            ValueError: an unreadable .zip, unusable images, or an unexpected number of subfolders.
+            ImportError: a package is missing.
+            ValueError: an unreadable archive, unusable images, or another number of classes.
         """
+        files, labels, left_out = self.open(split)
+        bits = check_images(files, skip=self.skip_unusable)  # now, not an hour into the run
+        if self.skip_unusable:
+            usable = torch.tensor([bool(each) for each in check_images(files, "pixels", skip=True)])
+            left_out["unusable"] = int((~usable).sum())
+            files.names = list(compress(files.names, usable))
+            bits, labels = list(compress(bits, usable)), None if labels is None else labels[usable]
+        files.index = None  # for workers it would be large
+        check_range(files, bits)
+        self.files[split] = FileCount(len(files), left_out=+left_out)
+        return files, labels
+
+    def image_options(self) -> dict[str, Any]:
+        """Those of `ImageFiles`."""
+        names = ("resolution", "channels", "convert", "value_range", "max_pixels")
+        return {name: getattr(self, name) for name in names}
+
+
+class ImageFolder(StoredImages):
+    """Any folder or .zip of images, searched to any depth, ordered by name.
+
+    With `num_classes` 0, subfolders are ignored; otherwise the label is the index of the first-level
+    subfolder in the sorted list `class_names`.
+
+    Args:
+        root: the folder or .zip, or what `litgan pack` has made of it. Where it has the text {split}, as in
+            photos/{split}, the word train or test takes its place, and there is a test split.
+        skip_unusable: leave out files that cannot be used, which are then all decoded at the start.
+        options: those of `StoredImages`.
+    """
+
+    def __init__(self, root: str, skip_unusable: bool = False, **options: Any) -> None:
+        super().__init__(root, **options)
+        self.skip_unusable = skip_unusable
+
+    def open(self, split: str) -> tuple[ImageFiles, Tensor | None, Counter[str]]:
         root = Path(self.root.replace(SPLIT, split)).expanduser()
         (names, others), labels = find_images(root), None
         if self.num_classes:
             labels, self.class_names = label_by_folder(root, names, self.num_classes, "image")
-        files = ImageFiles(
-            root, names, resolution=self.resolution, channels=self.channels, convert=self.convert,
-            value_range=self.value_range, max_pixels=self.max_pixels,
-        )  # fmt: skip
-        # Now, not an hour into the run.
-        bits = check_images(files, skip=self.skip_unusable)
-        if self.skip_unusable:
-            usable = torch.tensor([bool(each) for each in check_images(files, "pixels", skip=True)])
-            files.names = [name for name, good in zip(names, usable.tolist(), strict=True) if good]
-            bits = [each for each, good in zip(bits, usable.tolist(), strict=True) if good]
-            labels = None if labels is None else labels[usable]
-            others["unusable"] = len(names) - len(files.names)
-        if self.value_range is None:
-            check_range(files, [name for name, each in zip(files.names, bits, strict=True) if each != 8])
-        self.files[split] = FileCount(len(files), left_out=+others)
-        return files, labels
+        return ImageFiles(root, names, **self.image_options()), labels, others
 
 
 def resize(images: Tensor, resolution: int | tuple[int, int]) -> Tensor:

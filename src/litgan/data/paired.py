@@ -122,9 +122,7 @@ class PairedFolder(GANDataModule):
             )
         ]  # fmt: skip
         for part in parts:  # now, not an hour into the run
-            bits = check_images(part)
-            if part.value_range is None:
-                check_range(part, [name for name, one in zip(part.names, bits, strict=True) if one != 8])
+            check_range(part, check_images(part))
         if self.conditions is not None:
             check_shapes(*parts)
         self.files[split] = FileCount(len(parts[0]))

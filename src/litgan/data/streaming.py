@@ -12,7 +12,7 @@ import hashlib
 import io
 import json
 import tarfile
-from abc import abstractmethod
+from collections import Counter
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
@@ -22,88 +22,21 @@ from torch import Tensor
 
 from litgan.data.archives import Tar
 from litgan.data.checks import check_num_classes
-from litgan.data.files import FileCount, find_files
-from litgan.data.image_files import (
-    SPLIT,
-    SUFFIXES,
-    ImageFiles,
-    check_images,
-    check_limits,
-    check_range,
-    splits_of,
-)
-from litgan.data.images import ImageData
+from litgan.data.files import find_files
+from litgan.data.image_files import SPLIT, SUFFIXES, ImageFiles
+from litgan.data.images import StoredImages
 from litgan.data.index import Index
 from litgan.extras import require
 
-Labels = tuple[Tensor | None, list[str]]  # int64 [N], and the names of the classes
 
-
-class _StoredImages(ImageData):
-    """Base of data sets whose images lie in few large files.
-
-    Args:
-        root: folder of these files.
-        resolution: see `ImageFolder`.
-        channels: see `ImageFolder`.
-        convert: see `ImageFolder`.
-        max_pixels: see `ImageFolder`.
-        value_range: see `ImageFolder`.
-        common: the options of `ImageData`; `num_classes` is 0 or the number of classes.
-    """
-
-    def __init__(
-        self,
-        root: str,
-        resolution: int | tuple[int, int] = 32,
-        channels: int = 3,
-        convert: bool = False,
-        max_pixels: int | None = None,
-        value_range: tuple[float, float] | None = None,
-        **common: Any,
-    ) -> None:
-        super().__init__(resolution, channels, **common)
-        check_limits(value_range)
-        self.root, self.convert, self.max_pixels, self.value_range = root, convert, max_pixels, value_range
-        self.splits = splits_of(root)
-
-    @abstractmethod
-    def open(self, split: str) -> tuple[ImageFiles, Labels]:
-        """The images of a split and, if there are some, their labels."""
-
-    def read(self, split: str) -> tuple[ImageFiles, Tensor | None]:
-        """
-        Raises:
-            FileNotFoundError: nothing at `root`.
-            ImportError: a package is missing.
-            ValueError: unusable images, or another number of classes.
-        """
-        files, (labels, names) = self.open(split)
-        if self.num_classes and labels is not None:
-            check_num_classes(type(self).__name__, self.num_classes, len(names))
-            self.class_names = names
-        bits = check_images(files)
-        files.index = None  # for workers it would be large
-        if self.value_range is None:
-            check_range(files, [name for name, one in zip(files.names, bits, strict=True) if one != 8])
-        self.files[split] = FileCount(len(files))
-        return files, labels
-
-    def image_options(self) -> dict[str, Any]:
-        return {
-            "resolution": self.resolution, "channels": self.channels, "convert": self.convert,
-            "value_range": self.value_range, "max_pixels": self.max_pixels,
-        }  # fmt: skip
-
-
-class ArrowImages(_StoredImages):
+class ArrowImages(StoredImages):
     """Images of a data set that `datasets` has written: `load_dataset(...).save_to_disk(root)`.
 
     Args:
         root: that folder. Of several splits those are used that it has.
         image: column of the images.
         label: column of the labels, integers from 0 on.
-        options: those of images in files, see `ImageFolder`.
+        options: those of `StoredImages`.
     """
 
     def __init__(self, root: str, image: str = "image", label: str = "label", **options: Any) -> None:
@@ -113,7 +46,7 @@ class ArrowImages(_StoredImages):
         if several.is_file():
             self.splits = tuple(json.loads(several.read_text())["splits"])
 
-    def open(self, split: str) -> tuple[ImageFiles, Labels]:
+    def open(self, split: str) -> tuple[ImageFiles, Tensor | None, Counter[str]]:
         datasets = require("datasets", "datasets")
         root = Path(self.root).expanduser()
         root = root / split if (root / "dataset_dict.json").is_file() else root
@@ -127,13 +60,14 @@ class ArrowImages(_StoredImages):
         if self.image not in table.column_names:
             known = ", ".join(table.column_names)
             raise ValueError(f"{root} has no column {self.image!r}: give data.image one of {known}.")
-        labels, names = None, list[str]()
+        labels = None
         if self.label in table.column_names:
             labels = torch.from_numpy(np.asarray(table[self.label][:], np.int64))
-            names = getattr(table.features[self.label], "names", None) or [
-                str(number) for number in range(int(labels.max()) + 1)
-            ]
-        return ArrowFiles(root, table, self.image, **self.image_options()), (labels, names)
+        if self.num_classes and labels is not None:
+            names = getattr(table.features[self.label], "names", None)
+            self.class_names = names or [str(number) for number in range(int(labels.max()) + 1)]
+            check_num_classes(type(self).__name__, self.num_classes, len(self.class_names))
+        return ArrowFiles(root, table, self.image, **self.image_options()), labels, Counter()
 
 
 class ArrowFiles(ImageFiles):
@@ -162,20 +96,20 @@ class ArrowFiles(ImageFiles):
         return open(row["path"], "rb") if row["bytes"] is None else io.BytesIO(row["bytes"])
 
 
-class ShardImages(_StoredImages):
+class ShardImages(StoredImages):
     """Images in the uncompressed .tar shards of WebDataset, on a disk: `KEY.jpg` beside `KEY.cls`.
 
     Args:
         root: folder of the shards; it may have {split} in it as in `ImageFolder`.
         label: suffix of the files that hold a sample's class, an integer from 0 on.
-        options: those of images in files, see `ImageFolder`.
+        options: those of `StoredImages`.
     """
 
     def __init__(self, root: str, label: str = "cls", **options: Any) -> None:
         super().__init__(root, **options)
         self.label = label
 
-    def open(self, split: str) -> tuple[ImageFiles, Labels]:
+    def open(self, split: str) -> tuple[ImageFiles, Tensor | None, Counter[str]]:
         root = Path(self.root.replace(SPLIT, split)).expanduser()
         if not root.is_dir():
             raise FileNotFoundError(f"There is no folder {root}: give data.root a folder of .tar shards.")
@@ -198,7 +132,8 @@ class ShardImages(_StoredImages):
         files.index = index
         if self.num_classes:
             labels = torch.tensor(index(f"labels {self.label}", lambda: files.labels(self.label)))
-        return files, (labels, [str(number) for number in range(self.num_classes)])
+            self.class_names = [str(number) for number in range(self.num_classes)]
+        return files, labels, Counter()
 
 
 class ShardFiles(ImageFiles):
