@@ -222,14 +222,6 @@ def test_bf16_inception_is_close_and_has_another_name(inception, inception_weigh
     assert 1e-4 < (rounded - exact).norm() / exact.norm() < 0.02
 
 
-@pytest.mark.parametrize("shape", [(24, 24), (32, 48), (299, 299), (31, 400)], ids=str)
-def test_pictures_are_resized_as_torch_fidelity_does(shape):
-    module = pytest.importorskip("torch_fidelity.interpolate_compat_tensorflow")
-    levels = torch.randint(256, (2, 3, *shape), generator=torch.Generator().manual_seed(0)).float()
-    theirs = module.interpolate_bilinear_2d_like_tensorflow1x(levels, size=(299, 299), align_corners=False)
-    assert torch.equal(extractors._resize_as_tensorflow_1(levels, 299), theirs)
-
-
 def noise_pictures(count: int, *, seed: int) -> Tensor:
     brightness = torch.linspace(0.1, 1, count)[:, None, None, None]
     drawn = torch.rand(count, 3, 24, 24, generator=torch.Generator().manual_seed(seed))

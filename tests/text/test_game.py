@@ -19,7 +19,7 @@ from litgan.loggers import read_metrics
 from litgan.losses import NonSaturating, Wasserstein
 from litgan.penalties import R1, WGANGP
 from litgan.schedules import Linear
-from litgan.text import Grammar, Text, TextDiscriminator, TextGenerator
+from litgan.text import CausalTextDiscriminator, Grammar, RecurrentTextGenerator, Text
 
 RECIPE = Path(__file__).parents[2] / "configs" / "text" / "grammar.yaml"
 ADAM = partial(torch.optim.Adam, lr=1e-3, betas=(0.0, 0.99))
@@ -29,9 +29,9 @@ def small(data, **options):
     """A GAN of two small networks for the windows of `data`."""
     defaults = {
         "generator": partial(
-            TextGenerator, latent_dim=8, widths=(16, 12), output="gumbel", temperature=Linear(2.0, 0.5, 100)
+            RecurrentTextGenerator, latent_dim=8, width=16, temperature=Linear(2.0, 0.5, 100)
         ),
-        "discriminator": partial(TextDiscriminator, widths=(12, 16)),
+        "discriminator": partial(CausalTextDiscriminator, width=12, dilations=(1, 2)),
         "loss": NonSaturating(), "generator_optimizer": ADAM, "discriminator_optimizer": ADAM,
         "sample_shape": data.sample_shape,
     }  # fmt: skip

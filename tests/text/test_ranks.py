@@ -12,7 +12,7 @@ from shared import ranks
 from litgan.losses import NonSaturating
 from litgan.penalties import R1
 from litgan.schedules import Linear
-from litgan.text import Grammar, TextDiscriminator, TextGenerator, TextStatistics
+from litgan.text import CausalTextDiscriminator, Grammar, RecurrentTextGenerator, TextStatistics
 
 
 def game() -> dict[str, Any]:
@@ -20,10 +20,8 @@ def game() -> dict[str, Any]:
     temperature = Linear(2.0, 0.5, 64)
     return ranks.play(
         Grammar(samples=640, batch_size=8), TextStatistics(),
-        generator=partial(
-            TextGenerator, latent_dim=8, widths=(16, 12), output="gumbel", temperature=temperature
-        ),
-        discriminator=partial(TextDiscriminator, widths=(12, 16)),
+        generator=partial(RecurrentTextGenerator, latent_dim=8, width=16, temperature=temperature),
+        discriminator=partial(CausalTextDiscriminator, width=12, dilations=(1, 2)),
         loss=NonSaturating(), penalties=[R1(0.1, interval=3)],
     )  # fmt: skip
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -8,7 +9,9 @@ from torch import nn
 
 from litgan import gradient_flow
 from litgan.losses import NonSaturating
-from litgan.text import RecurrentTextGenerator, TextDiscriminator
+from litgan.schedules import Linear
+from litgan.text import CausalTextDiscriminator, RecurrentTextGenerator
+from litgan.text.recurrent import gumbel, straight_through
 
 SHAPE = (5, 8)
 
@@ -59,7 +62,7 @@ def test_the_gradient_of_a_character_reaches_those_before_it() -> None:
 def test_a_block_that_is_called_again_and_again_counts_as_a_whole() -> None:
     torch.manual_seed(0)
     generator = RecurrentTextGenerator((5, 4), latent_dim=3, width=6)
-    discriminator = TextDiscriminator((5, 4), widths=(4, 4))
+    discriminator = CausalTextDiscriminator((5, 4), width=4, dilations=(1,))
     latents = torch.randn(7, generator.latent_dim)
     norms = gradient_flow.trace_gradients(generator, discriminator, NonSaturating(), latents).generator
     assert list(norms) == ["latents", "initial_state", "cell", "head"]
@@ -70,3 +73,46 @@ def test_a_block_that_is_called_again_and_again_counts_as_a_whole() -> None:
     gradients = torch.stack(torch.autograd.grad(objective, states))
     assert len(states) == 4 and all(gradient.any() for gradient in gradients)
     assert norm.item() == pytest.approx(gradients.square().sum((0, 2)).sqrt().mean().item(), rel=1e-5)
+
+
+def test_one_hot_samples_follow_the_softmax() -> None:
+    """The Gumbel-max trick: the largest of logits with Gumbel noise is drawn from their softmax."""
+    torch.manual_seed(0)
+    logits = torch.tensor([0.0, 1.0, -1.0, 2.0]).view(1, 4, 1).expand(50_000, 4, 1)
+    drawn = straight_through(logits + gumbel(torch.randn(50_000, 4, 1)), 0.7)
+    assert set(drawn.unique().tolist()) == {0.0, 1.0} and (drawn.sum(1) == 1).all()
+    assert (drawn.mean(0) - logits[0].softmax(0)).abs().max() < 4 * 0.5 / math.sqrt(50_000)
+
+
+def test_gumbel_noise_has_its_moments_and_no_infinity() -> None:
+    noise = gumbel(torch.randn(200_000, generator=torch.Generator().manual_seed(0)))
+    assert noise.mean().item() == pytest.approx(0.57722, abs=0.02)  # Euler's constant
+    assert noise.var().item() == pytest.approx(math.pi**2 / 6, abs=0.04)
+    numbers = torch.linspace(-13, 8, 1001, requires_grad=True)
+    exact = -torch.log(-torch.special.log_ndtr(numbers.double()))
+    torch.testing.assert_close(gumbel(numbers), exact.float(), rtol=1e-6, atol=1e-6)
+    gradients = [torch.autograd.grad(value.sum(), numbers)[0] for value in (gumbel(numbers), exact)]
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-6)
+
+
+def test_the_gradient_passes_straight_through_to_the_softmax() -> None:
+    logits = torch.randn(3, 5, 7, dtype=torch.float64, requires_grad=True)
+    weights = torch.randn(3, 5, 7, dtype=torch.float64)
+    for temperature in (0.5, 2.0):
+        (hard,) = torch.autograd.grad((straight_through(logits, temperature) * weights).sum(), logits)
+        (soft,) = torch.autograd.grad(((logits / temperature).softmax(1) * weights).sum(), logits)
+        torch.testing.assert_close(hard, soft)
+
+
+def test_the_temperature_follows_its_schedule_and_changes_gradients_only() -> None:
+    generator = RecurrentTextGenerator(SHAPE, temperature=Linear(2.0, 0.5, images=1000))
+    latents = torch.randn(4, generator.latent_dim)
+    assert generator.temperature == 2.0
+    first, gradients = generator(latents), []
+    for images_seen in (0, 500, 1000):
+        generator.step_schedule(images_seen)
+        fake = generator(latents)
+        assert torch.equal(fake.round(), first.round())
+        gradients.append(torch.autograd.grad(fake[:, 0].sum(), generator.head.bias)[0])
+    assert generator.temperature == 0.5
+    assert not any(torch.allclose(before, after) for before, after in pairwise(gradients))

@@ -241,6 +241,7 @@ class Inception(FeatureExtractor):
         self.name = "inception" if precision == "fp32" else "inception-bf16"
         self.dtype = torch.float32 if precision == "fp32" else torch.bfloat16
         module = require("torch_fidelity.feature_extractor_inceptionv3", "metrics")
+        self.resized = module.interpolate_bilinear_2d_like_tensorflow1x
         path = _inception_weights(weights, download)
         try:  # torch-fidelity unpickles without restriction: refuse whatever is not plain tensors first
             torch.load(path, map_location="cpu", weights_only=True)
@@ -259,7 +260,7 @@ class Inception(FeatureExtractor):
         return torch.cat([self._pooled(part) for part in levels.split(size)])
 
     def _pooled(self, levels: Tensor) -> Tensor:
-        pixels = _resize_as_tensorflow_1(levels, self.size).sub(128).div(128)
+        pixels = self.resized(levels, (self.size, self.size), align_corners=False).sub(128).div(128)
         return self.network(pixels.to(self.dtype).expand(-1, 3, -1, -1)).float()
 
 
@@ -270,24 +271,6 @@ def _fold(network: nn.Module) -> nn.Sequential:
         if isinstance(getattr(block, "bn", None), nn.BatchNorm2d):
             block.conv, block.bn = nn.utils.fuse_conv_bn_eval(block.conv, block.bn), nn.Identity()
     return nn.Sequential(*[layer for name, layer in network.named_children() if name != "fc"], nn.Flatten())
-
-
-def _resize_as_tensorflow_1(pixels: Tensor, size: int) -> Tensor:
-    """Bilinear, [N, C, H, W] to [N, C, size, size], pixel k of the result at k / size of the side.
-
-    Bit for bit `torch_fidelity.interpolate_compat_tensorflow`; one axis after the other, in a fifth of its
-    time.
-    """
-    grid = pixels.permute(0, 2, 3, 1)  # channels last, as the convolutions need them
-    for axis in (2, 1):
-        length = grid.shape[axis]
-        position = torch.arange(size, device=grid.device, dtype=torch.float32) * (length / size)
-        low = position.long()
-        fraction = (position - low).view(-1, *[1] * (3 - axis))
-        before = grid.index_select(axis, low)
-        after = grid.index_select(axis, (low + 1).clamp(max=length - 1))
-        grid = after.sub_(before).mul_(fraction).add_(before)
-    return grid.permute(0, 3, 1, 2)
 
 
 def _inception_weights(weights: str | Path | None, download: bool) -> Path:

@@ -1,7 +1,6 @@
 """Text: data, networks, metrics and rendering. A wing: the core does not import it."""
 
 from litgan.text.causal import CausalTextDiscriminator
-from litgan.text.convolutional import TextDiscriminator, TextGenerator
 from litgan.text.data import Grammar, Text
 from litgan.text.metrics import TextStatistics
 from litgan.text.recurrent import RecurrentTextGenerator
@@ -13,7 +12,5 @@ __all__ = [
     "RecurrentTextGenerator",
     "Text",
     "TextBatch",
-    "TextDiscriminator",
-    "TextGenerator",
     "TextStatistics",
 ]

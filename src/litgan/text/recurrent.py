@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from litgan.networks.layers import check_input, check_widths
 from litgan.schedules import Schedule, value_at
-from litgan.text.convolutional import gumbel, straight_through
 
 
 class FunctionalGRUCell(nn.GRUCell):
@@ -115,3 +114,17 @@ class RecurrentTextGenerator(nn.Module):
                 char = straight_through(logits.unsqueeze(2), self.temperature).squeeze(2)
                 chars.append(char)
         return torch.stack(chars, dim=2)
+
+
+def gumbel(normal: Tensor) -> Tensor:
+    """Maps standard normal to standard Gumbel numbers: -log(-log(Phi(x))), for |x| up to 13."""
+    normal = normal.float()
+    tail = torch.special.erfc(normal.abs() * 0.5**0.5) / 2  # Phi(-|x|); log_ndtr has no Metal kernel
+    return -torch.log(-torch.where(normal > 0, torch.log1p(-tail), tail.log()))
+
+
+def straight_through(logits: Tensor, temperature: float) -> Tensor:
+    """One-hot at the largest of the logits [B, A, T], with the gradient of softmax(logits / temperature)."""
+    soft = (logits / temperature).softmax(1)
+    hard = F.one_hot(logits.argmax(1), logits.shape[1]).transpose(1, 2).to(soft)
+    return hard + (soft - soft.detach())
