@@ -9,7 +9,7 @@ from torch import nn
 
 from litgan.networks import DCGANDiscriminator
 from litgan.penalties import DRAGAN, R1, R2, WGANGP, Context, FiniteDifferenceR1, FiniteDifferenceR2, LeCam
-from litgan.schedules import Constant
+from litgan.schedules import WarmUp
 
 ALL = [R1, R2, WGANGP, DRAGAN, FiniteDifferenceR1, FiniteDifferenceR2, LeCam]
 PER_SAMPLE = [R1, R2, WGANGP, DRAGAN, FiniteDifferenceR1]  # LeCam compares with means over the batch
@@ -222,7 +222,7 @@ def test_gamma_is_twice_the_weight_or_follows_the_rule():
 
 
 def test_weight_and_interval_are_kept():
-    penalty = WGANGP(weight=(schedule := Constant(2.0)), interval=4)
+    penalty = WGANGP(weight=(schedule := WarmUp(64)), interval=4)
     assert penalty.weight is schedule and penalty.interval == 4 and R1(weight=0).weight == 0
 
 

@@ -45,6 +45,8 @@ class GAN(LightningModule):
     began. Subclass it for another game: override `generate`, `discriminator_loss` or `generator_loss`. One
     more network is an attribute with an optimizer in `configure_optimizers`; `training_step` calls `update`.
 
+    Raises ValueError if a number of steps or parts is below 1, or if a network does not fit the data.
+
     Args:
         generator: a module (latents, condition) -> samples; or called with (sample_shape, condition) it
             returns one. It may take one tensor: the latents or, where its latent_dim is 0, the condition.
@@ -71,8 +73,6 @@ class GAN(LightningModule):
         freeze: parts of the networks that are not trained, e.g. ["discriminator.stages.0"].
         latent_dim: length of the latents, for a generator without an attribute of this name.
         seed: of weights, latents and every other draw.
-
-    Raises ValueError if a number of steps or parts is below 1, or if a network does not fit the data.
     """
 
     images_seen = images_per_iteration = 0  # real samples over all ranks; those of the present iteration

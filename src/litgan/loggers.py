@@ -9,9 +9,8 @@ from __future__ import annotations
 import csv
 import io
 import os
-import re
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,6 @@ from litgan.render import SampleBatch
 
 PACKAGE = __name__.partition(".")[0]
 CLOCK = "images_seen"
-DISTANCE = re.compile(r"metric/(fid|fd_.+|kid)$")
 BROKEN = "\ufffd"  # Unicode's replacement character
 
 
@@ -88,7 +86,8 @@ class WandbRun(WandbLogger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
-        for key in (set(metrics) - self.distances) & {*filter(DISTANCE.match, metrics)}:
+        distances = {*distance_keys([metrics]), "metric/kid"} & metrics.keys()
+        for key in distances - self.distances:
             self.distances.add(key)
             self.experiment.define_metric(key, step_metric=CLOCK, step_sync=True, summary="min")  # the best
         super().log_metrics(metrics)  # without `step`, which would become a second x axis
@@ -293,7 +292,7 @@ def _encode(lines: list[list[Any]]) -> bytes:
     return text.getvalue().encode()
 
 
-def distance_keys(rows: list[dict[str, float]]) -> list[str]:
-    """The keys of the distances to the data."""
+def distance_keys(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The keys of the Fréchet distances to the data."""
     keys = dict.fromkeys(key for row in rows for key in row)
     return [key for key in keys if key == "metric/fid" or key.startswith("metric/fd_")]

@@ -50,9 +50,8 @@ class Context:
 
     def augmented(self, samples: Tensor, side: Literal["real", "fake"]) -> tuple[Tensor, Tensor | None]:
         """Samples and condition as the discriminator gets them, changed as this update's other ones."""
-        if self.noise is None or self.augment is None:
-            return samples, self.condition
-        return self.augment(samples, self.condition, self.noise.stream(side))
+        noise = self.noise and self.noise.stream(side)
+        return self.augment(samples, self.condition, noise)
 
     def latents(self) -> Tensor:
         """The latents [B, latent_dim] of this update's fake samples."""

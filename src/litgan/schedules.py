@@ -35,16 +35,6 @@ def largest(name: str, schedule: float | Schedule) -> float:
     return max(values)
 
 
-class Constant(Schedule):
-    """The same value always."""
-
-    def __init__(self, value: float) -> None:
-        self.value = value
-
-    def __call__(self, images_seen: int) -> float:
-        return self.value
-
-
 class Linear(Schedule):
     """A straight line from `start` to `end` between `begin` and `begin + images` images, constant outside.
 

@@ -8,13 +8,14 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar
 
+from litgan.loggers import distance_keys
+
 SHOWN = {"loss/generator": "G", "loss/discriminator": "D", "gradient/feedback": "feedback"}
 
 
 def distances(logged: dict[str, float]) -> dict[str, str]:
     """The Fréchet distances among logged values, formatted."""
-    keys = (key for key in logged if key == "metric/fid" or key.startswith("metric/fd_"))
-    return {key.removeprefix("metric/"): f"{logged[key]:.4g}" for key in keys}
+    return {key.removeprefix("metric/"): f"{logged[key]:.4g}" for key in distance_keys([logged])}
 
 
 class ProgressLines(Callback):
