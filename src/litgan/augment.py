@@ -84,11 +84,7 @@ class DiffAugment(Augmentation):
         return samples
 
     def move(self, condition: Tensor, uniforms: Tensor, size: torch.Size) -> Tensor:
-        """Its translation alone.
-
-        Raises:
-            ValueError: the condition has another size than the samples.
-        """
+        """Its translation alone. Raises ValueError: the condition has another size than the samples."""
         if "translation" not in self.policy:
             return condition
         if condition.shape[2:] != size:

@@ -45,8 +45,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     ) -> None:
         """Writes a hidden file beside `path` and renames it; keeps an old file that has seen more images.
 
-        Raises:
-            OSError: one sentence, if the disk refuses; the old file is untouched.
+        Raises OSError: one sentence, if the disk refuses; the old file is untouched.
         """
         path = Path(path)
         try:
@@ -103,8 +102,7 @@ def read_together(path: str | Path, map_location: Any = None, *, verify: bool = 
     Weights stay mapped until networks copy them; the rest is in memory, as another machine may replace the
     file.
 
-    Raises:
-        FileNotFoundError, ValueError: on all ranks, if one of them cannot read it.
+    Raises FileNotFoundError or ValueError: on all ranks, if one of them cannot read it.
     """
     if dist.is_available() and dist.is_initialized():
         fault: Exception | None = None
@@ -209,9 +207,8 @@ def check_architecture(checkpoint: dict[str, Any], module: nn.Module, strict: bo
 
     Unless `strict`, a name may be missing on either side, as in torch's `load_state_dict`.
 
-    Raises:
-        ValueError: one sentence with the first weight that differs, or is complex, NaN or, if it is a
-            parameter, infinite.
+    Raises ValueError: one sentence with the first weight that differs, or is complex, NaN or, if it is a
+    parameter, infinite.
     """
     weights, wanted = checkpoint["state_dict"], module.state_dict()
     saved, expected = ({name: _shape(one) for name, one in it.items()} for it in (weights, wanted))
@@ -257,8 +254,7 @@ def take_weights(gan: nn.Module, path: str | Path) -> None:
     The generator and all its averages get the averaged weights. Of the file, which may come from a stranger,
     only tensors are used: its classes, data and condition may be others.
 
-    Raises:
-        FileNotFoundError, ValueError: one sentence, if the file cannot be read or no parameter fits.
+    Raises FileNotFoundError or ValueError: one sentence, if the file cannot be read or no parameter fits.
     """
     saved, own = read(path)["state_dict"], gan.state_dict()
     sources = {name: AVERAGES.sub("ema.average.", name, count=1) for name in own}
@@ -284,8 +280,7 @@ def take_weights(gan: nn.Module, path: str | Path) -> None:
 def build_fitting(checkpoint: dict[str, Any], build: Callable[[], Network], strict: bool = True) -> Network:
     """Calls `build`, if the weights that it makes on the meta device, without memory, fit the checkpoint's.
 
-    Raises:
-        ValueError: as `check_architecture` does.
+    Raises ValueError: as `check_architecture` does.
     """
     try:
         with torch.device("meta"):
@@ -301,8 +296,7 @@ def build_fitting(checkpoint: dict[str, Any], build: Callable[[], Network], stri
 def clock(checkpoint: dict[str, Any]) -> tuple[int, int]:
     """`images_seen` and `discriminator_updates` when it was saved.
 
-    Raises:
-        ValueError: if one of them is no integer of at least 0.
+    Raises ValueError if one of them is no integer of at least 0.
     """
     counts = [checkpoint["litgan"].get(name) for name in CLOCK]
     for name, number in zip(CLOCK, counts, strict=True):
@@ -329,9 +323,8 @@ def restore(gan: Any, checkpoint: dict[str, Any]) -> None:
 def build_gan(checkpoint: dict[str, Any], cls: type[Network], builder: Builder = STRICT) -> Network:
     """The GAN that the checkpoint's recipe describes, with fresh weights.
 
-    Raises:
-        ValueError: if the checkpoint carries no recipe, one that does not fit, or one that asks for classes
-            that are not allowed.
+    Raises ValueError if the checkpoint carries no recipe, one that does not fit, or one that asks for classes
+    that are not allowed.
     """
     return builder.build_subclass(cls, recipe_of(checkpoint, "model"), "model")
 

@@ -44,8 +44,7 @@ def make_networks(
     A module may take one tensor: the samples or the latents; a generator without latents the condition,
     where that is a tensor.
 
-    Raises:
-        ValueError: one sentence that names the network, if it cannot be made so or does not fit the data.
+    Raises ValueError: one sentence that names the network, if it cannot be made so or does not fit the data.
     """
     networks = []
     for role, given in (("generator", generator), ("discriminator", discriminator)):
@@ -87,8 +86,7 @@ def check_networks(
 ) -> None:
     """Passes one sample through both networks.
 
-    Raises:
-        ValueError: one sentence that names the network and what does not fit.
+    Raises ValueError: one sentence that names the network and what does not fit.
     """
     for network in (generator, discriminator):
         ignores = isinstance(network, OneInput) and not network.second
@@ -139,8 +137,7 @@ def make_optimizers(
 ) -> list[Optimizer]:
     """An optimizer for each network, of the parameters that are trained.
 
-    Raises:
-        ValueError: one sentence that names the network, if an option is out of its range.
+    Raises ValueError: one sentence that names the network, if an option is out of its range.
     """
     optimizers = []
     for role, make, network in zip(("generator", "discriminator"), factories, networks, strict=True):
@@ -156,8 +153,7 @@ def make_optimizers(
 def check_fit(gan: Any) -> None:
     """Compares a GAN with the Trainer that is about to fit it; warns of a tiny factor of learning rates.
 
-    Raises:
-        ValueError: one sentence, if data, limits of gradients, learning rates or optimizers do not fit.
+    Raises ValueError: one sentence, if data, limits of gradients, learning rates or optimizers do not fit.
     """
     data = gan.trainer.datamodule
     check_sample_shape(getattr(data, "sample_shape", gan.sample_shape), gan.sample_shape)
@@ -246,8 +242,7 @@ def check_seed(seed: int) -> None:
 class NoEmptyData(Callback):
     """Refuses a training loader without batches, with which Lightning ends without a word or never.
 
-    Raises:
-        ValueError: two epochs, one after the other, or a whole fit had no batch.
+    Raises ValueError: two epochs, one after the other, or a whole fit had no batch.
     """
 
     def __init__(self) -> None:

@@ -259,8 +259,7 @@ def save(samples: Tensor, data: Any, stem: Path, *, as_tensor: bool = False) -> 
 def named_inputs(given: str) -> dict[str, Path]:
     """A file, or all files below a folder, by the names of what is made from them.
 
-    Raises:
-        FileNotFoundError: if there are none.
+    Raises FileNotFoundError if there are none.
     """
     root = Path(given).expanduser()
     files = sorted(path for path in root.rglob("[!.]*") if path.is_file()) if root.is_dir() else [root]
@@ -275,8 +274,7 @@ def named_inputs(given: str) -> dict[str, Path]:
 def condition_of(path: Path, gan: GAN, data: Any) -> Tensor:
     """The condition in a file, [1, *shape], as `data.read_condition` gives it.
 
-    Raises:
-        ValueError: if the GAN has no such conditions.
+    Raises ValueError if the GAN has no such conditions.
     """
     if isinstance(gan.condition, int):
         raise ValueError(f"This GAN has {describe(gan.condition)}: leave out --input {path}.")
@@ -317,11 +315,7 @@ def best_of(reports: dict[str, Report]) -> dict[str, object]:
 
 
 def parse_labels(labels: str | None) -> list[int] | None:
-    """ "0,1" -> [0, 1].
-
-    Raises:
-        ValueError: if it is no list of integers.
-    """
+    """ "0,1" -> [0, 1]. Raises ValueError if it is no list of integers."""
     if labels is None:
         return None
     try:

@@ -46,8 +46,7 @@ def probe(condition: Condition, count: int, device: torch.device | str = "cpu") 
 def check_condition(given: Any, condition: Condition) -> Tensor | None:
     """The condition of a batch; labels, int [B], are left out where there is no condition.
 
-    Raises:
-        ValueError: if it is of another kind or shape.
+    Raises ValueError if it is of another kind or shape.
     """
     if isinstance(condition, int):
         is_label = isinstance(given, Tensor) and given.ndim == 1 and not given.is_floating_point()
@@ -69,8 +68,7 @@ def choose_conditions(
 
     None stands for all classes in turn. A tensor's sides may be others than those of `condition`.
 
-    Raises:
-        ValueError: if they are of another kind, or left out where they are tensors.
+    Raises ValueError if they are of another kind, or left out where they are tensors.
     """
     if isinstance(condition, int):
         if not isinstance(given, Tensor) or not given.is_floating_point():
@@ -89,8 +87,7 @@ def choose_classes(
 
     None if there are no classes.
 
-    Raises:
-        ValueError: if one is not in 0 to num_classes - 1.
+    Raises ValueError if one is not in 0 to num_classes - 1.
     """
     if classes is None:
         classes = range(num_classes)

@@ -12,8 +12,7 @@ PACKAGE = __name__.partition(".")[0]
 def require(package: str, extra: str) -> ModuleType:
     """The module `package`, which comes with `pip install litgan[<extra>]`.
 
-    Raises:
-        ImportError: one sentence that names both, if it is not installed.
+    Raises ImportError: one sentence that names both, if it is not installed.
     """
     try:
         return importlib.import_module(package)

@@ -26,8 +26,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     If the block fails, the old file at `path` stays and the hidden one is removed; a killed process leaves
     `.NAME.<random>.partial`. Several machines may write at once. Makes the folder.
 
-    Raises:
-        OSError: if the disk refuses, also where the block raises a RuntimeError for it.
+    Raises OSError if the disk refuses, also where the block raises a RuntimeError for it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL}")

@@ -40,8 +40,7 @@ class Freeze(Callback):
     def setup(self, trainer: Trainer, gan: LightningModule, stage: str) -> None:
         """Freezes before optimizers and reducers are made.
 
-        Raises:
-            ValueError: one sentence, if there is no such part, or if a network has nothing left to train.
+        Raises ValueError: one sentence, if there is no such part, or if a network has nothing left to train.
         """
         if stage != "fit" or not self.names:
             return

@@ -30,8 +30,7 @@ class AutoBatchSize:
     def parts(self, function: Callable[[int, int], _T], count: int) -> list[_T]:
         """`function(start, size)` of each range of 0 to `count`.
 
-        Raises:
-            RuntimeError: the memory is too small for a single item.
+        Raises RuntimeError: the memory is too small for a single item.
         """
         results: list[_T] = []
         start = 0

@@ -155,8 +155,7 @@ class Penalty(Term):
     def input_gradient(self, *, samples: Tensor, logits: Tensor) -> Tensor:
         """Each sample's gradient of its mean logit, flattened, in at least float32: [B, N].
 
-        Raises:
-            RuntimeError: the logits were not computed from these samples with gradients enabled.
+        Raises RuntimeError: the logits were not computed from these samples with gradients enabled.
         """
         gradient = None
         if samples.requires_grad and logits.requires_grad:

@@ -96,8 +96,7 @@ def connect() -> tuple[int, dist.Store | None]:
 def choose_on_rank_zero(choose: Callable[[], Any], rank: int, store: dist.Store | None) -> Any:
     """What `choose` returns on rank zero, plain data for JSON, on every rank, with what `connect` returned.
 
-    Raises:
-        RuntimeError: one sentence, on other ranks: that of rank zero's error, or that it says nothing.
+    Raises RuntimeError: one sentence, on other ranks: that of rank zero's error, or that it says nothing.
     """
     if store is None and os.environ.get("LOCAL_RANK", "0") != "0" and CHOICE in os.environ:
         return json.loads(os.environ[CHOICE])

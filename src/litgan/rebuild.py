@@ -92,8 +92,7 @@ class Builder:
     def build_subclass(self, base: type, node: Any, place: str) -> Any:
         """The object that a mapping of `class_path` and `init_args` describes, of a subclass of `base`.
 
-        Raises:
-            ValueError: one sentence, if it describes none, or what is not allowed.
+        Raises ValueError: one sentence, if it describes none, or what is not allowed.
         """
         cls, arguments = self._class(base, node, place)
         return self.build(cls, arguments, place)
@@ -101,8 +100,7 @@ class Builder:
     def value(self, hint: Any, node: Any, place: str) -> Any:
         """Plain data as a type hint asks for it: lists as tuples, integers as floats, mappings as objects.
 
-        Raises:
-            ValueError: one sentence, if it does not fit.
+        Raises ValueError: one sentence, if it does not fit.
         """
         kind, inner = get_origin(hint) or hint, get_args(hint)
         if kind in (Union, UnionType):
@@ -217,11 +215,7 @@ class Builder:
 
     @property
     def trusted(self) -> tuple[str, ...]:
-        """Names of the modules that the user trusts.
-
-        Raises:
-            ValueError: if one is no name of a module.
-        """
+        """Names of the modules that the user trusts. Raises ValueError if one is no name of a module."""
         given = [self.trust] if isinstance(self.trust, str) else self.trust
         names = tuple(name.strip() for text in given for name in text.split(","))
         if wrong := [name for name in names if not PATH.fullmatch(f"{name}.x")]:
@@ -270,9 +264,8 @@ STRICT = Builder()
 def check_plain(recipe: Any) -> None:
     """Checks every node of a recipe, shared ones as often as they appear.
 
-    Raises:
-        ValueError: one sentence, if something in it is no mapping, list, text, number, truth value or None,
-            or if it is too deep or too large for a recipe.
+    Raises ValueError: one sentence, if something in it is no mapping, list, text, number, truth value or
+    None, or if it is too deep or too large for a recipe.
     """
     waiting, visited = [(recipe, 1)], 0
     while waiting:

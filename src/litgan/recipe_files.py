@@ -13,8 +13,7 @@ FOLDERS = (PACKAGE.parents[1] / "configs", PACKAGE / "configs")  # in the reposi
 def find_recipes(arguments: list[str]) -> list[str]:
     """A command line in which each `--config` names a file: `--config digits` is the recipe of that name.
 
-    Raises:
-        ValueError: if there is no such file, or if it is no valid YAML.
+    Raises ValueError if there is no such file, or if it is no valid YAML.
     """
     found = list(arguments)
     for place, argument in enumerate(arguments):

@@ -106,8 +106,7 @@ class Run:
     def path(self, name: str) -> Path:
         """Where a file or folder of the run lies.
 
-        Raises:
-            OSError: if it is a link or a pipe: reading it may not end, or show what is not of the run.
+        Raises OSError if it is a link or a pipe: reading it may not end, or show what is not of the run.
         """
         path = self.folder / name
         if os.path.lexists(path) and (

@@ -67,8 +67,7 @@ class RecipeOptimizers(Callback):
     def on_fit_start(self, trainer: Trainer, gan: LightningModule) -> None:
         """Remembers each learning rate as `initial_lr`, and changes the options in the checkpoint.
 
-        Raises:
-            ValueError: one sentence, if the run had other optimizers, or others parameters or state.
+        Raises ValueError: one sentence, if the run had other optimizers, or others parameters or state.
         """
         restored, self.restored = self.restored, {}
         self.classes = [type(optimizer).__name__ for optimizer in trainer.optimizers]
@@ -124,8 +123,7 @@ def check_state(cls: type[Optimizer], weight: nn.Parameter, options: dict[str, A
 
     Fused optimizers write beyond the memory of tensors that are too small.
 
-    Raises:
-        ValueError: one sentence with the entry that is missing or of another shape.
+    Raises ValueError: one sentence with the entry that is missing or of another shape.
     """
     if isinstance(saved, dict) and not saved:  # it has made no step
         return

@@ -44,8 +44,7 @@ class RunFolder:
     def create(self) -> None:
         """Makes the folder, and removes the partial files of a killed process.
 
-        Raises:
-            OSError: one sentence, if it cannot be made or too little space is free.
+        Raises OSError: one sentence, if it cannot be made or too little space is free.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -179,8 +178,7 @@ def new_run(root: str | Path, recipe: str) -> RunFolder:
 
     Processes launched from here inherit it; a requeued SLURM job keeps its numbers.
 
-    Raises:
-        ValueError: if the id cannot name a folder.
+    Raises ValueError if the id cannot name a folder.
     """
     job, step = os.environ.get("SLURM_JOB_ID"), os.environ.get("SLURM_STEP_ID")
     run_id = os.environ.get("LITGAN_RUN_ID") or (f"slurm-{job}-{step}" if job and step else "")
@@ -205,8 +203,7 @@ def find_checkpoint(wanted: str, root: str | Path, recipe: str) -> Path | None:
     The newest is the one written last, among runs and within a run, however many images it has seen.
     Unreadable ones are skipped with a warning; older files that were kept are not considered.
 
-    Raises:
-        FileNotFoundError: if there is no such path, or if none of the runs' checkpoints can be read.
+    Raises FileNotFoundError if there is no such path, or if none of the runs' checkpoints can be read.
     """
     if wanted != "last":
         checkpoints.read(wanted, mapped=True)

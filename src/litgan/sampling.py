@@ -44,8 +44,7 @@ class Sampler(nn.Module):
 def averaged_generator(gan: Any, ema: bool | int = True) -> nn.Module:
     """A GAN's generator with averaged weights: the run's average, or that with a half-life in images.
 
-    Raises:
-        ValueError: if there is no average with that half-life.
+    Raises ValueError if there is no average with that half-life.
     """
     if isinstance(ema, bool):
         return gan.ema.average if ema else gan.generator
@@ -105,8 +104,7 @@ def generate_in_chunks(
 def truncate(latents: Tensor, threshold: float) -> Tensor:
     """Maps N(0, 1) onto the normal truncated at +-threshold, monotonically.
 
-    Raises:
-        ValueError: if `threshold` is not positive.
+    Raises ValueError if `threshold` is not positive.
     """
     if threshold <= 0:
         raise ValueError(f"The truncation is {threshold}: give a positive threshold such as 0.7.")

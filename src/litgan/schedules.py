@@ -25,8 +25,7 @@ def value_at(schedule: float | Schedule, images_seen: int) -> float:
 def largest(name: str, schedule: float | Schedule) -> float:
     """The largest value of a number or a schedule, of those after 1, 10, 100, ... 10^12 images.
 
-    Raises:
-        ValueError: with the name, if one of them is negative, infinite or NaN.
+    Raises ValueError: with the name, if one of them is negative, infinite or NaN.
     """
     values = [value_at(schedule, 10**power) for power in range(13)]
     for value in values:
@@ -38,8 +37,7 @@ def largest(name: str, schedule: float | Schedule) -> float:
 class Linear(Schedule):
     """A straight line from `start` to `end` between `begin` and `begin + images` images, constant outside.
 
-    Raises:
-        ValueError: if `images` is not positive or `begin` is negative.
+    Raises ValueError if `images` is not positive or `begin` is negative.
     """
 
     def __init__(self, start: float, end: float, images: int, begin: int = 0) -> None:
@@ -69,8 +67,7 @@ class Cosine(Linear):
 class Exponential(Schedule):
     """From `start` on, half of it after each `halflife` images.
 
-    Raises:
-        ValueError: if `halflife` is not positive.
+    Raises ValueError if `halflife` is not positive.
     """
 
     def __init__(self, halflife: float, start: float = 1.0) -> None:

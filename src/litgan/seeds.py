@@ -30,8 +30,7 @@ STOPPED = (75, 130)  # exit codes of a run that was interrupted and saved
 def take_seeds(arguments: Sequence[str]) -> tuple[list[int], list[str]]:
     """The numbers after `--seeds`, none if it is not given, and the other arguments.
 
-    Raises:
-        ValueError: naming what is no list of different integers.
+    Raises ValueError: naming what is no list of different integers.
     """
     seeds: list[int] = []
     others, words = [], iter(arguments)

@@ -33,9 +33,8 @@ def unpack(batch: Any, condition: Condition) -> Batch:
 
     Labels of a data set, int [B], are left out where there is none.
 
-    Raises:
-        ValueError: if the batch is neither `real`, (real,), (real, condition) nor a dict with these names,
-            or if its condition is another one.
+    Raises ValueError if the batch is neither `real`, (real,), (real, condition) nor a dict with these names,
+    or if its condition is another one.
     """
     parts = batch if isinstance(batch, (Mapping, tuple, list)) else (batch,)
     if not isinstance(parts, Mapping):

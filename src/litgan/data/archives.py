@@ -39,8 +39,7 @@ class Zip:
     def open(self, name: str) -> BinaryIO:
         """A member, decompressed; its checksum is compared.
 
-        Raises:
-            Exception: whatever a damaged archive gives rise to.
+        Raises Exception: whatever a damaged archive gives rise to.
         """
         member = zipfile.ZipInfo(name)
         for field, value in zip(FIELDS, self.table[self.row(name)].tolist(), strict=True):

@@ -131,8 +131,7 @@ class GANDataModule(LightningDataModule, ABC):
     def read_sample(self, path: str | Path) -> Tensor:
         """The sample in a file of one's own, encoded; its sides may be others.
 
-        Raises:
-            ValueError: this data set reads no such files, or not this one.
+        Raises ValueError: this data set reads no such files, or not this one.
         """
         raise ValueError(
             f"{type(self).__name__} reads no samples from files: give it a method read_sample(path)."
@@ -141,8 +140,7 @@ class GANDataModule(LightningDataModule, ABC):
     def read_condition(self, path: str | Path) -> Tensor:
         """The condition in a file of one's own, as the networks get it; its sides may be others.
 
-        Raises:
-            ValueError: this data set reads no such files, or not this one.
+        Raises ValueError: this data set reads no such files, or not this one.
         """
         raise ValueError(
             f"{type(self).__name__} reads no conditions from files: give it a method read_condition(path)."
@@ -231,8 +229,7 @@ class GANDataModule(LightningDataModule, ABC):
         The choice does not depend on seed or clock, and a smaller one is the beginning of a larger one. With
         them come their conditions, or labels if the data set has some. Batch k goes to rank k % `world_size`.
 
-        Raises:
-            ValueError: fewer than `count` samples, or no such split.
+        Raises ValueError: fewer than `count` samples, or no such split.
         """
         samples, _ = self.load(split)
         if not 1 <= count <= len(samples):
@@ -287,9 +284,8 @@ class GANDataModule(LightningDataModule, ABC):
     def load(self, split: str = "train") -> Split:
         """The checked result of `read`, in the host's memory if it fits, or what `litgan pack` made of it.
 
-        Raises:
-            ValueError: no such split, labels or conditions missing, out of range or of the wrong shape, or
-                samples of the wrong shape.
+        Raises ValueError: no such split, labels or conditions missing, out of range or of the wrong shape, or
+        samples of the wrong shape.
         """
         if split not in self._loaded:
             if split not in self.splits:

@@ -15,9 +15,8 @@ def check_split(
 ) -> None:
     """Compares what a `GANDataModule` has read with what it says of itself.
 
-    Raises:
-        ValueError: there are no samples; labels or conditions are missing, too few, out of range or of the
-            wrong shape; or samples are of the wrong shape.
+    Raises ValueError: there are no samples; labels or conditions are missing, too few, out of range or of the
+    wrong shape; or samples are of the wrong shape.
     """
     name, classes = type(data).__name__, data.num_classes
     if not len(samples):

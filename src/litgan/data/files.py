@@ -146,8 +146,7 @@ def label_by_folder(
 
     One outer folder around several classes does not count as a level.
 
-    Raises:
-        ValueError: a file lies in no subfolder, there are not `num_classes` of them, or they are splits.
+    Raises ValueError: a file lies in no subfolder, there are not `num_classes` of them, or they are splits.
     """
     own = [name.rpartition("/")[0] for name in names]
     if "" in own:

@@ -73,8 +73,7 @@ def find_images(root: Path) -> Found:
 def check_images(files: ImageFiles, what: str = "bits", skip: bool | None = None) -> list[Any]:
     """`bits`, `size` or `pixels` of all images; None for one that is unusable, if these are skipped.
 
-    Raises:
-        UnusableFileError: as `read_each` does.
+    Raises UnusableFileError: as `read_each` does.
     """
     options = (files.channels, files.convert, files.value_range, files.max_pixels, files.half, skip)
     names = hashlib.blake2b(repr(files.names).encode(), digest_size=8).hexdigest()
@@ -161,8 +160,7 @@ class ImageFiles:
     def bits(self, name: str) -> int | None:
         """Bits of a pixel of a file, from its header alone; None for other types than unsigned integers.
 
-        Raises:
-            UnusableFileError: as `__getitem__`, as far as the header tells.
+        Raises UnusableFileError: as `__getitem__`, as far as the header tells.
         """
         with self._open_image(name) as image:
             return bits(image)

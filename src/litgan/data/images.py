@@ -135,8 +135,7 @@ class _TorchvisionImages(ImageData):
     def find(self, **options: Any) -> Any:
         """torchvision's data set of the same name.
 
-        Raises:
-            RuntimeError: it is not there and cannot be downloaded; says what to put where.
+        Raises RuntimeError: it is not there and cannot be downloaded; says what to put where.
         """
         from torchvision import datasets
 
@@ -368,8 +367,7 @@ def resize(images: Tensor, resolution: int | tuple[int, int]) -> Tensor:
 def read_idx(path: Path) -> Tensor:
     """A gzipped IDX file of bytes (the format of MNIST), as uint8 of the shape in its header.
 
-    Raises:
-        ValueError: the file is damaged, or of another format.
+    Raises ValueError: the file is damaged, or of another format.
     """
     try:
         raw = gzip.decompress(path.read_bytes())

@@ -95,8 +95,7 @@ def _write(path: Path, stored: Any) -> None:
 def read_pack(data: Any, split: str) -> tuple[Tensor, Tensor | None] | None:
     """Samples and conditions of a split, mapped, if `data.root` is a pack; gives `data` its fingerprint.
 
-    Raises:
-        ValueError: the pack is damaged, or of other data than `data`.
+    Raises ValueError: the pack is damaged, or of other data than `data`.
     """
     root = getattr(data, "root", None)
     if not isinstance(root, str) or not (index := _index(root)):

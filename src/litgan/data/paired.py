@@ -165,8 +165,7 @@ class PairedFolder(GANDataModule):
 def crop_pairs(sizes: list[Size], crop: Size | None) -> tuple[list[Size], list[Size]]:
     """Of samples and conditions: the smallest equal parts of both, in pixels, and the crops.
 
-    Raises:
-        ValueError: the crop is empty, larger than samples, or none of the conditions is equal to it.
+    Raises ValueError: the crop is empty, larger than samples, or none of the conditions is equal to it.
     """
     shared = tuple(math.gcd(*sides) for sides in zip(*sizes, strict=True))
     steps: list[Size] = [(size[0] // shared[0], size[1] // shared[1]) for size in sizes]
@@ -185,8 +184,7 @@ def crop_pairs(sizes: list[Size], crop: Size | None) -> tuple[list[Size], list[S
 def match(root: Path, conditions: Path) -> list[list[str]]:
     """The names of samples and, in the same order, of their conditions; suffixes may differ.
 
-    Raises:
-        ValueError: an image has none or two to match.
+    Raises ValueError: an image has none or two to match.
     """
     found: list[dict[str, str]] = []
     for folder in (root, conditions):

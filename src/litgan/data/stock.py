@@ -146,11 +146,7 @@ class LoaderData:
         return ImageBatch.from_unit_range(condition) if is_image(condition) else None
 
     def decode(self, samples: Tensor) -> SampleBatch:
-        """Images, to be drawn.
-
-        Raises:
-            ValueError: if samples are no images.
-        """
+        """Images, to be drawn. Raises ValueError if samples are no images."""
         if not is_image(samples):
             raise ValueError(
                 f"Samples of shape {list(samples.shape[1:])} from a plain loader cannot be drawn, only "
@@ -180,8 +176,7 @@ class ModuleData(LoaderData):
     def load(self, split: str) -> None:
         """Makes the loader of a split.
 
-        Raises:
-            ValueError: if the module has no such split, or several loaders of it.
+        Raises ValueError if the module has no such split, or several loaders of it.
         """
         if split == self.split:
             return
@@ -221,8 +216,7 @@ def check_loader(loader: Any, split: str) -> Any:
 def data_of(trainer: Trainer) -> Any:
     """The data of a Trainer as callbacks need them: its `GANDataModule`, or its running loader as one.
 
-    Raises:
-        ValueError: if it has several loaders, or one that can be read only once.
+    Raises ValueError if it has several loaders, or one that can be read only once.
     """
     datamodule = trainer.datamodule  # type: ignore[attr-defined]
     if isinstance(datamodule, GANDataModule):

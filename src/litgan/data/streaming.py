@@ -155,11 +155,7 @@ class ShardFiles(ImageFiles):
         return _fingerprint(self, self.tar.paths)
 
     def labels(self, suffix: str) -> list[int]:
-        """The class of each image.
-
-        Raises:
-            ValueError: an image has none.
-        """
+        """The class of each image. Raises ValueError: an image has none."""
         known, found = set(self.tar.names), list[int]()
         for name in self.names:
             path = PurePosixPath(name)

@@ -46,8 +46,7 @@ class Game:
     def update(self, point: Tensor, rate: float, kind: Update = "simultaneous") -> Tensor:
         """The point after one iteration of gradient descent; alternating: the discriminator first.
 
-        Raises:
-            ValueError: for another kind of update.
+        Raises ValueError: for another kind of update.
         """
         if kind == "simultaneous":
             return point + rate * self.field(point)

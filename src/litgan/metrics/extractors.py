@@ -63,8 +63,7 @@ class FeatureExtractor(nn.Module, ABC):
     def forward(self, samples: Tensor) -> Tensor:
         """Features, float32 [N, dimension].
 
-        Raises:
-            ValueError: the samples have a shape that this extractor does not take.
+        Raises ValueError: the samples have a shape that this extractor does not take.
         """
         self.check(samples)
         with full_float32(samples.device):
@@ -81,8 +80,7 @@ class FeatureExtractor(nn.Module, ABC):
     def setup(self, data: Any) -> None:
         """Takes from a data set what the features depend on besides the samples, e.g. a sample rate.
 
-        Raises:
-            ValueError: the extractor was made for another data set.
+        Raises ValueError: the extractor was made for another data set.
         """
         if absent := [name for name in self.needs if not hasattr(data, name)]:
             raise ValueError(
@@ -164,8 +162,7 @@ class Classifier(FeatureExtractor):
     def from_file(cls, path: str | Path) -> Classifier:
         """The classifier in a file of `benchmarks/train_extractors.py`.
 
-        Raises:
-            ValueError: not such a file.
+        Raises ValueError: not such a file.
         """
         try:
             with safe_open(path, framework="pt") as file:

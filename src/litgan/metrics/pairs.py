@@ -13,8 +13,7 @@ def image_metrics(*, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
 
     SSIM is that of Wang et al. 2004: a Gaussian window of 1.5 pixels, K1 0.01, K2 0.03. Each is [N].
 
-    Raises:
-        ValueError: if the two sides have different shapes.
+    Raises ValueError if the two sides have different shapes.
     """
     if real.shape != fake.shape:
         shapes = f"{list(fake.shape[1:])} and {list(real.shape[1:])}"

@@ -227,8 +227,7 @@ def check_roll_shape(
 ) -> tuple[int, int, int]:
     """Returns [tracks, steps, pitches].
 
-    Raises:
-        ValueError: another number of dimensions, or the steps of a bar are not divisible by 2**halvings.
+    Raises ValueError: another number of dimensions, or the steps of a bar are not divisible by 2**halvings.
     """
     name = type(owner).__name__
     if len(sample_shape) != 3:

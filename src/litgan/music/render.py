@@ -68,8 +68,7 @@ class RollBatch(SampleBatch):
     def save(self, stem: Path, picture: Tensor | None = None) -> list[Path]:
         """Writes the picture `<stem>.png`, and `<stem>.mid` with all samples separated by a bar of silence.
 
-        Raises:
-            ImportError: mido is missing.
+        Raises ImportError: mido is missing.
         """
         file = self.to_midi()  # first, so that no file is written if mido is missing
         written = super().save(stem, picture)
@@ -79,11 +78,7 @@ class RollBatch(SampleBatch):
         return [*written, path]
 
     def to_midi(self) -> mido.MidiFile:
-        """Returns the MIDI file that `save` writes.
-
-        Raises:
-            ImportError: mido is missing.
-        """
+        """Returns the MIDI file that `save` writes. Raises ImportError: mido is missing."""
         return to_midi_file(
             self.notes(), tracks=self.rolls.shape[1], lowest=self.lowest,
             steps_per_quarter=self.steps_per_bar / self.quarters_per_bar,

@@ -29,8 +29,7 @@ class Score(NamedTuple):
 def find_midi(root: Path) -> Found:
     """The MIDI files in a folder and its subfolders, by their names relative to it.
 
-    Raises:
-        FileNotFoundError: no such folder, or no such file in it.
+    Raises FileNotFoundError: no such folder, or no such file in it.
     """
     return find_files(check_folder(root, "MIDI file"), SUFFIXES, "MIDI file")
 
@@ -89,8 +88,7 @@ def read_midi(path: Path) -> Score:
 def list_chorales() -> list[Path]:
     """Returns the files of Bach's works in the corpus of music21, sorted by name; not all are chorales.
 
-    Raises:
-        ImportError: music21 is missing.
+    Raises ImportError: music21 is missing.
     """
     require("music21", "music")
     from music21 import corpus

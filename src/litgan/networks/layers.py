@@ -46,8 +46,7 @@ class PixelNorm(nn.Module):
 def norm_layer(kind: NormKind, channels: int, *, affine: bool) -> nn.Module:
     """A layer that normalizes maps [B, C, H, W]; with `affine` all but "pixel" learn gains and biases.
 
-    Raises:
-        ValueError: there is no norm `kind`.
+    Raises ValueError: there is no norm `kind`.
     """
     if kind == "batch":
         return nn.BatchNorm2d(channels, affine=affine)
@@ -136,8 +135,7 @@ def init_weights(network: nn.Module, scheme: Initialization, gain: float = 1.0) 
     weight matrix, or its columns if they are fewer, orthonormal, Saxe et al. 2014. `gain` multiplies the last
     two.
 
-    Raises:
-        ValueError: there is no initialization `scheme`.
+    Raises ValueError: there is no initialization `scheme`.
     """
     if scheme not in ("dcgan", "he", "glorot", "orthogonal"):
         raise ValueError(f"There is no initialization {scheme!r}: choose dcgan, he, glorot or orthogonal.")
@@ -225,9 +223,8 @@ def check_input(network: Any, given: Tensor, labels: Tensor | None) -> Tensor | 
     `given` are a generator's latents or a discriminator's samples. Only shapes and dtypes are read: reading
     values would make the host wait for the device.
 
-    Raises:
-        ValueError: latents or samples have another shape than the network's, or labels are missing, or not
-            one integer per sample.
+    Raises ValueError: latents or samples have another shape than the network's, or labels are missing, or not
+    one integer per sample.
     """
     check_shape(
         network, given, (network.latent_dim,) if hasattr(network, "latent_dim") else network.sample_shape
@@ -251,8 +248,7 @@ def check_shape(network: nn.Module, given: Tensor, shape: Sequence[int | str]) -
 def check_labels(network: Any, labels: Tensor | None, count: int) -> Tensor:
     """Classes [count] of a network that is conditioned on them.
 
-    Raises:
-        ValueError: labels are missing, or not one integer per sample.
+    Raises ValueError: labels are missing, or not one integer per sample.
     """
     name, classes = type(network).__name__, network.num_classes
     if labels is None:
@@ -268,8 +264,7 @@ def check_labels(network: Any, labels: Tensor | None, count: int) -> Tensor:
 def condition_channels(condition: Condition, owner: nn.Module) -> int:
     """Channels of `condition_maps`: n for n classes, C for a vector [C] or an image [C, H, W].
 
-    Raises:
-        ValueError: the condition has another shape.
+    Raises ValueError: the condition has another shape.
     """
     if isinstance(condition, int):
         return condition
@@ -289,8 +284,7 @@ def condition_maps(
     A class is one-hot; a class and a vector are the same at all positions (Mirza & Osindero 2014). Of an
     image that has not the `size` (H, W) that is asked for the nearest pixels are taken.
 
-    Raises:
-        ValueError: the condition is missing, or has not the shape that the network was built for.
+    Raises ValueError: the condition is missing, or has not the shape that the network was built for.
     """
     known = network.condition
     if known == 0:
@@ -314,8 +308,7 @@ def image_input(network: Any, latents: Tensor, condition: Tensor | None) -> Tens
 
     Latents are the same at all positions ("add z to input" of Zhu et al. 2017, BicycleGAN).
 
-    Raises:
-        ValueError: latents or condition have another shape than the network's.
+    Raises ValueError: latents or condition have another shape than the network's.
     """
     check_shape(network, latents, (network.latent_dim,))
     (maps,) = condition_maps(network, condition, latents.shape[0])
@@ -329,9 +322,8 @@ def check_image_condition(
 ) -> tuple[int, ...]:
     """The shape of the condition.
 
-    Raises:
-        ValueError: samples and condition are no images [C, H, W] of which the sample's sides are `scale`
-            times the condition's.
+    Raises ValueError: samples and condition are no images [C, H, W] of which the sample's sides are `scale`
+    times the condition's.
     """
     shape = () if isinstance(condition, int) else tuple(condition)
     if len(shape) != 3 or tuple(sample_shape[1:]) != (scale * shape[1], scale * shape[2]):

@@ -84,8 +84,7 @@ def choose_wings(wings: str) -> list[str]:
 def check_name(name: str) -> None:
     """Refuses what cannot be a package, or would hide one that exists.
 
-    Raises:
-        ValueError: naming the remedy.
+    Raises ValueError: naming the remedy.
     """
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name):
         raise ValueError(f"{name!r} is no name for a package: use small letters, digits and _, e.g. mygan.")
@@ -97,8 +96,7 @@ def check_name(name: str) -> None:
 def tracked_files() -> list[str]:
     """Paths of this repository's files, relative to its root.
 
-    Raises:
-        ValueError: if this is an installation without its repository.
+    Raises ValueError if this is an installation without its repository.
     """
     if not (ROOT / "pyproject.toml").is_file() or not (ROOT / ".git").exists():
         raise ValueError(
@@ -154,11 +152,7 @@ def tidy(tree: Path) -> bool:
 
 
 def git(tree: Path, *arguments: str) -> str:
-    """What a git command prints.
-
-    Raises:
-        ValueError: in one sentence, if git is missing or refuses.
-    """
+    """What a git command prints. Raises ValueError: in one sentence, if git is missing or refuses."""
     try:
         return subprocess.run(
             ["git", *arguments], cwd=tree, check=True, capture_output=True, text=True

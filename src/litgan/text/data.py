@@ -79,8 +79,7 @@ class CharacterData(GANDataModule):
     def tokenize(self, text: str) -> Tensor:
         """The tokens of a text, uint8 [T]; characters outside the alphabet become `UNK` if it has a token.
 
-        Raises:
-            ValueError: a character is outside the alphabet and all tokens are used.
+        Raises ValueError: a character is outside the alphabet and all tokens are used.
         """
         table = np.full(0x110000, MAX_ALPHABET_SIZE, np.uint8)
         table[[ord(character) for character in self.alphabet]] = np.arange(len(self.alphabet))
@@ -121,8 +120,7 @@ class CharacterData(GANDataModule):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Sets the alphabet from a checkpoint.
 
-        Raises:
-            ValueError: the checkpoint's alphabet is longer than `alphabet_size`, or not that of the text.
+        Raises ValueError: the checkpoint's alphabet is longer than `alphabet_size`, or not that of the text.
         """
         alphabet = state_dict.get("alphabet", self.alphabet)
         if not isinstance(alphabet, str) or len(alphabet) > self.alphabet_size:
@@ -382,8 +380,7 @@ def read_file(path: str) -> Iterator[str]:
 def king_james_bible() -> str:
     """The King James Bible as Debian's package prints it, without verse labels.
 
-    Raises:
-        FileNotFoundError: the package is not installed.
+    Raises FileNotFoundError: the package is not installed.
     """
     try:
         command = ["bible", "-f", "gen1:1-rev22:21"]

@@ -19,8 +19,7 @@ FONT_SIZE = 16  # pixels
 class TextBatch(SampleBatch):
     """Windows of characters, given as tokens, integers [N, length], of an alphabet.
 
-    Raises:
-        ValueError: a token is outside the alphabet.
+    Raises ValueError: a token is outside the alphabet.
     """
 
     caption = (

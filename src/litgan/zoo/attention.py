@@ -40,8 +40,7 @@ class SelfAttention(nn.Module):
 def attention_index(resolution: int, resolutions: Sequence[int], owner: nn.Module) -> int | None:
     """Index of the block whose output has this resolution; None if `resolution` is 0 (no attention).
 
-    Raises:
-        ValueError: no block has it.
+    Raises ValueError: no block has it.
     """
     if not resolution:
         return None

@@ -45,9 +45,8 @@ class FakePass:
 class OneStageGAN(GAN):
     """A GAN whose generator step reuses the discriminator step's pass over the fakes, and its gradient.
 
-    Raises:
-        ValueError: in the constructor, the loss or the discriminator does not allow it (`check_one_stage`);
-            before training, the precision is float16.
+    Raises ValueError: in the constructor, the loss or the discriminator does not allow it
+    (`check_one_stage`); before training, the precision is float16.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -137,8 +136,7 @@ def gradient_ratio(loss: AdversarialLoss, *, real: Tensor, fake: Tensor) -> Tens
 def check_penalty(penalty: Penalty, value: Tensor, fake: Tensor) -> None:
     """Checks that a penalty without "fake" in `differentiates` has no gradient in the fakes.
 
-    Raises:
-        RuntimeError: it has one, which would change the generator's gradient.
+    Raises RuntimeError: it has one, which would change the generator's gradient.
     """
     gradient = None
     if value.requires_grad:
@@ -155,9 +153,8 @@ def check_one_stage(
 ) -> None:
     """Checks that the generator's gradient follows from the discriminator's.
 
-    Raises:
-        ValueError: the discriminator mixes the samples of a batch or has several logits per sample, or the
-            loss has zero gradient for some fakes, as hinge has for fakes with logits below -1.
+    Raises ValueError: the discriminator mixes the samples of a batch or has several logits per sample, or the
+    loss has zero gradient for some fakes, as hinge has for fakes with logits below -1.
     """
     logits = torch.linspace(-2.9, 3.1, 13)[
         :, None

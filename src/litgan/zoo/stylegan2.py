@@ -251,9 +251,8 @@ def stylegan2_geometry(
 ) -> tuple[int, tuple[int, ...]]:
     """Channels of the image, and the widths as a tuple.
 
-    Raises:
-        ValueError: the image is not square, its side is not a power of two, or there is not one positive
-            width for each resolution from 4 x 4 on.
+    Raises ValueError: the image is not square, its side is not a power of two, or there is not one positive
+    width for each resolution from 4 x 4 on.
     """
     side = image_side(sample_shape, owner)
     expected = side.bit_length() - 2

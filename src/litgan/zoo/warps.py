@@ -173,8 +173,7 @@ def saturation(factor: Tensor) -> Tensor:
 def apply_color_matrix(images: Tensor, matrices: Tensor) -> Tensor:
     """Applies matrices [B, 4, 4] to RGB images; gray images get the mean channel of the transformed gray.
 
-    Raises:
-        ValueError: the images have neither 1 nor 3 channels.
+    Raises ValueError: the images have neither 1 nor 3 channels.
     """
     if images.shape[1] not in (1, 3):
         raise ValueError(
