@@ -122,7 +122,26 @@ def _smooth(images: Tensor, axis: int) -> Tensor:
     return (before + 2 * middle + after) / 4
 
 
-class Derived(GANDataModule):
+class OfAnother(GANDataModule):
+    """Base of data sets that have their samples from another one, and conditions of their own."""
+
+    def __init__(self, data: GANDataModule, **common: Any) -> None:
+        super().__init__(data.sample_shape, **common)
+        if self.condition:
+            raise ValueError(
+                f"{type(self).__name__} has tensors for conditions: leave num_classes {self.condition} out."
+            )
+        self.data, self.files = data, data.files
+        self.splits, self.flip, self.skip_unusable = data.splits, data.flip, data.skip_unusable
+
+    def encode(self, stored: Tensor) -> Tensor:
+        return self.data.encode(stored)
+
+    def decode(self, samples: Tensor) -> SampleBatch:
+        return self.data.decode(samples)
+
+
+class Derived(OfAnother):
     """Samples of another data set, with conditions computed from them.
 
     A sample is cropped, mirrored or varied as its own data set says before its condition is computed.
@@ -138,12 +157,10 @@ class Derived(GANDataModule):
     """
 
     def __init__(self, data: GANDataModule, function: Transform, **common: Any) -> None:
-        super().__init__(data.sample_shape, **common)
-        take_over(self, data)
-        self.data, self.function = data, function
+        super().__init__(data, **common)
+        self.function = function
         blank = torch.zeros(1, *data.sample_shape, device="cpu")  # whatever device networks are built on
         self.condition = tuple(function(blank).shape[1:])
-        self.files = data.files
 
     def read(self, split: str) -> Split:
         samples = load(self, self.data, split)[0]
@@ -152,12 +169,6 @@ class Derived(GANDataModule):
     def fingerprint_of(self, split: str) -> str:
         self.load(split)
         return self.data.fingerprint_of(split)
-
-    def encode(self, stored: Tensor) -> Tensor:
-        return self.data.encode(stored)
-
-    def decode(self, samples: Tensor) -> SampleBatch:
-        return self.data.decode(samples)
 
     def augment(self, stored: Tensor, noise: Noise) -> Tensor:
         return self.data.augment(stored, noise)
@@ -175,7 +186,7 @@ class Derived(GANDataModule):
         return self.function(sample[None])[0] if self.function.applies_to_files else sample
 
 
-class Unpaired(GANDataModule):
+class Unpaired(OfAnother):
     """Samples of one data set and, as conditions, unrelated ones of another; Zhu et al. 2017 (CycleGAN).
 
     An epoch has as many pairs as the larger of them has samples; of the smaller one some repeat. Which sample
@@ -196,18 +207,16 @@ class Unpaired(GANDataModule):
     def __init__(
         self, data: GANDataModule, conditions: GANDataModule, disjoint: bool = False, **common: Any
     ) -> None:
-        super().__init__(data.sample_shape, **common)
-        take_over(self, data)
+        super().__init__(data, **common)
         if conditions.flip != data.flip:
             raise ValueError(
                 f"Unpaired mirrors {type(data).__name__} and {type(conditions).__name__} together, and their "
                 f"flip is {data.flip} and {conditions.flip}: give both the same."
             )
         self.splits = tuple(split for split in data.splits if split in conditions.splits)
-        self.data, self.disjoint = data, disjoint
+        self.disjoint = disjoint
         self.conditions = conditions if isinstance(conditions, Derived) else Derived(conditions, Identity())
         self.condition = self.conditions.condition
-        self.files = data.files
         self.distinct: dict[str, int] = {}  # split -> its samples before one repeats
 
     def read(self, split: str) -> Split:
@@ -226,12 +235,6 @@ class Unpaired(GANDataModule):
         size = self.size(split)
         parts = [data.fingerprint_of(split) for data in (self.data, self.conditions)]
         return f"{'-'.join(parts)}-{size}{'-disjoint' * self.disjoint}"
-
-    def encode(self, stored: Tensor) -> Tensor:
-        return self.data.encode(stored)
-
-    def decode(self, samples: Tensor) -> SampleBatch:
-        return self.data.decode(samples)
 
     def encode_condition(self, stored: Tensor) -> Tensor:
         return self.conditions.encode_condition(stored)
@@ -278,15 +281,6 @@ class Rows:
 def choose(samples: Tensor | SampleFiles, rows: Tensor) -> Tensor | SampleFiles:
     """The samples at `rows`, int64."""
     return samples[rows] if isinstance(samples, Tensor) else Rows(samples, rows)
-
-
-def take_over(outer: GANDataModule, inner: GANDataModule) -> None:
-    """Gives a data set that has its samples from another one what that says of them."""
-    if outer.condition:
-        raise ValueError(
-            f"{type(outer).__name__} has tensors for conditions: leave num_classes {outer.condition} out."
-        )
-    outer.splits, outer.flip, outer.skip_unusable = inner.splits, inner.flip, inner.skip_unusable
 
 
 def load(outer: GANDataModule, inner: GANDataModule, split: str) -> Split:
