@@ -57,26 +57,11 @@ def frechet_distance(*, real: Tensor, fake: Tensor) -> Tensor:
 def frechet_from_moments(*, real: Moments, fake: Moments) -> Tensor:
     """`frechet_distance` from the moments of both sets, each of two samples at least."""
     trace = real.covariance.trace() + fake.covariance.trace()
-    return _squared_distance(real.mean - fake.mean, trace, _root_trace(real.covariance, fake.covariance))
+    return _squared_distance(real.mean - fake.mean, trace, _nuclear_norm(_root(real), _root(fake)))
 
 
 def _squared_distance(gap: Tensor, trace: Tensor, root_trace: Tensor) -> Tensor:
     return (gap.square().sum() + trace - 2 * root_trace).clamp(min=0)
-
-
-def _root_trace(real: Tensor, fake: Tensor) -> Tensor:
-    """tr (C_r C_f)^(1/2): from Cholesky factors, or slower from eigenvectors where one lacks full rank."""
-    # factors of falling variance keep the small eigenvalues accurate
-    order = (real.diagonal() + fake.diagonal()).argsort(descending=True)
-    factors = []
-    for covariance in (real, fake):
-        factor, failed = torch.linalg.cholesky_ex(covariance[order][:, order])
-        pivots = factor.diagonal().square()
-        if failed or not pivots.min() > pivots.max() * _tolerance(covariance):
-            return _nuclear_norm(_root(real), _root(fake))
-        factors.append(factor)
-    product = factors[0].T @ factors[1]
-    return torch.linalg.eigvalsh(product @ product.T).clamp(min=0).sqrt().sum()
 
 
 def _nuclear_norm(real_root: Tensor, fake_root: Tensor) -> Tensor:
@@ -88,15 +73,11 @@ def _nuclear_norm(real_root: Tensor, fake_root: Tensor) -> Tensor:
     return torch.linalg.svdvals(real_root @ fake_root.T).sum()
 
 
-def _root(covariance: Tensor) -> Tensor:
-    values, vectors = torch.linalg.eigh(covariance)
-    nonzero = values > values[-1] * _tolerance(covariance)
+def _root(moments: Moments) -> Tensor:
+    """R with covariance = R^T R, without the directions whose eigenvalue is zero but for rounding."""
+    values, vectors = torch.linalg.eigh(moments.covariance)
+    nonzero = values > values[-1] * len(values) * torch.finfo(values.dtype).eps
     return values[nonzero].sqrt()[:, None] * vectors[:, nonzero].T
-
-
-def _tolerance(matrix: Tensor) -> float:
-    """Rounding error of an eigenvalue that should be zero, relative to the largest."""
-    return len(matrix) * torch.finfo(matrix.dtype).eps
 
 
 def kernel_distance(*, real: Tensor, fake: Tensor) -> Tensor:
