@@ -81,9 +81,8 @@ class Feedback(Callback):
             data.decode(torch.zeros(1, *gan.sample_shape))  # raises an error now if nothing can be drawn
 
     def on_train_batch_start(self, trainer: Trainer, gan: GAN, batch: Batch, batch_idx: int) -> None:
-        if (
-            is_logging_point(trainer, ahead=1) and self.handle is None
-        ):  # an iteration may have several batches
+        # An iteration may have several batches.
+        if is_logging_point(trainer, ahead=1) and self.handle is None:
             self.handle = gan.generator.register_forward_hook(partial(self.hook_fake, gan))
             self.awaiting_gradient = False
         if trainer.is_global_zero and will_be_due(gan, batch, self.every):

@@ -99,9 +99,8 @@ class OneStageGAN(GAN):
         assert gradient is not None  # set by the discriminator step's backward pass
         ratio = gradient_ratio(self.loss, real=cached.real_logits, fake=cached.fake_logits)
         feedback = gradient * ratio.reshape(-1, *[1] * (gradient.ndim - 1)).to(gradient.dtype)
-        scale = (
-            self.micro_batches if cached.gradient is None else 1
-        )  # undoes the division of the backward pass
+        # Undoes the division of the backward pass.
+        scale = self.micro_batches if cached.gradient is None else 1
         value = self.loss.generator(real=cached.real_logits, fake=cached.fake_logits).mean()
         return scale * (feedback * cached.generated).sum(), {"loss/generator": value}
 
@@ -156,9 +155,8 @@ def check_one_stage(
     Raises ValueError: the discriminator mixes the samples of a batch or has several logits per sample, or the
     loss has zero gradient for some fakes, as hinge has for fakes with logits below -1.
     """
-    logits = torch.linspace(-2.9, 3.1, 13)[
-        :, None
-    ]  # between the integers, where some losses have isolated zeros
+    # Between the integers, where some losses have isolated zeros.
+    logits = torch.linspace(-2.9, 3.1, 13)[:, None]
     if (gradient_ratio(loss, real=torch.zeros_like(logits), fake=logits) == 0).any():
         raise ValueError(
             f"OneStageGAN cannot train this: {type(loss).__name__} has no gradient at fakes that the "
