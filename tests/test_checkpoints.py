@@ -241,26 +241,6 @@ def test_a_resumed_run_keeps_nothing_in_a_file_that_may_be_replaced(saved):
 # -- writing -----------------------------------------------------------------------------------
 
 
-def test_a_failed_write_leaves_the_earlier_checkpoint_and_no_other_file(tmp_path, monkeypatch):
-    path, writer = tmp_path / "checkpoints" / "last.ckpt", AtomicCheckpointIO()
-    writer.save_checkpoint(
-        {"litgan": {"format": checkpoints.FORMAT}, "state_dict": {"weight": torch.ones(3)}}, path
-    )
-
-    def full(checkpoint, file):
-        file.write(b"half of it")
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(torch, "save", full)
-        with pytest.raises(OSError, match="No space left"):
-            writer.save_checkpoint({}, path)
-    assert [file.name for file in path.parent.iterdir()] == ["last.ckpt"]
-    assert checkpoints.read(path)["state_dict"]["weight"].tolist() == [1, 1, 1]
-    writer.save_checkpoint({"litgan": {"format": checkpoints.FORMAT}, "state_dict": {}}, path)
-    assert checkpoints.read(path)["state_dict"] == {}
-
-
 def test_the_name_appears_only_with_the_whole_content(tmp_path, monkeypatch):
     """Whoever looks while it is written, or after a power cut, sees the old file or the new one."""
     path, seen = tmp_path / "last.ckpt", []

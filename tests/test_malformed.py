@@ -161,13 +161,3 @@ def test_an_optimizer_gets_no_state_of_another_shape(
     checkpoint = copy.deepcopy(good)
     checkpoint["optimizer_states"][0]["state"][0]["exp_avg"] = torch.zeros(shape)
     assert assert_read_or_refused(checkpoint, shape, tmp_path / "x.ckpt") == {"fit"}
-
-
-def test_a_truncated_one_is_refused_on_resume(good: dict[str, Any], tmp_path: Path) -> None:
-    path = tmp_path / "x.ckpt"
-    torch.save(good, path)
-    content = path.read_bytes()
-    for share in (0.0, 0.3, 0.7, 0.99):
-        path.write_bytes(content[: int(share * len(content))])
-        with pytest.raises(ValueError, match=r"x\.ckpt cannot be read"):
-            actions(path)["fit"]()

@@ -465,36 +465,6 @@ def test_a_hostile_recipe_is_no_part_of_a_resumed_run(good: Path, workplace: Pat
     assert checkpoints.read(last)["litgan"]["images_seen"] == 160
 
 
-ENTRIES: dict[str, Callable[[dict[str, Any]], object]] = {
-    "images_seen": lambda it: it["litgan"].update(images_seen=-1),
-    "images_seen ": lambda it: it["litgan"].update(images_seen="64"),
-    "images_seen  ": lambda it: it["litgan"].update(images_seen=64.0),
-    "images_seen   ": lambda it: it["litgan"].pop("images_seen"),
-    "updates": lambda it: it["litgan"].update(discriminator_updates=True),
-    "updates ": lambda it: it["litgan"].update(discriminator_updates=10**30),
-    "logs": lambda it: it["litgan"].update(last_logs=[1]),
-    "logs ": lambda it: it["litgan"].update(last_logs={"a": "b"}),
-    "recipe": lambda it: it["litgan"].update(recipe="fifo"),
-    "callbacks": lambda it: it.update(callbacks=[1]),
-    "callbacks ": lambda it: it.update(callbacks={"Checkpoint": 1}),
-    "optimizer_states": lambda it: it.update(optimizer_states={"a": 1}),
-    "optimizer_states ": lambda it: it.update(optimizer_states=[1, 2]),
-    "generator.x": lambda it: it["state_dict"].update({"generator.x": "y"}),
-    "global_step": lambda it: it.update(global_step="1"),
-    "loops": lambda it: it.update(loops=1),
-    "state": lambda it: it.update(Digits=1),
-}
-
-
-@pytest.mark.parametrize("entry", ENTRIES)
-def test_an_entry_of_another_type_is_named(entry: str, good: Path, workplace: Path) -> None:
-    checkpoint = torch.load(good, weights_only=True)
-    ENTRIES[entry](checkpoint)
-    torch.save(checkpoint, workplace / "stranger.ckpt")
-    action = lambda: commands.sample(str(workplace / "stranger.ckpt"), count=2, out="out")  # noqa: E731
-    assert_refused(action, workplace, entry.strip())
-
-
 @pytest.mark.parametrize(
     "about",
     [

@@ -130,11 +130,7 @@ class GeneratorPenalty(Term):
 
 
 class Reconstruction(Term):
-    """A term of the generator's loss that compares its fakes with their real samples; see `reconstruction`.
-
-    Args:
-        weight: as in `Term`.
-    """
+    """A term of the generator's loss that compares its fakes with their real samples; see `reconstruction`."""
 
     kind = "reconstruction"
 
@@ -186,8 +182,6 @@ class ZeroCentered(Penalty):
     """Base of R1 and R2: `weight` is gamma / 2, or gamma is given, or follows from a rule.
 
     Args:
-        weight: as in `Term`.
-        interval: as in `Term`.
         gamma: twice the weight, as papers state it. "auto": 0.0002 * pixels / batch, with the pixels of a
             sample (over its channels' number) and the batch over all ranks: the rule of StyleGAN2-ADA's own
             "auto" recipe, after Karras et al. 2020, appendix C.
@@ -248,7 +242,6 @@ class WGANGP(Penalty):
 
     Args:
         weight: lambda, 10 in the paper.
-        interval: as in `Term`.
         target: the norm aimed at: the Lipschitz constant of the critic.
     """
 
@@ -276,7 +269,6 @@ class DRAGAN(Penalty):
 
     Args:
         weight: lambda, 10 in the paper.
-        interval: as in `Term`.
         deviation: size of delta, in standard deviations of a sample.
         target: k, the norm aimed at.
     """
@@ -304,9 +296,6 @@ class FiniteDifferenceR1(ZeroCentered):
     the difference of two logits is coarse: give a sigma of 0.1.
 
     Args:
-        weight: as in `R1`.
-        interval: as in `Term`.
-        gamma: as in `R1`.
         sigma: standard deviation of the step.
     """
 
@@ -351,7 +340,6 @@ class LeCam(Penalty, nn.Module):
 
     Args:
         weight: 0.3 with BigGAN on CIFAR-10, 0.01 with StyleGAN2 in the paper.
-        interval: as in `Term`.
         decay: gamma of eq. 4, the weight that an old mean keeps.
     """
 

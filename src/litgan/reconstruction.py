@@ -74,7 +74,6 @@ class Perceptual(Reconstruction):
     Args:
         extractor: called with samples in their data's range, such as `litgan.metrics.Embedded`. It is
             frozen, and not a part of checkpoints.
-        weight: as in `Term`.
         layers: names of its modules whose outputs are compared; its own output if left out.
 
     Raises:

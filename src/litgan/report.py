@@ -62,15 +62,8 @@ for (const range of document.querySelectorAll("input"))
 def write_report(run_dir: str | Path, out: str | Path | None = None) -> Path:
     """Reads a run folder and writes its page, completely or not at all; returns where.
 
-    One sentence on stderr names the files that cannot be read; the page shows the others.
-
-    Args:
-        run_dir: the run's folder, `runs/<recipe>/<run id>`.
-        out: the page; `report.html` in the run's folder if None.
-
-    Raises:
-        FileNotFoundError: if it is no run folder.
-        OSError: if the page cannot be written.
+    Without `out` it is `report.html` in the folder. One sentence on stderr names the files that cannot be
+    read; the page shows the others. Raises FileNotFoundError if it is no run folder.
     """
     run = Run(Path(run_dir).resolve())
     if not any((run.folder / part).exists() for part in ("config.yaml", "metrics.csv", "samples")):
@@ -150,12 +143,10 @@ class Run:
 
     def events(self) -> list[dict[str, str]]:
         """The events of health.jsonl; none where there is no such file."""
-        exists = os.path.lexists(self.folder / "health.jsonl")
-        events = []
-        for line in self.read("health.jsonl").splitlines() if exists else []:
-            with self.reading("health.jsonl"):
-                event = {**json.loads(line)}
-                events.append({key: str(value)[:MAX_TEXT] for key, value in event.items()})
+        name, events = "health.jsonl", []
+        for line in self.read(name).splitlines() if os.path.lexists(self.folder / name) else []:
+            with self.reading(name):
+                events.append({key: str(value)[:MAX_TEXT] for key, value in {**json.loads(line)}.items()})
         return events
 
     def samples(self) -> dict[str, dict[int, str]]:

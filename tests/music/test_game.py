@@ -116,15 +116,6 @@ def test_sampled_midi_files_have_the_right_tempo_notes_and_length(run: Path, tmp
     assert bars - 3 < file.length / (4 * 60 / 90) <= bars + 1e-3, "the last sample may end in silence"
 
 
-def test_validate_repeats_the_last_metrics_of_fit(run: Path, capsys, monkeypatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("LITGAN_CACHE", str(tmp_path))
-    checkpoint = str(run / "checkpoints" / "last.ckpt")
-    cli.main(["validate", "--config", str(run / "config.yaml"), "--ckpt_path", checkpoint])
-    line = next(line for line in capsys.readouterr().out.splitlines() if "metric/fd_music" in line)
-    wanted = read_metrics(run / "metrics.csv")[-1]["metric/fd_music"]
-    assert float(line.replace("│", " ").split()[-1]) == pytest.approx(wanted, rel=1e-4)
-
-
 def test_evaluation_and_interpolation(run: Path, tmp_path: Path, capsys) -> None:
     checkpoint = str(run / "checkpoints" / "last.ckpt")
     cli.main(["evaluate", checkpoint, "--count", "40", "--split", "test"])

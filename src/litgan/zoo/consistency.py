@@ -22,7 +22,6 @@ class BalancedConsistency(Penalty):
     Args:
         augment: T, e.g. `litgan.augment.DiffAugment`; flips and shifts in the paper.
         weight: lambda, 10 in the paper.
-        interval: as in `Term`.
     """
 
     name = "bcr"
@@ -46,7 +45,6 @@ class LatentConsistency(Penalty):
 
     Args:
         weight: lambda_dis, 5 in the paper.
-        interval: as in `Term`.
         sigma: 0.05 in the paper.
     """
 
@@ -73,7 +71,6 @@ class LatentDiversity(GeneratorPenalty):
 
     Args:
         weight: lambda_gen, 0.5 in the paper.
-        interval: as in `Term`.
         sigma: 0.05 in the paper.
     """
 
