@@ -130,7 +130,7 @@ class GeneratorPenalty(Term):
 
 
 class Reconstruction(Term):
-    """A term of the generator's loss that compares its fakes with their real samples; see `reconstruction`."""
+    """A term of the generator's loss that compares fakes with their real samples; see `reconstruction`."""
 
     kind = "reconstruction"
 

@@ -19,14 +19,14 @@ import yaml
 from PIL import Image
 
 from litgan.files import atomic_write, warn, writing_output
+from litgan.fine_tuning import shorten
 from litgan.loggers import CLOCK, distance_keys, parse_metrics
 from litgan.rebuild import check_plain
 from litgan.render import draw_curves
 
 MAX_PICTURES = 40  # of a series
 MAX_BYTES = 3_000_000  # of a series of pictures, or of any other file
-MAX_PNG = 100_000  # bytes; larger pictures become JPEGs
-MAX_SIDE = 800  # pixels of these
+MAX_PNG, MAX_SIDE = 100_000, 800  # bytes; pixels of the JPEGs that larger pictures become
 MAX_TEXT = 1000  # characters of a field of an event or of the protocol
 MAX_PANELS = 60  # of curves
 SHARED = (  # keys that match the same pattern are drawn on the same axes, any other key on its own
@@ -34,10 +34,6 @@ SHARED = (  # keys that match the same pattern are drawn on the same axes, any o
     r"logits/(real|fake)", r"logits/sign_.*", r"logits/margin_.*", r"(update|gradient_flow|diagnosis)/.*",
 )  # fmt: skip
 SOUNDS = {".wav": "audio/wav", ".mid": "audio/midi"}
-DAMAGE = (  # what reading a damaged file raises
-    OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError, SyntaxError,
-    yaml.YAMLError, Image.DecompressionBombError,
-)  # fmt: skip
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
 <style>
@@ -75,9 +71,8 @@ def write_report(run_dir: str | Path, out: str | Path | None = None) -> Path:
     with writing_output(path), atomic_write(path) as partial:
         partial.write_text(page, encoding="utf-8", errors="replace")
     if run.lost:
-        lost = [f"{name} ({cause})" for name, cause in run.lost.items()]
-        lost[5:] = [f"{len(lost) - 5} more"] if len(lost) > 5 else []
-        warn(f"The report lacks what cannot be read in {run.folder}: {', '.join(lost)}.")
+        lost = shorten([f"{name} ({cause})" for name, cause in run.lost.items()])
+        warn(f"The report lacks what cannot be read in {run.folder}: {lost}.")
     return path
 
 
@@ -90,10 +85,10 @@ class Run:
 
     @contextmanager
     def reading(self, name: str) -> Iterator[None]:
-        """Errors in the block that damage of the file `name` explains go to `lost`."""
+        """Errors in the block, which reads the file `name`, go to `lost`."""
         try:
             yield
-        except DAMAGE as error:
+        except Exception as error:  # whatever a damaged file raises
             self.lost[name] = getattr(error, "strerror", None) or "damaged"
 
     def path(self, name: str) -> Path:
@@ -102,9 +97,8 @@ class Run:
         Raises OSError if it is a link or a pipe: reading it may not end, or show what is not of the run.
         """
         path = self.folder / name
-        if os.path.lexists(path) and (
-            os.path.realpath(path) != str(path) or not (path.is_file() or path.is_dir())
-        ):
+        is_link = os.path.realpath(path) != str(path)
+        if os.path.lexists(path) and (is_link or not (path.is_file() or path.is_dir())):
             raise OSError(errno.EINVAL, "no file of the run's folder")
         return path
 

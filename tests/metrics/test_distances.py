@@ -137,7 +137,6 @@ def test_frechet_is_torchmetrics_fid_where_that_is_exact():
     exact = by_singular_values(real, fake).item()
     assert by_torchmetrics(plain, real, fake) != pytest.approx(exact, rel=1e-3)
     assert frechet_distance(real=real, fake=fake).item() == pytest.approx(exact, rel=1e-9)
-    assert math.isnan(by_torchmetrics(plain, real, fake / torch.zeros(24)))
 
 
 @pytest.mark.parametrize("count", [97, 400], ids=["barely full rank", "full rank"])

@@ -4,8 +4,8 @@ Every function takes `real=` [N, D] and `fake=` [M, D], finite and on one device
 they are not or if there are too few samples. Tables of pairs are computed in blocks of bounded memory.
 
 torchmetrics' FID is not used. With fewer samples than dimensions it is off by 2e-7, for it takes roots of
-eigenvalues that should be zero; with a mean far from zero by far more, for it sums around zero; NaN passes
-without an error; and it takes 1.4 to 12 times as long. Its KID draws random subsets.
+eigenvalues that should be zero; with a mean far from zero by far more, for it sums around zero. Its KID
+draws random subsets.
 `tests/metrics/test_distances.py` compares both.
 """
 
