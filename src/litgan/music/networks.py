@@ -25,6 +25,7 @@ from litgan.networks.layers import (
     SLOPE,
     Projection,
     add_spectral_norm,
+    check_choice,
     check_input,
     check_widths,
     init_weights,
@@ -89,10 +90,6 @@ class PianoRollGenerator(nn.Module):
         private_width: Channels of the private layers of a track.
         voices: "polyphonic" decides on each pitch independently; "monophonic" chooses one pitch, or a rest,
             per track and step.
-
-    Raises:
-        ValueError: The steps of a bar cannot be halved once per entry of `widths`, or an option is unknown;
-            in `forward`, as `layers.check_input`.
     """
 
     uses_batch_statistics = False
@@ -110,8 +107,7 @@ class PianoRollGenerator(nn.Module):
         voices: Voices = "polyphonic",
     ) -> None:
         super().__init__()
-        if voices not in ("polyphonic", "monophonic"):
-            raise ValueError(f"PianoRollGenerator has no voices {voices!r}: choose polyphonic or monophonic.")
+        check_choice("voices", voices, Voices)
         widths = check_widths(widths, self)
         self.tracks, steps, self.pitches = check_roll_shape(sample_shape, len(widths), self, bars)
         self.num_classes, self.bars, self.voices = num_classes, bars, voices
@@ -175,10 +171,6 @@ class PianoRollDiscriminator(nn.Module):
         private_width: Channels of the private layer of each track, and of the chroma layer.
         widths: Channels of the merged stages, from the finest in time.
         spectral_norm: Divide every weight matrix by its spectral norm.
-
-    Raises:
-        ValueError: The steps cannot be halved once per entry of `widths`; in `forward`, as
-            `layers.check_input`.
     """
 
     uses_batch_statistics = False

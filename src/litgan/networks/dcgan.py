@@ -20,12 +20,14 @@ from litgan.networks.layers import (
     NormKind,
     Projection,
     add_spectral_norm,
+    check_choice,
     check_input,
     check_widths,
     image_geometry,
     init_weights,
 )
 
+Conditioning = Literal["norm", "concatenation"]
 Upsample = Literal["transposed", "nearest"]
 
 
@@ -36,12 +38,11 @@ def has_bias(norm: NormKind) -> bool:
 
 def upsample_layer(inputs: int, outputs: int, kind: Upsample, *, bias: bool) -> nn.Module:
     """A layer [B, inputs, R, R] -> [B, outputs, 2R, 2R]."""
+    check_choice("upsample", kind, Upsample)
     if kind == "transposed":
         return nn.ConvTranspose2d(inputs, outputs, kernel_size=4, stride=2, padding=1, bias=bias)
-    if kind == "nearest":
-        convolution = nn.Conv2d(inputs, outputs, kernel_size=3, padding=1, bias=bias)
-        return nn.Sequential(nn.Upsample(scale_factor=2, mode="nearest"), convolution)
-    raise ValueError(f"DCGANGenerator has no upsample {kind!r}: choose transposed or nearest.")
+    convolution = nn.Conv2d(inputs, outputs, kernel_size=3, padding=1, bias=bias)
+    return nn.Sequential(nn.Upsample(scale_factor=2, mode="nearest"), convolution)
 
 
 class DCGANGenerator(nn.Module):
@@ -62,10 +63,6 @@ class DCGANGenerator(nn.Module):
         upsample: "transposed" is the paper's 4 x 4 convolution; "nearest" repeats pixels, then convolves
             3 x 3: no checkerboard (Odena et al. 2016), 2.25 times the arithmetic.
         initialization: "dcgan" or "he", see `layers.init_weights`.
-
-    Raises:
-        ValueError: The shape is not square or not a power of two, `widths` does not fit it, or an option is
-            unknown; in `forward`, as `layers.check_input`.
     """
 
     def __init__(
@@ -76,15 +73,12 @@ class DCGANGenerator(nn.Module):
         latent_dim: int = 128,
         widths: Sequence[int] = (256, 128, 64),
         norm: NormKind = "batch",
-        conditioning: Literal["norm", "concatenation"] = "norm",
+        conditioning: Conditioning = "norm",
         upsample: Upsample = "transposed",
         initialization: Initialization = "dcgan",
     ) -> None:
         super().__init__()
-        if conditioning not in ("norm", "concatenation"):
-            raise ValueError(
-                f"DCGANGenerator has no conditioning {conditioning!r}: choose norm or concatenation."
-            )
+        check_choice("conditioning", conditioning, Conditioning)
         widths = check_widths(widths, self)
         channels, base = image_geometry(sample_shape, widths, self)
         self.num_classes, self.latent_dim = num_classes, latent_dim
@@ -127,10 +121,6 @@ class DCGANDiscriminator(nn.Module):
         norm: "none", "batch" (the paper's), "group" or "pixel".
         spectral_norm: Every weight matrix divided by its spectral norm.
         initialization: "dcgan" or "he", see `layers.init_weights`.
-
-    Raises:
-        ValueError: The shape is not square or not a power of two, `widths` does not fit it, or an option is
-            unknown; in `forward`, as `layers.check_input`.
     """
 
     def __init__(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -26,13 +26,16 @@ CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, *TRANSPOSED)
 
 def activation(kind: Activation) -> nn.Module:
     """A new activation layer, not in place: penalties differentiate twice through it."""
-    if kind == "relu":
-        return nn.ReLU()
+    check_choice("activation", kind, Activation)
     if kind == "leaky_relu":
         return nn.LeakyReLU(SLOPE)
-    if kind == "silu":
-        return nn.SiLU()
-    raise ValueError(f"There is no activation {kind!r}: choose relu, leaky_relu or silu.")
+    return nn.ReLU() if kind == "relu" else nn.SiLU()
+
+
+def check_choice(option: str, given: object, choices: Any) -> None:
+    """Raises ValueError if an option is none of its choices, a `Literal`."""
+    if given not in (known := get_args(choices)):
+        raise ValueError(f"There is no {option} {given!r}: choose one of {', '.join(known)}.")
 
 
 class PixelNorm(nn.Module):
@@ -44,21 +47,15 @@ class PixelNorm(nn.Module):
 
 
 def norm_layer(kind: NormKind, channels: int, *, affine: bool) -> nn.Module:
-    """A layer that normalizes maps [B, C, H, W]; with `affine` all but "pixel" learn gains and biases.
-
-    Raises ValueError: there is no norm `kind`.
-    """
+    """A layer that normalizes maps [B, C, H, W]; with `affine` all but "pixel" learn gains and biases."""
+    check_choice("norm", kind, NormKind)
     if kind == "batch":
         return nn.BatchNorm2d(channels, affine=affine)
     if kind == "instance":
         return nn.InstanceNorm2d(channels, affine=affine)
     if kind == "group":
         return nn.GroupNorm(math.gcd(channels, max(1, channels // GROUP)), channels, affine=affine)
-    if kind == "pixel":
-        return PixelNorm()
-    if kind == "none":
-        return nn.Identity()
-    raise ValueError(f"There is no norm {kind!r}: choose none, batch, instance, group or pixel.")
+    return PixelNorm() if kind == "pixel" else nn.Identity()
 
 
 class Norm(nn.Module):
@@ -134,11 +131,8 @@ def init_weights(network: nn.Module, scheme: Initialization, gain: float = 1.0) 
     with variance 2 / (fan-in + fan-out), Glorot & Bengio 2010, eq. 16. "orthogonal" makes the rows of a
     weight matrix, or its columns if they are fewer, orthonormal, Saxe et al. 2014. `gain` multiplies the last
     two.
-
-    Raises ValueError: there is no initialization `scheme`.
     """
-    if scheme not in ("dcgan", "he", "glorot", "orthogonal"):
-        raise ValueError(f"There is no initialization {scheme!r}: choose dcgan, he, glorot or orthogonal.")
+    check_choice("initialization", scheme, Initialization)
     for layer in network.modules():
         if isinstance(layer, (nn.Linear, *CONVOLUTIONS)):
             fan_in = layer.weight[0].numel()

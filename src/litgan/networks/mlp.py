@@ -14,10 +14,13 @@ from litgan.networks.layers import (
     Projection,
     activation,
     add_spectral_norm,
+    check_choice,
     check_input,
     check_widths,
     init_weights,
 )
+
+Output = Literal["tanh", "linear"]
 
 
 def hidden_layers(inputs: int, widths: Sequence[int], kind: Activation) -> nn.Sequential:
@@ -42,9 +45,6 @@ class MLPGenerator(nn.Module):
         widths: Width of each hidden layer.
         activation: After each hidden layer.
         output: "tanh" keeps samples in (-1, 1); "linear" leaves them unbounded.
-
-    Raises:
-        ValueError: An option is unknown or a width below 1; in `forward`, as `layers.check_input`.
     """
 
     uses_batch_statistics = False
@@ -57,11 +57,10 @@ class MLPGenerator(nn.Module):
         latent_dim: int = 64,
         widths: Sequence[int] = (128, 128),
         activation: Activation = "leaky_relu",
-        output: Literal["tanh", "linear"] = "tanh",
+        output: Output = "tanh",
     ) -> None:
         super().__init__()
-        if output not in ("tanh", "linear"):
-            raise ValueError(f"MLPGenerator has no output {output!r}: choose tanh or linear.")
+        check_choice("output", output, Output)
         widths = check_widths(widths, self)
         self.sample_shape, self.num_classes, self.latent_dim = tuple(sample_shape), num_classes, latent_dim
         self.embed = nn.Embedding(num_classes, latent_dim) if num_classes else None
@@ -87,9 +86,6 @@ class MLPDiscriminator(nn.Module):
         widths: Width of each hidden layer; none makes a linear critic.
         activation: After each hidden layer.
         spectral_norm: Every weight matrix divided by its spectral norm.
-
-    Raises:
-        ValueError: An option is unknown or a width below 1; in `forward`, as `layers.check_input`.
     """
 
     uses_batch_statistics = False

@@ -11,6 +11,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from litgan.networks.layers import check_choice
+
+Learning = Literal["ema", "gradient"]
 SMOOTHING = 1e-5  # of the counts of codes; from the code of van den Oord et al. 2017
 GOLDEN = 2654435761  # 2^32 over the golden ratio: its multiples spread evenly; Knuth, volume 3, section 6.4
 MARGIN = 1e-3  # that the outermost levels are missed by before rounding; Mentzer et al. 2023, appendix A.1
@@ -77,14 +80,13 @@ class VectorQuantizer(Quantizer):
         num_codes: int = 1024,
         dim: int = 256,
         *,
-        learning: Literal["ema", "gradient"] = "ema",
+        learning: Learning = "ema",
         commitment: float = 0.25,
         decay: float = 0.99,
         restart: float = 0.05,
     ) -> None:
         super().__init__()
-        if learning not in ("ema", "gradient"):
-            raise ValueError(f"VectorQuantizer has no learning {learning!r}: choose ema or gradient.")
+        check_choice("learning", learning, Learning)
         if num_codes < 1 or dim < 1 or commitment < 0 or not (0 <= decay < 1 and 0 <= restart < 1):
             raise ValueError(
                 f"VectorQuantizer has num_codes {num_codes}, dim {dim}, commitment {commitment}, decay "

@@ -180,10 +180,6 @@ class R3GANGenerator(nn.Module):
         blocks: Residual blocks of each stage.
         expansion: Channels of the 3 x 3 convolutions, in widths.
         embedding_dim: Length of the class embedding, which is concatenated to the latents.
-
-    Raises:
-        ValueError: The shape is not square or not a power of two, a list does not have one number of at least
-            1 for each stage, or groups cannot be equal; in `forward`, as `layers.check_input`.
     """
 
     uses_batch_statistics = False
@@ -236,9 +232,6 @@ class R3GANDiscriminator(nn.Module):
         cardinalities: As in `R3GANGenerator`, from the image downwards.
         blocks: As in `R3GANGenerator`, from the image downwards.
         expansion: As in `R3GANGenerator`.
-
-    Raises:
-        ValueError: As in `R3GANGenerator`; in `forward`, as `layers.check_input`.
     """
 
     uses_batch_statistics = False

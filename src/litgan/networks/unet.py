@@ -50,10 +50,6 @@ class UNetGenerator(nn.Module):
             none. "batch" in evaluation mode takes running statistics.
         dropout: its probability, in the three innermost stages of the decoder.
         initialization: "dcgan" (the paper's) or another of `layers.init_weights`.
-
-    Raises:
-        ValueError: the shapes are not those of images of one size, or an option is unknown; in `forward`, if
-            the condition does not fit.
     """
 
     def __init__(
@@ -124,10 +120,6 @@ class PatchDiscriminator(nn.Module):
         reads_condition: false for a discriminator of samples alone, e.g. of an autoencoder, whose condition
             is the sample.
         initialization: "dcgan" (the paper's) or another of `layers.init_weights`.
-
-    Raises:
-        ValueError: images are too small for the widths, the condition has another shape, or an option is
-            unknown; in `forward` and `features`, if samples or condition do not fit.
     """
 
     def __init__(

@@ -47,10 +47,6 @@ class CausalTextDiscriminator(nn.Module):
         width: Channels.
         kernel: Size of the convolutions' kernels.
         dilations: One block each. Scores depend on the 2 (kernel - 1) sum(dilations) + 1 characters before.
-
-    Raises:
-        ValueError: `sample_shape` is not that of text, or an option is not positive; in `forward`, as
-            `layers.check_input`.
     """
 
     uses_batch_statistics = False

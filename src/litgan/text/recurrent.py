@@ -46,10 +46,6 @@ class RecurrentTextGenerator(nn.Module):
             of them: the attribute `latent_dim` counts these too.
         width: Length of the state.
         temperature: A number, or a schedule of `images_seen`; it changes gradients, not samples.
-
-    Raises:
-        ValueError: `sample_shape` is not that of text, or the width is not positive; in `forward`, as
-            `layers.check_input`.
     """
 
     uses_batch_statistics = False

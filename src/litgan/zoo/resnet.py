@@ -24,6 +24,7 @@ from litgan.networks.layers import (
     NormKind,
     Projection,
     add_spectral_norm,
+    check_choice,
     check_input,
     check_widths,
     image_geometry,
@@ -31,6 +32,8 @@ from litgan.networks.layers import (
     norm_layer,
 )
 from litgan.zoo.attention import SelfAttention, attention_index
+
+Conditioning = Literal["norm", "shared"]
 
 
 def upsample(maps: Tensor) -> Tensor:
@@ -146,11 +149,6 @@ class ResNetGenerator(nn.Module):
         attention: Resolution of the maps after which self-attention is inserted (SAGAN), 0 for none.
         spectral_norm: Divide every weight matrix by its spectral norm, except embeddings (SAGAN).
         initialization: "glorot" (SNGAN), "orthogonal" (BigGAN), "dcgan" or "he", see `layers.init_weights`.
-
-    Raises:
-        ValueError: The shape is not square or not a power of two, `widths` does not fit it, the latents
-            cannot be split, an option is unknown or two are incompatible; in `forward`, as
-            `layers.check_input`.
     """
 
     def __init__(
@@ -161,7 +159,7 @@ class ResNetGenerator(nn.Module):
         latent_dim: int = 128,
         widths: Sequence[int] = (256, 256, 256),
         norm: NormKind = "batch",
-        conditioning: Literal["norm", "shared"] = "norm",
+        conditioning: Conditioning = "norm",
         embedding_dim: int = 128,
         hierarchical: bool = False,
         attention: int = 0,
@@ -169,8 +167,7 @@ class ResNetGenerator(nn.Module):
         initialization: Initialization = "glorot",
     ) -> None:
         super().__init__()
-        if conditioning not in ("norm", "shared"):
-            raise ValueError(f"ResNetGenerator has no conditioning {conditioning!r}: choose norm or shared.")
+        check_choice("conditioning", conditioning, Conditioning)
         widths = check_widths(widths, self)
         channels, base = image_geometry(sample_shape, widths, self)
         resolutions = [base << doublings for doublings in range(1, len(widths) + 1)]
@@ -242,10 +239,6 @@ class ResNetDiscriminator(nn.Module):
         attention: Resolution of the maps after which self-attention is inserted (SAGAN), 0 for none.
         spectral_norm: Divide every weight matrix by its spectral norm.
         initialization: "glorot" (SNGAN), "orthogonal" (BigGAN), "dcgan" or "he", see `layers.init_weights`.
-
-    Raises:
-        ValueError: The shape is not square or not a power of two, `widths` does not fit it, or an option is
-            unknown; in `forward`, as `layers.check_input`.
     """
 
     uses_batch_statistics = False

@@ -41,11 +41,6 @@ class StyleGAN2Generator(nn.Module):
         style_mixing: Fraction of training samples whose layers from a random one on take the style of other
             latents, drawn from torch's global generator (Karras et al. 2019, section 3.1; 0.9 there).
         grouped: Implementation of the modulated convolutions, see `modulation.ModulatedConv2d`.
-
-    Raises:
-        ValueError: The shape is not square or not a power of two, `widths` does not fit it, or an option is
-            out of range; in `forward` and `styles`, latents of another length, labels that are missing from
-            a conditional generator or not integers [B], or a cutoff beyond the layers.
     """
 
     uses_batch_statistics = False
@@ -196,10 +191,6 @@ class StyleGAN2Discriminator(nn.Module):
         group_size: Samples of a group of `MinibatchStd`.
         std_channels: Channels that `MinibatchStd` appends.
         mapping_layers: Layers that map the class embedding.
-
-    Raises:
-        ValueError: The shape is not square or not a power of two, `widths` does not fit it, or an option is
-            out of range; in `forward`, as `layers.check_input`.
     """
 
     uses_batch_statistics = True
