@@ -10,7 +10,6 @@ from datetime import timedelta
 from typing import Any
 
 import torch.distributed as dist
-from lightning.fabric.strategies import _StrategyRegistry
 from lightning.pytorch.overrides.distributed import _register_ddp_comm_hook, prepare_for_backward
 from lightning.pytorch.strategies import DDPStrategy, StrategyRegistry
 from torch import Tensor
@@ -137,12 +136,8 @@ class AdversarialDDPStrategy(DDPStrategy):
         self.reducers.clear()
         super().teardown()
 
-    @classmethod
-    def register_strategies(cls, strategy_registry: _StrategyRegistry) -> None:
-        """Adds the name `adversarial_ddp` to Lightning's strategies."""
-        strategy_registry.register("adversarial_ddp", cls, description=cls.__doc__, override=True)
-
 
 def register() -> None:
     """Lets `Trainer(strategy="adversarial_ddp")` find the strategy; recipes do this by themselves."""
-    AdversarialDDPStrategy.register_strategies(StrategyRegistry)
+    strategy = AdversarialDDPStrategy
+    StrategyRegistry.register("adversarial_ddp", strategy, description=strategy.__doc__, override=True)
