@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from shared.resuming import check_six_are_three_and_three, player
 
 from litgan import GAN, cli
 from litgan.callbacks import Samples
@@ -66,19 +67,9 @@ def test_the_recipe_learns_valid_sentences(tmp_path):
     ],
     ids=["lazy R1", "WGAN-GP, two steps"],
 )
-def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(options, make_trainer, tmp_path):
-    def train(iterations, ckpt_path=None):
-        data = Grammar(samples=40, batch_size=8)
-        gan, trainer = small(data, **options), make_trainer(iterations)
-        trainer.fit(gan, datamodule=data, ckpt_path=ckpt_path)
-        trainer.save_checkpoint(tmp_path / f"{iterations}.ckpt")
-        return gan
-
-    straight = train(6).state_dict()
-    train(3)
-    torch.manual_seed(17)
-    resumed = train(6, tmp_path / "3.ckpt").state_dict()
-    assert [name for name in straight if not torch.equal(straight[name], resumed[name])] == []
+def test_six_iterations_are_three_and_three(options, make_trainer, tmp_path):
+    train = player(partial(small, Grammar()), Grammar, make_trainer)
+    check_six_are_three_and_three(train, options, {"samples": 40, "batch_size": 8}, tmp_path)
 
 
 @pytest.fixture(scope="module")
