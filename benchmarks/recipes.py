@@ -6,9 +6,10 @@
 Each recipe runs in a process of its own and is measured before its first step and after so many minutes
 of training; measurements do not count as training. All rows of a recipe share one protocol, which stands
 beside the figures: the held-out split where the data have one, and equal counts on both sides. "floor" is the
-training split measured as if it were generated, "opponent" a model without a network
-(benchmarks/<medium>/opponent.py). last/best is the last distance over the best one. Other options go to the
-recipe.
+training split measured as if it were generated, "opponent" what people would pick instead, after as much
+training (benchmarks/<medium>/opponent.py). With --judge a column holds the accuracy of a classifier of real
+against generated samples that was fitted on half of them (0.5 is perfect; benchmarks/two_samples.py).
+last/best is the last distance over the best one. Other options go to the recipe.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from typing import Any
 
 import measure
 import torch
+import two_samples
 from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
@@ -41,6 +43,7 @@ from litgan.recipe import Recipe
 from litgan.render import save_png
 
 Row = dict[str, Any]
+JUDGED_AT_ONCE = 250  # samples
 
 
 class Protocol:
@@ -50,10 +53,11 @@ class Protocol:
         data: of the recipe.
         extractor: of the recipe.
         count: samples a side, at most; the split may hold fewer.
+        judged: whether a classifier of real against fake is fitted, too.
     """
 
-    def __init__(self, data: GANDataModule, extractor: Any, count: int) -> None:
-        self.data, self.extractor = data, extractor
+    def __init__(self, data: GANDataModule, extractor: Any, count: int, judged: bool = False) -> None:
+        self.data, self.extractor, self.judged = data, extractor, judged
         self.split = "test" if "test" in data.splits else "train"
         self.count = min(count, data.size(self.split))
 
@@ -63,7 +67,15 @@ class Protocol:
         found, sides = report.protocol, ("real_count", "fake_count")
         assert found["split"] == self.split and {found[side] for side in sides} == {self.count}
         values = {key.removeprefix("metric/"): value for key, value in report.values.items()}
-        return {"when": when, "split": self.split, "count": self.count, **values}
+        judge = {"judge": self.judge(sample)} if self.judged else {}
+        return {"when": when, "split": self.split, "count": self.count, **values, **judge}
+
+    def judge(self, sample: Callable[[int, int], Tensor]) -> float:
+        """Accuracy of a classifier on half of both sides."""
+        starts = range(0, self.count, JUDGED_AT_ONCE)
+        fake = [sample(first, min(JUDGED_AT_ONCE, self.count - first)).cpu() for first in starts]
+        real = [samples for samples, _ in self.data.real_batches(self.count, split=self.split)]
+        return two_samples.accuracy(real=torch.cat(real), fake=torch.cat(fake).float())
 
 
 class Watch(Callback):
@@ -111,8 +123,8 @@ class Watch(Callback):
         print(json.dumps(self.rows[-1]), file=sys.stderr, flush=True)
 
 
-def bounds(protocol: Protocol) -> list[Row]:
-    """The floor, and the opponent if this medium has one."""
+def bounds(protocol: Protocol, seconds: float) -> list[Row]:
+    """The floor, and the opponents of this medium, whose networks learn for so many seconds."""
     data, count = protocol.data, protocol.count
     if protocol.split == "train":
         return []
@@ -120,15 +132,26 @@ def bounds(protocol: Protocol) -> list[Row]:
     rows = [protocol.row("floor", lambda first, size: reals[0][first : first + size])]
     medium = ".".join(type(data).__module__.split(".")[1:2])
     if (Path(__file__).parent / medium / "opponent.py").exists():
-        opponent = importlib.import_module(f"{medium}.opponent").OPPONENT
-        made = opponent(data, count, 0)
-        name = f"opponent: {opponent.__name__}"
-        rows.append(protocol.row(name, lambda first, size: made[first : first + size]))
+        opponents = importlib.import_module(f"{medium}.opponent").opponents
+        for name, made in opponents(data, count, seconds):
+            rows.append(
+                protocol.row(f"opponent: {name}", lambda first, size, made=made: made[first : first + size])
+            )
+            print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
     return rows
 
 
-def one(path: Path, minutes: list[float], count: int, picture: Path | None, extra: list[str]) -> list[Row]:
-    """The rows of one recipe, of this process."""
+def one(
+    path: Path,
+    minutes: list[float],
+    count: int,
+    picture: Path | None,
+    extra: list[str],
+    *,
+    seconds: float | None = None,
+    judged: bool = False,
+) -> list[Row]:
+    """The rows of one recipe, of this process; opponents learn for `seconds`, by default as long as it."""
     quiet = ["--trainer.logger=false", "--trainer.enable_progress_bar=false"]
     if minutes[-1] < math.inf:
         quiet.append("--trainer.max_steps=100000000")
@@ -137,8 +160,8 @@ def one(path: Path, minutes: list[float], count: int, picture: Path | None, extr
         recipe = Recipe(["--config", str(path), *quiet, *off, "--trainer.default_root_dir", folder, *extra])
         data, (realism,) = recipe.datamodule, (c for c in recipe.trainer.callbacks if isinstance(c, Realism))
         data.load("train")
-        protocol = Protocol(data, load_extractor(realism.extractor), min(count, realism.count))
-        rows = bounds(protocol)
+        protocol = Protocol(data, load_extractor(realism.extractor), min(count, realism.count), judged)
+        rows = bounds(protocol, 60 * minutes[-1] if seconds is None else seconds)
         watch = Watch(protocol, minutes, picture)
         recipe.trainer.callbacks.append(watch)
         recipe.trainer.fit(recipe.model, datamodule=data)
@@ -154,13 +177,14 @@ def main() -> None:
     parser.add_argument("--minutes", nargs="+", type=float, default=[math.inf])
     parser.add_argument("--count", type=int, default=10_000)
     parser.add_argument("--pictures", type=Path, help="folder for the last samples of each")
+    parser.add_argument("--judge", action="store_true", help="a column of a classifier's accuracy")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)  # one recipe, printed as JSON
     options, extra = parser.parse_known_args()
     if options.here:
         torch.set_num_threads(options.threads or torch.get_num_threads())
         (path,) = options.recipes
         picture = options.pictures / f"{path.stem}.png" if options.pictures else None
-        print(json.dumps(one(path, options.minutes, options.count, picture, extra)))
+        print(json.dumps(one(path, options.minutes, options.count, picture, extra, judged=options.judge)))
         return
     measure.setup(options)
     rows: list[Row] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -58,6 +59,30 @@ def test_a_figure_is_a_median_with_its_quartiles(script: Any) -> None:
     assert measure.show([0.001, 0.002, 0.003], 1e3) == "2 (1 to 3)"
     with pytest.raises(ValueError, match="shorter"):
         measure.ratios([1.0, 2.0], [1.0])
+
+
+def test_a_recurrent_network_learns_what_can_be_predicted_of_the_next_symbol(script: Any) -> None:
+    """Every second symbol repeats the one before it; the others are drawn with the chances 3/4 and 1/4."""
+    next_symbol = script("next_symbol")
+    drawn = (torch.rand(2_000, 8, generator=torch.Generator().manual_seed(0)) < 0.25).long()
+    sequences = drawn.repeat_interleave(2, 1)
+    model = next_symbol.fit(sequences.to(torch.uint8), 2, 2, width=32, iterations=300)
+    entropy = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25)) / 2
+    assert model.loss(sequences).item() == pytest.approx(entropy, rel=0.05)
+    made = model.sample(2_000, 16, 1.0, seed=0)
+    assert (made[:, ::2] == made[:, 1::2]).float().mean() > 0.99
+    assert made.float().mean().item() == pytest.approx(0.25, abs=0.03)
+    colder = model.sample(2_000, 16, 0.5, seed=0)
+    assert colder.float().mean().item() == pytest.approx(1 / 10, abs=0.03), "chances squared: 9 to 1"
+
+
+@pytest.mark.parametrize("shape", [(3, 48), (1, 8, 12)])
+def test_a_judge_finds_a_difference_where_there_is_one(shape: tuple[int, ...], script: Any) -> None:
+    two_samples = script("two_samples")
+    real, same, other = torch.randn(3, 400, *shape, generator=torch.Generator().manual_seed(0)).unbind()
+    other = other + 2 * other.roll(1, -1)
+    assert two_samples.accuracy(real=real, fake=same, iterations=60) == pytest.approx(0.5, abs=0.08)
+    assert two_samples.accuracy(real=real, fake=other, iterations=60) > 0.95
 
 
 def test_table(script: Any) -> None:

@@ -1,10 +1,11 @@
-"""What a GAN of sounds has to beat: a model without a network, fitted to the same training split.
+"""What a GAN of sounds has to beat: models without a network, made of the same training split.
 
-It is a function of (data, count, seed) that gives samples [count, *sample_shape] as the discriminator sees
-them.
+`opponents` gives their samples, [count, *sample_shape] as the discriminator sees them.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -32,4 +33,29 @@ def filtered_noise(data: AudioDataModule, count: int, seed: int) -> Tensor:
     return mu_law_encode((shaped / shaped.abs().amax(1, keepdim=True))[:, None], data.mu_law)
 
 
-OPPONENT = filtered_noise
+def changed_sounds(data: AudioDataModule, count: int, seed: int) -> Tensor:
+    """Training sounds chosen at random, each at another pitch, later or earlier, and filtered.
+
+    Pitch by up to a whole tone, by reading the sound faster or slower; up to 5 ms; a filter whose gain in dB
+    is a line over the frequencies, from -3 to 3 at either end.
+    """
+    stored, _ = data.load("train")
+    generator = torch_generator("changed sounds", seed)
+    chosen = torch.randint(len(stored), (count,), generator=generator)
+    waves = mu_law_decode(data.encode(torch.as_tensor(stored)[chosen]), data.mu_law)  # [count, 1, length]
+    length = waves.shape[2]
+    pitch, shift, low, high = (2 * torch.rand(4, count, 1, generator=generator) - 1).unbind()
+    places = torch.arange(length) * 2 ** (pitch / 6) + shift * 0.005 * data.sample_rate
+    grid = torch.stack([2 * places / (length - 1) - 1, torch.zeros_like(places)], 2)[:, None]
+    waves = F.grid_sample(waves[:, :, None], grid, align_corners=True)[:, :, 0]
+    gain = low + (high - low) * torch.linspace(0, 1, length // 2 + 1)
+    waves = torch.fft.irfft(torch.fft.rfft(waves) * 10 ** (3 * gain[:, None] / 20), length)
+    return mu_law_encode(waves / waves.abs().amax(2, keepdim=True).clamp_min(1e-9), data.mu_law)
+
+
+def opponents(
+    data: AudioDataModule, count: int, seconds: float, seed: int = 0
+) -> Iterator[tuple[str, Tensor]]:
+    """Names and samples; neither has a network, so `seconds` do not count."""
+    yield "filtered noise", filtered_noise(data, count, seed)
+    yield "training sounds, changed", changed_sounds(data, count, seed)

@@ -1,11 +1,13 @@
-"""What a GAN of text has to beat: a model without a network, fitted to the same training split.
+"""What a GAN of text has to beat: a model without a network, and one that predicts the next character.
 
-It is a function of (data, count, seed) that gives samples [count, *sample_shape] as the discriminator sees
-them.
+`opponents` gives their samples, [count, *sample_shape] as the discriminator sees them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import next_symbol
 import torch
 from torch import Tensor
 
@@ -32,4 +34,12 @@ def markov_chain(data: CharacterData, count: int, seed: int, order: int = 3) -> 
     return data.encode(symbols)
 
 
-OPPONENT = markov_chain
+def opponents(data: CharacterData, count: int, seconds: float, seed: int = 0) -> Iterator[tuple[str, Tensor]]:
+    """Names and samples; networks learn for so many seconds."""
+    yield "Markov chain of order 3", markov_chain(data, count, seed)
+    model = next_symbol.fit(
+        torch.as_tensor(data.load("train")[0]), data.alphabet_size, seconds=seconds, seed=seed
+    )
+    for temperature in next_symbol.TEMPERATURES:
+        symbols = model.sample(count, data.length, temperature, seed)
+        yield f"maximum likelihood, temperature {temperature}", data.encode(symbols)

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 import torch
-from music.opponent import independent_steps
+from music.opponent import independent_steps, to_rolls, to_symbols
 
 from litgan.music import PianoRolls
 
@@ -36,3 +36,11 @@ def test_independent_steps_have_each_tracks_own_histogram() -> None:
     assert same.tolist() == pytest.approx([10 / 16, 1 / 2], abs=0.02), "one step independent of the other"
     together = (made[:, 0].any(-1) & made[:, 1, :, 5].bool()).float().mean()
     assert together == pytest.approx(3 / 8, abs=0.02), "and one track of the other"
+
+
+def test_rolls_become_symbols_step_by_step_and_voice_by_voice() -> None:
+    rolls = torch.zeros(1, 2, 3, 5, dtype=torch.uint8)
+    rolls[0, 0, 0, 4] = rolls[0, 1, 0, 1] = rolls[0, 0, 2, 2] = 1
+    symbols = to_symbols(rolls)
+    assert symbols.tolist() == [[5, 2, 0, 0, 3, 0]]
+    assert torch.equal(to_rolls(symbols, (2, 3, 5)), rolls)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 
+import pytest
 import torch
 from sound.griffin_lim import griffin_lim
-from sound.opponent import filtered_noise
+from sound.opponent import changed_sounds, filtered_noise
 
 from litgan.sound import MelSpectrogram, Tones, mel_l1
 from litgan.sound.tones import tone_errors
@@ -33,6 +34,16 @@ def test_filtered_noise_has_the_spectrum_and_the_envelope_of_the_data() -> None:
     torch.testing.assert_close(bands(noise), bands(waves), atol=0.03, rtol=0)
     assert levels(waves)[0] - levels(waves)[-1] > 20
     torch.testing.assert_close(levels(noise), levels(waves), atol=1.5, rtol=0)
+
+
+def test_changed_sounds_have_other_pitches_within_a_tone_and_begin_within_5_ms() -> None:
+    data = Tones(samples=200, frequencies=(400.0,), decay=(0.6, 0.6))
+    made = changed_sounds(data, 500, 0)
+    assert made.shape == (500, *data.sample_shape) and torch.equal(made, changed_sounds(data, 500, 0))
+    torch.testing.assert_close(made.abs().amax(2), torch.ones(500, 1))
+    spectra = torch.fft.rfft(made[:, 0], 8 * data.length).abs()
+    found = 12 * (spectra.argmax(1) * data.sample_rate / (8 * data.length) / 400).log2()  # semitones
+    assert found.abs().max() < 2.3 and found.std().item() == pytest.approx(2 / 3**0.5, abs=0.2)
 
 
 def test_griffin_lim_finds_sounds_with_these_spectrograms_at_their_time_and_pitch() -> None:

@@ -49,8 +49,9 @@ def test_a_markov_chain_can_be_drawn_again() -> None:
 def test_fakes_floor_and_opponent_of_a_recipe_share_split_and_count() -> None:
     """Also where the extractor is a class, as in every recipe of this medium."""
     recipe, two = ROOT / "configs/text/grammar.yaml", ["--trainer.max_steps=2"]
-    rows = recipes.one(recipe, [1e-6, math.inf], 64, None, two)
-    assert [row["when"].split(":")[0] for row in rows] == ["start", "1e-06 min", "end", "floor", "opponent"]
+    rows = recipes.one(recipe, [1e-6, math.inf], 64, None, two, seconds=1)
+    names = [row["when"].split(":")[0] for row in rows]
+    assert names == ["start", "1e-06 min", "end", "floor", *5 * ["opponent"]]
     assert [row.get("images") for row in rows[:3]] == [0, 64, 128]
     assert {(row["split"], row["count"]) for row in rows} == {("test", 64)}
     assert rows[3]["fd_text"] < rows[2]["fd_text"]
