@@ -28,6 +28,7 @@ from litgan.callbacks import (
     ProgressLines,
     Realism,
     Samples,
+    Threads,
     Throughput,
 )
 from litgan.callbacks.interruption import (
@@ -53,7 +54,8 @@ from litgan.rebuild import search_working_directory
 
 def default_callbacks() -> dict[str, type[Callback]]:
     """The callbacks of every run, by their section in a recipe; the diagnosis only if its wing exists."""
-    callbacks: dict[str, type[Callback]] = {"realism": Realism, "samples": Samples, "gradients": Feedback}
+    callbacks: dict[str, type[Callback]] = {"threads": Threads, "realism": Realism, "samples": Samples}
+    callbacks["gradients"] = Feedback
     if diagnosis := wing("diagnosis"):
         callbacks["health"] = diagnosis.Diagnosis
     return {**callbacks, "checkpoint": Checkpoint}  # the last one: it saves the state of the others
