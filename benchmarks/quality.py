@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -113,22 +113,15 @@ def plain_networks() -> tuple[nn.Module, nn.Module]:
     return generator, discriminator
 
 
-def run_plain(minutes: list[float], picture: Path, workers: int) -> list[Row]:
-    torch.manual_seed(0)
-    data, rows, images, trained = FashionMNIST(), [], 0, 0.0
+def plain_loop(data: FashionMNIST, workers: int = 0) -> Iterator[nn.Module]:
+    """One `next` is one iteration, with 64 images; gives the generator."""
     generator, discriminator = plain_networks()
     adams = [torch.optim.Adam(net.parameters(), 2e-4, (0.5, 0.999)) for net in (generator, discriminator)]
     loader = DataLoader(
         Pictures(data.load("train")[0]), 64, shuffle=True, drop_last=True, num_workers=workers
     )
     ones, zeros = torch.ones(64, 1), torch.zeros(64, 1)
-
-    def sample(first: int, count: int) -> Tensor:
-        latents = torch.randn(count, 100, 1, 1, generator=torch.Generator().manual_seed(first))
-        return generator(latents)
-
     while True:
-        began = time.perf_counter()
         for real in loader:
             fake = generator(torch.randn(64, 100, 1, 1))
             discriminator.zero_grad()
@@ -138,18 +131,30 @@ def run_plain(minutes: list[float], picture: Path, workers: int) -> list[Row]:
             generator.zero_grad()
             F.binary_cross_entropy_with_logits(discriminator(fake), ones).backward()
             adams[0].step()
+            yield generator
+
+
+def run_plain(minutes: list[float], picture: Path, workers: int) -> list[Row]:
+    torch.manual_seed(0)
+    data, rows, images, trained = FashionMNIST(), [], 0, 0.0
+    loop = plain_loop(data, workers)
+
+    def sample(first: int, count: int) -> Tensor:
+        latents = torch.randn(count, 100, 1, 1, generator=torch.Generator().manual_seed(first))
+        return generator(latents)
+
+    for minute in minutes:
+        while trained < 60 * minute:
+            began = time.perf_counter()
+            generator = next(loop)
+            trained += time.perf_counter() - began
             images += 64
-            if trained + time.perf_counter() - began >= 60 * minutes[len(rows)]:
-                trained += time.perf_counter() - began
-                generator.eval()
-                with torch.no_grad():
-                    rows.append(rate("plain", minutes[len(rows)], images, sample, data))
-                    if len(rows) == len(minutes):
-                        save_png(data.decode(sample(0, 64)).render(8), picture)
-                        return rows
-                generator.train()
-                began = time.perf_counter()
-        trained += time.perf_counter() - began
+        generator.eval()
+        with torch.no_grad():
+            rows.append(rate("plain", minute, images, sample, data))
+            save_png(data.decode(sample(0, 64)).render(8), picture)
+        generator.train()
+    return rows
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 import workers
+from lightning.pytorch import Callback
 from shared.benchmarks import ROOT, SCRIPTS, quick, run
 
 from litgan import GAN
@@ -320,6 +321,50 @@ def test_the_block_holds_the_period_of_every_penalty(script: Any) -> None:
     for path in (ROOT / "configs").glob("*.yaml"):
         for penalty in yaml.safe_load(path.read_text())["model"].get("penalties", []):
             assert script("gpu").BLOCK % penalty["init_args"].get("interval", 1) == 0
+
+
+@pytest.mark.parametrize(
+    ("distances", "images"), [([3.0, 2.0, 1.5], 128), ([1.9, 2.1, 1.9, 1.8], 192), ([3.0, 2.5, 1.0], None)]
+)
+def test_the_record_is_the_first_of_two_measurements_in_reach(
+    distances: list[float], images: int | None, script: Any, tiny_gan: Any, tiny_data: Any, make_trainer: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    module, watch, left = script("speedrun"), SimpleNamespace(now=0.0), iter(distances)
+
+    class Second(Callback):  # an iteration takes one
+        def on_train_batch_start(self, *_: object) -> None:
+            watch.now += 1.0
+
+    def plain_loop(_: object) -> Any:
+        while True:
+            watch.now += 10.0
+            yield
+
+    def evaluate(_: object, __: object, extractor: object, *, split: str, **___: object) -> Any:
+        watch.now += 100.0
+        return SimpleNamespace(values={"distance": next(left) if split == "train" else 7.0})
+
+    clock = SimpleNamespace(perf_counter=lambda: watch.now, process_time=lambda: watch.now / 2)
+    for name, fake in {"time": clock, "plain_loop": plain_loop, "evaluate": evaluate}.items():
+        monkeypatch.setattr(module, name, fake)
+    race = module.Race(target=2.0, every=64, first=0, block=4)
+    make_trainer(8 * len(distances), callbacks=[Second(), race]).fit(tiny_gan(), datamodule=tiny_data())
+    line = race.line()
+    assert line["reached"] == ("no" if images is None else "yes")
+    at = images or 64 * len(distances)
+    assert line["images"] == at and line["seconds"] == at / 8 and line["CPU s"] == at / 16
+    assert line["unit s"] == 10_000 and line["ratio"] == line["ratio of CPU s"] == at / 8 / 10_000
+    if images:
+        assert line["judge"] == 7.0 and line["next"] == distances[-1] and not list(left)
+
+
+def test_the_judge_of_records_tells_samples_apart(script: Any) -> None:
+    judge = script("speedrun").RandomFeatures()
+    assert judge.digest == script("speedrun").RandomFeatures().digest, "the same weights in each run"
+    samples = torch.rand(8, 1, 32, 32) * 2 - 1
+    features = judge(torch.cat([samples, -samples]))
+    assert features.shape == (16, judge.dimension) and len(features.unique(dim=0)) == 16
 
 
 @pytest.mark.spawn
