@@ -113,19 +113,6 @@ def test_a_recipe_names_classes_of_the_working_directory(
     assert type(GAN.load_from_checkpoint(checkpoint, trust="mine")).__name__ == "MyGAN"
 
 
-def test_code_beside_a_checkpoint_is_not_imported(
-    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    cli.main(["fit", "--config", "mine.yaml"])
-    (checkpoint,) = project.glob("runs/mine/*/checkpoints/last.ckpt")
-    forget()
-    monkeypatch.chdir(checkpoint.parents[1])
-    (project / "mine.py").rename(checkpoint.parents[1] / "mine.py")
-    with pytest.raises(SystemExit):
-        cli.main(["sample", str(checkpoint), "--count=2", "--trust=mine"])
-    assert "own folder" in capsys.readouterr().err and "mine" not in sys.modules
-
-
 THIRD = """
 import torch
 from litgan import GAN

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Callback
-from shared.resuming import assert_same, check_six_are_three_and_three, player, same, state_of
+from shared.resuming import assert_same, check_six_are_three_and_three, player, same
 from torch import nn
 
 from litgan.callbacks import Checkpoint
+from litgan.data import Digits
 from litgan.losses import Relativistic, Wasserstein
 from litgan.networks import DCGANDiscriminator, DCGANGenerator
 from litgan.penalties import DRAGAN, R1, R2, WGANGP, FiniteDifferenceR1, LeCam
@@ -118,24 +119,13 @@ def test_resuming_twice(run, tmp_path):
 
 def test_convolutions_with_norms_and_labels(tiny_gan, make_trainer, tmp_path):
     """Running statistics and power iterations are part of the state."""
-    from litgan.data import Digits
-
-    def train(iterations, ckpt_path=None):
-        gan = tiny_gan(
-            generator=partial(DCGANGenerator, latent_dim=4, widths=(8, 4)),
-            discriminator=partial(DCGANDiscriminator, widths=(4, 8), norm="batch", spectral_norm=True),
-            sample_shape=(1, 8, 8),
-            condition=10,
-            penalties=[R1(0.1)],
-        )
-        trainer = make_trainer(iterations)
-        trainer.fit(gan, datamodule=Digits(batch_size=8, num_classes=10), ckpt_path=ckpt_path)
-        trainer.save_checkpoint(tmp_path / "cut.ckpt")
-        return state_of(trainer, gan)
-
-    straight = train(6)
-    train(3)
-    assert_same(train(6, tmp_path / "cut.ckpt"), straight)
+    options = {
+        "generator": partial(DCGANGenerator, latent_dim=4, widths=(8, 4)),
+        "discriminator": partial(DCGANDiscriminator, widths=(4, 8), norm="batch", spectral_norm=True),
+        "sample_shape": (1, 8, 8), "condition": 10, "penalties": [R1(0.1)],
+    }  # fmt: skip
+    train, data = player(tiny_gan, Digits, make_trainer), {"batch_size": 8, "num_classes": 10}
+    check_six_are_three_and_three(train, options, data, tmp_path)
 
 
 @pytest.fixture
