@@ -24,13 +24,9 @@ LARGEST_BATCH = 4096  # of an exported graph
 
 
 def save_generator(network: nn.Module, recipe: dict[str, Any], images_seen: int, path: Path) -> None:
-    """Writes a generator's weights, with the recipe that `load_generator` makes it from again.
+    """Writes the weights of a generator to a .safetensors file, with the recipe of the model.
 
-    Args:
-        network: the generator, or its average.
-        recipe: of the model, as the checkpoint carries it.
-        images_seen: by the discriminator until then.
-        path: of the .safetensors file; written atomically.
+    From that, as the checkpoint carries it, `load_generator` makes the network again.
     """
     weights = {name: value.contiguous().cpu() for name, value in network.state_dict().items()}
     about = {"model": json.dumps(recipe), "images_seen": str(images_seen)}

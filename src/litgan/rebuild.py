@@ -71,15 +71,10 @@ class Builder:
     download: bool = False
 
     def build(self, cls: type, arguments: Any, place: str) -> Any:
-        """The object of `cls` with these arguments.
+        """The object of `cls`, chosen by us and not by the recipe, with arguments of plain data.
 
-        Args:
-            cls: chosen by us, not by the recipe.
-            arguments: plain data.
-            place: of the arguments in the recipe, for errors.
-
-        Raises:
-            ValueError: one sentence, if they do not fit the constructor, or name what is not allowed.
+        Raises ValueError, which names their place in the recipe, if they do not fit the constructor or name
+        what is not allowed.
         """
         values = self._arguments(cls, arguments, place)
         try:

@@ -303,15 +303,7 @@ EXTRACTORS: dict[str, Callable[[bool], FeatureExtractor]] = {  # with or without
 
 
 def load_extractor(which: str | FeatureExtractor, *, download: bool = True) -> FeatureExtractor:
-    """The extractor of that name, or the given one.
-
-    Args:
-        which: name or extractor.
-        download: whether missing weights may be downloaded.
-
-    Raises:
-        ValueError: an unknown name.
-    """
+    """The given extractor, or that of a name, whose weights may be downloaded if they are missing."""
     if isinstance(which, FeatureExtractor):
         return which
     if which not in EXTRACTORS:
