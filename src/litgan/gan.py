@@ -41,9 +41,9 @@ from litgan.updates import Batch, Logs, LossFunction, OptimizerFactory
 class GAN(LightningModule):
     """Alternating updates of a discriminator and a generator, over any samples: images, sound, music, text.
 
-    Time is counted in `images_seen`: real samples shown to the discriminator, over all ranks, since the run
-    began. Subclass it for another game: override `generate`, `discriminator_loss` or `generator_loss`. One
-    more network is an attribute with an optimizer in `configure_optimizers`; `training_step` calls `update`.
+    Time is counted in `images_seen`: real samples of all batches, over all ranks, since the run began.
+    Subclass it for another game: override `generate`, `discriminator_loss` or `generator_loss`. One more
+    network is an attribute with an optimizer in `configure_optimizers`; `training_step` calls `update`.
 
     Raises ValueError if a number of steps or parts is below 1, or if a network does not fit the data.
 
@@ -165,7 +165,7 @@ class GAN(LightningModule):
         self.images_per_iteration = images + (0 if begins else self.images_per_iteration)
 
         # Every discriminator_steps-th time the generator learns, from the feedback: the gradient of its loss
-        # that comes back through the discriminator. It sees the conditions of this same batch.
+        # that comes back through the discriminator. Its fakes are for the conditions of this same batch.
         if (self.discriminator_updates + 1) % self.discriminator_steps == 0:
             logs |= self.update("generator", generator_optimizer, self.generator_loss, real, condition)
             for ema in (self.ema, *self.extra_emas.values()):
@@ -261,7 +261,7 @@ class GAN(LightningModule):
             self.generator, self.discriminator, condition, noise, self.augmented, real=real, fake=fake
         )
         loss, logs = add_terms(fake.new_zeros(()), {}, self.reconstruction, context, self.images_seen)
-        if value_at(self.adversarial_weight, self.images_seen):  # else nobody listens to the discriminator
+        if value_at(self.adversarial_weight, self.images_seen):  # else there is only reconstruction
             fake_logits = self.discriminator(*self.augmented(fake, condition, noise.stream("fake")))
             real_logits = None
             if self.loss.relativistic:  # each fake is compared with a real sample
