@@ -155,6 +155,14 @@ def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return conditional_run(tmp_path_factory)
 
 
+@pytest.fixture(scope="session")
+def simulated_device(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The library that makes torch find a CUDA device, for `shared.simulation`."""
+    from shared.simulation.launch import build
+
+    return build(tmp_path_factory.mktemp("device"))
+
+
 @pytest.fixture
 def memory() -> Memory:
     return Memory()

@@ -22,7 +22,6 @@ FOLDERS = (
 
 
 class TestRecipes(Recipes):
-    stand_ins = {f"litgan.data.{name}": [] for name in ("Digits", "Ring", "Grid")}
     rooms = (
         adversarial_weight, augment, data, losses, metrics, networks, penalties, reconstruction, schedules,
     )  # fmt: skip

@@ -37,6 +37,7 @@ LARGE = (
     "imagenet",
     "ljspeech",
 )  # for GPUs: built without memory, and not run
+PICTURES = "PICTURES"  # in stand-ins: a folder of images
 BRIEF = {
     "trainer.max_steps": 2, "trainer.log_every_n_steps": 1, "trainer.accelerator": "cpu",
     "trainer.devices": 1, "realism.every": 0, "samples.count": 4, "gradients.count": 4,
@@ -121,13 +122,17 @@ def check_first_line(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     commands.check(first[first.index("litgan") :], monkeypatch)
 
 
-class Recipes:
-    """Subclasses say which recipes; what their data need where they cannot be had offline; their rooms."""
+class OverRecipes:
+    """Tests of each recipe in a folder of configs/, with stand-ins for data that cannot be had offline."""
 
-    folder: ClassVar[str] = ""  # in configs/
-    stand_ins: ClassVar[Mapping[str, list[str]]] = {}  # class of data to options in its place
-    rooms: ClassVar[tuple[ModuleType, ...]] = ()  # whose classes a checkpoint may name
-    texts: ClassVar[set[str]] = set()  # as class.parameter, those that these classes take
+    folder: ClassVar[str] = ""
+    stand_ins: ClassVar[Mapping[str, list[str]]] = {  # of the classes of data
+        **{f"litgan.data.{name}": [] for name in ("Digits", "Ring", "Grid")},
+        "litgan.data.PairedFolder": [
+            "--data", "litgan.data.Derived", "--data.data", "litgan.data.ImageFolder", "--data.data.root",
+            PICTURES, "--data.data.resolution", "256", "--data.function", "litgan.data.Edges",
+        ],
+    }  # fmt: skip
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         recipes = sorted((CONFIGS / self.folder).glob("*.yaml"))
@@ -135,20 +140,6 @@ class Recipes:
         for name, cases in {"recipe": recipes, "small": small}.items():
             if name in metafunc.fixturenames:
                 metafunc.parametrize(name, cases, ids=lambda path: path.stem)
-
-    @pytest.fixture(autouse=True)
-    def _without_wandb(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("WANDB_MODE", "disabled")
-
-    def test_it_runs(self, small: Path, pictures: Path, tmp_path: Path) -> None:
-        recipe = yaml.safe_load(small.read_text())
-        model = recipe["model"].get("init_args", recipe["model"])
-        images = BRIEF["data.batch_size"] * model.get("discriminator_steps", 1)
-        late = adversary_in_second_iteration(model)
-        rows = run([small], [*self.offline(recipe["data"], pictures), *late], tmp_path)
-        assert [row["images_seen"] for row in rows] == [images, 2 * images]
-        wanted = {"loss/generator", "loss/discriminator", "gradient/feedback"}
-        assert all(wanted <= row.keys() for row in rows[bool(late) :])
 
     def offline(self, data: dict[str, Any], pictures: Path, place: str = "--data") -> list[str]:
         """Options that put the stand-ins in the place of the data and of those that these have inside."""
@@ -163,7 +154,28 @@ class Recipes:
         folder = ["--data", "litgan.data.ImageFolder", "--data.root", str(pictures)]
         gray = ["--data.channels=1", "--data.convert=true"] if "MNIST" in data["class_path"] else []
         found = self.stand_ins.get(data["class_path"], folder + gray)
-        return [re.sub("^--data", place, option) for option in found]
+        return [re.sub("^--data", place, option).replace(PICTURES, str(pictures)) for option in found]
+
+
+class Recipes(OverRecipes):
+    """Subclasses say which recipes; stand-ins of their data; their rooms."""
+
+    rooms: ClassVar[tuple[ModuleType, ...]] = ()  # whose classes a checkpoint may name
+    texts: ClassVar[set[str]] = set()  # as class.parameter, those that these classes take
+
+    @pytest.fixture(autouse=True)
+    def _without_wandb(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("WANDB_MODE", "disabled")
+
+    def test_it_runs(self, small: Path, pictures: Path, tmp_path: Path) -> None:
+        recipe = yaml.safe_load(small.read_text())
+        model = recipe["model"].get("init_args", recipe["model"])
+        images = BRIEF["data.batch_size"] * model.get("discriminator_steps", 1)
+        late = adversary_in_second_iteration(model)
+        rows = run([small], [*self.offline(recipe["data"], pictures), *late], tmp_path)
+        assert [row["images_seen"] for row in rows] == [images, 2 * images]
+        wanted = {"loss/generator", "loss/discriminator", "gradient/feedback"}
+        assert all(wanted <= row.keys() for row in rows[bool(late) :])
 
     def test_it_comes_back_from_its_checkpoint(self, recipe: Path, tmp_path: Path) -> None:
         options = [

@@ -9,6 +9,5 @@ from litgan import translation
 
 class TestRecipes(Recipes):
     folder = "translation"
-    stand_ins = {"litgan.data.Digits": []}
     rooms = (translation,)
     texts = {f"CycleGAN.{option}" for option in ("compile", "freeze", "gradient_clip_val", "reconstruction")}

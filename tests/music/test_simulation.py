@@ -1,0 +1,14 @@
+"""The recipes of music on a simulated device."""
+
+from __future__ import annotations
+
+from shared.simulation.recipes import Simulations
+
+
+class TestSimulations(Simulations):
+    folder = "music"
+    stand_ins = {"litgan.music.Music": ["--data", "litgan.music.Scales"], "litgan.music.Scales": []}
+    launches = {
+        "chorales_pianoroll": (458, 270),
+        "scales": (376, 225),
+    }

@@ -1,0 +1,28 @@
+"""What each recipe owes on a simulated device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+import yaml
+from shared.recipes import OverRecipes
+from shared.simulation.launch import complaints, simulate
+
+
+class Simulations(OverRecipes):
+    """Subclasses say how many kernels an iteration of each recipe launches: the first one, in which all lazy
+    penalties are due and optimizers make their state, and the second.
+    """
+
+    launches: ClassVar[Mapping[str, tuple[int, int]]] = {}
+
+    @pytest.mark.heavy
+    def test_it_fits_a_simulated_device(self, recipe: Path, pictures: Path, simulated_device: Path) -> None:
+        """All tensors are there, nothing waits or is float64, and Metal has all operations."""
+        options = self.offline(yaml.safe_load(recipe.read_text())["data"], pictures)
+        found = simulate(simulated_device, "--config", recipe, *options)
+        print(recipe.stem, [iteration.launches for iteration in found], "launches")
+        assert list(complaints(found, self.launches[recipe.stem])) == []

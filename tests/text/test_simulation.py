@@ -1,0 +1,14 @@
+"""The recipes of text on a simulated device."""
+
+from __future__ import annotations
+
+from shared.simulation.recipes import Simulations
+
+
+class TestSimulations(Simulations):
+    folder = "text"
+    stand_ins = {"litgan.text.Text": ["--data.path", __file__], "litgan.text.Grammar": []}
+    launches = {
+        "grammar": (1679, 1491),
+        "scripture_text": (1499, 1306),
+    }
