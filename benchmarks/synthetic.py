@@ -12,7 +12,7 @@ from litgan.noise import torch_generator
 
 
 class Synthetic(ImageData):
-    """Uniform noise, uint8.
+    """Uniform noise, uint8; with `num_classes`, of all classes in turn.
 
     Args:
         resolution: side in pixels.
@@ -25,6 +25,7 @@ class Synthetic(ImageData):
         super().__init__(resolution, channels, **common)
         self.samples = samples
 
-    def read(self, split: str) -> tuple[Tensor, None]:
+    def read(self, split: str) -> tuple[Tensor, Tensor | None]:
         shape, generator = (self.samples, *self.sample_shape), torch_generator("Synthetic")
-        return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator), None
+        labels = torch.arange(self.samples) % self.num_classes if self.num_classes else None
+        return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator), labels

@@ -5,8 +5,12 @@ from __future__ import annotations
 import importlib
 import json
 import math
+import subprocess
 import sys
+import time
+import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -18,9 +22,12 @@ from lightning.pytorch import Callback
 from shared.benchmarks import ROOT, SCRIPTS, quick, run
 
 from litgan import GAN
-from litgan.data import Digits
+from litgan.data import Digits, Ring
+from litgan.losses import NonSaturating
 from litgan.metrics import load_extractor
+from litgan.networks import MLPDiscriminator, MLPGenerator
 from litgan.recipe import Recipe
+from litgan.schedules import value_at
 
 
 @pytest.fixture
@@ -278,6 +285,77 @@ def test_runs_of_litgan_itself_take_turns(script: Any, monkeypatch: pytest.Monke
     assert step.row("updates", seconds).keys() == {"case", "litgan ms", "other ms", "litgan/other"}
 
 
+def test_a_game_is_the_recipes(script: Any, tmp_path: Path) -> None:
+    """What is built without the command line computes what the recipe itself does."""
+    games = script("games")
+    options = [f"--config={ROOT / 'configs' / 'cifar10_r3gan.yaml'}", "--model.augment=null"]
+    options += ["--data=synthetic.Synthetic", f"--trainer.default_root_dir={tmp_path}"]
+    options += [f"--model.{side}.widths=[8,8,8,8]" for side in ("generator", "discriminator")]
+    options += [f"--model.{side}.cardinalities=[1,1,1,1]" for side in ("generator", "discriminator")]
+    recipe = Recipe(options, "validate").model
+    game = games.Game("cifar10_r3gan.yaml", changes={"augment": None}, narrow=96).build()
+    assert games.apart(game, recipe, games.Game("cifar10_r3gan.yaml", narrow=96).build(seed=1)) == 0
+    weights = [[value_at(each.weight, 0) for each in gan.penalties] for gan in (game, recipe)]
+    assert weights == [[0.025] * 2] * 2
+
+
+def test_every_game_can_be_made(script: Any) -> None:
+    for game in script("games").GAMES.values():
+        assert game.build(steady=True).sample_shape == game.shape
+    for game, _ in script("device_speed").CASES.values():
+        assert (script("games").CONFIGS / game.recipe).is_file()
+
+
+def test_how_far_apart_two_games_are(script: Any) -> None:
+    games = script("games")
+    start, there, here = (games.GAMES["DCGAN, R1"].build() for _ in range(3))
+    with torch.no_grad():
+        for gan, step in ((there, 0.1), (here, 0.11)):
+            for weight in gan.generator.parameters():
+                weight += step
+            next(gan.discriminator.parameters()).add_(step - 0.1 + 1)
+    assert games.apart(there, there, start) == 0
+    assert games.apart(here, there, start) == pytest.approx(0.1, rel=1e-4)
+    next(here.discriminator.parameters()).data[0] = torch.nan
+    assert games.apart(here, there, start) == torch.inf
+
+
+def answers(script: Any, section: str) -> dict[str, Any]:
+    """What a section answers on the CPU in its quick form."""
+    checks = script("device_checks")
+    return {asked: answer() for asked, answer in getattr(checks, section)(checks.Device("cpu", quick=True))}
+
+
+def test_a_device_that_computes_something_else_is_wrong(script: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    checks = script("device_checks")
+    monkeypatch.setattr(checks, "GAMES", {"game": checks.GAMES["DCGAN, R1"]})
+    assert not any(answer.wrong for answer in answers(script, "parity").values())
+    play, calls = checks.play, []
+
+    def other(gan: GAN, data: Any, *rest: Any, **options: Any) -> GAN:
+        calls.append(gan)
+        gan.seed += len(calls) % 2  # of latents
+        return play(gan, data, *rest, **options)
+
+    monkeypatch.setattr(checks, "play", other)
+    for section in ("parity", "resume"):
+        assert answers(script, section)["game"].wrong
+
+
+def test_what_waits_for_the_device_is_named(script: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    checks = script("device_checks")
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", lambda mode: None)
+    monkeypatch.setattr(checks, "play", lambda *_, **__: warnings.warn("an other one", stacklevel=1))
+    (_, first), *_ = checks.waits(checks.Device("cuda"))
+    assert first() == checks.Answer("0 waits")
+    monkeypatch.setattr(
+        checks,
+        "play",
+        lambda *_, **__: warnings.warn("called a synchronizing CUDA operation", stacklevel=1),
+    )
+    assert first().wrong and "1 waits test_benchmarks.py:" in first().found
+
+
 def test_flops_by_hand(script: Any) -> None:
     """2 B operations a weight and pass, of each turn's forward and backward passes that are needed."""
     batch, latents, width = 32, 4, 16
@@ -285,34 +363,30 @@ def test_flops_by_hand(script: Any) -> None:
     forward = 2 * generator + 3 * discriminator  # the discriminator sees real and fake, then fake again
     weights = generator + 2 * discriminator
     feedback = width * 2 + 2 * width + discriminator  # to hidden layers, and to the samples for the generator
-    options = [
-        f"--config={ROOT / 'configs' / 'ring.yaml'}", f"--data.batch_size={batch}",
-        f"--model.generator.widths=[{width}]", f"--model.generator.latent_dim={latents}",
-        f"--model.discriminator.widths=[{width}]", "--model.penalties=[]",
-    ]  # fmt: skip
-    counted = script("gpu").flops(options, device="cpu")
-    assert counted == 2 * batch * (forward + weights + feedback)
+    counter, gan = script("device_speed").Flops(), ring_gan(latents, width)
+    with counter:
+        script("games").play(gan, Ring(samples=64, batch_size=batch), "cpu", 1)
+    assert counter.total == 2 * batch * (forward + weights + feedback)
+
+
+def ring_gan(latents: int, width: int) -> GAN:
+    adam = partial(torch.optim.Adam, lr=1e-3)
+    return GAN(
+        partial(MLPGenerator, latent_dim=latents, widths=[width]),
+        partial(MLPDiscriminator, widths=[width]),
+        NonSaturating(), adam, adam, sample_shape=(2,),
+    )  # fmt: skip
 
 
 def test_lazy_penalties_have_their_share_of_the_flops(script: Any) -> None:
-    options = [
-        f"--config={ROOT / 'configs' / 'digits.yaml'}", "--data=synthetic.Synthetic", "--data.resolution=8",
-        "--data.channels=1", "--data.batch_size=8",
-    ]  # fmt: skip
+    speed, penalty = script("device_speed"), {"class_path": "litgan.penalties.R1"}
+    game = script("games").Game("digits.yaml", (1, 8, 8), narrow=8)
     none, lazy, eager = (
-        script("gpu").flops([*options, *chosen], device="cpu")
-        for chosen in (["--model.penalties=[]"], ["--model.penalties.interval=8"], [])
+        speed.flops(game, 8, "cpu", penalties=chosen)
+        for chosen in ([], [{**penalty, "init_args": {"interval": 8}}], [penalty])
     )
     assert lazy - none == pytest.approx((eager - none) / 8)
     assert eager > 1.1 * none
-
-
-def test_the_networks_for_cuda_can_be_made(script: Any, tmp_path: Path) -> None:
-    for name, options in script("gpu").NETWORKS.items():
-        resolution = int(name.split("-")[1])
-        recipe = Recipe([*options, f"--trainer.default_root_dir={tmp_path}"], "validate")
-        assert isinstance(recipe.model, GAN)
-        assert recipe.model.sample_shape == (3, resolution, resolution)
 
 
 def test_the_block_holds_the_period_of_every_penalty(script: Any) -> None:
@@ -320,7 +394,34 @@ def test_the_block_holds_the_period_of_every_penalty(script: Any) -> None:
 
     for path in (ROOT / "configs").glob("*.yaml"):
         for penalty in yaml.safe_load(path.read_text())["model"].get("penalties", []):
-            assert script("gpu").BLOCK % penalty["init_args"].get("interval", 1) == 0
+            assert script("device_speed").BLOCK % penalty["init_args"].get("interval", 1) == 0
+
+
+def test_an_error_is_an_answer_and_the_time_has_an_end(
+    script: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gpu, checks = script("gpu"), script("device_checks")
+
+    def broken() -> Any:
+        raise ValueError("no such kernel\nmore")
+
+    sections = {
+        "first": lambda device: iter([("a", broken), ("b", lambda: checks.Answer("fine"))]),
+        "second": lambda device: iter([("c", lambda: time.sleep(60))]),
+        "third": None,
+    }
+    monkeypatch.setattr(gpu, "SECTIONS", sections)
+    monkeypatch.setattr(gpu, "clean_up", lambda: None)  # it takes seconds the first time
+    now = time.perf_counter()
+    found = gpu.ask(list(sections), checks.Device("cpu"), now - gpu.BEGAN + 2)
+    assert time.perf_counter() - now < 30
+    assert [(one["asked"], one["found"], one["wrong"]) for one in found] == [
+        ("a", "ValueError: no such kernel", True),
+        ("b", "fine", False),
+    ]
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].endswith("s  first: a: ValueError: no such kernel  WRONG")
+    assert said[-1].endswith("in second, during 'c'; sections not reached: third.")
 
 
 @pytest.mark.parametrize(
@@ -371,16 +472,29 @@ def test_the_judge_of_records_tells_samples_apart(script: Any) -> None:
 def test_refusal_without_cuda() -> None:
     done = run("gpu", CUDA_VISIBLE_DEVICES="")
     assert done.returncode == 1
-    assert (
-        done.stderr.strip()
-        == "There is no CUDA device here: run benchmarks/gpu.py on a machine that has one."
-    )
+    assert done.stderr.strip() == "There is no cuda device here: give another --device, or another machine."
 
 
-def test_matmul_rate_is_that_of_the_product(script: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    gpu, clock = script("gpu"), iter(range(100))
-    monkeypatch.setattr(gpu, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
-    assert gpu.matmul_rate("highest", torch.float32, "cpu", size=16) == 2 * 16**3  # each took a second
+BARE = """
+import runpy, sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("jsonargparse", "wandb", "docstring_parser", "typeshed_client"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Missing())
+sys.argv = ["gpu.py", "--device=cpu", "--quick", "--section=speed"]
+sys.path.insert(0, "benchmarks")
+runpy.run_path("benchmarks/gpu.py", run_name="__main__")
+"""
+
+
+@pytest.mark.spawn
+def test_the_check_starts_on_a_bare_machine() -> None:
+    done = subprocess.run([sys.executable, "-c", BARE], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "speed: digits, batch 64, float32: " in done.stdout
 
 
 # -- every script
@@ -412,6 +526,11 @@ def check_memory(found: dict[str, Any]) -> None:
     assert all(row["training adds, MiB"] > 0 for row in found["rows"])
 
 
+def check_gpu(found: dict[str, Any]) -> None:
+    assert not any(answer["wrong"] for answer in found["answers"])
+    assert len({answer["section"] for answer in found["answers"]}) == 8
+
+
 def check_gradient_flow(found: dict[str, Any]) -> None:
     (row,) = found["rows"]
     assert row["recipe"] == "digits" and "gradient_flow share %" in row
@@ -422,7 +541,7 @@ def check_gradient_flow(found: dict[str, Any]) -> None:
 
 QUICK = {
     "data": check_data, "scaling": check_scaling, "communication": check_communication, "step": check_step,
-    "memory": check_memory, "gradient_flow": check_gradient_flow,
+    "memory": check_memory, "gradient_flow": check_gradient_flow, "gpu": check_gpu,
 }  # fmt: skip
 
 
@@ -431,4 +550,5 @@ QUICK = {
 def test_quick_form(name: str, tmp_path: Path) -> None:
     smallest = {"step": "ring", "memory": "ring", "gradient_flow": "digits"}
     only = ["--only", smallest[name]] if name in smallest else []
+    only += ["--device", "cpu"] if name == "gpu" else []
     QUICK[name](quick(name, tmp_path / "out.json", *only))
