@@ -15,6 +15,7 @@ import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.plugins import MixedPrecision
 from shared.compiling import Graphs, assert_equal_weights, check_few_graphs, pairs, without_inductor
+from torch import nn
 
 import litgan.gan
 from litgan import GAN
@@ -23,6 +24,7 @@ from litgan.compilation import compile_networks
 from litgan.data import Digits
 from litgan.losses import Relativistic, Wasserstein
 from litgan.networks import DCGANDiscriminator, DCGANGenerator, MLPDiscriminator, MLPGenerator
+from litgan.networks.layers import spectral_norm
 from litgan.penalties import R1, R2, WGANGP
 from litgan.precision import PerNetworkLossScale
 from litgan.recipe import Recipe
@@ -239,3 +241,18 @@ def test_inductor_learns_the_same(both):
     plain, compiled, count = both(data=Digits(batch_size=8, num_classes=10), **options)
     assert_equal_weights(compiled, plain, tolerance=1e-4)
     assert 0 < count[7] == count[-1]
+
+
+@pytest.mark.heavy
+def test_two_passes_through_a_spectral_norm_that_inductor_compiled_have_a_gradient():
+    """It computes small products with vectors again in the backward pass, from buffers that have changed."""
+    plain, samples = nn.Conv2d(3, 8, 1), torch.randn(2, 4, 3, 8, 8)
+    spectral_norm(plain)
+    compiled = copy.deepcopy(plain)
+    for call in (plain, torch.compile(compiled)):
+        real, fake = (call(side) for side in samples)
+        (real.mean() - fake.square().mean()).backward()
+    for one, other in zip(plain.buffers(), compiled.buffers(), strict=True):
+        torch.testing.assert_close(one, other)
+    for one, other in zip(plain.parameters(), compiled.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad)

@@ -173,6 +173,15 @@ class SpectralNorm(parametrizations._SpectralNorm):
         with without_autocast(weight.device):
             return super().forward(weight)
 
+    @torch.no_grad()
+    def _power_method(self, weight_mat: Tensor, n_power_iterations: int) -> None:
+        # Products of matrices: Inductor may compute one with a vector again in the backward pass, from a
+        # buffer that the next forward pass has changed by then, which is an error.
+        for _ in range(n_power_iterations):
+            u = F.normalize(weight_mat @ self._v[:, None], dim=0, eps=self.eps)
+            self._v.copy_(F.normalize(weight_mat.mT @ u, dim=0, eps=self.eps)[:, 0])
+            self._u.copy_(u[:, 0])
+
 
 def check_widths(widths: Sequence[int], owner: nn.Module, least: int = 0) -> tuple[int, ...]:
     """The widths as a tuple; ValueError where one is not positive, or if there are fewer than `least`."""
