@@ -1,13 +1,13 @@
 """The check of a device: is litgan right on it, does nothing make it wait, and how fast is it?
 
     python benchmarks/gpu.py --section parity --section waits --section resume --section precision \\
-        --section evaluation
-    python benchmarks/gpu.py --section speed --section compile --section learning
+        --section evaluation --section learning
+    python benchmarks/gpu.py --section speed --section compile
 
-are the whole check, in two commands of at most 240 seconds each on one GPU; `--device cpu --quick` shows that
-it runs. It needs torch and what litgan imports: no account, no download, no data but what litgan makes. Each
-answer is a line, printed as soon as it is known. The exit code is 1 if an answer is wrong; speed and memory
-are reported and never judged.
+are the whole check, in two commands, each of which stops by itself after 240 seconds and says what it has not
+reached; `--device cpu --quick` shows that it runs. It needs torch and what litgan imports: no account, no
+download, no data but what litgan makes. Each answer is a line, printed as soon as it is known. The exit code
+is 1 if an answer is wrong; speed and memory are reported and never judged.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from litgan.cli import silence_warnings  # noqa: E402
 
 SECTIONS: dict[str, Section] = {
     "parity": parity, "waits": waits, "resume": resume, "precision": precision, "evaluation": evaluation,
-    "speed": speed, "compile": compiled, "learning": learning,
+    "learning": learning, "speed": speed, "compile": compiled,
 }  # fmt: skip
 DEVICES = {
     "cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available, "cpu": lambda: True,
