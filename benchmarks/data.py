@@ -1,6 +1,7 @@
 """How fast real samples come: litgan's loaders against a torchvision data set behind a DataLoader.
 
     python benchmarks/data.py [--rounds 3] [--batches 64 128] [--files 4000] [--iterations 300]
+    python benchmarks/data.py --only stored [--count 20000]
 
 One call is one epoch of Fashion-MNIST at 32 x 32, shuffled, as float32 in [-1, 1], workers already started.
 From memory, `whole batches` indexes one uint8 tensor and `by sample` reads sample after sample through
@@ -8,10 +9,15 @@ torch's DataLoader; `torchvision` is the usual way: its FashionMNIST class, whic
 sample, with ToTensor and Normalize. From PNG files (the first so many), `by sample` is litgan's ImageFolder,
 `torchvision` its own. Then a real run of configs/fashion_mnist.yaml measures the share of its time that it
 waits for data. --quick takes the digits.
+
+`stored` reads synthetic JPEG files of 64 x 64 as they lie in a folder, in a .zip, in shards of WebDataset, in
+a table of `datasets`, and as `litgan pack` maps them, against the same images in memory; it also weighs four
+workers of some. Each is read in the same random order, from the system's page cache.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import statistics
 import tempfile
@@ -20,6 +26,7 @@ from pathlib import Path
 from typing import Any, TypeAlias, cast
 
 import measure
+import stored
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -119,19 +126,56 @@ def waiting(recipe: str, iterations: int) -> list[float]:
     return [row["speed/data_wait"] for row in rows if "speed/data_wait" in row][1:]
 
 
+def from_storage(options: argparse.Namespace) -> dict[str, list[measure.Row]]:
+    """Rows of what packing takes, of images a second, and of the memory of workers."""
+    workers = [0, 2]
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        os.environ["LITGAN_CACHE"] = str(root / "cache")  # packing lists and checks all files
+        files = stored.write_folder(options.count, root / "folder")
+        packing = [stored.pack(root)]
+        print(measure.table(packing), flush=True)
+        stored.write_others(files, root)
+        limit = min(options.count, options.files)
+        sides = stored.readers(root, options.batches[0], limit, workers)
+        seconds = measure.in_turns(sides, options.rounds)
+        read = limit // options.batches[0] * options.batches[0]
+        rows = [
+            {
+                "images": options.count, "stored": name,
+                "images/s": measure.show([read / each for each in times]),
+                "times folder, 0": measure.show(measure.ratios(seconds["folder, 0 workers"], times)),
+            }
+            for name, times in seconds.items()
+        ]  # fmt: skip
+        print(measure.table(rows), flush=True)
+        memory = [stored.weigh_afresh(kind, root, 4) for kind in ("packed", "folder", "zip")]
+        print(measure.table(memory), flush=True)
+    return {"packing": packing, "stored": rows, "memory": memory}
+
+
 def main() -> None:
     parser = measure.options(__doc__, __file__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batches", type=int, nargs="+", default=[64, 128])
     parser.add_argument("--files", type=int, default=4_000, help="PNG files that are read")
     parser.add_argument("--iterations", type=int, default=300, help="of the training run")
+    parser.add_argument("--count", type=int, default=20_000, help="images that are stored")
+    parser.add_argument("--only", choices=["loaders", "stored"], help="by default both")
     options = measure.parse(parser)
     silence_warnings()
+    if options.quick:
+        options.batches, options.files, options.count = [64], 200, 1200
+        options.rounds, options.iterations = 1, 20
+    found: dict[str, Any] = {} if options.only == "stored" else from_loaders(options)
+    found |= {} if options.only == "loaders" else from_storage(options)
+    measure.write(options, found)
+
+
+def from_loaders(options: argparse.Namespace) -> dict[str, Any]:
+    """Rows of loaders beside torchvision's, and the share of a run that waits for data."""
     data: ImageData = Digits(32) if options.quick else FashionMNIST()
     recipe, workers = ("digits.yaml", [0, 1]) if options.quick else ("fashion_mnist.yaml", [0, 1, 2])
-    if options.quick:
-        options.batches, options.files = [64], 200
-        options.rounds, options.iterations = 1, 20
     rows: list[measure.Row] = []
     with tempfile.TemporaryDirectory() as folder:
         write_files(data, options.files, Path(folder))
@@ -140,8 +184,8 @@ def main() -> None:
             rows += compare("files", from_files(Path(folder), batch, workers), batch, options.rounds)
     print(measure.table(rows))
     shares = waiting(recipe, options.iterations)
-    print(f"Training configs/{recipe} waits for data {measure.show(shares, 100)} % of its time.")
-    measure.write(options, {"rows": rows, "data_wait": {"recipe": recipe, "shares": shares}})
+    print(f"Training configs/{recipe} waits for data {measure.show(shares, 100)} % of its time.", flush=True)
+    return {"rows": rows, "data_wait": {"recipe": recipe, "shares": shares}}
 
 
 if __name__ == "__main__":

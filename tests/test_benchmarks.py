@@ -236,6 +236,24 @@ def test_files_hold_the_same_samples(script: Any, tmp_path: Path) -> None:
     assert {epoch() for epoch in module.from_files(tmp_path, 8, [0]).values()} == {16}
 
 
+def test_all_that_is_stored_holds_the_same_samples(script: Any, tmp_path: Path) -> None:
+    stored = script("stored")
+    files = stored.write_folder(6, tmp_path / "folder")
+    packing = stored.pack(tmp_path)
+    assert packing["images"] == 6 and packing["MiB"] > 6 * 3 * 64 * 64 / 2**20
+    stored.write_others(files, tmp_path)
+    known = {
+        kind: stored.open_images(kind, tmp_path)
+        for kind, (_, place) in stored.KINDS.items()
+        if (tmp_path / place).exists()
+    }
+    assert known.keys() >= {"packed", "folder", "zip", "shards"}
+    for kind, images in known.items():
+        assert all(torch.equal(images[row], known["folder"][row]) for row in range(6)), kind
+    readers = stored.readers(tmp_path, batch=2, limit=5, workers=[0])
+    assert {read() for read in readers.values()} == {4}
+
+
 @pytest.mark.parametrize("power", [0.0, 1.0, 2.0])
 def test_exponent(script: Any, power: float) -> None:
     sizes = [16, 32, 128]
@@ -503,6 +521,10 @@ def test_the_check_starts_on_a_bare_machine() -> None:
 def check_data(found: dict[str, Any]) -> None:
     assert all(row["images/s"] > 0 for row in found["rows"])
     assert len(found["data_wait"]["shares"]) == 9 and all(0 <= it < 1 for it in found["data_wait"]["shares"])
+    packed, folder, archive = found["memory"]
+    assert min(packed["own, MiB"], folder["own, MiB"], archive["own, MiB"]) > 50
+    assert packed["mapped, MiB"] > folder["mapped, MiB"] + 5  # 1,200 images of 12 KiB
+    assert found["packing"][0]["images"] == 1200 and len(found["stored"]) >= 8
 
 
 def check_scaling(found: dict[str, Any]) -> None:
