@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from litgan.checks import check_counts
 from litgan.data.base import GANDataModule
 from litgan.music.render import RollBatch
 from litgan.noise import Noise, torch_generator
@@ -50,19 +51,14 @@ class PianoRolls(GANDataModule):
         transpose: int = 0,
         **common: Any,
     ) -> None:
-        for name, number in (
-            ("quarters_per_bar", quarters_per_bar),
-            ("tracks", tracks), ("bars", bars), ("steps_per_bar", steps_per_bar), ("pitches", pitches),
-        ):  # fmt: skip
-            if number < 1:
-                raise ValueError(f"data.{name} is {number}: give at least 1.")
+        check_counts("data.", tracks=tracks, bars=bars, steps_per_bar=steps_per_bar, pitches=pitches)
+        check_counts("data.", quarters_per_bar=quarters_per_bar)
+        check_counts("data.", least=0, transpose=transpose)
         if lowest < 0 or lowest + pitches > 128:
             raise ValueError(
                 f"{pitches} pitches from {lowest} leave the range of MIDI, 0 to 127: give data.lowest and "
                 "data.pitches that stay in it."
             )
-        if transpose < 0:
-            raise ValueError(f"data.transpose is {transpose}: give 0 or more semitones.")
         super().__init__((tracks, bars * steps_per_bar, pitches), **common)
         self.tracks, self.bars, self.steps_per_bar = tracks, bars, steps_per_bar
         self.lowest, self.pitches, self.transpose = lowest, pitches, transpose

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu
 
+from litgan.checks import check_counts
 from litgan.networks.layers import SLOPE, check_input, check_widths, image_side, to_logits
 from litgan.noise import Noise
 from litgan.zoo.equalized import FIR, GAIN, EqualizedConv2d, EqualizedLinear
@@ -64,7 +65,7 @@ class StyleGAN2Generator(nn.Module):
     ) -> None:
         super().__init__()
         channels, widths = stylegan2_geometry(sample_shape, widths, self)
-        check_counts(self, latent_dim=latent_dim, style_dim=style_dim, mapping_layers=mapping_layers)
+        check_counts(latent_dim=latent_dim, style_dim=style_dim, mapping_layers=mapping_layers)
         if not 0 <= style_mixing <= 1:
             raise ValueError(f"StyleGAN2Generator has style_mixing {style_mixing}: give a share from 0 to 1.")
         self.num_classes, self.latent_dim, self.style_mixing = num_classes, latent_dim, style_mixing
@@ -208,7 +209,7 @@ class StyleGAN2Discriminator(nn.Module):
     ) -> None:
         super().__init__()
         channels, widths = stylegan2_geometry(sample_shape, widths, self)
-        check_counts(self, group_size=group_size, std_channels=std_channels, mapping_layers=mapping_layers)
+        check_counts(group_size=group_size, std_channels=std_channels, mapping_layers=mapping_layers)
         last = widths[-1]
         if last % std_channels:
             raise ValueError(
@@ -253,10 +254,3 @@ def stylegan2_geometry(
             f"{len(widths)} entries: give {expected}."
         )
     return sample_shape[0], check_widths(widths, owner)
-
-
-def check_counts(owner: nn.Module, **counts: int) -> None:
-    """Raises ValueError if an option is not positive."""
-    for name, count in counts.items():
-        if count < 1:
-            raise ValueError(f"{type(owner).__name__} has {name} {count}: give at least 1.")
