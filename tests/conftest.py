@@ -207,7 +207,7 @@ def complaint(
         assert said.count("litgan: error: ") == 1
         assert last.startswith("litgan: error: ")
         sentence = last.removeprefix("litgan: error: ")
-        assert len(sentence) < 400
+        assert len(sentence) < 500
         return sentence
 
     return run
