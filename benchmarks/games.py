@@ -32,6 +32,7 @@ class Game:
     classes: int = 0
     cls: str = "litgan.gan.GAN"
     rate: float = 0.02
+    float16: bool = True  # whether its GAN takes this precision
 
     def build(self, steady: bool = False, **options: Any) -> GAN:
         """The GAN, on the CPU; `options` replace those of the recipe.
@@ -97,7 +98,9 @@ GAMES = {  # small ones, which differ in what they compute
         changes={"augment.init_args": {"p": 0.5, "target": None}},
         narrow=32,
     ),
-    "one stage": Game("fashion_mnist.yaml", (1, 32, 32), narrow=4, cls="litgan.zoo.OneStageGAN"),
+    "one stage": Game(
+        "fashion_mnist.yaml", (1, 32, 32), narrow=4, cls="litgan.zoo.OneStageGAN", float16=False
+    ),
     # end: zoo
 }
 
