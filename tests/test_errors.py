@@ -66,7 +66,7 @@ def test_command_line(line: tuple[str, ...], fit: Complain, tmp_path: Path) -> N
 FILES = {
     "misspelt key": ("ema_halflife", "ema_halflive", "model (litgan.GAN)", "'ema_halflive'"),
     "misspelt section": ("trainer:", "trainr:", "'trainr."),
-    "misspelt network key": ("widths: [128, 64]", "width: [128]", "DCGANGenerator", "'width'"),
+    "misspelt network key": ("widths: [64, 32]", "width: [64]", "DCGANGenerator", "'width'"),
     "wrong type": ("batch_size: 64", "batch_size: many", "data.batch_size", "'int'", "many"),
     "no YAML": ("betas: [0.0", "betas: [[0.0", "bad.yaml", "line"),
 }
