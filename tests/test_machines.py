@@ -17,7 +17,7 @@ import torch.distributed as dist
 from shared.ranks import launch
 from workers import in_turn
 
-from litgan import checkpoints
+from litgan import checkpoints, commands
 from litgan.processes import CHOICE, choose_on_rank_zero, connect, local_rank
 from litgan.recipe import Recipe
 from litgan.strategy import register
@@ -42,7 +42,7 @@ def choices(rank: int, store: dist.Store) -> dict[str, Any]:
 
 
 def fits(folder: Path) -> dict[str, Any]:
-    """A run of four iterations, and its resume; counts what this rank verifies."""
+    """A run of four iterations, its resume, and samples; counts what this rank verifies."""
     verified: list[str] = []
     verify = checkpoints.verify_archive
     checkpoints.verify_archive = lambda path: verified.append(Path(path).name) or verify(path)
@@ -53,13 +53,16 @@ def fits(folder: Path) -> dict[str, Any]:
             recipe.trainer.fit(recipe.model, datamodule=recipe.datamodule, ckpt_path=recipe.ckpt_path)
         runs.append((str(recipe.folder.path), recipe.resumed_at, recipe.model.images_seen, list(verified)))
     last = Path(runs[0][0], "checkpoints", "last.ckpt")
+    verified.clear()
+    commands.sample(str(last), count=4, out=str(folder / "samples"))
+    sampled = list(verified)
     dist.barrier()
     if os.environ["RANK"] == "3":
         last.write_bytes(last.read_bytes()[:-9])
     dist.barrier()
     with pytest.raises(ValueError, match=str(last)) as damage:
         checkpoints.read_together(last)
-    return {"runs": runs, "damaged": str(damage.value)}
+    return {"runs": runs, "sampled": sampled, "damaged": str(damage.value)}
 
 
 def rank_of_two_machines(folder: Path) -> None:
@@ -114,6 +117,7 @@ def test_all_ranks_are_in_one_run_whose_checkpoint_is_verified_once_on_each_mach
     assert [run[:3] for run in resumed] == [(folder, 128, 192)] * 4
     assert [run[3] for run in started] == [[]] * 4
     assert [run[3] for run in resumed] == [["last.ckpt"], [], ["last.ckpt"], []]
+    assert [each["sampled"] for each in ranks["torchrun"]] == [["last.ckpt"], [], ["last.ckpt"], []]
 
 
 @pytest.mark.spawn

@@ -330,11 +330,10 @@ def build_gan(checkpoint: dict[str, Any], cls: type[Network], builder: Builder =
 
 
 def load_gan(
-    cls: type[Any], path: str | Path, map_location: Any, trust: str | Sequence[str], strict: bool,
-    arguments: dict[str, Any],
+    cls: type[Any], checkpoint: dict[str, Any], path: str | Path, map_location: Any = None,
+    trust: str | Sequence[str] = (), strict: bool = True, arguments: dict[str, Any] | None = None,
 ) -> Any:  # fmt: skip
-    """What `GAN.load_from_checkpoint` returns; its arguments are the same."""
-    checkpoint = read(path, map_location, mapped=True)
+    """What `GAN.load_from_checkpoint` returns, of the content of a file; its arguments are the same."""
     build = partial(build_gan, checkpoint, cls, Builder(trust, path))
     gan = cls(**arguments) if arguments else build_fitting(checkpoint, build, strict)
     gan.strict_loading = strict

@@ -61,11 +61,9 @@ def sample(
         raise ValueError(f"A count of {count} draws nothing: give at least 1.")
     check_output(out, folder=True)
     inputs = named_inputs(input) if input else {}
-    checkpoint = checkpoints.read(ckpt)
     options: dict[str, Any] = {"truncation": truncation, "ema": not raw_weights and (ema or True)}
     with init_distributed() as (rank, world_size, device):
-        gan = GAN.load_from_checkpoint(ckpt, map_location=device, trust=trust)
-        data = build_data(checkpoint, gan, Builder(trust, ckpt))
+        _, gan, data = load(ckpt, device, Builder(trust, ckpt))
         if inputs:
             for index, (name, path) in [*enumerate(inputs.items())][rank::world_size]:
                 condition, size = condition_of(path, gan, data), count or 1
@@ -118,10 +116,9 @@ def evaluate(
     """
     if out:
         check_output(out)
-    checkpoint, builder = checkpoints.read(ckpt), Builder(trust, ckpt, download)
+    builder = Builder(trust, ckpt, download)
     with init_distributed() as (rank, world_size, device):
-        gan = GAN.load_from_checkpoint(ckpt, map_location=device, trust=trust)
-        data = build_data(checkpoint, gan, builder)
+        checkpoint, gan, data = load(ckpt, device, builder)
         with local_rank_zero_first():
             data.load(split)
             chosen = load_extractor(extractor) if extractor else None  # what the user names may be fetched
@@ -169,9 +166,7 @@ def interpolate(
     if points < 2 or steps < 1:
         raise ValueError(f"A walk of {points} points and {steps} steps goes nowhere: give at least 2 and 1.")
     check_output(out)
-    checkpoint = checkpoints.read(ckpt)
-    gan = GAN.load_from_checkpoint(ckpt, map_location=best_device(), trust=trust)
-    data = build_data(checkpoint, gan, Builder(trust, ckpt))
+    _, gan, data = load(ckpt, best_device(), Builder(trust, ckpt))
     network = gan.generator if raw_weights else gan.ema.average
     corners = Noise(seed, 0, 0, points, "sample", gan.device).normal(network.latent_dim)  # type: ignore[arg-type]
     arcs = [
@@ -287,9 +282,15 @@ def condition_of(path: Path, gan: GAN, data: Any) -> Tensor:
     return condition[None].to(gan.device)
 
 
-def build_data(checkpoint: dict[str, Any], gan: GAN, builder: Builder) -> Any:
-    """The data of the checkpoint's recipe, also a stock LightningDataModule."""
-    return as_gan_data(checkpoints.build_data(checkpoint, LightningDataModule, builder), gan.condition)
+def load(ckpt: str, device: torch.device, builder: Builder) -> tuple[dict[str, Any], GAN, Any]:
+    """The content of a checkpoint, which all ranks read together, its GAN on the device, and its data.
+
+    The data may be of a stock LightningDataModule.
+    """
+    checkpoint = checkpoints.read_together(ckpt)
+    gan = checkpoints.load_gan(GAN, checkpoint, ckpt, device, builder.trust)
+    data = checkpoints.build_data(checkpoint, LightningDataModule, builder)
+    return checkpoint, gan, as_gan_data(data, gan.condition)
 
 
 def conditions(

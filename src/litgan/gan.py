@@ -396,4 +396,5 @@ class GAN(LightningModule):
         weights may be missing on either side. Raises ValueError if the file cannot be read, holds another
         architecture, or names another class.
         """
-        return checkpoints.load_gan(cls, checkpoint_path, map_location, trust, strict, arguments)
+        content = checkpoints.read(checkpoint_path, map_location, mapped=True)
+        return checkpoints.load_gan(cls, content, checkpoint_path, map_location, trust, strict, arguments)
