@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from shared.simulation.launch import complaints, simulate
+from shared.simulation.recipes import Simulations
 
 RING = Path(__file__).parents[1] / "configs" / "ring.yaml"
 MISTAKES = ("Waiting", "Copying", "Choosing", "Mixing", "Float64", "WithoutMetal", "Small")
@@ -28,3 +29,20 @@ def test_it_reports_each_mistake_and_its_place(simulated_device: Path) -> None:
         f"{second.launches} launches in iteration 0, not 132",
     ]
     assert second.launches > 2 * 132
+
+
+class TestSimulations(Simulations):
+    launches = {
+        "cifar10": (516, 459),
+        "cifar10_r3gan": (3577, 3319),
+        "cifar10_r3gan_conditional": (3621, 3357),
+        "digits": (181, 145),
+        "digits_edges": (278, 212),
+        "facades_pix2pix": (1103, 987),
+        "fashion_edges": (450, 357),
+        "fashion_mnist": (311, 205),
+        "fashion_mnist_conditional": (357, 239),
+        "fashion_mnist_r3gan": (1311, 796),
+        "ffhq64_r3gan": (4077, 3753),
+        "ring": (222, 132),
+    }

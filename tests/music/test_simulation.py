@@ -9,6 +9,6 @@ class TestSimulations(Simulations):
     folder = "music"
     stand_ins = {"litgan.music.Music": ["--data", "litgan.music.Scales"], "litgan.music.Scales": []}
     launches = {
-        "chorales_pianoroll": (458, 270),
-        "scales": (376, 225),
+        "chorales_pianoroll": (468, 270),
+        "scales": (384, 225),
     }

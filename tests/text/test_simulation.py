@@ -9,6 +9,6 @@ class TestSimulations(Simulations):
     folder = "text"
     stand_ins = {"litgan.text.Text": ["--data.path", __file__], "litgan.text.Grammar": []}
     launches = {
-        "grammar": (1679, 1491),
+        "grammar": (1695, 1491),
         "scripture_text": (1499, 1306),
     }

@@ -10,7 +10,7 @@ class TestSimulations(Simulations):
     launches = {
         "digits_unpaired": (1092, 996),
         "digits_vq": (713, 323),
-        "digits_x4": (375, 173),
+        "digits_x4": (381, 173),
         "fashion_unpaired": (1840, 1702),
         "fashion_vq": (1203, 717),
         "fashion_x4": (278, 176),

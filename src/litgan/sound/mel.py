@@ -9,6 +9,7 @@ from torch import Tensor
 from litgan.data.derived import Transform
 from litgan.extras import require
 from litgan.losses import to_float32
+from litgan.noise import send
 from litgan.render import ImageBatch
 from litgan.sound.render import draw_spectrograms
 
@@ -70,7 +71,7 @@ class MelSpectrogram(Transform):
                 f"{list(waves.shape)}: give longer ones, or a smaller n_fft or hop."
             )
         if self.bands.device != waves.device:
-            self.bands = self.bands.to(waves.device)
+            self.bands = send(self.bands, waves.device)
         with torch.autocast(waves.device.type, enabled=False):
             waves = F.pad(to_float32(waves).mean(1, keepdim=True), (margin, margin), mode="reflect")[:, 0]
             hann = torch.hann_window(self.window, dtype=waves.dtype, device=waves.device)

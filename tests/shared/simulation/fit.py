@@ -47,9 +47,10 @@ class Iterations(Callback):
 
 
 def main() -> None:
-    options = [f"--{key}={value}" for key, value in OPTIONS.items()]
+    given = sys.argv[1:]
+    options = [f"--{key}={value}" for key, value in OPTIONS.items() if f"--{key}" not in given]
     with tempfile.TemporaryDirectory() as folder:
-        recipe = Recipe([*sys.argv[1:], *options, f"--trainer.default_root_dir={folder}"])
+        recipe = Recipe([*given, *options, f"--trainer.default_root_dir={folder}"])
         device = Device()
         recipe.trainer.callbacks.insert(0, Iterations(device))
         with device, torch.autograd.set_multithreading_enabled(False):  # so that each place is known
