@@ -2,6 +2,7 @@
 
     python benchmarks/data.py [--rounds 3] [--batches 64 128] [--files 4000] [--iterations 300]
     python benchmarks/data.py --only stored [--count 20000]
+    python benchmarks/data.py --only index [--names 100000]
 
 One call is one epoch of Fashion-MNIST at 32 x 32, shuffled, as float32 in [-1, 1], workers already started.
 From memory, `whole batches` indexes one uint8 tensor and `by sample` reads sample after sample through
@@ -12,7 +13,8 @@ waits for data. --quick takes the digits.
 
 `stored` reads synthetic JPEG files of 64 x 64 as they lie in a folder, in a .zip, in shards of WebDataset, in
 a table of `datasets`, and as `litgan pack` maps them, against the same images in memory; it also weighs four
-workers of some. Each is read in the same random order, from the system's page cache.
+workers of some. Each is read in the same random order, from the system's page cache. `index` lists and checks
+a large folder, then finds it in litgan's index.
 """
 
 from __future__ import annotations
@@ -161,15 +163,26 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=4_000, help="PNG files that are read")
     parser.add_argument("--iterations", type=int, default=300, help="of the training run")
     parser.add_argument("--count", type=int, default=20_000, help="images that are stored")
-    parser.add_argument("--only", choices=["loaders", "stored"], help="by default both")
+    parser.add_argument("--names", type=int, default=100_000, help="of images that are listed")
+    parser.add_argument("--only", choices=["loaders", "stored", "index"], help="by default all")
     options = measure.parse(parser)
     silence_warnings()
     if options.quick:
-        options.batches, options.files, options.count = [64], 200, 1200
+        options.batches, options.files, options.count, options.names = [64], 200, 1200, 2000
         options.rounds, options.iterations = 1, 20
-    found: dict[str, Any] = {} if options.only == "stored" else from_loaders(options)
-    found |= {} if options.only == "loaders" else from_storage(options)
+    found: dict[str, Any] = {}
+    for part, measured in (("loaders", from_loaders), ("stored", from_storage), ("index", from_index)):
+        found |= measured(options) if options.only in (None, part) else {}
     measure.write(options, found)
+
+
+def from_index(options: argparse.Namespace) -> dict[str, Any]:
+    """A row of what a list of many images takes."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["LITGAN_CACHE"] = folder
+        rows = [stored.index(options.names, Path(folder))]
+    print(measure.table(rows), flush=True)
+    return {"index": rows}
 
 
 def from_loaders(options: argparse.Namespace) -> dict[str, Any]:

@@ -525,6 +525,7 @@ def check_data(found: dict[str, Any]) -> None:
     assert min(packed["own, MiB"], folder["own, MiB"], archive["own, MiB"]) > 50
     assert packed["mapped, MiB"] > folder["mapped, MiB"] + 5  # 1,200 images of 12 KiB
     assert found["packing"][0]["images"] == 1200 and len(found["stored"]) >= 8
+    assert found["index"][0]["names"] == 2000 and found["index"][0]["unknown, s"] > 0
 
 
 def check_scaling(found: dict[str, Any]) -> None:
@@ -572,5 +573,5 @@ QUICK = {
 def test_quick_form(name: str, tmp_path: Path) -> None:
     smallest = {"step": "ring", "memory": "ring", "gradient_flow": "digits"}
     only = ["--only", smallest[name]] if name in smallest else []
-    only += ["--device", "cpu"] if name == "gpu" else []
+    only += ["--device", "cpu", "--seconds", 450] if name == "gpu" else []
     QUICK[name](quick(name, tmp_path / "out.json", *only))
