@@ -36,7 +36,7 @@ class TestSimulations(Simulations):
         "cifar10": (516, 459),
         "cifar10_r3gan": (3577, 3319),
         "cifar10_r3gan_conditional": (3621, 3357),
-        "digits": (181, 145),
+        "digits": (181, 105),
         "digits_edges": (278, 212),
         "facades_pix2pix": (1103, 987),
         "fashion_edges": (450, 357),

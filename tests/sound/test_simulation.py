@@ -10,7 +10,7 @@ class TestSimulations(Simulations):
     stand_ins = {"litgan.sound.Sound": ["--data", "litgan.sound.Tones"], "litgan.sound.Tones": []}
     launches = {
         "drums_wavegan": (588, 379),
-        "ljspeech_hifigan": (8728, 7951),
+        "ljspeech_hifigan": (8808, 8031),
         "tones": (350, 198),
         "tones_codec": (1553, 1229),
     }

@@ -24,5 +24,7 @@ class Simulations(OverRecipes):
         """All tensors are there, nothing waits or is float64, and Metal has all operations."""
         options = self.offline(yaml.safe_load(recipe.read_text())["data"], pictures)
         found = simulate(simulated_device, "--config", recipe, *options)
-        print(recipe.stem, [iteration.launches for iteration in found], "launches")
+        measured = tuple(iteration.launches for iteration in found)
+        print(recipe.stem, measured, "launches")
+        assert recipe.stem in self.launches, f'new: add "{recipe.stem}": {measured} to `launches`'
         assert list(complaints(found, self.launches[recipe.stem])) == []
