@@ -13,6 +13,7 @@ HEALTHY = {
     "g_loss_gradient": 1.0, "d_loss_gradient": 0.9, "gradient_over_eps": 1e5, "step_ratio": 1e-3,
     "feedback_norm": 1.0, "auc": 0.8, "diversity": 1.0, "step_cosine": 0.1, "weight_norm_generator": 10.0,
     "weight_norm_discriminator": 10.0, "logits_rms": 1.0, "overfitting": 0.1, "overfitting_sigmas": 1.0,
+    "pair_error": 1.0,
 }  # fmt: skip
 CASES = [  # name, metrics that show it, metrics just below the threshold
     ("SATURATED", {"g_loss_gradient": 0.0099}, {"g_loss_gradient": 0.0101}),
@@ -28,6 +29,7 @@ CASES = [  # name, metrics that show it, metrics just below the threshold
     ("DIVERGED", {"weight_norm_discriminator": 101.0}, {"weight_norm_discriminator": 99.0}),
     ("DIVERGED", {"logits_rms": 1.01e4}, {"logits_rms": 0.99e4}),
     ("DIVERGED", {"feedback_norm": math.inf}, {}),
+    ("UNFAITHFUL", {"pair_error": 2.01}, {"pair_error": 1.99}),
     ("MEMORIZING", {"overfitting": 0.51, "overfitting_sigmas": 4.1},
      {"overfitting": 0.49, "overfitting_sigmas": 4.1}),
     ("MEMORIZING", {"overfitting": 0.51, "overfitting_sigmas": 4.1},

@@ -12,11 +12,11 @@ import pytest
 import torch
 import wandb
 from lightning.pytorch import Callback
-from shared import bystanders
+from shared import bystanders, pairs
 from shared.memory import LimitedDiscriminator
 from torch import nn
 
-from litgan import checkpoints
+from litgan import GAN, checkpoints
 from litgan.callbacks import Checkpoint, Realism
 from litgan.data import Ring
 from litgan.diagnosis import Diagnosis
@@ -27,7 +27,8 @@ from litgan.metrics import load_extractor
 from litgan.networks import MLPDiscriminator, MLPGenerator
 from litgan.noise import Noise
 from litgan.penalties import R1
-from litgan.schedules import value_at
+from litgan.reconstruction import L1
+from litgan.schedules import Linear, value_at
 
 IDLE = partial(torch.optim.SGD, lr=0.0)  # a generator that never moves
 
@@ -173,6 +174,30 @@ def test_a_healthy_run_leaves_an_empty_file_and_one_sentence_and_every_0_nothing
     make_trainer(4, callbacks=[Diagnosis(every=16)]).fit(tiny_gan(), datamodule=tiny_data())
     assert lines(tmp_path) == []
     assert capsys.readouterr().err.count("litgan: health: no failure state in 2 measurements.") == 1
+
+
+def late(begin, weight, **options):
+    """A game of pairs whose adversary is let in after `begin` images."""
+    given = {"reconstruction": [L1()], "adversarial_weight": Linear(0.0, weight, images=1, begin=begin)}
+    return GAN(
+        **pairs.game(discriminator_start=begin, loss=NonSaturating(), penalties=[], **given, **options)
+    )
+
+
+def test_no_state_before_the_adversary_is_let_in(make_trainer, memory):
+    gan = late(32, 1.0, generator_optimizer=IDLE)
+    make_trainer(8, callbacks=[Diagnosis(every=8)], logger=memory).fit(gan, datamodule=pairs.Pairs())
+    assert memory.values("diagnosis/vanished") == {40: 0, 48: 0, 56: 1, 64: 1}
+
+
+def test_an_adversary_that_drowns_the_reconstruction_is_named(make_trainer, memory):
+    """And one that is quiet is not; the difference of pairs is compared with that before it."""
+    found = {}
+    for weight in (1e-3, 1e3):
+        gan = late(800, weight, generator_optimizer=partial(torch.optim.Adam, lr=0.02))
+        make_trainer(130, callbacks=[Diagnosis(every=80)], logger=memory).fit(gan, datamodule=pairs.Pairs())
+        found[weight] = max(memory.values("diagnosis/unfaithful").values())
+    assert found == {1e-3: 0, 1e3: 1}
 
 
 def test_a_loss_that_is_not_finite_is_reported(tiny_gan, tiny_data, make_trainer, tmp_path, capsys):

@@ -29,13 +29,14 @@ Policy: TypeAlias = Literal["warn", "stop", "rollback"]
 
 class Diagnosis(Callback):
     """Measures the GAN every few images and reports failure states: SATURATED, VANISHED, OVERPOWERED,
-    COLLAPSED, OSCILLATING, DIVERGED, MEMORIZING (`litgan.diagnosis.checks` defines each).
+    COLLAPSED, OSCILLATING, DIVERGED, MEMORIZING, UNFAITHFUL (`litgan.diagnosis.checks` defines each).
 
     A state becomes active after it has held in `patience` consecutive measurements, and clears after it has
     not held in as many. When it becomes active, it is written to `health.jsonl` in the run's folder, printed
     to stderr and sent as a W&B alert. Every measurement logs `diagnosis/<state>` (0 or 1) and the metrics
     as `diagnostics/<metric>`; one line at the end of the run summarizes. Rank zero measures and broadcasts
-    the metrics. Iterations without a measurement cost nothing.
+    the metrics. Iterations without a measurement cost nothing. Before a late adversary is let in
+    (`discriminator_start`, `adversarial_weight`) no state is reported.
 
     The policy "rollback" saves `checkpoints/healthy.ckpt` at the start and at every measurement after
     `patience` healthy ones. When a state becomes active, it restores weights, averages and optimizers from
@@ -113,6 +114,10 @@ class Diagnosis(Callback):
                 else {}
             )
             metrics = trainer.strategy.broadcast(measured)
+            if not is_heard(gan):  # so nothing fails yet; what the samples were like before is kept
+                before = {name: metrics[name] for name in ("pair_error",) if name in metrics}
+                self.monitor.baseline |= before
+                return
             evaluation = self.monitor(metrics)
             self.measurements += 1
             states = {f"diagnosis/{name.lower()}": float(name in self.monitor.active) for name in CHECKS}
@@ -245,6 +250,11 @@ class Diagnosis(Callback):
             self.measurements, self.rollbacks = int(state_dict["measurements"]), int(state_dict["rollbacks"])
             self.history = [(int(at), str(name)) for at, name in state_dict["history"]]
             self.scaling = Scaling(*map(float, state_dict["scaling"]))
+
+
+def is_heard(gan: GAN) -> bool:
+    """Whether the discriminator learns, and the generator from it."""
+    return gan.images_seen > gan.discriminator_start and value_at(gan.adversarial_weight, gan.images_seen) > 0
 
 
 def weight_drift(saved: dict[str, Any], gan: GAN, side: str) -> float:

@@ -14,7 +14,9 @@
 - `weight_norm_generator`, `weight_norm_discriminator`, `logits_rms`: Euclidean norms, and the root
   mean square of real and fake logits;
 - `overfitting`, `overfitting_sigmas`: (D(train) - D(held out)) / (D(train) - D(fake)) of mean logits, and its
-  numerator in standard errors; absent if the data have no held-out split.
+  numerator in standard errors; absent if the data have no held-out split;
+- `pair_error`: root mean square difference of fakes and the real samples of the same condition; absent if the
+  data have no such pairs.
 """
 
 from __future__ import annotations
@@ -44,6 +46,7 @@ MAX_LOGITS = 1e4  # from 8192 on bf16 resolves steps of 64: differences of order
 MAX_OVERFITTING = (
     0.5  # held-out reals score closer to fakes than to training reals (Karras et al. 2020, eq. 1)
 )
+MAX_ERROR_GROWTH = 2.0  # of pairs since the adversary was let in: 6 dB of PSNR; a short dip of 3 dB is normal
 MIN_OVERFITTING_SIGMAS = (
     4.0  # by which the scores of training reals must exceed those held out, to be no chance
 )
@@ -147,6 +150,13 @@ def memorizing(metrics: Metrics, baseline: Metrics) -> Result | None:
     )
 
 
+def unfaithful(metrics: Metrics, baseline: Metrics) -> Result | None:
+    if "pair_error" not in metrics:
+        return None
+    growth = metrics["pair_error"] / max(baseline["pair_error"], 1e-30)
+    return Result(growth, MAX_ERROR_GROWTH, growth > MAX_ERROR_GROWTH)
+
+
 def below(value: float, threshold: float) -> Result:
     return Result(value, threshold, value < threshold)
 
@@ -187,6 +197,12 @@ CHECKS: dict[str, Check] = {
         memorizing,
         "The discriminator has memorized its training samples: it scores held-out reals like fakes.",
         "Add model.augment (litgan.augment), raise the penalty's weight, or find more data.",
+    ),
+    "UNFAITHFUL": Check(
+        unfaithful,
+        "Samples have moved away from the real ones of their inputs since the adversary was let in.",
+        "Lower adversarial_weight, let the adversary in along a ramp (litgan.schedules.Linear), or raise the "
+        "weights of the reconstruction terms.",
     ),
     "SATURATED": Check(
         saturated,

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from litgan import gradient_flow
 from litgan.callbacks.realism import Realism
+from litgan.condition import has_pairs
 from litgan.data.stock import data_of, eval_conditions
 from litgan.files import warn
 from litgan.gan import GAN, Batch
@@ -63,6 +64,7 @@ class DiagnosticMetrics:
             "step_cosine": self.step_cosine(gan),
             **weight_norms(gan),
             "logits_rms": torch.cat([real, fake]).square().mean().sqrt(),
+            **self.pair_error(trainer, gan, samples),
             **(overfitting(train=real, held_out=held_out, fake=fake) if len(held_out) else {}),
         }
         return dict(
@@ -118,6 +120,13 @@ class DiagnosticMetrics:
 
         trace = gradient_flow.BackwardTrace.join(in_parts.parts(part, self.count))
         return trace.samples, trace.logits.float(), gradient_flow.mean_norm(trace.feedback)
+
+    def pair_error(self, trainer: Trainer, gan: GAN, fake: Tensor) -> dict[str, Tensor]:
+        """The metric of this name, of fakes for the conditions of the fixed reals."""
+        if not has_pairs(gan.condition, data_of(trainer)):
+            return {}
+        real, _ = self.fixed_reals(trainer, gan, "train")
+        return {"pair_error": (fake[: len(real)].float() - real).square().mean().sqrt()}
 
     def diversity(self, trainer: Trainer, gan: GAN, fake: Tensor) -> Tensor:
         """Mean distance between fakes over that between reals, in feature space if that is cheap."""
