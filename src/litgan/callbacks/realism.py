@@ -13,6 +13,7 @@ from litgan.condition import choose_classes, has_pairs
 from litgan.data.stock import data_of, eval_conditions
 from litgan.gan import GAN
 from litgan.metrics import FeatureExtractor, Report, evaluate, load_extractor
+from litgan.sampling import averaged_generator
 
 
 class Realism(Callback):
@@ -20,8 +21,9 @@ class Realism(Callback):
 
     Logs the values of `litgan.metrics.evaluate`: `metric/fid` (or `metric/fd_<extractor>`), `metric/kid`,
     `metric/precision`, `metric/recall` and others; where samples are made from tensors also `metric/psnr`,
-    `metric/ssim` and `metric/l1` of the pairs. The progress bar shows the distance, and `best.ckpt` has its
-    lowest value. The protocol is logged with the hyperparameters.
+    `metric/ssim` and `metric/l1` of the pairs, and of a tokenizer `metric/perplexity` of its codes. The
+    progress bar shows the distance, and `best.ckpt` has its lowest value. The protocol is logged with the
+    hyperparameters.
 
     Args:
         extractor: "inception", "inception-bf16" (faster, and no FID), "digits", "fashion", or a class such as
@@ -110,5 +112,6 @@ def evaluate_gan(
 
     return evaluate(
         sample, data, extractor, split=split, device=gan.device, pairs=has_pairs(gan.condition, data),
+        generator=averaged_generator(gan, ema),
         labels=lambda first, count: choose_classes(None, first, count, gan.num_classes), **options,
     )  # fmt: skip

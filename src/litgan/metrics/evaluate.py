@@ -10,9 +10,10 @@ from typing import Any, Literal, Protocol
 
 import torch
 import torch.distributed
-from torch import Tensor
+from torch import Tensor, nn
 
 from litgan.memory import AutoBatchSize
+from litgan.metrics.codes import codebook_use
 from litgan.metrics.distances import (
     float64_device,
     frechet_from_moments,
@@ -78,6 +79,7 @@ def evaluate(
     split: str = "train",
     neighbours_count: int = 5000,
     pairs: bool = False,
+    generator: nn.Module | None = None,
     cache_dir: str | Path | None = None,
     rank: int = 0,
     world_size: int = 1,
@@ -101,6 +103,8 @@ def evaluate(
         pairs: fake i is made for the condition of real i of `data.real_batches`: compare these two as well,
             of the first `neighbours_count`, by `FeatureExtractor.pair_metrics` and by the mean distance of
             their features, `metric/paired_<extractor>`.
+        generator: the network that `sample` draws from; of a tokenizer `metric/perplexity` says how many of
+            its codes these samples used, all equally.
         cache_dir: folder of the real statistics; None is $LITGAN_CACHE, else ~/.cache/litgan.
 
     Raises:
@@ -139,13 +143,15 @@ def evaluate(
     paired, means = min(neighbours_count, real_count) if pairs else 0, PairMeans(extractor, device)
     partners = data.real_batches(paired, split=split, **share) if paired else iter(())
     fakes = means.comparing(fake_batches(sample, labels, count, **share), partners)
-    fake = extract_features(fakes, **options)
+    with codebook_use(generator) as use:
+        fake = extract_features(fakes, **options)
     protocol = {
         **extractor.protocol(), "real_count": real.count, "fake_count": fake.count,
         "neighbours_count": neighbours_count, "split": split, "data": fingerprint,
     }  # fmt: skip
     extras = extractor.extra_metrics(real=real.extras, fake=fake.extras, data=data)
     values = _distances(extractor.name, real, fake) | {f"metric/{name}": extras[name] for name in extras}
+    values |= use.compute(world_size, device)
     if paired:
         values |= means.compute(world_size)
         protocol["pairs"] = paired

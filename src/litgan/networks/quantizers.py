@@ -40,10 +40,19 @@ class Quantizer(nn.Module, ABC):
 
 def perplexity(codes: Tensor, num_codes: int) -> Tensor:
     """exp(entropy) of the frequencies of codes of any shape: how many are in use, if all of these equally."""
+    return perplexity_of(count_codes(codes, num_codes))
+
+
+def count_codes(codes: Tensor, num_codes: int) -> Tensor:
+    """How often each of `num_codes` codes is among codes of any shape: float32 [num_codes]."""
     codes = codes.flatten()
-    share = torch.full(codes.shape, 1 / len(codes), device=codes.device)
-    shares = torch.zeros(num_codes, device=codes.device).index_add_(0, codes, share)
-    return torch.special.entr(shares).sum().exp()
+    ones = torch.ones(len(codes), device=codes.device)
+    return torch.zeros(num_codes, device=codes.device).index_add_(0, codes, ones)
+
+
+def perplexity_of(counts: Tensor) -> Tensor:
+    """`perplexity` of codes that were counted, [..., num_codes] to [...]."""
+    return torch.special.entr(counts / counts.sum(-1, keepdim=True)).sum(-1).exp()
 
 
 class VectorQuantizer(Quantizer):

@@ -12,7 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from litgan.networks.layers import Condition, check_shape, check_widths
-from litgan.networks.quantizers import FiniteScalarQuantizer, Quantizer, VectorQuantizer, perplexity
+from litgan.networks.quantizers import (
+    FiniteScalarQuantizer,
+    Quantizer,
+    VectorQuantizer,
+    count_codes,
+    perplexity_of,
+)
 from litgan.sound.hifigan import normalize_weights
 
 
@@ -89,8 +95,13 @@ class WaveCodec(nn.Module):
     @property
     def perplexity(self) -> Tensor:
         """exp(entropy) of the last forward pass's codes, for each of the stages."""
+        return perplexity_of(self.code_counts)
+
+    @property
+    def code_counts(self) -> Tensor:
+        """How often each code is among those of the last forward pass, [stages, num_codes]."""
         assert self.codes is not None, "there was no forward pass"
-        return torch.stack([perplexity(codes, self.quantizer.num_codes) for codes in self.codes.unbind(1)])
+        return torch.stack([count_codes(codes, self.quantizer.num_codes) for codes in self.codes.unbind(1)])
 
     @property
     def bits_per_sample(self) -> float:

@@ -17,7 +17,7 @@ from litgan.networks.layers import (
     condition_maps,
     pad_to_multiple,
 )
-from litgan.networks.quantizers import Quantizer, VectorQuantizer, perplexity
+from litgan.networks.quantizers import Quantizer, VectorQuantizer, count_codes, perplexity_of
 
 GROUPS, GROUP, EPS = 32, 4, 1e-6  # most groups of a group norm, fewest channels of one; its epsilon
 
@@ -79,8 +79,13 @@ class VQAutoencoder(nn.Module):
     @property
     def perplexity(self) -> Tensor:
         """exp(entropy) of the last forward pass's codes."""
+        return perplexity_of(self.code_counts)[0]
+
+    @property
+    def code_counts(self) -> Tensor:
+        """How often each code is among those of the last forward pass, [1, num_codes]."""
         assert self.codes is not None, "there was no forward pass"
-        return perplexity(self.codes, self.quantizer.num_codes)
+        return count_codes(self.codes, self.quantizer.num_codes)[None]
 
     def forward(self, latents: Tensor, condition: Tensor | None) -> Tensor:
         (images,) = condition_maps(self, condition, latents.shape[0])
