@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from litgan.data import Digits, FashionMNIST, GANDataModule
 from litgan.metrics.extractors import WEIGHTS, Classifier
@@ -74,27 +76,37 @@ def shifted(samples: Tensor, limit: int, generator: torch.Generator) -> Tensor:
 
 
 def train(recipe: Recipe, samples: Tensor, labels: Tensor, seed: int) -> Classifier:
-    """Cross-entropy, AdamW, one cycle of the learning rate; bfloat16 autocast."""
+    """The classifier of a recipe."""
     torch.manual_seed(seed)
     generator = torch_generator("extractor", recipe.name, seed)
     classifier = Classifier(recipe.name, recipe.size, recipe.widths)
     classifier.requires_grad_(True)
-    network = torch.nn.Sequential(classifier.trunk.train(), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
-    steps = recipe.epochs * (len(samples) // recipe.batch_size)
-    optimizer = torch.optim.AdamW(classifier.parameters(), weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.peak_rate, total_steps=steps)
-    for epoch in range(recipe.epochs):
-        order = torch.randperm(len(samples), generator=generator).split(recipe.batch_size)
-        for chosen in order[: len(samples) // recipe.batch_size]:
-            batch = shifted(samples[chosen], recipe.shift, generator)
+    network = nn.Sequential(classifier.trunk, nn.AdaptiveAvgPool2d(1), nn.Flatten(), classifier.head)
+    vary = lambda batch: shifted(batch, recipe.shift, generator)  # noqa: E731
+    fit(network, samples, labels, recipe.epochs, recipe.batch_size, recipe.peak_rate, vary, generator)
+    return classifier
+
+
+def fit(
+    network: nn.Module, samples: Tensor, labels: Tensor, epochs: int, batch_size: int, peak_rate: float,
+    vary: Callable[[Tensor], Tensor], generator: torch.Generator,
+) -> None:  # fmt: skip
+    """Cross-entropy, AdamW, one cycle of the learning rate; bfloat16 autocast. `vary` augments a batch."""
+    network.train()
+    steps = epochs * (len(samples) // batch_size)
+    optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, peak_rate, total_steps=steps)
+    for epoch in range(epochs):
+        order = torch.randperm(len(samples), generator=generator).split(batch_size)
+        for chosen in order[: len(samples) // batch_size]:
+            batch = vary(samples[chosen])
             with torch.autocast("cpu", torch.bfloat16):
-                loss = F.cross_entropy(classifier.head(network(batch)), labels[chosen])
+                loss = F.cross_entropy(network(batch), labels[chosen])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             schedule.step()
-        print(f"epoch {epoch + 1} of {recipe.epochs}: loss {loss.item():.3f}", flush=True)
-    return classifier
+        print(f"epoch {epoch + 1} of {epochs}: loss {loss.item():.3f}", file=sys.stderr, flush=True)
 
 
 def accuracy(classifier: Classifier, samples: Tensor, labels: Tensor) -> float:

@@ -22,10 +22,11 @@ from lightning.pytorch import Callback
 from shared.benchmarks import ROOT, SCRIPTS, quick, run
 
 from litgan import GAN
-from litgan.data import Digits, Ring
+from litgan.data import Derived, Digits, Identity, Ring
 from litgan.losses import NonSaturating
 from litgan.metrics import load_extractor
 from litgan.networks import MLPDiscriminator, MLPGenerator
+from litgan.noise import torch_generator
 from litgan.recipe import Recipe
 from litgan.schedules import value_at
 
@@ -213,6 +214,57 @@ def test_all_rows_of_a_recipe_are_measured_against_the_same_reals(script: Any) -
     assert [row["when"] for row in rows] == ["floor", "black"]
     assert {(row["split"], row["count"]) for row in rows} == {("test", 297)}
     assert 0 < rows[0]["fd_digits"] < 0.1 * rows[1]["fd_digits"]
+
+
+# -- pairs
+
+
+def test_a_copy_is_flawless_and_each_input_has_its_own_fake(script: Any, monkeypatch: Any) -> None:
+    module, monkey = script("pairs"), monkeypatch.setattr
+    monkey(script("judges"), "judge", lambda data: load_extractor("digits"))
+    monkey(module, "COLUMNS", ("when", "fd_digits", "l1"))
+    pairs = module.Pairs(Derived(Halves(), Identity()), 200)
+    copy, other = (
+        pairs.row("copy", "", make) for make in (lambda condition: condition, lambda condition: -condition)
+    )
+    assert copy == {"run": "copy", "when": "", "nearest": 1, "l1": 0, "fd_digits": copy["fd_digits"]}
+    assert abs(copy["fd_digits"]) < 1e-6 < other["fd_digits"] and other["nearest"] < 0.1
+
+
+def test_the_recipe_alone_is_the_same_without_its_adversary(
+    script: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    module = script("pairs")
+    monkeypatch.setattr(script("judges"), "judge", lambda data: load_extractor("digits"))
+    options = SimpleNamespace(iterations=[1, 3], count=40, runs=["recipe", "alone"], pictures=tmp_path)
+    path = ROOT / "configs" / "digits_edges.yaml"
+    rows = module.compare(path, options, ["--trainer.accelerator=cpu", "--trainer.precision=32-true"])
+    found = [(row["run"], row["when"], row.get("images")) for row in rows]
+    size = rows[1]["images"]
+    assert found == [
+        ("opponent: resized", "", None), *(
+            (run, f"{count} it", count * size) for run in ("recipe", "alone") for count in (1, 3)
+        ),
+    ]  # fmt: skip
+    assert rows[2]["psnr"] != rows[4]["psnr"]
+    assert {path.name for path in tmp_path.iterdir()} == {"digits_edges_recipe.png", "digits_edges_alone.png"}
+
+
+def test_transform_coding_spends_the_bits_and_no_more(script: Any) -> None:
+    """Of white noise with a standard deviation of 1/4, whose coefficients are white noise, too."""
+    module, scipy_fft = script("transform_coding"), pytest.importorskip("scipy.fft")
+    noise = torch.randn(400, 1, 16, generator=torch_generator("coding")) / 4
+    blocks = noise.unflatten(-1, (2, 8)).numpy()
+    wanted = torch.from_numpy(scipy_fft.dct(blocks, norm="ortho")).flatten(-2)
+    torch.testing.assert_close(module.transformed(noise, module.dct(8)), wanted)
+    image = torch.randn(3, 2, 8, 16, generator=torch_generator("image"))
+    back = module.transformed(module.transformed(image, module.dct(8)), module.dct(8).T)
+    torch.testing.assert_close(back, image)
+    for bits in (1.0, 3.0):
+        error = (module.code(noise, noise, bits, 8) - noise).square().mean().sqrt() / 0.25
+        assert 2**-bits < error < 1.5 * 2**-bits  # Shannon's bound, and a uniform quantizer's distance to it
+    sides = [torch.tensor([[[0.0, 1.0] * 4]]), torch.tensor([[[0.0, 1.0, 1.0, 0.0] * 2]])]
+    assert [module.entropy(side, 2) for side in sides] == pytest.approx([0, 1])
 
 
 # -- data, scaling

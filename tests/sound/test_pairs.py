@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import wave
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,7 @@ from litgan.sound import (
     MelL1,
     MelSpectrogram,
     MultiResolutionSTFT,
+    SoundStatistics,
     Tones,
     WaveCodec,
 )
@@ -74,6 +76,15 @@ def test_a_resumed_run_is_the_straight_run(options, function, make_trainer, tmp_
 
 
 @pytest.mark.train
+def test_statistics_take_rate_and_amplitudes_of_the_sounds_that_conditions_are_derived_from() -> None:
+    data, statistics = Derived(Tones(sample_rate=3_000, mu_law=255), Identity()), SoundStatistics()
+    statistics.setup(data)
+    assert statistics.mu_law == 255
+    assert pickle.loads(pickle.dumps(data)).sample_rate == 3_000
+    with pytest.raises(AttributeError, match=r"Tones.*no_such"):
+        data.no_such  # noqa: B018
+
+
 def test_the_codec_returns_each_tone(tmp_path: Path) -> None:
     """Within 2 % of the frequency of the held-out tone that it was given."""
     path = RECIPES / "tones_codec.yaml"

@@ -134,6 +134,12 @@ class OfAnother(GANDataModule):
         self.data, self.files = data, data.files
         self.splits, self.flip, self.skip_unusable = data.splits, data.flip, data.skip_unusable
 
+    def __getattr__(self, name: str) -> Any:
+        """What extractors ask the samples' own data set for, such as a sample rate."""
+        if name.startswith("_") or name == "data":
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}.")
+        return getattr(self.data, name)
+
     def encode(self, stored: Tensor) -> Tensor:
         return self.data.encode(stored)
 
