@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from shared.notebooks import Notebooks, printed, right
 
 
@@ -18,3 +20,9 @@ def test_watching_a_gan_ends_with_the_ring_learned() -> None:
 def test_digits_are_learned() -> None:
     before, after = right("02_digits")
     assert before < 15 <= after
+
+
+def test_the_adversary_beside_l1_brings_the_set_of_digits_nearer_for_little_l1() -> None:
+    lines = re.findall(r"L1 ([\d.]+)  Fréchet distance ([\d.]+)", printed("04_from_an_input_to_a_sample"))
+    (alone, far), _, (both, near) = ([float(number) for number in line] for line in lines)
+    assert near < far / 3 and alone < both < 1.2 * alone
