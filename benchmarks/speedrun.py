@@ -134,7 +134,7 @@ class Race(Callback):
         row["ratio of CPU s"] = self.training.cpu / (self.plain.cpu / thousands)
         row |= {"unit s": self.plain.seconds / thousands, "unit CPU s": self.plain.cpu / thousands}
         self.rows.append(row)
-        print("  ".join(f"{key} {value:,.4g}" for key, value in row.items()), flush=True)
+        print(measure.table([row]), flush=True)
 
 
 def play(parsed: Any, seed: int, extra: list[str]) -> measure.Row:
