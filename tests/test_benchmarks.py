@@ -210,7 +210,10 @@ class Halves(Digits):
 def test_all_rows_of_a_recipe_are_measured_against_the_same_reals(script: Any) -> None:
     recipes = script("recipes")
     protocol = recipes.Protocol(Halves(), load_extractor("digits"), 10_000)
-    rows = [*recipes.bounds(protocol, 1.0), protocol.row("black", lambda first, size: -torch.ones(size, 1, 8, 8))]
+    rows = [
+        *recipes.bounds(protocol, 1.0),
+        protocol.row("black", lambda first, size: -torch.ones(size, 1, 8, 8)),
+    ]
     assert [row["when"] for row in rows] == ["floor", "black"]
     assert {(row["split"], row["count"]) for row in rows} == {("test", 297)}
     assert 0 < rows[0]["fd_digits"] < 0.1 * rows[1]["fd_digits"]
