@@ -9,6 +9,8 @@ class TestSimulations(Simulations):
     folder = "sound"
     stand_ins = {"litgan.sound.Sound": ["--data", "litgan.sound.Tones"], "litgan.sound.Tones": []}
     launches = {
+        "drums_codec": (1986, 1662),
+        "drums_vocoder": (1349, 1087),
         "drums_wavegan": (588, 379),
         "ljspeech_hifigan": (8808, 8031),
         "tones": (350, 198),
