@@ -24,7 +24,9 @@ SHORT = [
 
 
 def fit(folder: Path, *options: str) -> subprocess.Popen[str]:
-    environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "WANDB_MODE": "offline"}
+    # Without the W&B process of this one, which tests before may have started.
+    environment = {key: value for key, value in os.environ.items() if key != "WANDB_SERVICE"}
+    environment |= {"PYTHONPATH": str(ROOT / "src"), "WANDB_MODE": "offline"}
     return subprocess.Popen(
         [sys.executable, "-m", "litgan", "fit", *SHORT, *options], cwd=folder, env=environment, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -82,7 +84,8 @@ def test_one_that_fails_is_named_and_the_others_go_on(tmp_path: Path) -> None:
         patience = time.monotonic() + 60  # W&B's own process may still be writing
         while not (found := records(folder, "run")) and time.monotonic() < patience:
             time.sleep(0.1)
-        assert [run.run_group for run in found] == [first.name.removesuffix("-0")]
+        groups = [run.run_group for run in found]
+        assert groups == [first.name.removesuffix("-0")], (folder, said, [*folder.rglob("*")])
 
     second.rename(tmp_path / "elsewhere")
     second.write_text("in the way of the run folder")

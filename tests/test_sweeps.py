@@ -10,7 +10,7 @@ import yaml
 from shared import commands
 from wandb.sdk.launch.sweeps import utils
 
-from litgan.loggers import DISTANCE
+from litgan.loggers import distance_keys
 from litgan.recipe import Recipe
 
 ROOT = Path(__file__).parents[1]
@@ -33,7 +33,7 @@ def test_each_extreme_of_a_sweep_parses_and_reaches_the_recipe(
 ) -> None:
     monkeypatch.chdir(ROOT)
     sweep = yaml.safe_load(path.read_text())
-    assert sweep["metric"]["goal"] == "minimize" and DISTANCE.match(sweep["metric"]["name"])
+    assert sweep["metric"]["goal"] == "minimize" and distance_keys([{sweep["metric"]["name"]: 0.0}])
     parsed = []
     monkeypatch.setattr(Recipe, "after_instantiate_classes", lambda self: None)
     original = Recipe.parse_arguments
