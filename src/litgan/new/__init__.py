@@ -25,7 +25,7 @@ FOLDERS = (f"src/{PACKAGE}", "configs", "tests", "notebooks", "benchmarks")
 MARKED = (
     "*.md",
     "docs/*.md",
-    "configs/*.yaml",
+    "configs/**/*.yaml",
     "pyproject.toml",
     "Makefile",
     "constraints.txt",
