@@ -151,7 +151,7 @@ def evaluate(
     }  # fmt: skip
     extras = extractor.extra_metrics(real=real.extras, fake=fake.extras, data=data)
     values = _distances(extractor.name, real, fake) | {f"metric/{name}": extras[name] for name in extras}
-    values |= use.compute(world_size, device)
+    values |= use.compute(world_size)
     if paired:
         values |= means.compute(world_size)
         protocol["pairs"] = paired
