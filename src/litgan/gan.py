@@ -44,7 +44,6 @@ class GAN(LightningModule):
     Time is counted in `images_seen`: real samples of all batches, over all ranks, since the run began.
     Subclass it for another game: override `generate`, `discriminator_loss` or `generator_loss`. One more
     network is an attribute with an optimizer in `configure_optimizers`; `training_step` calls `update`.
-
     Raises ValueError if a number of steps or parts is below 1, or if a network does not fit the data.
 
     Args:

@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 
 from litgan.losses import AdversarialLoss
 from litgan.noise import seed_device
-from litgan.sampling import eval_mode as eval_mode  # for its callers
+from litgan.sampling import eval_mode
 
 LISTS = (nn.ModuleList, nn.Sequential)
 QUANTILES = (0.1, 0.5, 0.9)  # of the margins between real and fake logits

@@ -27,6 +27,7 @@ from litgan.noise import Noise
 from litgan.precision import loss_scale
 from litgan.render import add_caption, save_png
 from litgan.resuming import restoring
+from litgan.sampling import eval_mode
 from litgan.updates import unpack
 
 NETWORKS = ("generator", "discriminator")
@@ -184,7 +185,7 @@ class Feedback(Callback):
             fake = gan.generator(latents[rows], given)
             return torch.stack([gan.discriminator(side, given) for side in (real[rows], fake)], dim=1)
 
-        with gradient_flow.eval_mode(gan.generator, gan.discriminator):
+        with eval_mode(gan.generator, gan.discriminator):
             on_real, on_fake = AutoBatchSize()(part, len(real)).unbind(1)
         statistics = gradient_flow.logit_statistics(real=on_real, fake=on_fake)
         return {f"logits/{key}": value for key, value in statistics.items()}

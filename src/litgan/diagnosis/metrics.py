@@ -18,6 +18,7 @@ from litgan.files import warn
 from litgan.gan import GAN, Batch
 from litgan.memory import AutoBatchSize
 from litgan.noise import Noise
+from litgan.sampling import eval_mode
 
 MAX_CPU_EXTRACTOR_SIZE = 64  # pixels a side; on a CPU, extractors of larger images take too long
 
@@ -81,7 +82,7 @@ class DiagnosticMetrics:
             rows = slice(first, first + size)
             return gan.discriminator(samples[rows], None if condition is None else condition[rows])
 
-        with gradient_flow.eval_mode(gan.discriminator):
+        with eval_mode(gan.discriminator):
             return in_parts(part, len(samples)).float()
 
     def fixed_reals(self, trainer: Trainer, gan: GAN, split: str) -> Batch:

@@ -22,6 +22,7 @@ from litgan.data.files import (
 )
 from litgan.extras import require
 from litgan.noise import Noise
+from litgan.rebuild import first_line
 from litgan.sound.render import AudioBatch
 from litgan.sound.signals import mu_law_decode, mu_law_encode, resample
 
@@ -298,8 +299,7 @@ class SoundFile:
                 while len(block := file.read(BLOCK // file.channels, dtype="float32", always_2d=True)):
                     yield torch.from_numpy(block)
         except (soundfile.SoundFileError, RuntimeError, OSError) as error:
-            reason = str(error).splitlines()[0].rstrip(".")
-            raise UnusableFileError(self.path, f"cannot be decoded ({reason})") from error
+            raise UnusableFileError(self.path, f"cannot be decoded ({first_line(error)})") from error
 
 
 def to_int16(waves: Tensor) -> Tensor:
