@@ -226,19 +226,6 @@ def check_trainer(trainer: Trainer) -> None:
         )
 
 
-def check_counts(section: str = "", *, least: int = 1, **counts: float) -> None:
-    """Raises a ValueError if one of these numbers, of a section of recipes, is below `least` or NaN."""
-    for name, count in counts.items():
-        if not count >= least:
-            raise ValueError(f"{section}{name} is {count}: give at least {least}.")
-
-
-def check_seed(seed: int) -> None:
-    """Raises ValueError if numpy and torch take no such seed."""
-    if not 0 <= seed < 2**32:
-        raise ValueError(f"The seed is {seed}: give an integer from 0 to {2**32 - 1:,}.")
-
-
 class NoEmptyData(Callback):
     """Refuses a training loader without batches, with which Lightning ends without a word or never.
 

@@ -23,13 +23,14 @@ from litgan import checkpoints, updates
 from litgan.adversarial_weight import check_generator_loss, weigh
 from litgan.augment import Augmentation
 from litgan.axis import ImagesAxis, publish
-from litgan.checks import NoEmptyData, check_counts, check_fit, check_trainer, make_networks, make_optimizers
+from litgan.checks import NoEmptyData, check_fit, check_trainer, make_networks, make_optimizers
 from litgan.compilation import compile_networks, uncompile_networks
 from litgan.condition import Condition, as_condition, choose_conditions, num_classes
 from litgan.ema import EMA
 from litgan.fine_tuning import Freeze, SameData
 from litgan.losses import AdversarialLoss
 from litgan.noise import Noise, seed_device
+from litgan.options import check_counts
 from litgan.penalties import Context, GeneratorPenalty, Penalty, Reconstruction, add_terms, due_terms
 from litgan.precision import per_network_loss_scale
 from litgan.resuming import RecipeOptimizers, check_training_state

@@ -40,13 +40,13 @@ from litgan.callbacks.interruption import (
 )
 from litgan.callbacks.throughput import untimed
 from litgan.checkpoints import AtomicCheckpointIO
-from litgan.checks import check_seed
 from litgan.condition import as_plain
 from litgan.data import GANDataModule
 from litgan.extras import wing
 from litgan.files import atomic_write, ignore_disk_errors, warn
 from litgan.gan import GAN
 from litgan.loggers import MetricsFile, WandbOptions, parameter_counts, wandb_run
+from litgan.options import check_seed
 from litgan.precision import best_precision
 from litgan.processes import CHOICE, choose_on_rank_zero, connect, ending_on_ctrl_c, slurm
 from litgan.rebuild import search_working_directory

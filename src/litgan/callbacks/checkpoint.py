@@ -17,9 +17,9 @@ from lightning.pytorch.callbacks import Checkpoint as LightningCheckpoint
 
 from litgan.callbacks.realism import Realism
 from litgan.callbacks.throughput import untimed
-from litgan.checks import check_counts
 from litgan.files import warn
 from litgan.gan import GAN
+from litgan.options import check_counts
 from litgan.resuming import restoring
 from litgan.updates import check_finite
 

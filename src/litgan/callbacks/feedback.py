@@ -16,7 +16,6 @@ from litgan import gradient_flow
 from litgan.axis import is_logging_point
 from litgan.callbacks.heat_map import heat_map
 from litgan.callbacks.throughput import untimed
-from litgan.checks import check_counts
 from litgan.condition import choose_conditions
 from litgan.data.stock import LoaderData, data_of, eval_conditions
 from litgan.files import ignore_disk_errors
@@ -24,6 +23,7 @@ from litgan.gan import GAN, Batch
 from litgan.loggers import log_picture
 from litgan.memory import AutoBatchSize
 from litgan.noise import Noise
+from litgan.options import check_counts
 from litgan.precision import loss_scale
 from litgan.render import add_caption, save_png
 from litgan.resuming import restoring

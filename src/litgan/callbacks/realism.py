@@ -8,11 +8,11 @@ from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
 from litgan.callbacks.throughput import untimed
-from litgan.checks import check_counts
 from litgan.condition import choose_classes, has_pairs
 from litgan.data.stock import data_of, eval_conditions
 from litgan.gan import GAN
 from litgan.metrics import FeatureExtractor, Report, evaluate, load_extractor
+from litgan.options import check_counts
 from litgan.sampling import averaged_generator
 
 

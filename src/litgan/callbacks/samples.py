@@ -12,13 +12,13 @@ from torch import Tensor
 
 from litgan import sampling
 from litgan.callbacks.throughput import untimed
-from litgan.checks import check_counts
 from litgan.condition import has_pairs, interpolate_conditions
 from litgan.data.stock import data_of, eval_conditions
 from litgan.files import ignore_disk_errors
 from litgan.gan import GAN
 from litgan.loggers import log_picture
 from litgan.noise import Noise
+from litgan.options import check_counts
 from litgan.render import SampleBatch, stack, tile_groups
 
 

@@ -9,8 +9,8 @@ from typing import Any, Literal
 import torch
 from lightning.pytorch import Callback, Trainer
 
-from litgan.checks import check_counts
 from litgan.gan import GAN
+from litgan.options import check_counts
 
 BLOCK = 4  # iterations with as many threads; the first of them only warms up
 BLOCKS = 4  # one thread, all, one, all

@@ -13,7 +13,6 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
-from litgan.checks import check_counts
 from litgan.condition import Condition, as_plain, choose_classes, num_classes
 from litgan.data.checks import check_finite, check_split
 from litgan.data.files import FileCount
@@ -33,6 +32,7 @@ from litgan.data.loader import (
 from litgan.data.pack import read_pack
 from litgan.memory import explain_lack
 from litgan.noise import Noise, torch_generator
+from litgan.options import check_counts
 from litgan.render import ImageBatch, SampleBatch, is_image
 
 

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from litgan.checks import check_counts
 from litgan.data.base import GANDataModule
 from litgan.music.render import RollBatch
 from litgan.noise import Noise, torch_generator
+from litgan.options import check_counts
 
 
 class PianoRolls(GANDataModule):

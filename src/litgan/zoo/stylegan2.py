@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu
 
-from litgan.checks import check_counts
 from litgan.networks.layers import SLOPE, check_input, check_widths, image_side, to_logits
 from litgan.noise import Noise
+from litgan.options import check_counts
 from litgan.zoo.equalized import FIR, GAIN, EqualizedConv2d, EqualizedLinear
 from litgan.zoo.modulation import EPSILON, MappingNetwork, SynthesisNetwork
 
