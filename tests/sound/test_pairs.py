@@ -75,7 +75,6 @@ def test_a_resumed_run_is_the_straight_run(options, function, make_trainer, tmp_
     assert [name for name in straight if not torch.equal(straight[name], resumed[name])] == []
 
 
-@pytest.mark.train
 def test_statistics_take_rate_and_amplitudes_of_the_sounds_that_conditions_are_derived_from() -> None:
     data, statistics = Derived(Tones(sample_rate=3_000, mu_law=255), Identity()), SoundStatistics()
     statistics.setup(data)
@@ -85,6 +84,7 @@ def test_statistics_take_rate_and_amplitudes_of_the_sounds_that_conditions_are_d
         data.no_such  # noqa: B018
 
 
+@pytest.mark.train
 def test_the_codec_returns_each_tone(tmp_path: Path) -> None:
     """Within 2 % of the frequency of the held-out tone that it was given."""
     path = RECIPES / "tones_codec.yaml"
