@@ -13,6 +13,7 @@ from torch import Tensor
 
 from litgan.metrics.distances import jensen_shannon
 from litgan.metrics.extractors import FeatureExtractor
+from litgan.music.counterpoint import rule_breaks, strong_steps, voice_lines
 from litgan.music.midi import sounding_and_onsets
 
 if TYPE_CHECKING:
@@ -56,11 +57,12 @@ class MusicStatistics(FeatureExtractor):
         empty_bars: fraction of bars without a note, each track separately.
         repetition: fraction of rolls with an intersection over union of at least 0.9 with a roll of the
             training split, both transposed to the same lowest pitch.
+        rule_breaks: breaks of the rules of counterpoint per 1,000 steps, and by rule; `counterpoint`.
     """
 
     name, dimension = "music", sum(HISTOGRAMS.values())
     extras_size, extras_dtype = MAX_CELLS // 8, torch.uint8
-    needs = ("sample_shape", "steps_per_bar", "load")
+    needs = ("sample_shape", "steps_per_bar", "quarters_per_bar", "load")
 
     def __init__(self) -> None:
         super().__init__()
@@ -112,6 +114,7 @@ class MusicStatistics(FeatureExtractor):
         divergences = [jensen_shannon(real=a, fake=b).item() for a, b in zip(*counts, strict=True)]
         sounding = sounding_and_onsets(fake)[0]
         bars = fake.unflatten(2, (-1, data.steps_per_bar)).any(-1).any(-1)
+        strong = strong_steps(fake.shape[2], data.steps_per_bar, data.quarters_per_bar)
         training: Any = data.load("train")[0]
         return {
             **dict(zip(("pitch_class_js", "interval_js", "duration_js"), divergences, strict=True)),
@@ -119,6 +122,7 @@ class MusicStatistics(FeatureExtractor):
             "in_scale": in_scale(sounding),
             "empty_bars": 1 - bars.double().mean().item(),
             "repetition": repetition(fake, training),
+            **rule_breaks(sounding, strong),
         }
 
 
@@ -130,8 +134,7 @@ def intervals(sounding: Tensor, onset: Tensor) -> Tensor:
         sounding: bool [N, tracks, steps, pitches], from `sounding_and_onsets`.
         onset: of the same shape.
     """
-    steps, pitches = sounding.shape[-2:]
-    line = (sounding * torch.arange(1, pitches + 1, device=sounding.device)).amax(-1)  # 0 is a rest
+    steps, line = sounding.shape[-2], voice_lines(sounding)
     top = line.clamp_min(1)[..., None] - 1
     starts = onset.gather(-1, top)[..., 0] & (line > 0)
     times = torch.arange(1, steps + 1, device=sounding.device) * starts
