@@ -12,6 +12,7 @@ from PIL import Image
 from shared.fits import Run
 
 from litgan import GAN, cli
+from litgan.commands import parse_labels
 from litgan.data import Digits
 from litgan.loggers import read_metrics
 from litgan.recipe import Recipe
@@ -162,3 +163,10 @@ def test_interpolate_walks_in_a_circle(digits_run: Run, tmp_path: Path) -> None:
         errors = [np.abs(np.array(film.convert("RGB")) - expected).max() for expected in corners]
         assert errors[corner] <= 8  # of 255: a GIF's palette
         assert min(errors[:corner] + errors[corner + 1 :]) > 16
+
+
+def test_labels_are_numbers_or_names_of_classes() -> None:
+    assert parse_labels("1, snare,0", ["kick", "snare"]) == [1, 1, 0]
+    for names, known in ((["kick", "snare"], "0,1,2 or kick,snare"), (None, "0,1,2")):
+        with pytest.raises(ValueError, match=f'"tom" are no classes: write them as {known}\\.'):
+            parse_labels("tom", names)

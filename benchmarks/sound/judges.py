@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,29 +10,10 @@ from sound.griffin_lim import griffin_lim
 from torch import Tensor, nn
 from train_extractors import fit
 
-from litgan.data.files import find_files
 from litgan.metrics import FeatureExtractor
 from litgan.noise import torch_generator
 from litgan.sound import Sound, SoundStatistics
-from litgan.sound.data import DRUM_SUFFIXES
-
-INSTRUMENTS = {  # class -> what file names of it contain; the first that fits counts
-    "hihat": r"hat|hh|^ho\b|^cc\b",
-    "cymbal": r"crash|ride|splash|china|cymbal|^rc",
-    "rim": r"rim|stick|^rs\b|^sr\b",
-    "snare": r"snare|^sd|snr",
-    "kick": r"kick|^bd|bass",
-    "tom": r"tom|^t\b|^ft\b|conga|bongo|sangban|djembe|dundun",
-    "shaken": r"tamb|shak|marac|clap|cabasa",
-    "struck": r"bell|block|glass|agogo|triang|clave|click",
-}
-OTHER = len(INSTRUMENTS)  # beats, effects and what the names do not say
-
-
-def instrument(path: Path) -> int:
-    """The class of a file by its name."""
-    stem = path.stem.lower()
-    return next((i for i, text in enumerate(INSTRUMENTS.values()) if re.search(text, stem)), OTHER)
+from litgan.sound.instruments import INSTRUMENTS
 
 
 class DrumJudge(SoundStatistics):
@@ -44,7 +23,7 @@ class DrumJudge(SoundStatistics):
 
     def __init__(self) -> None:
         super().__init__()
-        self.trunk, self.head = trunk(), nn.Linear(self.dimension, OTHER + 1)
+        self.trunk, self.head = trunk(), nn.Linear(self.dimension, len(INSTRUMENTS))
         self.finalize()
 
     def features(self, samples: Tensor) -> Tensor:
@@ -56,14 +35,13 @@ class DrumJudge(SoundStatistics):
 
 
 def drums(data: Any, split: str) -> tuple[Tensor, Tensor]:
-    """Sounds of a split of the kits [N, 1, length] at the data's rate, and their instruments [N]."""
-    kits = Sound(sample_rate=data.sample_rate, length=data.length, skip_silence=True)
-    (names, _), root = find_files(kits._folder(), DRUM_SUFFIXES, "sound"), kits._folder()
-    held_out = [index % 10 == 9 for index in range(len(names))]
-    paths = [root / name for name, out in zip(names, held_out, strict=True) if out == (split == "test")]
-    windows = [kits._read_windows(path) for path in paths]
-    labels = [instrument(path) for path, found in zip(paths, windows, strict=True) for _ in found]
-    return kits.encode(torch.cat(windows)[:, None]), torch.tensor(labels)
+    """Sounds of a split of the kits [N, 1, length], linear, at the data's rate, and their instruments [N]."""
+    kits = Sound(
+        sample_rate=data.sample_rate, length=data.length, skip_silence=True, instruments=True,
+        num_classes=len(INSTRUMENTS), holdout_every=getattr(data, "holdout_every", 10),
+    )  # fmt: skip
+    stored, labels = kits.load(split)
+    return kits.encode(stored), labels
 
 
 def judge(data: Any) -> FeatureExtractor:
@@ -85,7 +63,8 @@ def judge(data: Any) -> FeatureExtractor:
 
     torch.manual_seed(0)
     made = DrumJudge()
-    return known(made, STORED / f"drums-{data.sample_rate}-{data.length}.safetensors", learn)
+    every = getattr(data, "holdout_every", 10)
+    return known(made, STORED / f"instruments-{data.sample_rate}-{data.length}-{every}.safetensors", learn)
 
 
 def phases_by_griffin_lim(condition: Tensor, data: Any) -> Tensor:

@@ -49,7 +49,8 @@ def sample(
         count: samples to draw; 64 if left out, or 1 from each input.
         seed: of the latents; sample i of a seed is the same whatever the count.
         out: folder to write to.
-        labels: classes to draw, separated by commas and repeated as needed; all in turn if left out.
+        labels: classes to draw, by number or name, separated by commas and repeated as needed; all in turn
+            if left out.
         input: file, or folder of files, to make samples from, each under its own name; if left out the
             conditions are of the data, held out if some are.
         truncation: cut-off of the latents in standard deviations, e.g. 0.7; none if left out.
@@ -69,7 +70,7 @@ def sample(
                 condition, size = condition_of(path, gan, data), count or 1
                 save(gan.sample(size, seed, condition, first=index * size, **options), data, Path(out) / name)
             return
-        count, chosen = count or 64, parse_labels(labels)
+        count, chosen = count or 64, parse_labels(labels, getattr(data, "class_names", None))
         share = [  # in the batches of a single process, for the same bits
             gan.sample(
                 size := min(sampling.CHUNK, count - first), seed, conditions(gan, data, first, size, chosen),
@@ -315,14 +316,16 @@ def best_of(reports: dict[str, Report]) -> dict[str, object]:
     return {**reports[best].record(), "protocol": protocol, **averages}
 
 
-def parse_labels(labels: str | None) -> list[int] | None:
-    """ "0,1" -> [0, 1]. Raises ValueError if it is no list of integers."""
+def parse_labels(labels: str | None, names: Sequence[str] | None) -> list[int] | None:
+    """ "0,snare" -> [0, 2]. Raises ValueError if one is neither a number nor one of the names of classes."""
     if labels is None:
         return None
     try:
-        return [int(label) for label in str(labels).split(",")]
+        given = [label.strip() for label in str(labels).split(",")]
+        return [int(label) if label.isdigit() else (names or ()).index(label) for label in given]
     except ValueError:
-        raise ValueError(f'The labels "{labels}" are no classes: write them as 0,1,2.') from None
+        known = f" or {','.join(names[:3])}" if names else ""
+        raise ValueError(f'The labels "{labels}" are no classes: write them as 0,1,2{known}.') from None
 
 
 def build_extractor(checkpoint: dict[str, Any], builder: Builder) -> FeatureExtractor:

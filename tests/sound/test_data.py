@@ -189,7 +189,7 @@ def test_a_long_file_is_read_in_blocks(tmp_path: Path, monkeypatch: pytest.Monke
     write(tmp_path / "long.wav", torch.stack([wave, wave], 1))
     options = {"sample_rate": 8_000, "length": 2_048, "windows": 9}
     whole = Sound(str(tmp_path), **options).load()[0]
-    monkeypatch.setattr("litgan.sound.data.BLOCK", 1_000)
+    monkeypatch.setattr("litgan.sound.files.BLOCK", 1_000)
     assert torch.equal(Sound(str(tmp_path), **options).load()[0], whole) and len(whole) == 5
 
 

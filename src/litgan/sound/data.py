@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from litgan.data.base import GANDataModule
+from litgan.data.checks import check_num_classes
 from litgan.data.files import (
     FileCount,
     UnusableFileError,
@@ -22,23 +22,15 @@ from litgan.data.files import (
 )
 from litgan.extras import require
 from litgan.noise import Noise
-from litgan.rebuild import first_line
+from litgan.options import check_counts
+from litgan.sound.files import BLOCK, SILENCE, SUFFIXES, SoundFile
+from litgan.sound.instruments import INSTRUMENTS, label_by_instrument
 from litgan.sound.render import AudioBatch
 from litgan.sound.signals import mu_law_decode, mu_law_encode, resample
 
-SUFFIXES = (
-    ".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".snd",
-    ".caf", ".w64", ".rf64", ".voc",
-)  # fmt: skip
 DRUM_SUFFIXES = (".wav", ".flac")  # the 668 files of the recipes' published numbers
 DRUMKITS = Path("/usr/share/hydrogen/data/drumkits")  # of Debian's package hydrogen-drumkits
-ONSET_LEVEL = 0.02  # a sound begins where it first reaches this fraction of its peak (-34 dB)
-SILENCE = 1e-4  # a sound with a lower peak, as a fraction of full scale, is silent (-80 dB); so is a window
-# whose peak is a lower fraction of its file's
-BLOCK = 1 << 20  # frames that are read at once
-MAX_RATE = 1_000_000  # Hz; the header of a file with more is damaged
 GAIN_STEPS = 4_096  # size of the table from which random gains are taken
-HOLDOUT_EVERY = 10  # files; the last of each ten belongs to the test split
 
 
 class AudioDataModule(GANDataModule):
@@ -128,7 +120,7 @@ class AudioDataModule(GANDataModule):
 
 
 class Sound(AudioDataModule):
-    """Sound files anywhere below a folder; every tenth, in sorted order, is in the test split.
+    """Sound files anywhere below a folder; every tenth, in sorted order, is held out as the test split.
 
     Types are those of libsndfile, such as WAV, FLAC, OGG, MP3 and AIFF. Channels are averaged, the mean of
     a file is subtracted, and files of another sample rate are resampled. The first window begins where the
@@ -145,11 +137,15 @@ class Sound(AudioDataModule):
         resample: if false, a file of another sample rate is an error.
         skip_silence: drop silent files; if false, a silent file is an error.
         skip_unusable: leave out all files that cannot be used.
+        holdout_every: the last of so many files is in the test split.
+        instruments: classes are the drums of `litgan.sound.instruments`, by the names that kits of Hydrogen
+            (drumkit.xml) give to their instruments, else by the files' names; `num_classes` is 9 then, or 0.
         gain: see `AudioDataModule`.
         shift: see `AudioDataModule`.
         mu_law: see `AudioDataModule`.
         common: the options of `GANDataModule`. With `num_classes` 0, subfolders are ignored; otherwise the
-            label is the index of the first-level subfolder in the sorted list `class_names`.
+            label is the index of the first-level subfolder in the sorted list `class_names`, or that of the
+            instrument.
     """
 
     def __init__(
@@ -164,11 +160,17 @@ class Sound(AudioDataModule):
         shift: int = 0,
         mu_law: float = 0.0,
         skip_unusable: bool = False,
+        holdout_every: int = 10,
+        instruments: bool = False,
         **common: Any,
     ) -> None:
         super().__init__(sample_rate, length, gain, shift, mu_law, **common)
-        if windows < 1:
-            raise ValueError(f"windows is {windows}: give at least 1.")
+        check_counts(windows=windows)
+        check_counts(least=2, holdout_every=holdout_every)
+        if instruments:
+            check_num_classes(type(self).__name__, self.num_classes, len(INSTRUMENTS))
+            self.class_names = INSTRUMENTS
+        self.holdout_every, self.instruments = holdout_every, instruments
         self.root, self.windows, self.resample = root, windows, resample
         self.skip_silence, self.skip_unusable = skip_silence, skip_unusable
 
@@ -183,9 +185,11 @@ class Sound(AudioDataModule):
         require("soundfile", "sound")
         root = self._folder()
         (names, others), labels = find_files(root, SUFFIXES if self.root else DRUM_SUFFIXES, "sound"), None
-        if self.num_classes:
+        if self.instruments:
+            labels = label_by_instrument(root, names)
+        elif self.num_classes:
             labels, self.class_names = label_by_folder(root, names, self.num_classes, "sound")
-        held_out = torch.arange(len(names)) % HOLDOUT_EVERY == HOLDOUT_EVERY - 1
+        held_out = torch.arange(len(names)) % self.holdout_every == self.holdout_every - 1
         chosen = (held_out if split == "test" else ~held_out).nonzero().flatten()
         paths = [root / names[index] for index in chosen.tolist()]
         found = list(read_each(self._read_windows, paths, "reading sounds", skip=self.skip_unusable))
@@ -238,68 +242,6 @@ class Sound(AudioDataModule):
             stored[part] = (windows[part] / peaks.max() * 32767).round().to(torch.int16)
         audible = peaks >= SILENCE * peaks.max()
         return stored if audible.all() else stored[audible]
-
-
-class SoundFile:
-    """The mean over the channels of a sound file, read block by block; its own mean is subtracted.
-
-    Raises:
-        UnusableFileError: the file cannot be decoded, is empty, holds samples that are not finite, has
-            channels that cancel each other, or an impossible sample rate.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path, self.rate = path, 0
-        total, frames, low, high = 0.0, 0, torch.tensor(math.inf), torch.tensor(-math.inf)
-        for block in self._blocks():
-            total, frames = total + block.mean(1).double().sum().item(), frames + len(block)
-            both = torch.cat([block.mean(1, keepdim=True), block], 1)  # the mean, then each channel
-            # One pair for the whole file: many small tensors would split the memory that large ones reuse.
-            low, high = low.minimum(both.amin(0)), high.maximum(both.amax(0))
-        if not 1 <= self.rate <= MAX_RATE:
-            raise UnusableFileError(path, f"has {self.rate:,} samples a second, which no sound has")
-        if not frames:
-            raise UnusableFileError(path, "holds no samples, only a header")
-        if not math.isfinite(total):
-            raise UnusableFileError(path, "holds samples that are not finite")
-        self.mean, self.frames = total / frames, frames
-        self.peak = max(high[0].item() - self.mean, self.mean - low[0].item())
-        if self.peak < SILENCE and ((high - low)[1:] / 2).max() >= SILENCE:
-            raise UnusableFileError(
-                path,
-                "has channels in opposite phase, whose mean is silent",
-                "invert one of them or remove it",
-            )
-
-    def read(self) -> Tensor:
-        """The whole sound, float32."""
-        return torch.cat([block.mean(1) - self.mean for block in self._blocks()])
-
-    def read_from_onset(self, length: int) -> Tensor:
-        """At most `length` samples, float32, from where the sound first reaches `ONSET_LEVEL` of its peak."""
-        found, count = torch.empty(min(length, self.frames)), 0
-        for block in self._blocks():
-            wave = block.mean(1) - self.mean
-            if not count:
-                loud = wave.abs() >= ONSET_LEVEL * self.peak
-                wave = wave[int(loud.int().argmax()) :] if loud.any() else wave[:0]
-            wave = wave[: len(found) - count]
-            found[count : count + len(wave)] = wave
-            count += len(wave)
-            if count == len(found):
-                break
-        return found[:count]
-
-    def _blocks(self) -> Iterator[Tensor]:
-        """Frames, float32 [at most BLOCK, channels]."""
-        soundfile = require("soundfile", "sound")
-        try:
-            with soundfile.SoundFile(self.path) as file:
-                self.rate = file.samplerate
-                while len(block := file.read(BLOCK // file.channels, dtype="float32", always_2d=True)):
-                    yield torch.from_numpy(block)
-        except (soundfile.SoundFileError, RuntimeError, OSError) as error:
-            raise UnusableFileError(self.path, f"cannot be decoded ({first_line(error)})") from error
 
 
 def to_int16(waves: Tensor) -> Tensor:
