@@ -71,10 +71,11 @@ class Protocol:
         return {"when": when, "split": self.split, "count": self.count, **values, **judge}
 
     def judge(self, sample: Callable[[int, int], Tensor]) -> float:
-        """Accuracy of a classifier on half of both sides."""
+        """Accuracy of a classifier on half of both sides; of text in pieces it gets the letters."""
+        shown = getattr(self.data, "spell", lambda samples: samples)
         starts = range(0, self.count, JUDGED_AT_ONCE)
-        fake = [sample(first, min(JUDGED_AT_ONCE, self.count - first)).cpu() for first in starts]
-        real = [samples for samples, _ in self.data.real_batches(self.count, split=self.split)]
+        fake = [shown(sample(first, min(JUDGED_AT_ONCE, self.count - first)).cpu()) for first in starts]
+        real = [shown(samples) for samples, _ in self.data.real_batches(self.count, split=self.split)]
         return two_samples.accuracy(real=torch.cat(real), fake=torch.cat(fake).float())
 
 

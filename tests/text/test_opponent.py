@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from pathlib import Path
 
 import pytest
 import recipes
 import torch
 from shared.benchmarks import ROOT
-from text.opponent import markov_chain
+from text.opponent import markov_chain, order_of_chain
 
-from litgan.text import Grammar
+from litgan.text import Grammar, PieceText
 
 
 def following(lines: list[str], order: int) -> dict[str, Counter[str]]:
@@ -55,3 +56,12 @@ def test_fakes_floor_and_opponent_of_a_recipe_share_split_and_count() -> None:
     assert [row.get("images") for row in rows[:3]] == [0, 64, 128]
     assert {(row["split"], row["count"]) for row in rows} == {("test", 64)}
     assert rows[3]["fd_text"] < rows[2]["fd_text"]
+
+
+def test_a_chain_of_many_pieces_remembers_one(tmp_path: Path) -> None:
+    path = tmp_path / "text.txt"
+    path.write_text("\n".join(["the sea and the land", "the land was dry"] * 200))
+    data = PieceText(str(path), length=12, pieces=4, vocabulary_size=300, alphabet_size=40)
+    assert order_of_chain(data) == 1 and order_of_chain(Grammar()) == 3
+    lines = data.decode(markov_chain(data, 50, 0, 1)).lines
+    assert all(word in data.vocabulary for line in lines for word in line[: line.rfind(" ")].split())

@@ -11,4 +11,4 @@ class TestRecipes(Recipes):
     folder = "text"
     stand_ins = {"litgan.text.Text": ["--data.path", __file__], "litgan.text.Grammar": []}
     rooms = (text,)
-    texts = {"Text.path", "TextBatch.alphabet"}
+    texts = {"PieceText.path", "Text.path", "TextBatch.alphabet"}

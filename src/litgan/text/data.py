@@ -108,7 +108,11 @@ class CharacterData(GANDataModule):
         return self.alphabet.ljust(self.alphabet_size, UNK)
 
     def encode(self, stored: Tensor) -> Tensor:
-        return F.one_hot(stored.long(), self.alphabet_size).transpose(1, 2).float()
+        return F.one_hot(stored.long(), self.sample_shape[0]).transpose(1, 2).float()
+
+    def spell(self, samples: Tensor) -> Tensor:
+        """The characters of samples, one-hot [N, alphabet_size, length]: what metrics compare."""
+        return samples
 
     def decode(self, samples: Tensor) -> TextBatch:
         return TextBatch(samples.argmax(1), self.padded_alphabet)
@@ -168,9 +172,14 @@ class Text(CharacterData):
         self.path, self.lower, self.window_start = path, lower, window_start
 
     def read(self, split: str) -> tuple[Tensor | Windows, None]:
+        tokens, starts = self._text[0], torch.cat(list(self._starts(split)))
+        self._report(split, len(starts))
+        return windows(tokens, starts, self.length), None
+
+    def _report(self, split: str, count: int) -> None:
+        """Notes how many characters are unknown. Raises ValueError: the split has no window."""
         tokens, _ = self._text
-        starts = torch.cat(list(self._starts(split)))
-        if not len(starts):
+        if not count:
             raise ValueError(
                 f"{self.path or 'The text'} has {len(tokens)} characters, too few for a window of "
                 f"{self.length} in the split {split!r}: give a longer text or a smaller length."
@@ -179,9 +188,6 @@ class Text(CharacterData):
         unknown = sum(np.count_nonzero(part == token) for part in tokens.split(BLOCK)) / len(tokens)
         remark = f"; {unknown:.2%} of the characters are outside the alphabet of {self.alphabet_size}"
         self.files[split] = FileCount(1, remark=f"{remark} and become unknown" if unknown else "")
-        if len(starts) * self.length > MAX_COPIES:
-            return Windows(tokens, starts, self.length), None
-        return tokens.unfold(0, self.length, 1)[starts.long()], None
 
     def _into_memory(self, *parts: Any) -> Any:
         return parts  # the text of `Windows` is in memory, and their copies take several times as much
@@ -238,11 +244,18 @@ class Text(CharacterData):
         return [king_james_bible()] if self.path is None else read_file(self.path)
 
 
+def windows(tokens: Tensor, starts: Tensor, length: int) -> Tensor | Windows:
+    """Windows of tokens [T] from these places on, [N, length]; copies, unless they take much memory."""
+    if len(starts) * length * tokens.itemsize > MAX_COPIES:
+        return Windows(tokens, starts, length)
+    return tokens.unfold(0, length, 1)[starts.long()]
+
+
 class Windows:
-    """Map-style data set of the windows of one text, uint8 [length]; they are cut when they are needed.
+    """Map-style data set of the windows of one text, [length]; they are cut when they are needed.
 
     Args:
-        tokens: of the text, uint8 [T].
+        tokens: of the text, [T].
         starts: places of the windows, int [N].
         length: of a window.
     """

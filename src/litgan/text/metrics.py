@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,18 +29,24 @@ class TextStatistics(FeatureExtractor):
 
     Feature hashing is Weinberger et al. 2009, section 2: inner products of the sums are unbiased estimates of
     those of the counts. Samples are decoded first, by the argmax at each position, so features have no
-    gradient.
+    gradient. Pieces are spelled, so that letters and pieces are compared by the same characters.
     """
 
     name, dimension = "text", BUCKETS * len(ORDERS)
     extras_size, extras_dtype = MAX_LENGTH, torch.uint8
-    needs = ("length", "detokenize")
+    needs = ("length", "detokenize", "spell")
 
     def __init__(self) -> None:
         super().__init__()
+        self.spell: Callable[[Tensor], Tensor] = unchanged  # samples are one-hot characters
         self.finalize()
 
+    def setup(self, data: Any) -> None:
+        super().setup(data)
+        self.spell = data.spell
+
     def check(self, samples: Tensor) -> None:
+        samples = self.spell(samples)
         if samples.ndim != 3 or samples.shape[1] > PAD or samples.shape[2] > MAX_LENGTH:
             raise ValueError(
                 f"The extractor 'text' takes [N, alphabet_size, length], up to {PAD} tokens and "
@@ -48,7 +54,7 @@ class TextStatistics(FeatureExtractor):
             )
 
     def features(self, samples: Tensor) -> Tensor:
-        tokens = samples.argmax(1)
+        tokens = self.spell(samples).argmax(1)
         sums = []
         for order in ORDERS:
             hashed = ngrams(tokens, order).add(order) * MULTIPLIER
@@ -58,7 +64,7 @@ class TextStatistics(FeatureExtractor):
         return torch.cat(sums, dim=1)
 
     def extras(self, samples: Tensor) -> Tensor:
-        tokens = samples.argmax(1).to(torch.uint8)
+        tokens = self.spell(samples).argmax(1).to(torch.uint8)
         return F.pad(tokens, (0, MAX_LENGTH - tokens.shape[1]), value=PAD)
 
     def extra_metrics(self, *, real: Tensor, fake: Tensor, data: Any) -> dict[str, float]:
@@ -83,6 +89,10 @@ class TextStatistics(FeatureExtractor):
         values["self_bleu"] = self_bleu([numbered[index] for index in subset.tolist()])
         copies = longest_copies(fake[subset].cpu(), data.corpus)
         return values | {"longest_copy": copies.double().mean().item()}
+
+
+def unchanged(samples: Tensor) -> Tensor:
+    return samples
 
 
 def random_subset(tokens: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,15 @@ FONT_SIZE = 16  # pixels
 
 
 class TextBatch(SampleBatch):
-    """Windows of characters, given as tokens, integers [N, length], of an alphabet.
+    """Windows of text, given as tokens, integers [N, T], of an alphabet.
 
-    Raises ValueError: a token is outside the alphabet.
+    Args:
+        tokens: of the windows.
+        alphabet: the character, or the piece of text, of each token.
+        length: characters of a line, which is cut or filled with spaces; None: one for each token.
+
+    Raises:
+        ValueError: a token is outside the alphabet.
     """
 
     caption = (
@@ -27,14 +34,16 @@ class TextBatch(SampleBatch):
         "blue to keep this one. Each line has its own scale."
     )
 
-    def __init__(self, tokens: Tensor, alphabet: str) -> None:
+    def __init__(self, tokens: Tensor, alphabet: Sequence[str], length: int | None = None) -> None:
         if tokens.numel() and int(tokens.max()) >= len(alphabet):
             raise ValueError(
                 f"Token {int(tokens.max())} is outside the alphabet of {len(alphabet)} characters: decode "
                 "the samples with the data module that they were trained on."
             )
         self.tokens, self.alphabet = tokens.cpu(), alphabet
-        self.lines = ["".join(alphabet[token] for token in row) for row in self.tokens.tolist()]
+        self.length = length or tokens.shape[1]
+        texts = ["".join(alphabet[token] for token in row) for row in self.tokens.tolist()]
+        self.lines = [text[: self.length].ljust(self.length) for text in texts]
 
     def __len__(self) -> int:
         return len(self.lines)
@@ -51,7 +60,8 @@ class TextBatch(SampleBatch):
         feedback = feedback.detach().float().cpu()
         chosen = feedback.gather(1, self.tokens[:, None]).squeeze(1)
         others = (feedback.sum(1) - chosen) / max(1, feedback.shape[1] - 1)
-        return self._render(signed_heat((chosen - others)[:, None, None])[:, :, 0].transpose(1, 2))
+        colors = signed_heat((chosen - others)[:, None, None])[:, :, 0].transpose(1, 2)
+        return self._render(torch.stack([row[at] for row, at in zip(colors, self._places(), strict=True)]))
 
     def save(self, stem: Path, picture: Tensor | None = None) -> list[Path]:
         """Writes the picture and `<stem>.txt`, UTF-8, one sample per line."""
@@ -66,10 +76,17 @@ class TextBatch(SampleBatch):
 
         return {"text": wandb.Table(columns=["text"], data=[[line] for line in self.lines])}
 
+    def _places(self) -> Iterator[Tensor]:
+        """Of each line, the place of the token that each character comes from, int64 [length]."""
+        last = self.tokens.shape[1] - 1
+        for row in self.tokens.tolist():
+            places = [place for place, token in enumerate(row) for _ in self.alphabet[token]][: self.length]
+            yield torch.tensor(places + [last] * (self.length - len(places)))
+
     def _render(self, backgrounds: Tensor | None) -> Tensor:
         """The lines in cells of equal size; `backgrounds`, uint8 [N, length, 3], are their colors."""
         font, width, height = font_and_cell()
-        rows, columns = self.tokens.shape
+        rows, columns = len(self.tokens), self.length
         if backgrounds is None:
             backgrounds = torch.full((rows, columns, 3), 255, dtype=torch.uint8)
         backgrounds = backgrounds.repeat_interleave(height, 0).repeat_interleave(width, 1)
