@@ -43,7 +43,8 @@ NEIGHBORS, KNOWN, SHOWN = 1_000, 2_000, 16  # pairs in `nearest`, samples that c
 BLOCKS = {4: 8, 3: 128}  # pixels a side, samples in time of a block that is coded; by dimensions of a batch
 COLUMNS = (
     "when", "split", "count", "fd_judge", "precision", "recall", "psnr", "ssim", "l1", "stft", "mel_l1",
-    "perplexity",
+    "perplexity", "fd_music", "in_scale", "rule_breaks", "parallel_fifths", "parallel_octaves", "crossings",
+    "leaps", "dissonances", "agreement",
 )  # fmt: skip
 OFF = ("realism", "samples", "gradients", "checkpoint", "health")
 NEVER = ["--model.adversarial_weight=0", f"--model.discriminator_start={10**15}"]

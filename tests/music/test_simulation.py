@@ -9,6 +9,7 @@ class TestSimulations(Simulations):
     folder = "music"
     stand_ins = {"litgan.music.Music": ["--data", "litgan.music.Scales"], "litgan.music.Scales": []}
     launches = {
+        "chorales_harmony": (445, 265),
         "chorales_pianoroll": (468, 270),
         "scales": (384, 225),
     }

@@ -1,14 +1,18 @@
 """Music: data, networks, metrics and rendering. A wing: the core does not import it."""
 
 from litgan.music.data import Music
+from litgan.music.harmony import GivenTracks, HarmonyGenerator, NoteCrossEntropy
 from litgan.music.metrics import MusicStatistics
 from litgan.music.networks import PianoRollDiscriminator, PianoRollGenerator
 from litgan.music.render import RollBatch
 from litgan.music.rolls import PianoRolls, Scales
 
 __all__ = [
+    "GivenTracks",
+    "HarmonyGenerator",
     "Music",
     "MusicStatistics",
+    "NoteCrossEntropy",
     "PianoRollDiscriminator",
     "PianoRollGenerator",
     "PianoRolls",

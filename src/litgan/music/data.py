@@ -155,12 +155,9 @@ class Music(PianoRolls):
         inside: list[list[tuple[int, int, int, int]]] = [
             [] for _ in starts
         ]  # notes by the windows they are in
-        for track, start, end, pitch in score.notes:
-            if track < self.tracks and 0 <= pitch - self.lowest < self.pitches:
-                begin = round(start * rate)
-                note = (track, begin, max(round(end * rate), begin + 1), pitch - self.lowest)
-                for window in range(bisect_right(starts, begin - steps), bisect_left(starts, note[2])):
-                    inside[window].append(note)
+        for note in self.notes_in_steps(score):
+            for window in range(bisect_right(starts, note[1] - steps), bisect_left(starts, note[2])):
+                inside[window].append(note)
         regular = [abs(length - self.quarters_per_bar) < 1e-6 for _, length in score.bars]
         for first in range(len(score.bars) - self.bars + 1):
             if all(regular[first : first + self.bars]):

@@ -125,6 +125,11 @@ class MusicStatistics(FeatureExtractor):
             **rule_breaks(sounding, strong),
         }
 
+    def pair_metrics(self, *, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
+        """`agreement`: the share of a pair's steps, of each track, that hold the same notes."""
+        same = ((real > 0.5) == (fake > 0.5)).all(3)
+        return {"agreement": same.float().flatten(1).mean(1)}
+
 
 def intervals(sounding: Tensor, onset: Tensor) -> Tensor:
     """Returns histograms [N, 2 * MAX_INTERVAL + 1] of the intervals between successive onsets of the highest

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu
 
+from litgan.condition import Condition, num_classes
 from litgan.networks.layers import (
     SLOPE,
     Projection,
@@ -167,7 +168,8 @@ class PianoRollDiscriminator(nn.Module):
 
     Args:
         sample_shape: [tracks, steps, pitches].
-        num_classes: 0 for an unconditional discriminator, which ignores labels.
+        condition: 0, n classes, or a shape. One of a shape is ignored: it is a part of the samples
+            (`harmony`).
         private_width: Channels of the private layer of each track, and of the chroma layer.
         widths: Channels of the merged stages, from the finest in time.
         spectral_norm: Divide every weight matrix by its spectral norm.
@@ -178,7 +180,7 @@ class PianoRollDiscriminator(nn.Module):
     def __init__(
         self,
         sample_shape: tuple[int, ...],
-        num_classes: int = 0,
+        condition: Condition = 0,
         *,
         private_width: int = 48,
         widths: Sequence[int] = (128, 192, 256),
@@ -187,14 +189,14 @@ class PianoRollDiscriminator(nn.Module):
         super().__init__()
         widths = check_widths(widths, self)
         tracks, steps, pitches = check_roll_shape(sample_shape, len(widths), self)
-        self.sample_shape, self.num_classes = tuple(sample_shape), num_classes
+        self.sample_shape, self.num_classes = tuple(sample_shape), num_classes(condition)
         self.private = nn.Conv1d(tracks * pitches, tracks * private_width, 3, padding=1, groups=tracks)
         self.chroma = nn.Conv1d(12, private_width, 3, padding=1)
         inputs = (tracks + 1) * private_width
         self.merged = nn.ModuleList(
             nn.Conv1d(a, b, 4, stride=2, padding=1) for a, b in pairwise((inputs, *widths))
         )
-        self.head = Projection(widths[-1] * (steps >> len(widths)), num_classes)
+        self.head = Projection(widths[-1] * (steps >> len(widths)), self.num_classes)
         self.register_buffer(
             "classes", torch.eye(12).repeat(1, -(-pitches // 12))[:, :pitches], persistent=False
         )

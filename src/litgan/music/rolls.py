@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,7 +11,9 @@ import torch
 from torch import Tensor
 
 from litgan.data.base import GANDataModule
+from litgan.music.midi import Note
 from litgan.music.render import RollBatch
+from litgan.music.scores import Score, read_midi
 from litgan.noise import Noise, torch_generator
 from litgan.options import check_counts
 
@@ -76,6 +79,33 @@ class PianoRolls(GANDataModule):
             lowest=self.lowest,
             quarters_per_bar=self.quarters_per_bar,
         )
+
+    def read_sample(self, path: str | Path) -> Tensor:
+        """The first tracks of a MIDI file in whole bars, of any number; missing tracks are silent.
+
+        Raises ValueError: it is unreadable, or has no notes, or some that are not among the pitches.
+        """
+        score = read_midi(Path(path))
+        pitches = [pitch for track, _, _, pitch in score.notes if track < self.tracks]
+        highest = self.lowest + self.pitches - 1
+        if min(pitches) < self.lowest or max(pitches) > highest:
+            raise ValueError(
+                f"{path} has notes from {min(pitches)} to {max(pitches)}, and rolls have {self.lowest} to "
+                f"{highest}: transpose it."
+            )
+        notes = self.notes_in_steps(score)
+        bars = -(-max(end for _, _, end, _ in notes) // self.steps_per_bar)
+        shape = (self.tracks, bars * self.steps_per_bar, self.pitches)
+        return self.encode(torch.from_numpy(to_piano_roll(notes, 0, shape)))
+
+    def notes_in_steps(self, score: Score) -> list[Note]:
+        """The notes of a score that are in the rolls' tracks and pitches, at the nearest steps."""
+        rate = self.steps_per_bar / self.quarters_per_bar
+        return [
+            (track, round(start * rate), max(round(end * rate), round(start * rate) + 1), pitch - self.lowest)
+            for track, start, end, pitch in score.notes
+            if track < self.tracks and 0 <= pitch - self.lowest < self.pitches
+        ]
 
     def augment(self, stored: Tensor, noise: Noise) -> Tensor:
         """Transposes each window by a random number of semitones, which may be 0."""
