@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import sys
+import wave
+from importlib.util import find_spec
 from itertools import accumulate
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import torch
 from litgan.music import RollBatch
 from litgan.music.midi import notes_from_roll, sounding_and_onsets, to_midi_file
 from litgan.music.render import BAR_LINE, CELL_SIZE, TRACK_COLORS
+from litgan.music.synthesis import PEAK, SAMPLE_RATE, synthesize
 from litgan.render import GAP
 
 try:
@@ -77,9 +80,13 @@ def test_a_gap_of_one_step_separates_two_notes_and_a_longer_one_is_a_rest() -> N
 
 @needs_mido
 def test_the_midi_file_holds_all_samples_with_a_bar_of_silence_between(tmp_path: Path) -> None:
-    png, path = rolls(count=3).save(tmp_path / "new" / "some.samples")
-    assert (png.name, path.name) == ("some.samples.png", "some.samples.mid")
-    assert len(list(path.parent.iterdir())) == 2, "no unfinished file stays"
+    png, path, sound = rolls(count=3).save(tmp_path / "new" / "some.samples")
+    assert (png.name, path.name, sound.name) == tuple(
+        f"some.samples.{kind}" for kind in ("png", "mid", "wav")
+    )
+    assert len(list(path.parent.iterdir())) == 3, "no unfinished file stays"
+    with wave.open(str(sound)) as audio:
+        assert audio.getnframes() == 3 * 2 * 4 * 60 * SAMPLE_RATE // 90, "and a bar of silence after each"
     file = mido.MidiFile(path)
     assert file.length == pytest.approx((3 + 2) * 4 * 60 / 90, abs=1e-3), "at 90 quarters a minute"
     for number, track in enumerate(file.tracks[1:]):
@@ -112,6 +119,27 @@ def test_the_file_holds_the_messages_of_an_independent_writer(tmp_path: Path) ->
     expected, found = mido.MidiFile(file=io.BytesIO(expected)), mido.MidiFile(tmp_path / "tune.mid")
     assert (found.type, found.ticks_per_beat) == (expected.type, expected.ticks_per_beat)
     assert found.tracks == expected.tracks and sum(map(len, found.tracks)) == 18
+
+
+def test_notes_sound_at_their_pitch_and_in_their_time() -> None:
+    sound = synthesize([(0, 2, 4, 9), (1, 6, 8, 21)], steps=8, lowest=60, seconds_per_step=0.25)
+    assert sound.dtype == torch.int16 and len(sound) == 2 * SAMPLE_RATE
+    assert sound.abs().max() == round(PEAK * 32767)
+    silent, low, silent_too, high = sound.double().split(SAMPLE_RATE // 2)
+    assert not silent.any() and not silent_too.any()
+    for part, hertz in ((low, 440), (high, 880)):
+        assert torch.fft.rfft(part).abs().argmax() == hertz / 2, "of half a second"
+    media = rolls(count=9)
+    assert len(media.to_wave()) == round(8 * 2 * 4 * 60 * SAMPLE_RATE / 90), "of the first eight samples"
+
+
+@pytest.mark.skipif(find_spec("soundfile") is None, reason="soundfile is not installed: litgan[sound]")
+def test_wandb_gets_what_is_heard() -> None:
+    import soundfile
+
+    media = rolls()
+    played, rate = soundfile.read(media.wandb_media()["audio"]._path, dtype="int16")
+    assert rate == SAMPLE_RATE and (played == media.to_wave().numpy()).all()
 
 
 def test_a_missing_mido_is_named_with_its_extra_and_nothing_is_written(tmp_path, monkeypatch) -> None:

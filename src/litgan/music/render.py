@@ -1,22 +1,26 @@
-"""Renders piano rolls as pictures and MIDI files."""
+"""Renders piano rolls as pictures, MIDI files and sound."""
 
 from __future__ import annotations
 
+import wave
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from litgan.files import atomic_write
 from litgan.music.midi import Note, notes_from_roll, to_midi_file
+from litgan.music.synthesis import SAMPLE_RATE, synthesize
 from litgan.render import SampleBatch, signed_heat, tile, tile_pairs
 
 if TYPE_CHECKING:
     import mido
 
 CELL_SIZE = (4, 3)  # pixels: width of a step, height of a pitch
-TEMPO = 90  # quarter notes per minute, of every MIDI file
+TEMPO = 90  # quarter notes per minute
+MAX_PLAYED = 8  # samples that are made to sound
 BACKGROUND, BLACK_KEY = (250, 250, 247), (240, 240, 236)
 BEAT_LINE, BAR_LINE = (228, 228, 222), (150, 150, 145)
 TRACK_COLORS = ((214, 69, 65), (235, 151, 40), (38, 145, 120), (52, 88, 168), (142, 68, 160), (110, 110, 110))
@@ -68,6 +72,8 @@ class RollBatch(SampleBatch):
     def save(self, stem: Path, picture: Tensor | None = None) -> list[Path]:
         """Writes the picture `<stem>.png`, and `<stem>.mid` with all samples separated by a bar of silence.
 
+        `<stem>.wav` has the first of them as sound.
+
         Raises ImportError: mido is missing.
         """
         file = self.to_midi()  # first, so that no file is written if mido is missing
@@ -75,7 +81,19 @@ class RollBatch(SampleBatch):
         path = stem.with_name(stem.name + ".mid")
         with atomic_write(path) as partial:
             file.save(partial)
-        return [*written, path]
+        sound = path.with_suffix(".wav")
+        with atomic_write(sound) as partial, wave.open(str(partial), "wb") as audio:
+            audio.setparams((1, 2, SAMPLE_RATE, 0, "NONE", "not compressed"))
+            audio.writeframes(self.to_wave().numpy().astype("<i2").tobytes())
+        return [*written, path, sound]
+
+    def wandb_media(self) -> dict[str, Any]:
+        """The sound of the first samples; none if soundfile, which W&B needs, is not installed."""
+        if find_spec("soundfile") is None:
+            return {}
+        import wandb
+
+        return {"audio": wandb.Audio(self.to_wave().numpy(), sample_rate=SAMPLE_RATE)}
 
     def to_midi(self) -> mido.MidiFile:
         """Returns the MIDI file that `save` writes. Raises ImportError: mido is missing."""
@@ -84,6 +102,13 @@ class RollBatch(SampleBatch):
             steps_per_quarter=self.steps_per_bar / self.quarters_per_bar,
             quarters_per_bar=self.quarters_per_bar, tempo=TEMPO,
         )  # fmt: skip
+
+    def to_wave(self) -> Tensor:
+        """The first samples as sound, int16 [T] at `synthesis.SAMPLE_RATE`, a bar of silence after each."""
+        period, played = self.rolls.shape[2] + self.steps_per_bar, min(len(self), MAX_PLAYED)
+        seconds = 60 / TEMPO * self.quarters_per_bar / self.steps_per_bar
+        notes = [note for note in self.notes() if note[1] < played * period]
+        return synthesize(notes, steps=played * period, lowest=self.lowest, seconds_per_step=seconds)
 
     def notes(self) -> list[Note]:
         """Returns the notes of all samples in sequence, separated by a bar of silence."""
