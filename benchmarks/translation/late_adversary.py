@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import measure
 from lightning.pytorch import Callback, Trainer
 
+from litgan.adversarial_weight import AdaptiveWeight
 from litgan.data.stock import eval_conditions
 from litgan.diagnosis import Diagnosis
 from litgan.gan import GAN
@@ -26,7 +27,7 @@ from litgan.metrics.pairs import image_metrics
 from litgan.recipe import Recipe
 
 FOLDER = Path(__file__).parents[2] / "configs" / "translation"
-WEIGHT = "--model.adversarial_weight.weight"
+WEIGHT = "--model.adversarial_weight"
 LOOKS = 24  # measurements of the diagnosis in a run
 LOUDNESS = {"ramp": 1.0, "careless": 10.0}  # setting -> factor of the adversary's weight
 
@@ -54,7 +55,10 @@ class Psnr(Callback):
 
 def play(recipe: str, setting: str, seed: int, options: Any, extra: list[str]) -> measure.Row:
     """One run."""
-    batch = Recipe(["--config", recipe, "--trainer.logger=false"], "validate").datamodule.batch_size
+    known = Recipe(["--config", recipe, "--trainer.logger=false"], "validate")
+    batch, schedule, weight = known.datamodule.batch_size, known.model.adversarial_weight, WEIGHT
+    if isinstance(schedule, AdaptiveWeight):
+        schedule, weight = schedule.weight, f"{WEIGHT}.weight"
     start, end = options.iterations // 3 * batch, options.iterations * batch
     ramp = end // 6 if setting == "ramp" else 1
     off = [f"--{part}.every=0" for part in ("realism", "samples", "gradients", "checkpoint")]
@@ -63,8 +67,8 @@ def play(recipe: str, setting: str, seed: int, options: Any, extra: list[str]) -
             "--config", recipe, f"--seed_everything={seed}", f"--trainer.max_steps={options.iterations}",
             "--trainer.logger=false", "--trainer.enable_progress_bar=false",
             f"--trainer.default_root_dir={folder}", *off, f"--health.every={end // LOOKS}",
-            f"--model.discriminator_start={start}", f"{WEIGHT}.begin={start}", f"{WEIGHT}.images={ramp}",
-            f"{WEIGHT}.end={0.8 * LOUDNESS[setting]}", *extra,
+            f"--model.discriminator_start={start}", f"{weight}.begin={start}", f"{weight}.images={ramp}",
+            f"{weight}.end={schedule.end * LOUDNESS[setting]}", *extra,
         ]  # fmt: skip
         run = Recipe(chosen)
         psnr = Psnr(options.count, start)

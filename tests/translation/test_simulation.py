@@ -12,7 +12,7 @@ class TestSimulations(Simulations):
         "digits_vq": (713, 323),
         "digits_x4": (381, 173),
         "fashion_unpaired": (1840, 1702),
-        "fashion_vq": (1203, 717),
+        "fashion_vq": (1227, 729),
         "fashion_x4": (278, 176),
         "horse2zebra_cyclegan": (3822, 3670),
         "imagenet_vqgan": (4104, 3474),
