@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import math
-from itertools import pairwise
+from itertools import pairwise, product
+from typing import Any
 
 import pytest
 import torch
@@ -9,27 +10,33 @@ from torch import nn
 
 from litgan import gradient_flow
 from litgan.losses import NonSaturating
+from litgan.penalties import Context
 from litgan.schedules import Linear
-from litgan.text import CausalTextDiscriminator, RecurrentTextGenerator
+from litgan.text import CausalTextDiscriminator, NextToken, RecurrentTextGenerator
 from litgan.text.recurrent import gumbel, straight_through
 
 SHAPE = (5, 8)
 
 
-def make() -> RecurrentTextGenerator:
+SAMPLINGS = ("gumbel", "inverse")
+
+
+def make(**options: Any) -> RecurrentTextGenerator:
     torch.manual_seed(0)
-    return RecurrentTextGenerator(SHAPE, latent_dim=3, width=16)
+    return RecurrentTextGenerator(SHAPE, **({"latent_dim": 3, "width": 16} | options))
 
 
-def test_samples_are_one_hot() -> None:
-    generator = make()
-    assert generator.latent_dim == 3 + 5 * 8
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+def test_samples_are_one_hot(sampling: str) -> None:
+    generator = make(sampling=sampling)
+    assert generator.latent_dim == 3 + (5 * 8 if sampling == "gumbel" else 8)
     fake = generator(torch.randn(9, generator.latent_dim))
     assert set(fake.round(decimals=6).unique().tolist()) == {0.0, 1.0} and (fake.round().sum(1) == 1).all()
 
 
-def test_characters_are_sampled_from_the_distribution_of_the_head() -> None:
-    generator = make()
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+def test_characters_are_sampled_from_the_distribution_of_the_head(sampling: str) -> None:
+    generator = make(sampling=sampling)
     nn.init.zeros_(generator.head.weight)
     with torch.no_grad():
         generator.head.bias.copy_(torch.tensor([0.0, 1.0, -1.0, 2.0, 0.5]))
@@ -116,3 +123,51 @@ def test_the_temperature_follows_its_schedule_and_changes_gradients_only() -> No
         gradients.append(torch.autograd.grad(fake[:, 0].sum(), generator.head.bias)[0])
     assert generator.temperature == 0.5
     assert not any(torch.allclose(before, after) for before, after in pairwise(gradients))
+
+
+def test_the_gradient_of_the_inverse_is_that_of_the_expected_score() -> None:
+    """Of sum_a p(a) s(a), for scores s that are linear in the character."""
+    generator = make(sampling="inverse")
+    logits, scores = torch.randn(2, 6, 5, dtype=torch.float64).unbind()
+    logits.requires_grad_()
+    drawn = generator.draw(logits, torch.randn(6, 1))
+    (found,) = torch.autograd.grad((drawn * scores).sum(), logits)
+    (expected,) = torch.autograd.grad((logits.softmax(1) * scores).sum(), logits)
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+def test_likelihoods_are_those_of_the_samples(sampling: str) -> None:
+    """Of all texts they add up to one, and a text is as frequent as it is likely."""
+    torch.manual_seed(0)
+    generator = RecurrentTextGenerator((3, 4), 2, latent_dim=2, width=8, sampling=sampling)
+    texts = torch.tensor(list(product(range(3), repeat=4)))
+    one_hot = nn.functional.one_hot(texts, 3).transpose(1, 2).float()
+    latents, count = torch.randn(1, generator.latent_dim), 20_000
+    labels = torch.ones(count, dtype=torch.int64)
+    with torch.no_grad():
+        likely = generator.log_likelihood(one_hot, latents.expand(81, -1), labels[:81]).mul(4).exp()
+        others = torch.randn(count, generator.latent_dim)
+        others[:, :2] = latents[:, :2]  # the same code
+        drawn = generator(others, labels).argmax(1) @ torch.tensor([27, 9, 3, 1])
+    assert likely.sum().item() == pytest.approx(1, rel=1e-5)
+    frequent = drawn.bincount(minlength=81) / count
+    assert ((frequent - likely).abs() < 5 * (likely / count).sqrt() + 1e-4).all()
+
+
+def test_the_next_token_is_learned_from_real_text() -> None:
+    generator = make(sampling="inverse")
+    real = nn.functional.one_hot(torch.tensor([[0, 1, 2, 3, 4, 3, 2, 1]] * 9), 5).transpose(1, 2).float()
+    term, adam = NextToken(), torch.optim.Adam(generator.parameters(), lr=1e-2)
+    losses = []
+    for _ in range(60):
+        adam.zero_grad()
+        loss = term(Context(generator, None, real=real, fake=real))
+        assert loss.shape == (9,)
+        loss.mean().backward()
+        adam.step()
+        losses.append(loss.mean().item())
+    assert losses[0] > 1.2 and losses[-1] < 0.1
+    with torch.no_grad():
+        fake = generator(torch.randn(50, generator.latent_dim)).argmax(1)
+    assert (fake == real[0].argmax(0)).float().mean() > 0.9
