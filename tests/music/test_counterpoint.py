@@ -39,7 +39,8 @@ def breaks(*voices: tuple[int | None, ...], strong: bool = False) -> dict[str, f
         (((19, None, 21), (12, None, 14)), {}),  # a rest between
         (((24, 26), (12, 14)), {"parallel_octaves": 1}),
         (((12, 14), (12, 14)), {"parallel_octaves": 1}),  # in unison
-        (((24, 17), (12, 17)), {}),  # an octave, then a unison
+        (((24, 17), (12, 17)), {"parallel_octaves": 1}),  # an octave, then a unison, in contrary motion
+        (((24, 11), (12, 11)), {"leaps": 1}),  # and in the same direction
         (((24, 26), (19, 21), (12, 14)), {"parallel_octaves": 1, "parallel_fifths": 1}),
         (((16, 16, 16, 16), (12, 18, 18, 12)), {"crossings": 1, "leaps": 2}),
         (((12, 12), (16, 16), (20, 20)), {"crossings": 3}),

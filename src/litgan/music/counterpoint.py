@@ -35,7 +35,8 @@ def rule_breaks(sounding: Tensor, strong: Tensor) -> dict[str, float]:
 
         parallel_fifths: two voices move at the same step from a fifth to a fifth, in either direction and in
             any octave.
-        parallel_octaves: likewise from octave to octave, or from unison to unison.
+        parallel_octaves: likewise from octave to octave or unison to unison, and in contrary motion from one
+            of them to the other.
         crossings: a voice comes to be above a higher one.
         leaps: a voice moves by a tritone, a seventh, or more than an octave.
         dissonances: on a strong beat two voices are a second, a tritone or a seventh apart, in any octave,
@@ -54,11 +55,12 @@ def rule_breaks(sounding: Tensor, strong: Tensor) -> dict[str, float]:
     gap = lines[:, upper] - lines[:, lower]
     crossed = (lines[:, lower] > 0) & (lines[:, upper] > 0) & (gap < 0)
     crossed[..., 1:] &= ~crossed[..., :-1]
+    contrary = step[:, upper].sign() != step[:, lower].sign()
     before, after = gap.abs()[..., :-1], gap.abs()[..., 1:]
 
     def parallel(semitones: int) -> Tensor:
         same = (before % 12 == semitones) & (after % 12 == semitones)
-        return together & same & ((before == 0) == (after == 0))
+        return together & same & (contrary | ((before == 0) == (after == 0)))
 
     bad_leap = _is_in(step.abs(), BAD_LEAPS) | (step.abs() > LARGEST_LEAP)
     on_beat = strong[1:].to(lines.device)
