@@ -156,7 +156,7 @@ def interpolate(
 
     Args:
         ckpt: the checkpoint.
-        out: GIF to write.
+        out: GIF to write; with another suffix, e.g. .wav, what the medium plays, one sample after the other.
         points: latents to walk through, along great circles.
         steps: pictures from one to the next.
         seed: of these latents; they are the first ones of `litgan sample`.
@@ -182,6 +182,8 @@ def interpolate(
         ]
     )  # fmt: skip
     samples = sampling.generate_in_chunks(network, torch.cat(arcs), lines).cpu()
+    if Path(out).suffix != ".gif":
+        return save(samples, data, Path(out).with_suffix(""))
     with writing_output(out):
         print(save_gif([data.decode(one[None]).render() for one in samples], Path(out)))
 

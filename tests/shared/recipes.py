@@ -36,6 +36,7 @@ LARGE = (
     "horse2zebra",
     "imagenet",
     "ljspeech",
+    "drums_stereo",
 )  # for GPUs: built without memory, and not run
 PICTURES = "PICTURES"  # in stand-ins: a folder of images
 BRIEF = {

@@ -4,7 +4,14 @@ from functools import partial
 
 from contract import Case, Contract
 
-from litgan.sound import HiFiGANDiscriminator, HiFiGANGenerator, WaveGANDiscriminator, WaveGANGenerator
+from litgan.sound import (
+    HiFiGANDiscriminator,
+    HiFiGANGenerator,
+    ISTFTGenerator,
+    SpectrogramDiscriminator,
+    WaveGANDiscriminator,
+    WaveGANGenerator,
+)
 
 SHAPE, SCALE_WIDTHS = (1, 256), (4,) * 7
 LENGTHS = {
@@ -15,7 +22,12 @@ LENGTHS = {
 
 
 class TestContract(Contract):
-    generators = {"wavegan": Case(partial(WaveGANGenerator, latent_dim=6, widths=(8, 6, 4)), SHAPE, LENGTHS)}
+    generators = {
+        "wavegan": Case(partial(WaveGANGenerator, latent_dim=6, widths=(8, 6, 4)), SHAPE, LENGTHS),
+        "istft": Case(
+            partial(ISTFTGenerator, latent_dim=6, n_fft=32, hop=16, widths=(8, 6)), SHAPE, {(2, 96): {}}
+        ),
+    }
     discriminators = {
         "wavegan": Case(partial(WaveGANDiscriminator, widths=(4, 6, 8)), SHAPE, LENGTHS),
         "hifigan": Case(
@@ -29,6 +41,11 @@ class TestContract(Contract):
             SHAPE,
             {(1, 1_000): {}},
             spectral=8,
+        ),
+        "spectrograms": Case(
+            partial(SpectrogramDiscriminator, resolutions=((64, 16, 8), (32, 8, 4)), widths=(4, 6)),
+            SHAPE,
+            {(2, 1_000): {}},
         ),
     }
     refusals = [

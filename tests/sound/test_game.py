@@ -141,6 +141,8 @@ def test_the_commands_write_what_others_can_read(
     cli.main(["interpolate", checkpoint, f"--out={tmp_path / 'loop.gif'}", "--points=2", "--steps=3"])
     with Image.open(tmp_path / "loop.gif") as loop:
         assert loop.n_frames == 6
+    cli.main(["interpolate", checkpoint, f"--out={tmp_path / 'morph.wav'}", "--points=2", "--steps=3"])
+    assert len(read_wav(tmp_path / "morph.wav")) == 6, "one sound after the other"
 
 
 def test_validate_measures_what_fit_measured_last(run: Path, capsys, monkeypatch, tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ def test_each_extra_metric_measures_one_property(extractor: SoundStatistics) -> 
 
 
 def test_other_media_are_rejected(extractor: SoundStatistics) -> None:
-    for shape in ((2, 1, 8, 8), (2, 2, 64), (2, 1, 8), (2, 2)):
+    for shape in ((2, 1, 8, 8), (2, 3, 64), (2, 1, 8), (2, 2)):
         with pytest.raises(ValueError, match="'sound'"):
             extractor(torch.zeros(shape))
 

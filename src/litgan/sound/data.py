@@ -34,7 +34,7 @@ GAIN_STEPS = 4_096  # size of the table from which random gains are taken
 
 
 class AudioDataModule(GANDataModule):
-    """Base class: mono windows stored as int16 [N, 1, length], with peaks up to full scale.
+    """Base class: windows stored as int16 [N, channels, length], with peaks up to full scale.
 
     Args:
         sample_rate: in Hz.
@@ -45,6 +45,7 @@ class AudioDataModule(GANDataModule):
         mu_law: mu of the mu-law (`signals.mu_law_encode`; 255 in telephony) that encodes the amplitudes the
             networks work on, so that quiet sounds count as they do to the ear; 0 for linear amplitudes. An
             exported generator gives encoded amplitudes: `litgan.sound.signals.mu_law_decode` undoes it.
+        stereo: two channels; else one, the mean of those in a file.
         common: the options of `GANDataModule`.
 
     Raises:
@@ -52,7 +53,7 @@ class AudioDataModule(GANDataModule):
     """
 
     splits: tuple[str, ...] = ("train", "test")
-    stored_options: tuple[str, ...] = ("sample_rate", "length")
+    stored_options: tuple[str, ...] = ("sample_rate", "length", "channels")
 
     def __init__(
         self,
@@ -61,9 +62,11 @@ class AudioDataModule(GANDataModule):
         gain: tuple[float, float] = (0.0, 0.0),
         shift: int = 0,
         mu_law: float = 0.0,
+        stereo: bool = False,
         **common: Any,
     ) -> None:
-        super().__init__((1, length), **common)
+        self.channels = 2 if stereo else 1
+        super().__init__((self.channels, length), **common)
         if sample_rate < 1 or length < 1 or not 0 <= shift < length:
             raise ValueError(
                 f"length {length}, sample_rate {sample_rate} or shift {shift} is out of range: give a length "
@@ -88,27 +91,27 @@ class AudioDataModule(GANDataModule):
 
     def decode(self, samples: Tensor) -> AudioBatch:
         waves = mu_law_decode(samples.detach().float().clamp(-1, 1), self.mu_law).mul(32767).round()
-        return AudioBatch(waves.to(torch.int16).flatten(1), self.sample_rate, self.mu_law)
+        return AudioBatch(waves.to(torch.int16).squeeze(1), self.sample_rate, self.mu_law)
 
     def read_sample(self, path: str | Path) -> Tensor:
-        """The whole sound in a file, of any length, encoded, [1, T]; its peak is at full scale.
+        """The whole sound in a file, of any length, encoded, [channels, T]; its peak is at full scale.
 
         Raises:
             ImportError: soundfile is not installed, or torchaudio where the file is resampled.
             ValueError: the file is no sound, or silent.
         """
-        sound = SoundFile(Path(path))
+        sound = SoundFile(Path(path), self.channels)
         if sound.peak < SILENCE:
             raise UnusableFileError(sound.path, "is silent", "give another sound")
         wave = resample(sound.read(), sound.rate, self.sample_rate)
-        return mu_law_encode(wave / wave.abs().max(), self.mu_law)[None]
+        return mu_law_encode(wave / wave.abs().max(), self.mu_law)
 
     def augment(self, stored: Tensor, noise: Noise) -> Tensor:
         """Delays each sound by up to `shift` samples and applies a random `gain`."""
         if self.shift:
             delays = (noise.stream("shift").uniform(1, 1) * (self.shift + 1)).long()
             source = torch.arange(self.length, device=stored.device) - delays
-            stored = stored.gather(2, source.clamp_min(0)).where(source >= 0, 0)
+            stored = stored.gather(2, source.clamp_min(0).expand_as(stored)).where(source >= 0, 0)
         if self.gain != (0.0, 0.0):
             # The last bit of 10 ** x depends on the element's position in its tensor. Taken from a fixed
             # table, a sample's gain does not depend on its position in the batch.
@@ -122,10 +125,11 @@ class AudioDataModule(GANDataModule):
 class Sound(AudioDataModule):
     """Sound files anywhere below a folder; every tenth, in sorted order, is held out as the test split.
 
-    Types are those of libsndfile, such as WAV, FLAC, OGG, MP3 and AIFF. Channels are averaged, the mean of
-    a file is subtracted, and files of another sample rate are resampled. The first window begins where the
-    sound first reaches 2 % of its peak. Shorter sounds are padded with silence, longer ones are cut; a last
-    window counts if at least half of it is filled. One gain takes the windows of a file to full scale.
+    Types are those of libsndfile, such as WAV, FLAC, OGG, MP3 and AIFF. Channels are averaged unless
+    `stereo` keeps them, the mean of a file is subtracted, and files of another sample rate are resampled.
+    The first window begins where the sound first reaches 2 % of its peak. Shorter sounds are padded with
+    silence, longer ones are cut; a last window counts if at least half of it is filled. One gain takes the
+    windows of a file to full scale.
     The package soundfile reads the files, torchaudio resamples them: `pip install litgan[sound]`.
 
     Args:
@@ -143,6 +147,7 @@ class Sound(AudioDataModule):
         gain: see `AudioDataModule`.
         shift: see `AudioDataModule`.
         mu_law: see `AudioDataModule`.
+        stereo: see `AudioDataModule`.
         common: the options of `GANDataModule`. With `num_classes` 0, subfolders are ignored; otherwise the
             label is the index of the first-level subfolder in the sorted list `class_names`, or that of the
             instrument.
@@ -159,12 +164,13 @@ class Sound(AudioDataModule):
         gain: tuple[float, float] = (0.0, 0.0),
         shift: int = 0,
         mu_law: float = 0.0,
+        stereo: bool = False,
         skip_unusable: bool = False,
         holdout_every: int = 10,
         instruments: bool = False,
         **common: Any,
     ) -> None:
-        super().__init__(sample_rate, length, gain, shift, mu_law, **common)
+        super().__init__(sample_rate, length, gain, shift, mu_law, stereo, **common)
         check_counts(windows=windows)
         check_counts(least=2, holdout_every=holdout_every)
         if instruments:
@@ -193,7 +199,8 @@ class Sound(AudioDataModule):
         chosen = (held_out if split == "test" else ~held_out).nonzero().flatten()
         paths = [root / names[index] for index in chosen.tolist()]
         found = list(read_each(self._read_windows, paths, "reading sounds", skip=self.skip_unusable))
-        windows = [torch.empty(0, self.length, dtype=torch.int16) if each is None else each for each in found]
+        none = torch.empty(0, *self.sample_shape, dtype=torch.int16)
+        windows = [none if each is None else each for each in found]
         if not any(map(len, windows)):
             raise FileNotFoundError(f"{root} holds no sound for the split {split!r}: put more files into it.")
         others["unusable"] = sum(each is None for each in found)
@@ -202,7 +209,7 @@ class Sound(AudioDataModule):
         self.files[split] = FileCount(read, len(names) - len(paths), +others)
         if labels is not None:
             labels = labels[chosen].repeat_interleave(torch.tensor(list(map(len, windows))))
-        return torch.cat(windows)[:, None], labels
+        return torch.cat(windows), labels
 
     def _folder(self) -> Path:
         if self.root is not None:
@@ -215,8 +222,8 @@ class Sound(AudioDataModule):
         return DRUMKITS
 
     def _read_windows(self, path: Path) -> Tensor:
-        """The windows of a file, int16 [at most `windows`, length]; none if it is silent and may be."""
-        sound = SoundFile(path)
+        """The windows of a file, int16 [n, channels, length]; none if it is silent and may be."""
+        sound = SoundFile(path, self.channels)
         if sound.rate != self.sample_rate and not self.resample:
             raise UnusableFileError(
                 path,
@@ -225,19 +232,20 @@ class Sound(AudioDataModule):
             )
         if sound.peak < SILENCE:
             if self.skip_silence:
-                return torch.empty(0, self.length, dtype=torch.int16)
+                return torch.empty(0, *self.sample_shape, dtype=torch.int16)
             raise UnusableFileError(path, "is silent", "remove it or give --data.skip_silence true")
         longest = math.ceil(self.windows * self.length / self.sample_rate * sound.rate)
         wave = sound.read_from_onset(longest + sound.rate // 100)  # 10 ms for the filter's tail
         wave = resample(wave, sound.rate, self.sample_rate)
-        count = min(self.windows, max(1, int(len(wave) / self.length + 0.5)))
-        if len(wave) < count * self.length:
-            wave = F.pad(wave, (0, count * self.length - len(wave)))
-        windows = wave[: count * self.length].view(count, self.length)
-        peaks, stored = torch.empty(count), torch.empty(count, self.length, dtype=torch.int16)
+        samples = wave.shape[1]
+        count = min(self.windows, max(1, int(samples / self.length + 0.5)))
+        if samples < count * self.length:
+            wave = F.pad(wave, (0, count * self.length - samples))
+        windows = wave[:, : count * self.length].unflatten(1, (count, self.length)).transpose(0, 1)
+        peaks, stored = torch.empty(count), torch.empty(count, *self.sample_shape, dtype=torch.int16)
         parts = torch.arange(count).split(max(1, BLOCK // self.length))  # for a file may hold hours
         for part in parts:
-            peaks[part] = windows[part].abs().amax(1)
+            peaks[part] = windows[part].abs().amax((1, 2))
         for part in parts:
             stored[part] = (windows[part] / peaks.max() * 32767).round().to(torch.int16)
         audible = peaks >= SILENCE * peaks.max()

@@ -23,7 +23,9 @@ LOWEST_CENTROID = 40.0  # Hz, lower end of the histogram of centroids
 
 
 class SoundStatistics(FeatureExtractor):
-    """Log-mel statistics of sounds [N, 1, T] of any length: deterministic, without weights.
+    """Log-mel statistics of sounds [N, 1 or 2, T] of any length: deterministic, without weights.
+
+    They are of the mean over the channels.
 
     The 96 features are the mean and the standard deviation over time of the log10 amplitude in each of 40
     mel bands, floored at -80 dB, and the level of each sixteenth of the sound. The bands are made for a rate
@@ -59,14 +61,14 @@ class SoundStatistics(FeatureExtractor):
         self.mu_law = getattr(data, "mu_law", 0.0)
 
     def check(self, samples: Tensor) -> None:
-        if samples.ndim != 3 or samples.shape[1] != 1 or samples.shape[2] < SEGMENTS:
+        if samples.ndim != 3 or samples.shape[1] > 2 or samples.shape[2] < SEGMENTS:
             raise ValueError(
-                f"The extractor 'sound' needs sounds [N, 1, T] of at least {SEGMENTS} samples, not "
+                f"The extractor 'sound' needs sounds [N, 1 or 2, T] of at least {SEGMENTS} samples, not "
                 f"{list(samples.shape)}: choose an extractor for this data set."
             )
 
     def features(self, samples: Tensor) -> Tensor:
-        waves = mu_law_decode(samples.squeeze(1), self.mu_law)
+        waves = mu_law_decode(samples, self.mu_law).mean(1)
         levels = self.levels(waves)
         return torch.cat([levels.mean(2), levels.std(2, correction=0), envelope(waves)], dim=1)
 
@@ -76,7 +78,7 @@ class SoundStatistics(FeatureExtractor):
 
     def pair_metrics(self, *, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
         waves = [mu_law_decode(side.float(), self.mu_law) for side in (real, fake)]
-        levels = [self.levels(side.squeeze(1)) for side in waves]
+        levels = [self.levels(side.mean(1)) for side in waves]
         return super().pair_metrics(real=real, fake=fake) | {
             "stft": multi_resolution_stft(real=waves[0], fake=waves[1]),
             "mel_l1": math.log(10) * (levels[0] - levels[1]).abs().mean((1, 2)),
@@ -84,7 +86,7 @@ class SoundStatistics(FeatureExtractor):
 
     def extras(self, samples: Tensor) -> Tensor:
         """Centroid (as a fraction of the Nyquist frequency), flatness (dB) and envelope of each sound."""
-        waves = mu_law_decode(samples.squeeze(1).float(), self.mu_law)
+        waves = mu_law_decode(samples.float(), self.mu_law).mean(1)
         power = stft(waves, WINDOW, HOP).abs().square().mean(2) + 1e-12
         frequencies = torch.linspace(0, 1, power.shape[1], device=power.device)
         centroid = (power * frequencies).sum(1) / power.sum(1)

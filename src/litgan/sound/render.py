@@ -26,7 +26,10 @@ WAVE_COLOR = (255, 236, 179)  # RGB
 
 
 class AudioBatch(SampleBatch):
-    """Mono waves, int16 [N, T], at `sample_rate` Hz; `mu_law` is the mu with which networks get them."""
+    """Waves, int16 [N, T] or [N, C, T], at `sample_rate` Hz; `mu_law` is the mu with which networks get them.
+
+    Pictures are of the mean over the channels.
+    """
 
     caption = (
         "Below each sound (time to the right, low frequencies at the bottom) is its feedback: the loss makes "
@@ -34,9 +37,9 @@ class AudioBatch(SampleBatch):
     )
 
     def __init__(self, waves: Tensor, sample_rate: int, mu_law: float = 0.0) -> None:
-        if waves.dtype != torch.int16 or waves.ndim != 2:
+        if waves.dtype != torch.int16 or waves.ndim not in (2, 3):
             raise ValueError(
-                f"Sounds are int16 of shape [N, T], not {waves.dtype} of {tuple(waves.shape)}: "
+                f"Sounds are int16 of shape [N, T] or [N, C, T], not {waves.dtype} of {tuple(waves.shape)}: "
                 "decode the samples first."
             )
         self.waves, self.sample_rate, self.mu_law = waves.cpu(), sample_rate, mu_law
@@ -49,7 +52,7 @@ class AudioBatch(SampleBatch):
 
     def _tiles(self) -> Tensor:
         """The waveform of each sound above its mel spectrogram, uint8 [N, H, WIDTH, 3]."""
-        magnitudes = self._mel(self._stft(self.waves / 32768).abs())
+        magnitudes = self._mel(self._stft(self._mono()).abs())
         levels = 1 - 20 * magnitudes.clamp_min(1e-9).log10() / MIN_DB
         mask = self._waveform_mask()[..., None]
         outlines = torch.where(mask, torch.tensor(WAVE_COLOR), shade(torch.zeros(())))
@@ -62,9 +65,11 @@ class AudioBatch(SampleBatch):
         averaged over the band, where F and X are the spectra of feedback and sound (Parseval). The generator
         reduces what is red and amplifies what is blue.
         """
-        waves = self.waves / 32768
-        gradient = self._stft(feedback.cpu().float().flatten(1) * mu_law_gradient(waves, self.mu_law))
-        derivative = self._mel((gradient.conj() * self._stft(waves)).real)
+        waves, slopes = (
+            each.reshape(len(self), -1, each.shape[-1]) for each in (self.waves / 32768, feedback)
+        )
+        gradient = (slopes.cpu().float() * mu_law_gradient(waves, self.mu_law)).mean(1)
+        derivative = self._mel((self._stft(gradient).conj() * self._stft(self._mono())).real)
         heat = signed_heat(derivative.flip(1)[:, None]).permute(0, 2, 3, 1)
         return tile_pairs(self._tiles(), heat, columns)
 
@@ -73,8 +78,10 @@ class AudioBatch(SampleBatch):
         written, path = super().save(stem, picture), stem.with_name(stem.name + ".wav")
         pause = round(PAUSE_SECONDS * self.sample_rate)
         with atomic_write(path) as partial, wave.open(str(partial), "wb") as file:
-            file.setparams((1, 2, self.sample_rate, 0, "NONE", "not compressed"))
-            file.writeframes(F.pad(self.waves, (0, pause)).numpy().astype("<i2").tobytes())
+            channels = self.waves.shape[1] if self.waves.ndim == 3 else 1
+            file.setparams((channels, 2, self.sample_rate, 0, "NONE", "not compressed"))
+            frames = F.pad(self.waves, (0, pause)).view(len(self), channels, -1).transpose(1, 2)
+            file.writeframes(frames.numpy().astype("<i2").tobytes())
         return [*written, path]
 
     def wandb_media(self) -> dict[str, Any]:
@@ -84,7 +91,11 @@ class AudioBatch(SampleBatch):
         import wandb
 
         waves = self.waves[:MAX_PLAYERS].numpy()
-        return {"audio": [wandb.Audio(one, sample_rate=self.sample_rate) for one in waves]}
+        return {"audio": [wandb.Audio(one.T, sample_rate=self.sample_rate) for one in waves]}
+
+    def _mono(self) -> Tensor:
+        """The mean over the channels, float32 [N, T]."""
+        return self.waves.reshape(len(self), -1, self.waves.shape[-1]).float().mean(1) / 32768
 
     def _stft(self, waves: Tensor) -> Tensor:
         """Complex spectra [N, bins, at most WIDTH frames] of waves [N, T]."""
@@ -98,7 +109,7 @@ class AudioBatch(SampleBatch):
 
     def _waveform_mask(self) -> Tensor:
         """Pixels of the drawn waveforms, bool [N, WAVE_HEIGHT, WIDTH]."""
-        waves = self.waves[:, None].float() / 32768
+        waves = self._mono()[:, None]
         high = F.adaptive_max_pool1d(waves, WIDTH)
         low = -F.adaptive_max_pool1d(-waves, WIDTH)
         rows = torch.linspace(1, -1, WAVE_HEIGHT)[:, None]

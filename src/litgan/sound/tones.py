@@ -28,7 +28,8 @@ class Tones(AudioDataModule):
         gain: see `AudioDataModule`.
         shift: see `AudioDataModule`.
         mu_law: see `AudioDataModule`.
-        common: the options of `GANDataModule`; `num_classes` is 0 or the number of frequencies.
+        common: `stereo`, of which both channels are alike, and the options of `GANDataModule`; `num_classes`
+            is 0 or the number of frequencies.
     """
 
     def __init__(
@@ -60,7 +61,8 @@ class Tones(AudioDataModule):
         fraction = torch.rand(self.samples, 1, generator=torch_generator("tones", split))
         amplitude = 10 ** (-3 * time / (low + (high - low) * fraction))
         frequency = torch.tensor(self.frequencies)[labels, None]
-        return to_int16(amplitude * torch.sin(2 * math.pi * frequency * time))[:, None], labels
+        waves = to_int16(amplitude * torch.sin(2 * math.pi * frequency * time))
+        return waves[:, None].repeat(1, self.channels, 1), labels
 
 
 def tone_errors(waves: Tensor, frequencies: tuple[float, ...], sample_rate: int) -> tuple[Tensor, Tensor]:
