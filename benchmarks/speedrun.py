@@ -6,21 +6,20 @@ How long does a recipe train from scratch, without pre-trained features, until `
 against 10,000 reals of the training split is at most 2.0, and at the next measurement too? The unit is the
 time of 1,000 iterations of the plain DCGAN loop (`quality.plain_loop`) on the same machine: a few of them
 run after every few iterations of the recipe, in the same process and with as many threads. Measuring and the
-plain loop are not training time. `judge` is a distance that no recipe was tuned on: features of a network
-with random weights (Naeem et al. 2020, "Reliable fidelity and diversity metrics", section 5), against the
-10,000 reals of the held-out split. Further options go to the recipe. Records: RECORDS.md.
+plain loop are not training time. `judge` is a distance that no recipe was tuned on: features of a classifier
+of another architecture (judges.py), against the 10,000 reals of the held-out split. Further options go to the
+recipe. Records: RECORDS.md.
 """
 
 from __future__ import annotations
 
-import itertools
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import judges
 import measure
-import torch
 from lightning.pytorch import Callback, Trainer
 from quality import plain_loop
 from torch import Tensor, nn
@@ -31,26 +30,6 @@ from litgan.recipe import Recipe
 
 COUNT = 10_000  # samples a side
 TOGETHER = 5  # iterations of the plain loop in a block
-
-
-class RandomFeatures(FeatureExtractor):
-    """A convolution network with random weights, of its own seed; the mean and the spread of each map."""
-
-    name, dimension = "random", 128
-
-    def __init__(self) -> None:
-        super().__init__()
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(2020)
-            layers = [(nn.Conv2d(a, b, 3, 2, 1), nn.ReLU()) for a, b in itertools.pairwise((1, 32, 64, 64))]
-            self.trunk = nn.Sequential(*itertools.chain(*layers))
-            for layer in self.trunk[::2]:
-                nn.init.kaiming_normal_(layer.weight)
-        self.finalize()
-
-    def features(self, samples: Tensor) -> Tensor:
-        maps = self.trunk(samples.mean(1, keepdim=True))
-        return torch.cat([maps.mean((2, 3)), maps.std((2, 3))], 1)
 
 
 class Clock:
@@ -75,11 +54,15 @@ class Race(Callback):
         every: images between measurements.
         first: images before the first one.
         block: iterations of the recipe between blocks of the plain loop.
+        judge: an extractor that no recipe was tuned on.
         count: samples a side.
     """
 
-    def __init__(self, target: float, every: int, first: int, block: int, count: int = COUNT) -> None:
-        self.target, self.every, self.first, self.block, self.count = target, every, first, block, count
+    def __init__(
+        self, target: float, every: int, first: int, block: int, judge: FeatureExtractor, count: int = COUNT
+    ) -> None:
+        self.target, self.every, self.first, self.block = target, every, first, block
+        self.extractor, self.count = judge, count
         self.training, self.plain, self.iterations = Clock(), Clock(), 0
         self.rows: list[measure.Row] = []
         self.loop: Iterator[nn.Module]
@@ -126,8 +109,7 @@ class Race(Callback):
             return next(iter(evaluate(sample, data, extractor, **options).values.values()))
 
         row: measure.Row = {"images": gan.images_seen, "fd_fashion": distance("fashion", "train")}
-        if self.reached(row):
-            row["judge"] = distance(RandomFeatures(), "test")
+        row["judge"] = distance(self.extractor, "test")
         row |= {"seconds": self.training.seconds, "CPU s": self.training.cpu}
         thousands = self.iterations / 1000
         row["ratio"] = self.training.seconds / (self.plain.seconds / thousands)
@@ -141,7 +123,8 @@ def play(parsed: Any, seed: int, extra: list[str]) -> measure.Row:
     """The line of one seed: its first measurement in reach whose next one is in reach too."""
     quiet = ["--trainer.logger=false", "--trainer.enable_progress_bar=false"]
     off = [f"--{part}.every=0" for part in ("realism", "samples", "gradients", "checkpoint")]
-    race = Race(parsed.target, parsed.every, parsed.first, parsed.block, 200 if parsed.quick else COUNT)
+    judge, count = judges.judge(None), 200 if parsed.quick else COUNT
+    race = Race(parsed.target, parsed.every, parsed.first, parsed.block, judge, count)
     with tempfile.TemporaryDirectory() as folder:
         options = [f"--seed_everything={seed}", "--trainer.default_root_dir", folder, *quiet, *off]
         recipe = Recipe(["--config", parsed.recipe, *options, *extra])
