@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -41,12 +42,13 @@ def run(tree: Path, what: str, *command: str) -> None:
 
 
 def check(tree: Path, *tests: str) -> None:
-    """Linter, types and tests of a tree; `tests` are arguments of pytest."""
-    python = sys.executable
-    run(tree, "lint", python, "-m", "ruff", "check", ".")
-    run(tree, "format", python, "-m", "ruff", "format", "--check", ".")
-    run(tree, "types", python, "-m", "mypy")
-    run(tree, "tests", python, "-m", "pytest", *OPTIONS, *tests)
+    """Linter, types and tests of a tree, two at a time; `tests` are arguments of pytest."""
+    tools = {
+        "types": ("mypy",), "tests": ("pytest", *OPTIONS, *tests), "lint": ("ruff", "check", "."),
+        "format": ("ruff", "format", "--check", "."),
+    }  # fmt: skip
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda what: run(tree, what, sys.executable, "-m", *tools[what]), tools))
 
 
 def main(chosen: list[str]) -> None:
