@@ -46,7 +46,13 @@ COLUMNS = (
     "perplexity", "fd_music", "in_scale", "rule_breaks", "parallel_fifths", "parallel_octaves", "crossings",
     "leaps", "dissonances", "agreement",
 )  # fmt: skip
-OFF = ("realism", "samples", "gradients", "checkpoint", "health")
+OFF = [
+    "realism",
+    "samples",
+    "gradients",
+    "checkpoint",
+    "health",  # wing: diagnosis
+]
 NEVER = ["--model.adversarial_weight=0", f"--model.discriminator_start={10**15}"]
 Make = Callable[[Tensor], Tensor]  # conditions to fakes
 

@@ -26,6 +26,7 @@ MARKED = (
     "*.md",
     "docs/*.md",
     "configs/**/*.yaml",
+    "benchmarks/*.py",
     "pyproject.toml",
     "Makefile",
     "constraints.txt",
