@@ -66,7 +66,7 @@ class InverseSTFT(nn.Module):
 class Block(nn.Module):
     """Maps [B, C, frames] plus layers of them, as in ConvNeXt (Liu et al. 2022) and Vocos.
 
-    Those have a depthwise convolution and three times the channels inside; this one costs half on a CPU.
+    Those have a depthwise convolution and three times the channels inside, this one a full one and as many.
     """
 
     def __init__(self, channels: int) -> None:
