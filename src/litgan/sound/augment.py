@@ -99,9 +99,9 @@ class SoundAugment(Augmentation):
     def pitch(self, waves: Tensor, numbers: Iterator[Tensor]) -> Tensor:
         speed = torch.exp2(PITCH * (2 * column(numbers) - 1))
         places = torch.arange(waves.shape[2], device=waves.device) * speed
-        whole = places.floor()
-        fraction = places - whole
-        first, second = (take(waves, (whole + step).long()) for step in (0, 1))
+        floor = places.floor()
+        fraction = places - floor
+        first, second = (take(waves, (floor + step).long()) for step in (0, 1))
         return first + fraction * (second - first)
 
     def filter(self, waves: Tensor, numbers: Iterator[Tensor]) -> Tensor:
