@@ -64,13 +64,18 @@ def test_what_is_written_has_both_channels(tmp_path: Path) -> None:
     assert torch.equal(frames[:, :400].transpose(1, 2), waves) and not frames[:, 400:].any()
 
 
-def test_pictures_and_metrics_are_of_the_mean() -> None:
+def test_pictures_and_metrics_are_of_the_mean_and_feedback_of_each_channel() -> None:
     waves = torch.randint(-9_999, 9_999, (2, 1, 2_048), dtype=torch.int16).expand(-1, 2, -1)
     both, one = AudioBatch(waves, RATE), AudioBatch(waves[:, 0], RATE)
     assert torch.equal(both.render(), one.render())
     feedback = torch.randn(2, 1, 2_048)
     heat = both.render_with_grad(feedback.expand(-1, 2, -1))
     torch.testing.assert_close(heat, one.render_with_grad(feedback), atol=1, rtol=0)
+    heat = AudioBatch(torch.cat([waves[:, :1], -waves[:, :1]], 1), RATE).render_with_grad(
+        torch.cat([feedback, -feedback], 1)
+    )
+    below = slice(one.render().shape[0], None)
+    torch.testing.assert_close(heat[below], one.render_with_grad(feedback)[below], atol=1, rtol=0)
     features, samples = SoundStatistics(), waves / 32_768
     torch.testing.assert_close(features.features(samples), features.features(samples[:, :1]))
 

@@ -36,12 +36,8 @@ class SoundFile:
 
     def __init__(self, path: Path, channels: int = 1) -> None:
         self.path, self.channels, self.rate = path, channels, 0
-        total, frames, low, high = (
-            torch.zeros(channels).double(),
-            0,
-            torch.tensor(math.inf),
-            torch.tensor(-math.inf),
-        )
+        total, frames = torch.zeros(channels).double(), 0
+        low, high = torch.tensor(math.inf), torch.tensor(-math.inf)
         for block in self._blocks():
             mixed = self._mix(block)
             total, frames = total + mixed.double().sum(0), frames + len(block)

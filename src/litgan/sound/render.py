@@ -62,14 +62,15 @@ class AudioBatch(SampleBatch):
         """Rows of sounds, each row above a heat map of its feedback by mel band and time.
 
         The heat map is the derivative of the loss by the logarithm of each band's amplitude: Re(conj(F) X)
-        averaged over the band, where F and X are the spectra of feedback and sound (Parseval). The generator
-        reduces what is red and amplifies what is blue.
+        averaged over the band and summed over the channels, where F and X are the spectra of feedback and
+        sound (Parseval). The generator reduces what is red and amplifies what is blue.
         """
         waves, slopes = (
             each.reshape(len(self), -1, each.shape[-1]) for each in (self.waves / 32768, feedback)
         )
-        gradient = (slopes.cpu().float() * mu_law_gradient(waves, self.mu_law)).mean(1)
-        derivative = self._mel((self._stft(gradient).conj() * self._stft(self._mono())).real)
+        gradients = slopes.cpu().float() * mu_law_gradient(waves, self.mu_law)
+        products = (self._stft(gradients.flatten(0, 1)).conj() * self._stft(waves.flatten(0, 1))).real
+        derivative = self._mel(products.unflatten(0, waves.shape[:2]).sum(1))
         heat = signed_heat(derivative.flip(1)[:, None]).permute(0, 2, 3, 1)
         return tile_pairs(self._tiles(), heat, columns)
 
