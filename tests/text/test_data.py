@@ -12,7 +12,8 @@ import torch
 
 from litgan.checkpoints import build_data
 from litgan.text import Grammar, Text, TextBatch
-from litgan.text.data import UNK, Windows, king_james_bible, normalized, read_file
+from litgan.text.corpus import UNK, king_james_bible, normalized, read_file
+from litgan.text.data import Windows
 
 
 @pytest.fixture
@@ -144,7 +145,8 @@ def test_a_text_read_in_blocks_is_the_whole_text(block, tmp_path, monkeypatch):
     )
     path = tmp_path / "text.txt"
     path.write_bytes(whole.encode())
-    monkeypatch.setattr("litgan.text.data.BLOCK", block)
+    for module in ("corpus", "data"):
+        monkeypatch.setattr(f"litgan.text.{module}.BLOCK", block)
     parts = list(normalized(read_file(str(path)), lower=False))
     text = "".join(part for part, _ in parts)
     assert text == " ".join(whole.split())

@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from litgan.extras import require
-from litgan.text.data import BLOCK, Text, Windows, windows
+from litgan.text.corpus import BLOCK
+from litgan.text.data import Text, Windows, windows
 from litgan.text.render import TextBatch
 
 WORD = re.compile(r"[^ ]* |[^ ]+")  # with the space after it; no piece crosses its end
