@@ -110,7 +110,7 @@ def test_the_readme_shows_options() -> None:
     [
         ("R1", {"R1": 1.0}),
         ("litgan.penalties.R1", {"R1": 1.0}),
-        ("[R1]", {"R1": 0.5}),  # of the same class: the recipe's options stay
+        ("[R1]", {"R1": 0.2}),  # of the same class: the recipe's options stay
         ("{class_path: R1, init_args: {weight: 3}}", {"R1": 3.0}),
         ("[R1, litgan.penalties.LeCam]", {"R1": 1.0, "LeCam": 0.3}),
     ],
