@@ -34,9 +34,9 @@ def export(digits_run: Run, tmp_path: Path) -> Callable[..., Path]:
     return run
 
 
-def inputs(count: int) -> tuple[torch.Tensor, torch.Tensor]:
+def inputs(generator: nn.Module, count: int) -> tuple[torch.Tensor, torch.Tensor]:
     """The latents and labels of `GAN.sample` with seed 3."""
-    return Noise(3, 0, 0, count, "sample").normal(64), torch.arange(count) % 10
+    return Noise(3, 0, 0, count, "sample").normal(int(generator.latent_dim)), torch.arange(count) % 10
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_safetensors_hold_the_generator_and_how_to_build_it(
     generator = load_generator(export("generator.safetensors", *option))
     assert not generator.training
     with torch.no_grad():
-        samples = generator(*inputs(5))
+        samples = generator(*inputs(generator, 5))
     expected = GAN.load_from_checkpoint(digits_run.checkpoint, map_location="cpu").sample(5, seed=3, ema=ema)
     torch.testing.assert_close(samples, expected, rtol=0, atol=0)
 
@@ -59,7 +59,7 @@ def test_onnx_runs_without_torch_for_any_batch(export: Callable[..., Path], digi
     session = runtime.InferenceSession(export("generator.onnx", "--format=onnx"))
     gan = GAN.load_from_checkpoint(digits_run.checkpoint, map_location="cpu")
     for count in (1, 7):
-        latents, labels = inputs(count)
+        latents, labels = inputs(gan.generator, count)
         (samples,) = session.run(None, {"latents": latents.numpy(), "labels": labels.numpy()})
         torch.testing.assert_close(torch.tensor(samples), gan.sample(count, seed=3), rtol=1e-4, atol=1e-5)
 
