@@ -117,6 +117,25 @@ class Perceptual(Reconstruction):
         return [nn.functional.normalize(to_float32(one), dim=1, eps=1e-10) for one in outputs]
 
 
+class Distance(Reconstruction):
+    """Any distance of pairs.
+
+    Args:
+        distance: called with `real=` and `fake=`, it returns [B], as `litgan.metrics.LPIPS` does. It is
+            frozen, and not a part of checkpoints.
+    """
+
+    name = "distance"
+
+    def __init__(self, distance: nn.Module, weight: float | Schedule = 1.0) -> None:
+        super().__init__(weight)
+        self.distance = distance.requires_grad_(False).eval()
+
+    def __call__(self, context: Context) -> Tensor:
+        value: Tensor = self.distance.to(context.fake.device)(real=context.real, fake=context.fake)
+        return value
+
+
 class AuxiliaryLoss(Reconstruction):
     """What a generator adds itself: its `auxiliary_loss`, a scalar or [B], of its last forward pass.
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from lightning.pytorch import Callback, Trainer
-from torch import Tensor
+from torch import Tensor, nn
 
 from litgan.callbacks.throughput import untimed
 from litgan.condition import choose_classes, has_pairs
@@ -34,6 +35,8 @@ class Realism(Callback):
         split: of the reals.
         batch_size: samples in a forward pass of the extractor.
         raw: evaluate the weights of the last step, not their EMA.
+        pair_metrics: further ones where samples are made from tensors, such as litgan.metrics.LPIPS; see
+            `litgan.metrics.evaluate`.
     """
 
     def __init__(
@@ -45,11 +48,13 @@ class Realism(Callback):
         batch_size: int = 250,
         raw: bool = False,
         real_count: int | Literal["all"] | None = None,
+        pair_metrics: nn.Module | Sequence[nn.Module] = (),
     ) -> None:
         check_counts("realism.", least=0, every=every)
         check_counts("realism.", count=count, batch_size=batch_size)
         self.extractor, self.every, self.count = extractor, every, count
         self.split, self.batch_size, self.raw, self.real_count = split, batch_size, raw, real_count
+        self.pair_metrics = [pair_metrics] if isinstance(pair_metrics, nn.Module) else list(pair_metrics)
         self.report: Report | None = None
         self.measured_at = -1  # images_seen
         self._network: FeatureExtractor | None = None
@@ -85,7 +90,7 @@ class Realism(Callback):
             self.report = evaluate_gan(
                 gan, data_of(trainer), self.network(gan), ema=not self.raw, count=self.count,
                 real_count=self.real_count, batch_size=self.batch_size, split=split or self.split,
-                rank=trainer.global_rank, world_size=trainer.world_size,
+                rank=trainer.global_rank, world_size=trainer.world_size, pair_metrics=self.pair_metrics,
             )  # fmt: skip
             self.measured_at = gan.images_seen
             gan.log_scalars(self.report.values)

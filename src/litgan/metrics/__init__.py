@@ -3,8 +3,10 @@
 from litgan.metrics.distances import density_coverage, frechet_distance, kernel_distance, precision_recall
 from litgan.metrics.evaluate import Report, evaluate
 from litgan.metrics.extractors import Classifier, Embedded, FeatureExtractor, Inception, load_extractor
+from litgan.metrics.lpips import LPIPS
 
 __all__ = [
+    "LPIPS",
     "Classifier",
     "Embedded",
     "FeatureExtractor",

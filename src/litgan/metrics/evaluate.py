@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -79,6 +79,7 @@ def evaluate(
     split: str = "train",
     neighbours_count: int = 5000,
     pairs: bool = False,
+    pair_metrics: Sequence[nn.Module] = (),
     generator: nn.Module | None = None,
     cache_dir: str | Path | None = None,
     rank: int = 0,
@@ -103,6 +104,8 @@ def evaluate(
         pairs: fake i is made for the condition of real i of `data.real_batches`: compare these two as well,
             of the first `neighbours_count`, by `FeatureExtractor.pair_metrics` and by the mean distance of
             their features, `metric/paired_<extractor>`.
+        pair_metrics: further ones, such as `litgan.metrics.LPIPS`: each has a `name`, is called with `real=`
+            and `fake=` and returns one value a pair.
         generator: the network that `sample` draws from; of a tokenizer `metric/perplexity` says how many of
             its codes these samples used, all equally.
         cache_dir: folder of the real statistics; None is $LITGAN_CACHE, else ~/.cache/litgan.
@@ -140,7 +143,10 @@ def evaluate(
         real = extract_features(data.real_batches(real_count, split=split, **share), **options)
         if rank == 0:
             save_stats(path, real)
-    paired, means = min(neighbours_count, real_count) if pairs else 0, PairMeans(extractor, device)
+    paired, means = (
+        min(neighbours_count, real_count) if pairs else 0,
+        PairMeans(extractor, device, pair_metrics),
+    )
     partners = data.real_batches(paired, split=split, **share) if paired else iter(())
     fakes = means.comparing(fake_batches(sample, labels, count, **share), partners)
     with codebook_use(generator) as use:
@@ -191,9 +197,13 @@ class PairMeans:
     Args:
         extractor: whose features and `pair_metrics` compare the two of a pair.
         device: on which ranks add up.
+        metrics: further ones; see `evaluate`.
     """
 
-    def __init__(self, extractor: FeatureExtractor, device: torch.device) -> None:
+    def __init__(
+        self, extractor: FeatureExtractor, device: torch.device, metrics: Sequence[nn.Module] = ()
+    ) -> None:
+        self.metrics = [metric.to(device) for metric in metrics]
         self.extractor, self.device, self.in_parts = extractor, device, AutoBatchSize()
         self.home = float64_device(device)
         self.sums: dict[str, Tensor] = {}
@@ -218,6 +228,11 @@ class PairMeans:
 
         values = self.extractor.pair_metrics(real=real, fake=fake)
         values[f"paired_{self.extractor.name}"] = self.in_parts(distances, len(real))
+        for metric in self.metrics:
+            values[str(metric.name)] = self.in_parts(
+                lambda at, size: metric(real=real[at : at + size], fake=fake[at : at + size]),  # noqa: B023
+                len(real),
+            )
         for name, value in values.items():
             self.sums[name] = self.sums.get(name, 0) + value.to(self.home).double().sum()
         self.count += len(real)
