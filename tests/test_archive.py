@@ -70,6 +70,7 @@ def changed(path: Path, edit: Callable[[dict[str, Any]], None]) -> Path:
 # -- bits ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.heavy
 def test_a_flipped_bit_in_any_record_is_refused_by_whatever_reads_it(
     last: Path, tmp_path: Path, make_trainer, tiny_gan, tiny_data, complaint: Callable[..., str]
 ) -> None:

@@ -70,6 +70,7 @@ def test_a_figure_is_a_median_with_its_quartiles(script: Any) -> None:
         measure.ratios([1.0, 2.0], [1.0])
 
 
+@pytest.mark.heavy
 def test_a_recurrent_network_learns_what_can_be_predicted_of_the_next_symbol(script: Any) -> None:
     """Every second symbol repeats the one before it; the others are drawn with the chances 3/4 and 1/4."""
     next_symbol = script("next_symbol")
@@ -335,6 +336,7 @@ def test_axes_share_their_case(script: Any, monkeypatch: pytest.MonkeyPatch) -> 
 # -- CUDA
 
 
+@pytest.mark.heavy
 def test_runs_of_litgan_itself_take_turns(script: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     step, played = script("step"), []
 
@@ -470,6 +472,7 @@ def test_the_block_holds_the_period_of_every_penalty(script: Any) -> None:
             assert script("device_speed").BLOCK % penalty["init_args"].get("interval", 1) == 0
 
 
+@pytest.mark.heavy
 def test_an_error_is_an_answer_and_the_time_has_an_end(
     script: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -29,7 +29,7 @@ from litgan.penalties import R1, R2, WGANGP
 from litgan.precision import PerNetworkLossScale
 from litgan.recipe import Recipe
 
-pytestmark = pytest.mark.filterwarnings("error:.*training goes on uncompiled")
+pytestmark = [pytest.mark.heavy, pytest.mark.filterwarnings("error:.*training goes on uncompiled")]
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 PICTURES = {
@@ -69,7 +69,6 @@ def test_compiled_networks_learn_the_same_in_few_graphs(game, both, tiny_gan):
     check_few_graphs(both, GAMES[game], tiny_gan)
 
 
-@pytest.mark.heavy
 def test_the_same_with_labels_and_state_in_the_layers(both):
     """Running statistics and power iterations are changed by graphs as they are without."""
     data = Digits(batch_size=8, num_classes=10)
@@ -235,7 +234,6 @@ def test_without_a_compiler_the_run_goes_on(tmp_path):
     assert "/nowhere/g++" in done.stderr
 
 
-@pytest.mark.heavy
 def test_inductor_learns_the_same(both):
     options = PICTURES | {"discriminator_steps": 2, "penalties": [R1(0.1, interval=3)]}
     plain, compiled, count = both(data=Digits(batch_size=8, num_classes=10), **options)
@@ -243,7 +241,6 @@ def test_inductor_learns_the_same(both):
     assert 0 < count[7] == count[-1]
 
 
-@pytest.mark.heavy
 def test_two_passes_through_a_spectral_norm_that_inductor_compiled_have_a_gradient():
     """It computes small products with vectors again in the backward pass, from buffers that have changed."""
     plain, samples = nn.Conv2d(3, 8, 1), torch.randn(2, 4, 3, 8, 8)

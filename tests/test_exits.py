@@ -274,6 +274,7 @@ def test_nor_what_wandb_wrote(run: Make, tmp_path: Path, monkeypatch: pytest.Mon
     assert list((tmp_path / "runs" / "ring").iterdir()) == kept, "other runs stay"
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("way", ["the environment", "--ckpt_path"])
 @pytest.mark.parametrize(
     ("stage", "kind"),

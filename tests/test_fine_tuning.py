@@ -64,6 +64,7 @@ def test_a_new_run_begins_with_all_weights_that_fit(base: Run, tmp_path: Path, c
     assert f"{count} of {count}" in line
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("options", "changed"),
     [
@@ -193,6 +194,7 @@ def test_frozen_parts_stay_bit_for_bit_and_the_others_learn(frozen: Run, tmp_pat
     assert [len(one["param_groups"][0]["params"]) for one in states] == trained
 
 
+@pytest.mark.heavy
 def test_a_run_with_frozen_parts_is_resumed_and_exported(
     frozen: Run, tmp_path: Path, complaint: Complaint
 ) -> None:
@@ -282,6 +284,7 @@ def test_the_same_data_elsewhere_go_on(begun: Run, tmp_path: Path) -> None:
     assert again.folder == begun.folder and checkpoints.read(again.checkpoint)["litgan"]["images_seen"] == 40
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     "case", ["other pictures", "a class renamed", "one more", "no classes", "another set"]
 )

@@ -252,6 +252,7 @@ def images(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 MEASURED = ["--realism.every=32", "--realism.count=20", "--samples.every=32", "--gradients.every=32"]
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("options", [["--trainer.fast_dev_run=2"], ["--trainer.barebones=true"]])
 def test_a_trial_run_leaves_nothing(options: list[str], tmp_path: Path, images: list[int]) -> None:
     """No run folder, and no checkpoint that `last` could take; also if it begins from another run."""
@@ -271,6 +272,7 @@ def test_log_every_n_steps_0_logs_measurements_alone(tmp_path: Path) -> None:
     assert "metric" in columns and not columns & {"loss", "speed"} and run.checkpoint.is_file()
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("logger", "file"),
     [
@@ -317,6 +319,7 @@ def test_there_is_nothing_to_validate_where_no_run_has_a_checkpoint(complaint: C
     assert "has a checkpoint: train one first" in sentence
 
 
+@pytest.mark.heavy
 def test_early_stopping_is_named_on_the_command_line_and_goes_on_in_a_resumed_run(
     tmp_path: Path, images: list[int]
 ) -> None:

@@ -411,6 +411,7 @@ def test_the_summary_holds_the_best_distance(runs: dict[str, Path]) -> None:
     assert summary["metric/fd_digits"]["min"] == min(values) and len(values) > 1
 
 
+@pytest.mark.heavy
 def test_a_server_that_does_not_answer_means_offline_and_a_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

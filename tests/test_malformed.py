@@ -144,6 +144,7 @@ def test_anything_in_any_entry(value: str, good: dict[str, Any], tmp_path: Path)
     assert sum(map(bool, refused)) > 20
 
 
+@pytest.mark.heavy
 def test_something_else_in_any_entry(good: dict[str, Any], tmp_path: Path) -> None:
     for place, value in zip(entries(good), cycle(["absent", *VALUES])):
         assert_read_or_refused(changed(good, place, value), (place, value), tmp_path / "x.ckpt")

@@ -174,6 +174,7 @@ LARGE = {
 }
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", LARGE)
 def test_no_content_is_too_long_or_too_deep_for_a_page(name: str, tmp_path: Path) -> None:
     file, text = LARGE[name]

@@ -439,6 +439,7 @@ def test_a_name_of_an_extractor_leads_out_of_no_folder(
 # -- the rest of a checkpoint ------------------------------------------------------------------
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     "run_id", ["..", ".", "", "a/b", "../../a", "a\n", "x" * 129, "\x1b[2J", 7, None, ["a"]]
 )

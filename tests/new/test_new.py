@@ -50,6 +50,7 @@ def test_it_has_the_wings_that_were_asked_for(project: Path) -> None:
     assert "wings" not in yaml.safe_load((project / ".github/workflows/ci.yml").read_text())["jobs"]
 
 
+@pytest.mark.heavy
 def test_its_own_commands_and_names_work(project: Path) -> None:
     code = (
         "import mygan, mygan.sound, mygan.lab\n"

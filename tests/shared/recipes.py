@@ -178,6 +178,7 @@ class Recipes(OverRecipes):
         wanted = {"loss/generator", "loss/discriminator", "gradient/feedback"}
         assert all(wanted <= row.keys() for row in rows[bool(late) :])
 
+    @pytest.mark.heavy
     def test_it_comes_back_from_its_checkpoint(self, recipe: Path, tmp_path: Path) -> None:
         options = [
             f"--trainer.default_root_dir={tmp_path}", "--trainer.accelerator=cpu", "--trainer.devices=1",

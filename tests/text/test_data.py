@@ -206,6 +206,7 @@ def test_windows_of_a_long_text_are_cut_when_they_are_needed(novel, monkeypatch)
     assert lazy.fingerprint != lazy.fingerprint_of("test")
 
 
+@pytest.mark.heavy
 def test_a_text_takes_little_more_memory_than_its_file(tmp_path):
     path = tmp_path / "long.txt"
     with path.open("w") as file:

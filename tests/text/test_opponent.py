@@ -47,6 +47,7 @@ def test_a_markov_chain_can_be_drawn_again() -> None:
     assert not torch.equal(chain(data, 9, 0), chain(data, 9, 1))
 
 
+@pytest.mark.heavy
 def test_fakes_floor_and_opponent_of_a_recipe_share_split_and_count() -> None:
     """Also where the extractor is a class, as in every recipe of this medium."""
     recipe, two = ROOT / "configs/text/grammar.yaml", ["--trainer.max_steps=2"]

@@ -8,7 +8,7 @@ from shared.compiling import check_few_graphs, pairs, without_inductor
 from litgan.penalties import R1, R2, WGANGP
 from litgan.zoo import LatentConsistency, OneStageGAN, PathLength
 
-pytestmark = pytest.mark.filterwarnings("error:.*training goes on uncompiled")
+pytestmark = [pytest.mark.heavy, pytest.mark.filterwarnings("error:.*training goes on uncompiled")]
 
 GAMES = {
     "one stage": {"kind": OneStageGAN, "penalties": [R1(0.5, interval=2)]},

@@ -224,6 +224,7 @@ def test_an_interrupted_iteration_leaves_no_cached_passes(tiny_gan, tiny_data, m
     assert all(torch.equal(gan.state_dict()[name], value) for name, value in twin.state_dict().items())
 
 
+@pytest.mark.train
 @pytest.mark.parametrize(
     ("loss", "penalties", "iterations"),
     [
