@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningDataModule
-from torch import Tensor
+from torch import Tensor, nn
 
 from litgan import checkpoints, sampling
 from litgan.callbacks.realism import evaluate_gan
@@ -130,6 +130,7 @@ def evaluate(
             reports[name] = evaluate_gan(
                 gan, data, network, ema=not raw_weights and (halflife or True), count=count,
                 real_count=real_count, split=split, rank=rank, world_size=world_size,
+                pair_metrics=build_pair_metrics(checkpoint, builder),
             )  # fmt: skip
     result = best_of(reports) | {"images_seen": gan.images_seen}
     if rank == 0:
@@ -336,3 +337,12 @@ def build_extractor(checkpoint: dict[str, Any], builder: Builder) -> FeatureExtr
     if isinstance(chosen, str):
         return load_extractor(chosen, download=builder.download)
     return builder.build_subclass(FeatureExtractor, chosen, "realism.extractor")
+
+
+def build_pair_metrics(checkpoint: dict[str, Any], builder: Builder) -> list[nn.Module]:
+    """The further metrics of pairs of the checkpoint's run."""
+    if not (checkpoint["litgan"].get("recipe") or {}).get("realism"):
+        return []
+    chosen = checkpoints.recipe_of(checkpoint, "realism").get("pair_metrics") or ()
+    nodes = chosen if isinstance(chosen, (list, tuple)) else [chosen]
+    return [builder.build_subclass(nn.Module, node, "realism.pair_metrics") for node in nodes]

@@ -12,7 +12,7 @@ from shared.pairs import Pairs
 from torch import nn
 from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 
-from litgan import GAN
+from litgan import GAN, commands
 from litgan.callbacks import Realism
 from litgan.metrics import LPIPS, evaluate
 from litgan.penalties import Context
@@ -56,7 +56,7 @@ def test_as_a_term_its_gradient_reaches_each_fake_and_no_weight() -> None:
     (gradient,) = torch.autograd.grad(term(context).sum(), fake)
     assert gradient.isfinite().all() and (gradient.flatten(1).abs().amax(1) > 0).all()
     assert not any(weight.requires_grad for weight in distance.parameters())
-    assert not distance.train().network.training, "dropout stays off"
+    assert distance.train().network is not None and not distance.network.training, "dropout stays off"
 
 
 @pytest.mark.usefixtures("hub")
@@ -109,15 +109,24 @@ def test_what_it_cannot_compare_is_refused(hub: Path) -> None:
         LPIPS("resnet")  # type: ignore[arg-type]
     for path in hub.iterdir():
         path.write_bytes(b"no weights")
-    with pytest.raises(RuntimeError, match="no weights of squeeze"):
-        LPIPS("squeeze")
+    with pytest.raises(RuntimeError, match=r"no weights of squeeze .*invalid load key"):
+        LPIPS("squeeze")(real=images(1), fake=images(1))
 
 
-def test_weights_that_cannot_be_fetched_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_are_fetched_once_they_are_needed_and_may_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def offline(*_: object, **__: object) -> None:
         raise OSError("no route to host")
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr("torch.hub.download_url_to_file", offline)
-    with pytest.raises(RuntimeError, match=r"no weights of vgg .*no route to host"):
-        LPIPS("vgg")
+    recipe = {"realism": {"pair_metrics": {"class_path": "litgan.metrics.LPIPS"}}}
+    for download, refusal, what in (
+        (False, FileNotFoundError, r"^No weights of vgg .*vgg16.* --download"),
+        (True, RuntimeError, r"no weights of vgg .*no route to host"),
+    ):
+        (distance,) = commands.build_pair_metrics({"litgan": {"recipe": recipe}}, Builder(download=download))
+        with pytest.raises(refusal, match=what):
+            distance(real=images(1), fake=images(1))
+    assert commands.build_pair_metrics({"litgan": {"recipe": {"realism": {}}}}, Builder()) == []
