@@ -135,7 +135,7 @@ def test_images_seen_is_the_x_axis_of_what_a_foreign_callback_logs_too(runs: dic
 def test_wandb_holds_the_resolved_recipe_and_the_protocol(runs: dict[str, Path]) -> None:
     found = config(runs["whole"])
     assert found["trainer"]["max_steps"] == 6
-    assert found["model"]["init_args"]["penalties"][0]["init_args"]["weight"] == 0.5
+    assert found["model"]["init_args"]["penalties"][0]["init_args"]["weight"] == 0.2
     assert found["data"]["init_args"]["resolution"] == 8, "defaults too"
     assert {"extractor", "split", "data", "real_count", "fake_count", "weights"} <= found["protocol"].keys()
     saved = yaml.safe_load((runs["whole"] / "config.yaml").read_text())
