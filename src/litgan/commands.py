@@ -124,13 +124,14 @@ def evaluate(
             data.load(split)
             chosen = load_extractor(extractor) if extractor else None  # what the user names may be fetched
             network = chosen or build_extractor(checkpoint, builder)
+            metrics = build_pair_metrics(checkpoint, builder)
         reports: dict[str, Report] = {}
         for halflife in [None, *map(int, gan.extra_emas)] if ema == "all" else [ema]:
             name = "raw" if raw_weights else f"ema {halflife or ''}".strip()
             reports[name] = evaluate_gan(
                 gan, data, network, ema=not raw_weights and (halflife or True), count=count,
                 real_count=real_count, split=split, rank=rank, world_size=world_size,
-                pair_metrics=build_pair_metrics(checkpoint, builder),
+                pair_metrics=metrics,
             )  # fmt: skip
     result = best_of(reports) | {"images_seen": gan.images_seen}
     if rank == 0:

@@ -4,6 +4,8 @@ from functools import partial
 
 import pytest
 import torch
+from shared.pairs import Pairs, game
+from torch import nn
 
 from litgan.callbacks import Realism
 from litgan.metrics import evaluate
@@ -60,3 +62,16 @@ def test_validation_measures_too(digits_gan, digits, make_trainer):
     assert realism.report is not None
     assert found[0]["metric/fd_digits"] == pytest.approx(realism.report.values["metric/fd_digits"])
     assert "logits/real" in found[0]
+
+
+def test_further_metrics_of_pairs_are_logged(tiny_gan, make_trainer):
+    class Gap(nn.Module):
+        name = "gap"
+
+        def forward(self, *, real, fake):
+            return (real - fake).abs().flatten(1).mean(1)
+
+    realism = Realism("digits", every=8, count=40, split="test", pair_metrics=Gap())
+    make_trainer(1, callbacks=[realism]).fit(tiny_gan(**game()), datamodule=Pairs())
+    values = realism.report.values
+    assert values["metric/gap"] == pytest.approx(values["metric/l1"], rel=1e-6)

@@ -12,7 +12,7 @@ from shared.pairs import Pairs
 from torch import nn
 from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 
-from litgan import GAN, commands
+from litgan import GAN, cli, commands
 from litgan.callbacks import Realism
 from litgan.metrics import LPIPS, evaluate
 from litgan.penalties import Context
@@ -56,11 +56,11 @@ def test_as_a_term_its_gradient_reaches_each_fake_and_no_weight() -> None:
     (gradient,) = torch.autograd.grad(term(context).sum(), fake)
     assert gradient.isfinite().all() and (gradient.flatten(1).abs().amax(1) > 0).all()
     assert not any(weight.requires_grad for weight in distance.parameters())
-    assert distance.train().network is not None and not distance.network.training, "dropout stays off"
+    assert not any(part.training for part in distance.train().network.modules()), "dropout stays off"
 
 
 @pytest.mark.usefixtures("hub")
-def test_realism_logs_it_of_held_out_pairs(tiny_gan: Any, make_trainer: Any) -> None:
+def test_its_mean_over_the_pairs_is_a_metric() -> None:
     class Large(Pairs):
         """Pairs of 24 x 24."""
 
@@ -79,7 +79,6 @@ def test_realism_logs_it_of_held_out_pairs(tiny_gan: Any, make_trainer: Any) -> 
     report = evaluate(sample, data, "digits", pair_metrics=[distance], **options)
     wanted = distance(real=fakes.flip(3), fake=fakes).mean().item()
     assert report.values["metric/lpips_squeeze"] == pytest.approx(wanted, rel=1e-5)
-    assert Realism("digits", pair_metrics=distance).pair_metrics == [distance]
 
 
 @pytest.mark.usefixtures("hub")
@@ -100,6 +99,17 @@ model:
         assert not any("distance" in key for key in gan.state_dict())
     (realism,) = (one for one in recipe.trainer.callbacks if isinstance(one, Realism))
     assert [metric.name for metric in realism.pair_metrics] == ["lpips_squeeze"]
+
+
+def test_litgan_evaluate_measures_by_it_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Here it says that digits are too small."""
+    edges = str(Path(__file__).parents[2] / "configs" / "digits_edges.yaml")
+    cli.main(["fit", "--config", edges, "--realism.every=0", "--realism.pair_metrics=litgan.metrics.LPIPS",
+              "--trainer.max_steps=1", f"--trainer.default_root_dir={tmp_path}"])  # fmt: skip
+    (checkpoint,) = tmp_path.rglob("last.ckpt")
+    with pytest.raises(SystemExit):
+        cli.main(["evaluate", str(checkpoint), "--count=40"])
+    assert "LPIPS with vgg" in capsys.readouterr().err
 
 
 def test_what_it_cannot_compare_is_refused(hub: Path) -> None:

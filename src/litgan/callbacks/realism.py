@@ -15,6 +15,7 @@ from litgan.gan import GAN
 from litgan.metrics import FeatureExtractor, Report, evaluate, load_extractor
 from litgan.options import check_counts
 from litgan.sampling import averaged_generator
+from litgan.updates import as_tuple
 
 
 class Realism(Callback):
@@ -54,7 +55,7 @@ class Realism(Callback):
         check_counts("realism.", count=count, batch_size=batch_size)
         self.extractor, self.every, self.count = extractor, every, count
         self.split, self.batch_size, self.raw, self.real_count = split, batch_size, raw, real_count
-        self.pair_metrics = [pair_metrics] if isinstance(pair_metrics, nn.Module) else list(pair_metrics)
+        self.pair_metrics = as_tuple(pair_metrics)
         self.report: Report | None = None
         self.measured_at = -1  # images_seen
         self._network: FeatureExtractor | None = None

