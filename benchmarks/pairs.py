@@ -1,15 +1,16 @@
 """What the adversary adds to recipes that make samples from an input, and what it costs in PSNR and L1.
 
-    python benchmarks/pairs.py configs/fashion_edges.yaml configs/translation/fashion_*.yaml --minutes 2 5 10
+    python benchmarks/pairs.py configs/fashion_edges.yaml configs/translation/fashion_*.yaml --threads 1
     python benchmarks/pairs.py configs/sound/drums_*.yaml --iterations 500 1500 --threads 1
 
 Each recipe is trained as it is, and once more alone: the same generator, data and terms, but no adversarial
-loss, no step of the discriminator, and no term that asks it. Both have equal iterations or equal minutes;
-measuring does not count. Beside them stands an opponent without training: the input itself, by bicubic
-interpolation where it is smaller; for tokenizers a cosine transform with an ideal entropy code of as many
-bits (transform_coding.py); for vocoders Griffin-Lim. All rows are of held-out pairs and averaged weights,
-judged by an extractor that no term uses (judges.py). Of unpaired recipes the true pairs are known here.
-`nearest` is the share of fakes whose nearest of the first 1,000 real samples, by mean square, is their own.
+loss, no step of the discriminator, and no term that asks it. Both have equal iterations or equal minutes of
+CPU time, which other work on the machine does not shorten; those of all threads count, measuring does not.
+Beside them stands an opponent without training: the input itself, by bicubic interpolation where it is
+smaller; for tokenizers a cosine transform with an ideal entropy code of as many bits (transform_coding.py);
+for vocoders Griffin-Lim. All rows are of held-out pairs and averaged weights, judged by an extractor that no
+term uses (judges.py). Of unpaired recipes the true pairs are known here. `nearest` is the share of fakes
+whose nearest of the first 1,000 real samples, by mean square, is their own.
 Other options go to the recipe.
 """
 
@@ -118,19 +119,19 @@ class Watch(Callback):
         self.rows: list[Row] = []
 
     def on_train_start(self, trainer: Trainer, gan: GAN) -> None:
-        self.start, self.excluded = time.perf_counter(), gan.seconds_excluded
+        self.start = time.process_time()
 
     def on_train_batch_end(self, trainer: Trainer, gan: GAN, *_: object) -> None:
-        minutes = (time.perf_counter() - self.start - (gan.seconds_excluded - self.excluded)) / 60
+        minutes = (time.process_time() - self.start) / 60
         if not self.points or self.points[0] > {"it": trainer.global_step, "min": minutes}[self.unit]:
             return
-        began = time.perf_counter()
+        began = time.process_time()
         when = f"{self.points.pop(0):g} {self.unit}"
         make = lambda condition: gan.sample(len(condition), condition=condition)  # noqa: E731
         row = self.pairs.row(self.run, when, make, averaged_generator(gan))
         self.rows.append({**row, "images": gan.images_seen})
         trainer.should_stop = not self.points
-        gan.seconds_excluded += time.perf_counter() - began
+        self.start += time.process_time() - began
 
 
 def compare(path: Path, options: Any, extra: list[str]) -> list[Row]:
