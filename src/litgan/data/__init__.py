@@ -5,6 +5,7 @@ from litgan.data.derived import Derived, Downsample, Edges, Grayscale, Identity,
 from litgan.data.images import CIFAR10, MNIST, CelebA, Digits, FashionMNIST, ImageFolder
 from litgan.data.paired import PairedFolder
 from litgan.data.streaming import ArrowImages, ShardImages
+from litgan.data.subset import Subset
 from litgan.data.toy import Grid, Ring
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "PairedFolder",
     "Ring",
     "ShardImages",
+    "Subset",
     "Transform",
     "Unpaired",
 ]
