@@ -13,6 +13,7 @@ from litgan.sound.reconstruction import MelL1, MultiResolutionSTFT, mel_l1, mult
 from litgan.sound.render import AudioBatch
 from litgan.sound.spectrograms import SpectrogramDiscriminator
 from litgan.sound.tones import Tones
+from litgan.sound.vocos import VocosGenerator
 
 __all__ = [
     "AudioBatch",
@@ -28,6 +29,7 @@ __all__ = [
     "SoundStatistics",
     "SpectrogramDiscriminator",
     "Tones",
+    "VocosGenerator",
     "WaveCodec",
     "WaveGANDiscriminator",
     "WaveGANGenerator",

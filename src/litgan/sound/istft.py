@@ -33,7 +33,7 @@ class InverseSTFT(nn.Module):
         ValueError: hop is odd, or n_fft no multiple of it, from 2 on.
     """
 
-    def __init__(self, n_fft: int, hop: int, frames: int) -> None:
+    def __init__(self, n_fft: int, hop: int) -> None:
         super().__init__()
         if hop < 2 or hop % 2 or n_fft % hop or n_fft < 2 * hop:
             raise ValueError(
@@ -41,16 +41,13 @@ class InverseSTFT(nn.Module):
             )
         self.n_fft, self.hop = n_fft, hop
         hann = torch.hann_window(n_fft)
-        window = hann * 2 / hann.sum()
-        power = self._add(window.square().expand(1, frames, n_fft))
-        self.register_buffer("window", window, persistent=False)
-        self.register_buffer("scale", 1 / power, persistent=False)  # [1, frames * hop]
+        self.register_buffer("window", hann * 2 / hann.sum(), persistent=False)
         self.window: Tensor
-        self.scale: Tensor
 
     def forward(self, real: Tensor, imaginary: Tensor) -> Tensor:
         frames = torch.fft.irfft(torch.complex(real, imaginary), self.n_fft, dim=1).transpose(1, 2)
-        return self._add(frames * self.window) * self.scale
+        power = self.window.square().expand(1, frames.shape[1], -1)
+        return self._add(frames * self.window) / self._add(power)
 
     def _add(self, frames: Tensor) -> Tensor:
         """The sum [B, frames * hop] of overlapping frames [B, frames, n_fft], cut at both ends."""
@@ -137,7 +134,7 @@ class ISTFTGenerator(nn.Module):
             for index, pair in enumerate(pairwise((widths[0], *widths)))
         )
         self.norm, self.last = PixelNorm(), nn.Conv1d(widths[-1], channels * n_fft, 1)
-        self.inverse = InverseSTFT(n_fft, hop, length // hop)
+        self.inverse = InverseSTFT(n_fft, hop)
         init_weights(self, "he")
         nn.init.normal_(self.last.weight, 0.0, widths[-1] ** -0.5)
         self.last.weight.data[: len(self.last.weight) // 2] /= RANGE  # begins as noise of -36 dB
