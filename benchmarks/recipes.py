@@ -6,10 +6,11 @@
 Each recipe runs in a process of its own and is measured before its first step and after so many minutes
 of training; measurements do not count as training. All rows of a recipe share one protocol, which stands
 beside the figures: the held-out split where the data have one, and equal counts on both sides. "floor" is the
-training split measured as if it were generated, "opponent" what people would pick instead, after as much
-training (benchmarks/<medium>/opponent.py). With --judge a column holds the accuracy of a classifier of real
-against generated samples that was fitted on half of them (0.5 is perfect; benchmarks/two_samples.py).
-last/best is the last distance over the best one. Other options go to the recipe.
+training split measured as if it were generated, several times over where it is smaller; "opponent" what
+people would pick instead, after as much training (benchmarks/<medium>/opponent.py). With --judge a column
+holds the accuracy of a classifier of real against generated samples that was fitted on half of them (0.5 is
+perfect; benchmarks/two_samples.py). last/best is the last distance over the best one. Other options go to
+the recipe.
 """
 
 from __future__ import annotations
@@ -129,8 +130,8 @@ def bounds(protocol: Protocol, seconds: float) -> list[Row]:
     data, count = protocol.data, protocol.count
     if protocol.split == "train":
         return []
-    reals = [samples for samples, _ in data.real_batches(min(count, data.size("train")), batch_size=count)]
-    rows = [protocol.row("floor", lambda first, size: reals[0][first : first + size])]
+    (reals,) = (part for part, _ in data.real_batches(min(count, data.size("train")), batch_size=count))
+    rows = [protocol.row("floor", lambda first, size: reals[torch.arange(first, first + size) % len(reals)])]
     medium = ".".join(type(data).__module__.split(".")[1:2])
     if (Path(__file__).parent / medium / "opponent.py").exists():
         opponents = importlib.import_module(f"{medium}.opponent").opponents
