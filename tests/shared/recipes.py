@@ -151,6 +151,7 @@ class OverRecipes:
         if inner:
             options = (self.offline(value, pictures, f"{place}.{key}") for key, value in inner.items())
             whole = [f"{place}.disjoint=false"] * data["init_args"].get("disjoint", False)  # else too few
+            whole += [f"{place}.samples=8"] * ("samples" in data["init_args"])
             return [option for each in options for option in each] + whole
         folder = ["--data", "litgan.data.ImageFolder", "--data.root", str(pictures)]
         gray = ["--data.channels=1", "--data.convert=true"] if "MNIST" in data["class_path"] else []
