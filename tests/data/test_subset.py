@@ -94,4 +94,4 @@ def test_what_extractors_ask_of_the_whole_data_is_answered() -> None:
 def test_what_does_not_fit_is_named() -> None:
     refuses(lambda: Subset(Counted(), 11).load(), "takes 11 samples, but Counted has 10")
     refuses(lambda: Subset(Counted(), 0), "samples")
-    refuses(lambda: Subset(Ring(), 5, num_classes=3), "num_classes 3 to Ring")
+    refuses(lambda: Subset(Ring(), 5, num_classes=3), "Subset .* leave num_classes 3 out")

@@ -123,13 +123,14 @@ def _smooth(images: Tensor, axis: int) -> Tensor:
 
 
 class OfAnother(GANDataModule):
-    """Base of data sets that have their samples from another one, and conditions of their own."""
+    """Base of data sets that have their samples from another one."""
 
     def __init__(self, data: GANDataModule, **common: Any) -> None:
         super().__init__(data.sample_shape, **common)
         if self.condition:
             raise ValueError(
-                f"{type(self).__name__} has tensors for conditions: leave num_classes {self.condition} out."
+                f"{type(self).__name__} has its conditions from other data: leave num_classes "
+                f"{self.condition} out."
             )
         self.data, self.files = data, data.files
         self.splits, self.flip, self.skip_unusable = data.splits, data.flip, data.skip_unusable

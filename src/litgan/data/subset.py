@@ -9,15 +9,15 @@ import torch
 from torch import Tensor
 
 from litgan.data.base import GANDataModule
-from litgan.data.derived import choose, load
+from litgan.data.derived import OfAnother, choose, load
 from litgan.data.loader import Split
 from litgan.noise import Noise, torch_generator
 from litgan.options import check_counts
 from litgan.render import SampleBatch
 
 
-class Subset(GANDataModule):
-    """`samples` of the training samples of another data set, drawn once; its other splits are whole.
+class Subset(OfAnother):
+    """`samples` of the training samples of another data set, drawn once; its other splits are complete.
 
     A smaller subset is part of every larger one. Classes and other conditions are those of `data`.
 
@@ -31,42 +31,25 @@ class Subset(GANDataModule):
     """
 
     def __init__(self, data: GANDataModule, samples: int, **common: Any) -> None:
-        super().__init__(data.sample_shape, **common)
+        super().__init__(data, **common)
         check_counts(samples=samples)
-        if self.condition:
-            raise ValueError(
-                f"Subset has the classes of its data: give num_classes {self.condition} to "
-                f"{type(data).__name__}."
-            )
-        self.data, self.samples, self.condition = data, samples, data.condition
-        self.files, self.splits, self.class_names = data.files, data.splits, data.class_names
-        self.flip, self.paired, self.skip_unusable = data.flip, data.paired, data.skip_unusable
-
-    def __getattr__(self, name: str) -> Any:
-        """What extractors ask the whole data set for, such as a sample rate."""
-        if name.startswith("_") or name == "data":
-            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}.")
-        return getattr(self.data, name)
+        self.samples, self.condition = samples, data.condition
+        self.class_names, self.paired = data.class_names, data.paired
 
     def read(self, split: str) -> Split:
-        whole, conditions = load(self, self.data, split)
+        samples, conditions = load(self, self.data, split)
         if split != self.splits[0]:
-            return whole, conditions
-        if self.samples > len(whole):
+            return samples, conditions
+        if self.samples > len(samples):
             raise ValueError(
-                f"Subset takes {self.samples} samples, but {type(self.data).__name__} has {len(whole)}."
+                f"Subset takes {self.samples} samples, but {type(self.data).__name__} has {len(samples)}: "
+                "give it as many, or fewer."
             )
-        rows = torch.randperm(len(whole), generator=torch_generator("subset"))[: self.samples].sort().values
-        chosen = choose(whole, rows)
-        if conditions is None or conditions is whole:  # conditions that are made of the samples
-            return chosen, None if conditions is None else chosen
-        return chosen, choose(conditions, rows)
-
-    def encode(self, stored: Tensor) -> Tensor:
-        return self.data.encode(stored)
-
-    def decode(self, samples: Tensor) -> SampleBatch:
-        return self.data.decode(samples)
+        rows = torch.randperm(len(samples), generator=torch_generator("subset"))[: self.samples].sort().values
+        chosen = choose(samples, rows)
+        if conditions is samples:  # they are made of the samples
+            return chosen, chosen
+        return chosen, None if conditions is None else choose(conditions, rows)
 
     def encode_condition(self, stored: Tensor) -> Tensor:
         return self.data.encode_condition(stored)
