@@ -13,10 +13,10 @@ class TestSimulations(Simulations):
     folder = "sound"
     stand_ins = {"litgan.sound.Sound": NINE_TONES, "litgan.sound.Tones": []}
     launches = {
-        "drums_codec": (1278, 1062),
+        "drums_codec": (1278, 1770),
         "drums_istft": (2831, 1590),
         "drums_stereo": (4532, 2601),
-        "drums_vocoder": (787, 654),
+        "drums_vocoder": (787, 1304),
         "drums_wavegan": (588, 379),
         "ljspeech_hifigan": (8808, 8031),
         "tones": (350, 198),

@@ -9,11 +9,11 @@ class TestSimulations(Simulations):
     folder = "translation"
     launches = {
         "digits_unpaired": (1092, 996),
-        "digits_vq": (713, 323),
+        "digits_vq": (713, 588),
         "digits_x4": (381, 173),
         "fashion_unpaired": (1840, 1702),
-        "fashion_vq": (1227, 729),
-        "fashion_x4": (278, 176),
+        "fashion_vq": (1227, 1236),
+        "fashion_x4": (278, 435),
         "horse2zebra_cyclegan": (3822, 3670),
-        "imagenet_vqgan": (4104, 3474),
+        "imagenet_vqgan": (4104, 4402),
     }

@@ -8,13 +8,13 @@ from typing import ClassVar
 
 import pytest
 import yaml
-from shared.recipes import OverRecipes
+from shared.recipes import OverRecipes, adversary_in_second_iteration
 from shared.simulation.launch import complaints, simulate
 
 
 class Simulations(OverRecipes):
     """Subclasses say how many kernels an iteration of each recipe launches: the first one, in which all lazy
-    penalties are due and optimizers make their state, and the second.
+    penalties are due and optimizers make their state, and the second, in which a late adversary is let in.
     """
 
     launches: ClassVar[Mapping[str, tuple[int, int]]] = {}
@@ -22,7 +22,9 @@ class Simulations(OverRecipes):
     @pytest.mark.heavy
     def test_it_fits_a_simulated_device(self, recipe: Path, pictures: Path, simulated_device: Path) -> None:
         """All tensors are there, nothing waits or is float64, and Metal has all operations."""
-        options = self.offline(yaml.safe_load(recipe.read_text())["data"], pictures)
+        known = yaml.safe_load(recipe.read_text())
+        late = adversary_in_second_iteration(known["model"].get("init_args", known["model"]))
+        options = [*self.offline(known["data"], pictures), *late]
         found = simulate(simulated_device, "--config", recipe, *options)
         measured = tuple(iteration.launches for iteration in found)
         print(recipe.stem, measured, "launches")
