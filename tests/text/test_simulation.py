@@ -10,6 +10,6 @@ class TestSimulations(Simulations):
     stand_ins = {"litgan.text.Text": ["--data.path", __file__], "litgan.text.Grammar": []}
     launches = {
         "grammar": (1695, 1491),
-        "scripture_likelihood": (786, 762),
+        "scripture_likelihood": (1250, 1794),
         "scripture_text": (1499, 1306),
     }
