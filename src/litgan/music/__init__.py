@@ -1,5 +1,6 @@
 """Music: data, networks, metrics and rendering. A wing: the core does not import it."""
 
+from litgan.music.autoregressive import CausalRollDiscriminator, NextNotes, RecurrentRollGenerator
 from litgan.music.data import Music
 from litgan.music.harmony import GivenTracks, HarmonyGenerator, NoteCrossEntropy
 from litgan.music.metrics import MusicStatistics
@@ -8,14 +9,17 @@ from litgan.music.render import RollBatch
 from litgan.music.rolls import PianoRolls, Scales
 
 __all__ = [
+    "CausalRollDiscriminator",
     "GivenTracks",
     "HarmonyGenerator",
     "Music",
     "MusicStatistics",
+    "NextNotes",
     "NoteCrossEntropy",
     "PianoRollDiscriminator",
     "PianoRollGenerator",
     "PianoRolls",
+    "RecurrentRollGenerator",
     "RollBatch",
     "Scales",
 ]
