@@ -2,9 +2,10 @@
 
 python .ci/wings.py            every wing, in a copy of the tracked files
 python .ci/wings.py sound      this one
+python .ci/wings.py --guards   every wing, and new projects with none and all; only the tests that guard them
 
-The whole quick round runs in a new project with no wing and in one with all. What a wing owns is said in
-src/litgan/new/__init__.py.
+Without `--guards` the whole quick round runs in a new project with no wing and in one with all. What a wing
+owns is said in src/litgan/new/__init__.py.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def check(tree: Path, *tests: str) -> None:
         list(pool.map(lambda what: run(tree, what, sys.executable, "-m", *tools[what]), tools))
 
 
-def main(chosen: list[str]) -> None:
+def main(chosen: list[str], guards: bool) -> None:
     files = tracked_files()
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder) / "project"  # always the same place: mypy's cache serves all
@@ -63,15 +64,17 @@ def main(chosen: list[str]) -> None:
             print(f"without {wing}", flush=True)
             delete(tree, wing)
             check(tree, "-k", GUARDS)
-        for wings in chosen or ("", *WINGS, "all"):
+        for wings in chosen or (("", "all") if guards else ("", *WINGS, "all")):
             print(f"a new project with {wings or 'no wing'}", flush=True)
             cache.rename(Path(folder) / CACHE)
             shutil.rmtree(tree)
             new(str(tree), NAME, wings)
             (Path(folder) / CACHE).rename(cache)
-            whole = wings in ("", "all")
-            check(tree, *(("-n", "2", "--dist", "worksteal") if whole else ("-k", f"/{wings}/ or {GUARDS}")))
+            if wings in ("", "all"):
+                check(tree, *(("-k", GUARDS) if guards else ("-n", "2", "--dist", "worksteal")))
+            else:
+                check(tree, "-k", f"/{wings}/ or {GUARDS}")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main([name for name in sys.argv[1:] if name != "--guards"], "--guards" in sys.argv)
