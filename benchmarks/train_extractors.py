@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from litgan.data import Digits, FashionMNIST, GANDataModule
 from litgan.metrics.extractors import WEIGHTS, Classifier
 from litgan.noise import torch_generator
+from litgan.precision import best_precision
 
 Labelled = tuple[Tensor, Tensor]  # samples [N, 1, H, W], labels [N]
 
@@ -91,7 +92,11 @@ def fit(
     network: nn.Module, samples: Tensor, labels: Tensor, epochs: int, batch_size: int, peak_rate: float,
     vary: Callable[[Tensor], Tensor], generator: torch.Generator,
 ) -> None:  # fmt: skip
-    """Cross-entropy, AdamW, one cycle of the learning rate; bfloat16 autocast. `vary` augments a batch."""
+    """Cross-entropy, AdamW, one cycle of the learning rate; in bfloat16 where the processor is fast in it.
+
+    `vary` augments a batch.
+    """
+    low = best_precision() == "bf16-mixed"  # elsewhere bf16 is emulated, many times slower than float32
     network.train()
     steps = epochs * (len(samples) // batch_size)
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.05)
@@ -100,7 +105,7 @@ def fit(
         order = torch.randperm(len(samples), generator=generator).split(batch_size)
         for chosen in order[: len(samples) // batch_size]:
             batch = vary(samples[chosen])
-            with torch.autocast("cpu", torch.bfloat16):
+            with torch.autocast("cpu", torch.bfloat16, enabled=low):
                 loss = F.cross_entropy(network(batch), labels[chosen])
             optimizer.zero_grad()
             loss.backward()
