@@ -72,7 +72,9 @@ class RecurrentRollGenerator(nn.Module):
 
     At each step the inputs of a GRU (Cho et al. 2014, section 2.3) are the notes of the step before, the
     code and the place in the bar. From its state each track, from the first one on, draws its note; the
-    tracks after it see it. Gradients reach the scores as those of softmax(scores + Gumbel noise).
+    tracks after it see it. The gradient of a note reaches its own scores, as that of softmax(scores + Gumbel
+    noise), and ends there: through the notes before, over a hundred draws, it explodes. So notes are drawn
+    without a graph, and the scores of all steps are computed anew at once.
 
     With a roll as condition its first tracks are kept, and the others are made for them: the inputs of a step
     hold the given tracks before and after it, too. Rolls of any number of steps will do; the noise that draws
@@ -127,31 +129,46 @@ class RecurrentRollGenerator(nn.Module):
 
     def forward(self, latents: Tensor, condition: Tensor | None = None) -> Tensor:
         state, inputs, given = self.start(latents, condition)
-        noise = gumbel(latents[:, self.code_dim :]).unflatten(1, (self.steps, -1, self.notes)).unbind(1)
-        last, rolls = self.last.weight.new_zeros(len(latents), self.tracks * self.notes), []
+        noise = gumbel(latents[:, self.code_dim :]).unflatten(1, (self.steps, -1, self.notes))
+        notes = self.draw(state, inputs, given, noise)
+        if torch.is_grad_enabled():
+            repeated = noise.repeat(1, -(-notes.shape[2] // self.steps), 1, 1)[:, : notes.shape[2]]
+            soft = (self.scores(state, inputs, notes) + repeated.transpose(1, 2)).softmax(-1)
+            own = notes[:, self.given :] + (soft - soft.detach())  # the value of the bracket is exactly 0
+            notes = torch.cat([notes[:, : self.given], own], 1)
+        return notes[..., :-1]
+
+    @torch.no_grad()
+    def draw(self, state: Tensor, inputs: Tensor, given: Sequence[Tensor], noise: Tensor) -> Tensor:
+        """Notes [B, tracks, steps, notes] from Gumbel noise [B, any number of steps, tracks, notes]."""
+        last, steps = self.last.weight.new_zeros(len(inputs), self.tracks * self.notes), []
         for step in range(inputs.shape[1]):
             state = self.cell(inputs[:, step] + self.last(self.scale * last), state)
             notes = [line[:, step] for line in given]
-            for drawn in noise[step % self.steps].unbind(1):
+            for track_noise in noise[:, step % self.steps].unbind(1):
                 scores = self.choices(len(notes), state, notes).float()
-                notes.append(with_rests(binarize(scores + drawn, "monophonic")))
+                notes.append(with_rests(binarize(scores + track_noise, "monophonic")))
             last = torch.cat(notes, 1)
-            rolls.append(torch.stack(notes, 1)[..., :-1])
-        return torch.stack(rolls, 2)
+            steps.append(torch.stack(notes, 1))
+        return torch.stack(steps, 2)
+
+    def scores(self, state: Tensor, inputs: Tensor, notes: Tensor) -> Tensor:
+        """Scores of all notes of the tracks that are not given, [B, tracks - given, steps, notes], each
+        given the `notes` [B, tracks, steps, notes] before it: all steps at once."""
+        lines = notes.unbind(1)
+        before = F.pad(torch.cat(lines, 2)[:, :-1], (0, 0, 1, 0))  # [B, steps, tracks * notes]
+        inputs, weights = inputs + self.last(self.scale * before), tuple(self.cell.parameters())
+        # Layers 1, dropout 0, forwards, batch first.
+        hidden, _ = torch.gru(inputs, state[None], weights, True, 1, 0.0, True, False, True)
+        found = [self.choices(track, hidden, lines[:track]) for track in range(self.given, self.tracks)]
+        return torch.stack(found, 1).float()
 
     def log_likelihood(self, samples: Tensor, latents: Tensor, condition: Tensor | None = None) -> Tensor:
         """Log-probability of rolls [B, tracks, steps, pitches], mean over the notes not given, nats [B]."""
         state, inputs, _ = self.start(latents, condition)
-        lines = with_rests(samples).unbind(1)
-        before = F.pad(torch.cat(lines, 2)[:, :-1], (0, 0, 1, 0))  # [B, steps, tracks * notes]
-        inputs, weights = inputs + self.last(self.scale * before), tuple(self.cell.parameters())
-        # All steps at once: layers 1, dropout 0, forwards, batch first.
-        hidden, _ = torch.gru(inputs, state[None], weights, True, 1, 0.0, True, False, True)
-        found = [
-            (self.choices(track, hidden, lines[:track]).float().log_softmax(-1) * lines[track]).sum(-1)
-            for track in range(self.given, self.tracks)
-        ]
-        return torch.cat(found, 1).mean(1)
+        notes = with_rests(samples)
+        likelihoods = self.scores(state, inputs, notes).log_softmax(-1) * notes[:, self.given :]
+        return likelihoods.sum(-1).mean((1, 2))
 
     def start(self, latents: Tensor, condition: Tensor | None) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
         """The first state [B, width], the inputs [B, steps, width] that do not depend on what is drawn, and
