@@ -8,7 +8,6 @@ from contract import COMPILED, Case, Contract
 from litgan.music import (
     CausalRollDiscriminator,
     GivenTracks,
-    HarmonyGenerator,
     PianoRollDiscriminator,
     PianoRollGenerator,
     RecurrentRollGenerator,
@@ -46,11 +45,6 @@ def discriminator(spectral=0):
     )
 
 
-def harmony():
-    build = partial(HarmonyGenerator, latent_dim=4, widths=(12, 16, 20))
-    return Case(build, SHAPE, {(2, 9, 12): {}}, image=lambda shape: shape)
-
-
 def recurrent():
     return Case(partial(RecurrentRollGenerator, latent_dim=4, width=16, track_width=8), SHAPE, BARS)
 
@@ -67,7 +61,7 @@ def causal():
 
 class TestContract(Contract):
     generators = {voices: generator(voices) for voices in ("polyphonic", "monophonic")}
-    generators |= {"harmony": harmony(), "recurrent": recurrent(), "for given": for_given()}
+    generators |= {"recurrent": recurrent(), "for given": for_given()}
     discriminators = {"plain": discriminator(), "spectral": discriminator(6), "causal": causal()}
     refusals = [
         (lambda: PianoRollGenerator((2,)), r"needs piano rolls \[tracks, steps, pitches\]"),
@@ -79,8 +73,5 @@ class TestContract(Contract):
         (lambda: RecurrentRollGenerator(SHAPE, 3, given=1), "the condition is 3: choose data.function Given"),
         (lambda: RecurrentRollGenerator(SHAPE, SHAPE), r"of 0 of their 3 tracks, but the condition is \(3,"),
         (lambda: CausalRollDiscriminator(SHAPE, dilations=(1, 0)), r"\[128, 96, 3, 1, 0\]"),
-        (lambda: HarmonyGenerator(SHAPE, 3), "the condition is 3: choose data.function GivenTracks"),
-        (lambda: HarmonyGenerator(SHAPE, SHAPE, given=3), "makes rolls of 3 of their tracks"),
-        (lambda: HarmonyGenerator(SHAPE, SHAPE, widths=(8, 0)), r"widths \[8, 0\]"),
         (lambda: GivenTracks(0), "keeps 0 tracks"),
     ]

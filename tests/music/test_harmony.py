@@ -1,33 +1,31 @@
-"""Lower voices for given upper ones: networks, terms, data, and a file of one's own."""
+"""Lower voices for given upper ones: data, a game, and a file of one's own."""
 
 from __future__ import annotations
 
-import copy
 from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
-from contract import refuses
 from music.judges import nearest_phrase
 
 from litgan import cli
 from litgan.data import Derived
 from litgan.music import (
+    CausalRollDiscriminator,
     GivenTracks,
-    HarmonyGenerator,
-    NoteCrossEntropy,
+    NextNotes,
     PianoRollDiscriminator,
     PianoRolls,
+    RecurrentRollGenerator,
     Scales,
 )
 from litgan.music.midi import to_midi_file
 from litgan.music.scores import read_midi
 from litgan.noise import Noise
-from litgan.penalties import R1, Context
+from litgan.penalties import R1
 
 SHAPE = (3, 16, 20)
-SMALL = {"latent_dim": 4, "widths": (12, 16, 20)}
 RECIPE = Path(__file__).parents[2] / "configs" / "music" / "chorales_harmony.yaml"
 
 
@@ -38,42 +36,6 @@ class Octaves(Scales):
         rolls, _ = super().read(split)
         rolls[:, 1] = rolls[:, 0].roll(self.pitches // 2, 2)
         return rolls, None
-
-
-@pytest.mark.parametrize("steps", [16, 23, 160])
-def test_given_tracks_stay_and_others_have_one_note_or_rest_at_any_length(steps: int) -> None:
-    condition = torch.zeros(2, 3, steps, 20)
-    condition[:, :2] = (torch.rand(2, 2, steps, 20) < 0.2).float()
-    made = HarmonyGenerator(SHAPE, SHAPE, given=2, **SMALL)(torch.randn(2, 4), condition)
-    assert made.shape == condition.shape and torch.equal(made[:, :2], condition[:, :2])
-    assert set(made.unique().tolist()) == {0.0, 1.0} and made[:, 2].sum(2).max() == 1
-
-
-def test_samples_depend_on_latents_and_what_is_not_given_is_not_read() -> None:
-    condition = torch.zeros(2, *SHAPE)
-    condition[:, 0, :, 5] = 1
-    generator = HarmonyGenerator(SHAPE, SHAPE, **SMALL)
-    latents = torch.randn(1, 4).expand(2, -1)
-    condition[1, 1:, :, 7] = 1
-    generator(latents, condition)
-    one, other = generator.logits
-    assert torch.equal(one, other)
-    generator(torch.randn(2, 4), condition)
-    assert not torch.allclose(*generator.logits)
-    assert copy.deepcopy(generator).logits is None
-
-
-def test_the_cross_entropy_is_that_of_the_highest_note_or_the_rest() -> None:
-    generator, real = HarmonyGenerator(SHAPE, SHAPE, **SMALL), torch.zeros(2, *SHAPE)
-    real[:, 1, :, 4] = 1
-    real[0, 1, :, 9] = 1  # a chord; the last track rests
-    fake = generator(torch.randn(2, 4), real)
-    chances = generator.logits.log_softmax(2)
-    expected = [-(chances[k, 0, note] + chances[k, 1, 20]).mean() / 2 for k, note in enumerate((9, 4))]
-    found = NoteCrossEntropy()(Context(generator, None, real=real, fake=fake))
-    torch.testing.assert_close(found, torch.stack(expected))
-    plain = Context(torch.nn.Identity(), None, real=real, fake=fake)
-    refuses(lambda: NoteCrossEntropy()(plain), "finds no logits in Identity: leave the term out")
 
 
 def test_conditions_are_the_upper_voices_and_move_with_their_samples() -> None:
@@ -97,14 +59,14 @@ def test_a_discriminator_reads_a_given_voice_in_the_sample() -> None:
 
 @pytest.mark.train
 def test_it_learns_what_a_melody_asks_for(tiny_gan, make_trainer, tmp_path) -> None:
-    """Cross-entropy and adversary together."""
+    """Maximum likelihood and adversary together."""
     torch.manual_seed(0)
     data = Derived(Octaves(samples=2000), GivenTracks(), batch_size=32)
     adam = partial(torch.optim.Adam, lr=2e-3, betas=(0.0, 0.99))
     gan = tiny_gan(
-        generator=partial(HarmonyGenerator, latent_dim=4, widths=(48, 64, 64)),
-        discriminator=partial(PianoRollDiscriminator, private_width=16, widths=(24, 32)),
-        sample_shape=data.sample_shape, condition=data.condition, reconstruction=[NoteCrossEntropy(1.0)],
+        generator=partial(RecurrentRollGenerator, given=1, latent_dim=4, width=64, track_width=48),
+        discriminator=partial(CausalRollDiscriminator, width=24, track_width=24, dilations=(1, 2)),
+        sample_shape=data.sample_shape, condition=data.condition, reconstruction=[NextNotes(1.0)],
         penalties=[R1(0.5, interval=4)], generator_optimizer=adam, discriminator_optimizer=adam,
     )  # fmt: skip
 
@@ -129,7 +91,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
         cli.main(
             ["fit", "--config", str(RECIPE), "--trainer.max_steps=2", "--data.batch_size=8", "--data.data",
              "litgan.music.Scales", "--data.data.tracks=4", "--data.data.samples=40",
-             "--data.data.steps_per_bar=16", "--model.generator.init_args.widths=[16,16]",
+             "--data.data.steps_per_bar=16", "--model.generator.init_args.width=16",
              "--samples.count=4", "--realism.count=40", "--trainer.enable_progress_bar=false",
              f"--trainer.default_root_dir={root}"]
         )  # fmt: skip

@@ -2,20 +2,17 @@
 
 from litgan.music.autoregressive import CausalRollDiscriminator, NextNotes, RecurrentRollGenerator
 from litgan.music.data import Music
-from litgan.music.harmony import GivenTracks, HarmonyGenerator, NoteCrossEntropy
 from litgan.music.metrics import MusicStatistics
 from litgan.music.networks import PianoRollDiscriminator, PianoRollGenerator
 from litgan.music.render import RollBatch
-from litgan.music.rolls import PianoRolls, Scales
+from litgan.music.rolls import GivenTracks, PianoRolls, Scales
 
 __all__ = [
     "CausalRollDiscriminator",
     "GivenTracks",
-    "HarmonyGenerator",
     "Music",
     "MusicStatistics",
     "NextNotes",
-    "NoteCrossEntropy",
     "PianoRollDiscriminator",
     "PianoRollGenerator",
     "PianoRolls",

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from litgan.data import Transform
 from litgan.data.base import GANDataModule
 from litgan.music.midi import Note
 from litgan.music.render import RollBatch
@@ -118,6 +119,18 @@ class PianoRolls(GANDataModule):
         pitch = torch.arange(self.pitches, device=stored.device) - shift[:, None]
         source = pitch.remainder(self.pitches)[:, None, None].expand(stored.shape)
         return stored.gather(3, source)  # the rows that wrap around are silent
+
+
+class GivenTracks(Transform):
+    """Rolls in which only the first `count` tracks sound, e.g. the soprano."""
+
+    def __init__(self, count: int = 1) -> None:
+        if count < 1:
+            raise ValueError(f"GivenTracks keeps {count} tracks: give at least 1.")
+        self.count = count
+
+    def __call__(self, samples: Tensor) -> Tensor:
+        return torch.cat([samples[:, : self.count], torch.zeros_like(samples[:, self.count :])], 1)
 
 
 class Scales(PianoRolls):
