@@ -74,7 +74,7 @@ class RecurrentRollGenerator(nn.Module):
     code and the place in the bar. From its state each track, from the first one on, draws its note; the
     tracks after it see it. The gradient of a note reaches its own scores, as that of softmax(scores + Gumbel
     noise), and ends there: through the notes before, over a hundred draws, it explodes. So notes are drawn
-    without a graph, and the scores of all steps are computed anew at once.
+    without a graph, and their scores are computed anew with one.
 
     With a roll as condition its first tracks are kept, and the others are made for them: the inputs of a step
     hold the given tracks before and after it, too. Rolls of any number of steps will do; the noise that draws
@@ -154,13 +154,15 @@ class RecurrentRollGenerator(nn.Module):
 
     def scores(self, state: Tensor, inputs: Tensor, notes: Tensor) -> Tensor:
         """Scores of all notes of the tracks that are not given, [B, tracks - given, steps, notes], each
-        given the `notes` [B, tracks, steps, notes] before it: all steps at once."""
+        given the `notes` [B, tracks, steps, notes] before it."""
         lines = notes.unbind(1)
         before = F.pad(torch.cat(lines, 2)[:, :-1], (0, 0, 1, 0))  # [B, steps, tracks * notes]
-        inputs, weights = inputs + self.last(self.scale * before), tuple(self.cell.parameters())
-        # Layers 1, dropout 0, forwards, batch first.
-        hidden, _ = torch.gru(inputs, state[None], weights, True, 1, 0.0, True, False, True)
-        found = [self.choices(track, hidden, lines[:track]) for track in range(self.given, self.tracks)]
+        hidden = []
+        for step_inputs in (inputs + self.last(self.scale * before)).unbind(1):
+            state = self.cell(step_inputs, state)
+            hidden.append(state)
+        states = torch.stack(hidden, 1)
+        found = [self.choices(track, states, lines[:track]) for track in range(self.given, self.tracks)]
         return torch.stack(found, 1).float()
 
     def log_likelihood(self, samples: Tensor, latents: Tensor, condition: Tensor | None = None) -> Tensor:
