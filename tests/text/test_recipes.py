@@ -9,6 +9,10 @@ from litgan import text
 
 class TestRecipes(Recipes):
     folder = "text"
-    stand_ins = {"litgan.text.Text": ["--data.path", __file__], "litgan.text.Grammar": []}
+    stand_ins = {
+        "litgan.text.Text": ["--data.path", __file__],
+        "litgan.text.PieceText": ["--data.path", __file__, "--data.window_start", "words"],
+        "litgan.text.Grammar": [],
+    }
     rooms = (text,)
     texts = {"PieceText.path", "Text.path", "TextBatch.alphabet"}

@@ -155,10 +155,10 @@ class PieceText(Text):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Sets alphabet and pieces from a checkpoint.
 
-        Raises ValueError: there are none, or too many or too long, or they are not those of the text.
+        Raises ValueError: they are too many or too long, or not those of the text.
         """
         super().load_state_dict(state_dict)
-        pieces, most = state_dict.get("pieces"), self.sample_shape[0] - self.alphabet_size
+        pieces, most = state_dict.get("pieces", self.pieces), self.sample_shape[0] - self.alphabet_size
         if not isinstance(pieces, list) or len(pieces) > most or not all(map(self._is_piece, pieces)):
             raise ValueError(f"The checkpoint holds no {most} pieces or fewer of its letters: take another.")
         if self.pieces not in ([], pieces):
