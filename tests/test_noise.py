@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from litgan.noise import BLOCK, Noise, derive_seed, torch_generator
+from litgan.noise import BLOCK, Noise, derive_seed, gumbel, torch_generator
 
 
 @pytest.mark.parametrize("draw", [Noise.normal, Noise.uniform])
@@ -111,3 +111,14 @@ def test_seeds_depend_on_every_key_and_their_order():
     assert derive_seed("a", 1, 2) == 9_013_816_112_770_105_850  # as ever: published numbers depend on it
     first, second = (torch.rand(3, generator=torch_generator("a")) for _ in range(2))
     assert torch.equal(first, second)
+
+
+def test_gumbel_noise_has_its_moments_and_no_infinity() -> None:
+    noise = gumbel(torch.randn(200_000, generator=torch.Generator().manual_seed(0)))
+    assert noise.mean().item() == pytest.approx(0.57722, abs=0.02)  # Euler's constant
+    assert noise.var().item() == pytest.approx(math.pi**2 / 6, abs=0.04)
+    numbers = torch.linspace(-13, 8, 1001, requires_grad=True)
+    exact = -torch.log(-torch.special.log_ndtr(numbers.double()))
+    torch.testing.assert_close(gumbel(numbers), exact.float(), rtol=1e-6, atol=1e-6)
+    gradients = [torch.autograd.grad(value.sum(), numbers)[0] for value in (gumbel(numbers), exact)]
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-6)

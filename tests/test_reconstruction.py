@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from litgan.callbacks import Feedback
 from litgan.metrics import Embedded
 from litgan.noise import Noise
 from litgan.penalties import Context
-from litgan.reconstruction import L1, L2, AuxiliaryLoss, Charbonnier, FeatureMatching, Perceptual
+from litgan.reconstruction import L1, L2, AuxiliaryLoss, Charbonnier, FeatureMatching, Likelihood, Perceptual
 from litgan.schedules import Linear
 
 REAL, FAKE = torch.randn(2, 3, 1, 4, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -109,6 +110,25 @@ def test_a_generator_may_add_a_loss_of_its_own():
         AuxiliaryLoss()(context(generator=generator))
     for generator.auxiliary_loss in (torch.tensor(2.0), torch.tensor([2.0, 2.0, 2.0])):
         assert AuxiliaryLoss()(context(generator=generator)).tolist() == [2, 2, 2]
+
+
+class Coin(nn.Module):
+    """Zeros and ones, of which a one has the probability 1/4."""
+
+    latent_dim = 1
+
+    def log_likelihood(self, samples, latents, condition):
+        assert latents.shape == (3, 1) and condition is None
+        return torch.where(samples > 0.5, 0.25, 0.75).log().flatten(1).mean(1)
+
+
+def test_the_likelihood_is_that_of_the_real_samples():
+    real = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+    found = Likelihood()(context(real, generator=Coin()))
+    once, thrice = math.log(4), math.log(4 / 3)
+    assert found.tolist() == pytest.approx([thrice, (thrice + once) / 2, once])
+    with pytest.raises(ValueError, match=r"^Likelihood asks .* Quantizing has no method log_likelihood"):
+        Likelihood()(context(generator=Quantizing()))
 
 
 def made(tiny_gan, **options):

@@ -112,3 +112,10 @@ class Noise:
         if len(drawn) != self.count:
             drawn = drawn.narrow(0, self.first - start * BLOCK, self.count)
         return send(drawn, self.device)
+
+
+def gumbel(normal: Tensor) -> Tensor:
+    """Maps standard normal to standard Gumbel numbers: -log(-log(Phi(x))), for |x| up to 13."""
+    normal = normal.to(torch.promote_types(normal.dtype, torch.float32))
+    tail = torch.special.erfc(normal.abs() * 0.5**0.5) / 2  # Phi(-|x|); log_ndtr has no Metal kernel
+    return -torch.log(-torch.where(normal > 0, torch.log1p(-tail), tail.log()))

@@ -154,6 +154,27 @@ class AuxiliaryLoss(Reconstruction):
         return loss.expand(len(context.fake))
 
 
+class Likelihood(Reconstruction):
+    """-log p(x) of the real sample x, in nats: maximum likelihood.
+
+    For generators that have a `log_likelihood(samples, latents, condition)`, [B], as those that draw symbol
+    by symbol may.
+    """
+
+    name = "likelihood"
+
+    def __call__(self, context: Context) -> Tensor:
+        likelihood = getattr(context.generator, "log_likelihood", None)
+        if likelihood is None:
+            raise ValueError(
+                f"Likelihood asks how probable real samples are, and {type(context.generator).__name__} has "
+                "no method log_likelihood(samples, latents, condition): take another generator, or another "
+                "term."
+            )
+        nats: Tensor = likelihood(context.real, context.latents(), context.condition)
+        return -nats
+
+
 def difference(context: Context) -> Tensor:
     """Fakes minus reals, [B, N], in at least float32."""
     return rows(context.fake) - rows(context.real)

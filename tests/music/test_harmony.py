@@ -14,7 +14,6 @@ from litgan.data import Derived
 from litgan.music import (
     CausalRollDiscriminator,
     GivenTracks,
-    NextNotes,
     PianoRollDiscriminator,
     PianoRolls,
     RecurrentRollGenerator,
@@ -24,6 +23,7 @@ from litgan.music.midi import to_midi_file
 from litgan.music.scores import read_midi
 from litgan.noise import Noise
 from litgan.penalties import R1
+from litgan.reconstruction import Likelihood
 
 SHAPE = (3, 16, 20)
 RECIPE = Path(__file__).parents[2] / "configs" / "music" / "chorales_harmony.yaml"
@@ -66,7 +66,7 @@ def test_it_learns_what_a_melody_asks_for(tiny_gan, make_trainer, tmp_path) -> N
     gan = tiny_gan(
         generator=partial(RecurrentRollGenerator, given=1, latent_dim=4, width=64, track_width=48),
         discriminator=partial(CausalRollDiscriminator, width=24, track_width=24, dilations=(1, 2)),
-        sample_shape=data.sample_shape, condition=data.condition, reconstruction=[NextNotes(1.0)],
+        sample_shape=data.sample_shape, condition=data.condition, reconstruction=[Likelihood(1.0)],
         penalties=[R1(0.5, interval=4)], generator_optimizer=adam, discriminator_optimizer=adam,
     )  # fmt: skip
 

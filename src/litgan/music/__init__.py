@@ -1,6 +1,6 @@
 """Music: data, networks, metrics and rendering. A wing: the core does not import it."""
 
-from litgan.music.autoregressive import CausalRollDiscriminator, NextNotes, RecurrentRollGenerator
+from litgan.music.autoregressive import CausalRollDiscriminator, RecurrentRollGenerator
 from litgan.music.data import Music
 from litgan.music.metrics import MusicStatistics
 from litgan.music.networks import PianoRollDiscriminator, PianoRollGenerator
@@ -12,7 +12,6 @@ __all__ = [
     "GivenTracks",
     "Music",
     "MusicStatistics",
-    "NextNotes",
     "PianoRollDiscriminator",
     "PianoRollGenerator",
     "PianoRolls",

@@ -1,7 +1,7 @@
 """Piano rolls note by note: a recurrent generator, and a discriminator that judges each note.
 
 A note depends on all earlier steps and on the notes of the tracks above it in its own step. With the term
-`NextNotes` the generator learns by maximum likelihood, as language models do; from the discriminator it
+`Likelihood` the generator learns by maximum likelihood, as language models do; from the discriminator it
 learns on its own samples, through straight-through Gumbel-softmax (Jang et al. 2017, "Categorical
 reparameterization with Gumbel-softmax"). Each track has one note or a rest at a step.
 
@@ -20,7 +20,7 @@ from torch.nn.functional import leaky_relu
 from litgan.condition import Condition, num_classes
 from litgan.music.networks import binarize, check_roll_shape
 from litgan.networks.layers import SLOPE, check_input, check_widths, condition_maps, init_weights
-from litgan.penalties import Context, Reconstruction
+from litgan.noise import gumbel
 
 
 def with_rests(rolls: Tensor) -> Tensor:
@@ -250,25 +250,3 @@ class CausalRollDiscriminator(nn.Module):
             for track in range(self.tracks)
         ]
         return torch.cat(logits, 1)
-
-
-class NextNotes(Reconstruction):
-    """-log p(x) of the real rolls x, mean over their notes, in nats: maximum likelihood.
-
-    The generator must have a `log_likelihood`, as `RecurrentRollGenerator` has.
-    """
-
-    name = "next_notes"
-
-    def __call__(self, context: Context) -> Tensor:
-        likelihood: Tensor = context.generator.log_likelihood(
-            context.real, context.latents(), context.condition
-        )
-        return -likelihood
-
-
-def gumbel(normal: Tensor) -> Tensor:
-    """Maps standard normal to standard Gumbel numbers: -log(-log(Phi(x)))."""
-    normal = normal.double() if normal.dtype == torch.float64 else normal.float()
-    tail = torch.special.erfc(normal.abs() * 0.5**0.5) / 2  # Phi(-|x|); log_ndtr has no Metal kernel
-    return -torch.log(-torch.where(normal > 0, torch.log1p(-tail), tail.log()))

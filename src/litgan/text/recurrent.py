@@ -3,7 +3,7 @@
 A feed-forward generator maps latents to all characters at once; between the latents of two texts it outputs
 mixtures of both. An autoregressive one chooses at the first character that differs, and the others follow.
 It learns from scratch, from the discriminator alone, through straight-through Gumbel-softmax (Kusner &
-Hernández-Lobato 2016; Press et al. 2017); with the term `NextToken` it learns by maximum likelihood as well.
+Hernández-Lobato 2016; Press et al. 2017); with the term `Likelihood` it learns by maximum likelihood as well.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from litgan.networks.layers import check_input, check_widths
-from litgan.penalties import Context, Reconstruction
+from litgan.noise import gumbel
 from litgan.schedules import Schedule, value_at
 
 
@@ -146,28 +146,6 @@ class RecurrentTextGenerator(nn.Module):
             chosen = below.sum(1).clamp(max=logits.shape[1] - 1)
         soft = (logits / self.temperature).softmax(1)
         return F.one_hot(chosen, logits.shape[1]).to(soft) + (soft - soft.detach())
-
-
-class NextToken(Reconstruction):
-    """-log p(x) of the real samples x, mean over their characters, in nats: maximum likelihood.
-
-    The generator must have a `log_likelihood`.
-    """
-
-    name = "next_token"
-
-    def __call__(self, context: Context) -> Tensor:
-        likelihood: Tensor = context.generator.log_likelihood(
-            context.real, context.latents(), context.condition
-        )
-        return -likelihood
-
-
-def gumbel(normal: Tensor) -> Tensor:
-    """Maps standard normal to standard Gumbel numbers: -log(-log(Phi(x))), for |x| up to 13."""
-    normal = normal.float()
-    tail = torch.special.erfc(normal.abs() * 0.5**0.5) / 2  # Phi(-|x|); log_ndtr has no Metal kernel
-    return -torch.log(-torch.where(normal > 0, torch.log1p(-tail), tail.log()))
 
 
 def straight_through(logits: Tensor, temperature: float) -> Tensor:
