@@ -1,16 +1,17 @@
 """What recipes reach in so many minutes of training: distance, precision, recall, speed, memory, stability.
 
     python benchmarks/recipes.py configs/fashion_mnist*.yaml --minutes 2 5 10
+    python benchmarks/recipes.py configs/fashion_mnist.yaml --images 100000 200000
     python benchmarks/recipes.py configs/digits.yaml                to the recipe's own end
 
-Each recipe runs in a process of its own and is measured before its first step and after so many minutes
-of training; measurements do not count as training. All rows of a recipe share one protocol, which stands
-beside the figures: the held-out split where the data have one, and equal counts on both sides. "floor" is the
-training split measured as if it were generated, several times over where it is smaller; "opponent" what
-people would pick instead, after as much training (benchmarks/<medium>/opponent.py). With --judge a column
-holds the accuracy of a classifier of real against generated samples that was fitted on half of them (0.5 is
-perfect; benchmarks/two_samples.py). last/best is the last distance over the best one. Other options go to
-the recipe.
+Each recipe runs in a process of its own and is measured before its first step and after so many minutes of
+training, or images seen; measurements do not count as training. All rows of a recipe share one protocol,
+which stands beside the figures: the held-out split where the data have one, and equal counts on both sides.
+"floor" is the training split measured as if it were generated, several times over where it is smaller;
+"opponent" what people would pick instead, after as much training (benchmarks/<medium>/opponent.py). With
+--judge a column holds the accuracy of a classifier of real against generated samples that was fitted on
+half of them (0.5 is perfect; benchmarks/two_samples.py). last/best is the last distance over the best one.
+Other options go to the recipe.
 """
 
 from __future__ import annotations
@@ -84,29 +85,37 @@ class Watch(Callback):
     """Measures the averaged generator before training and after given minutes of it, then stops.
 
     After infinite minutes: at the recipe's own end.
+
+    Args:
+        protocol: what it is measured against.
+        due: minutes of training, or images seen if `by_images`, in rising order.
+        picture: where the last samples go.
+        by_images: see `due`.
     """
 
-    def __init__(self, protocol: Protocol, minutes: list[float], picture: Path | None) -> None:
-        self.protocol, self.picture = protocol, picture
-        self.minutes, self.rows = list(minutes), []
+    def __init__(
+        self, protocol: Protocol, due: list[float], picture: Path | None, by_images: bool = False
+    ) -> None:
+        self.protocol, self.picture, self.by_images = protocol, picture, by_images
+        self.due, self.rows = list(due), []
 
     def on_train_start(self, trainer: Trainer, gan: GAN) -> None:
-        self.measure(trainer, gan, 0.0)
-        self.start, self.excluded = time.perf_counter(), gan.seconds_excluded
+        self.measure(trainer, gan, "start")
+        self.start, self.excluded, self.cpu = time.perf_counter(), gan.seconds_excluded, time.process_time()
 
     def on_train_batch_end(self, trainer: Trainer, gan: GAN, *_: object) -> None:
         trained = time.perf_counter() - self.start - (gan.seconds_excluded - self.excluded)
-        if not self.minutes or trained < 60 * self.minutes[0]:
+        done = gan.images_seen if self.by_images else trained / 60
+        if not self.due or done < self.due[0] or not gan.iteration_is_complete:
             return
-        began = time.perf_counter()
-        self.measure(trainer, gan, self.minutes.pop(0))
+        due = self.due.pop(0)
+        self.measure_trained(trainer, gan, f"{due:,.0f} images" if self.by_images else f"{due:g} min")
         self.rows[-1]["images/s"] = gan.images_seen / trained
-        trainer.should_stop = not self.minutes
-        gan.seconds_excluded += time.perf_counter() - began
+        trainer.should_stop = not self.due
 
     def on_train_end(self, trainer: Trainer, gan: GAN) -> None:
-        if self.minutes:
-            self.measure(trainer, gan, math.inf)
+        if self.due:
+            self.measure_trained(trainer, gan, "end")
         if self.picture is not None:
             samples = gan.sample(64, condition=self.conditions(gan, 0, 64))
             save_png(trainer.datamodule.decode(samples).render(8), self.picture)
@@ -115,9 +124,17 @@ class Watch(Callback):
         protocol = self.protocol
         return eval_conditions(gan, protocol.data, count, split=protocol.split, first=first)
 
-    def measure(self, trainer: Trainer, gan: GAN, minutes: float) -> None:
+    def measure_trained(self, trainer: Trainer, gan: GAN, when: str) -> None:
+        """With the CPU seconds of training; measuring is excluded."""
+        began, cpu = time.perf_counter(), time.process_time()
+        self.measure(trainer, gan, when)
+        self.rows[-1]["CPU s"] = cpu - self.cpu
+        gan.seconds_excluded += time.perf_counter() - began
+        self.cpu += time.process_time() - cpu
+
+    def measure(self, trainer: Trainer, gan: GAN, when: str) -> None:
         row = self.protocol.row(
-            {0.0: "start", math.inf: "end"}.get(minutes, f"{minutes:g} min"),
+            when,
             lambda first, count: gan.sample(count, condition=self.conditions(gan, first, count), first=first),
             labels=lambda first, count: choose_classes(None, first, count, gan.num_classes),
         )  # fmt: skip
@@ -150,12 +167,16 @@ def one(
     picture: Path | None,
     extra: list[str],
     *,
+    images: list[int] | None = None,
     seconds: float | None = None,
     judged: bool = False,
 ) -> list[Row]:
-    """The rows of one recipe, of this process; opponents learn for `seconds`, by default as long as it."""
+    """The rows of one recipe, of this process, after so many minutes, or `images`.
+
+    Opponents learn for `seconds`, by default for as many minutes, or until their own held-out loss rises.
+    """
     quiet = ["--trainer.logger=false", "--trainer.enable_progress_bar=false"]
-    if minutes[-1] < math.inf:
+    if images or minutes[-1] < math.inf:
         quiet.append("--trainer.max_steps=100000000")
     off = [f"--{part}.every=0" for part in ("realism", "samples", "gradients", "checkpoint")]
     with tempfile.TemporaryDirectory() as folder:
@@ -164,7 +185,7 @@ def one(
         data.load("train")
         protocol = Protocol(data, load_extractor(realism.extractor), min(count, realism.count), judged)
         rows = bounds(protocol, 60 * minutes[-1] if seconds is None else seconds)
-        watch = Watch(protocol, minutes, picture)
+        watch = Watch(protocol, images or minutes, picture, by_images=bool(images))
         recipe.trainer.callbacks.append(watch)
         recipe.trainer.fit(recipe.model, datamodule=data)
     distances = [next(value for key, value in row.items() if key.startswith("fd_")) for row in watch.rows[1:]]
@@ -176,7 +197,9 @@ def one(
 def main() -> None:
     parser = measure.options(__doc__, __file__)
     parser.add_argument("recipes", nargs="+", type=Path)
-    parser.add_argument("--minutes", nargs="+", type=float, default=[math.inf])
+    due = parser.add_mutually_exclusive_group()
+    due.add_argument("--minutes", nargs="+", type=float, default=[math.inf])
+    due.add_argument("--images", nargs="+", type=int)
     parser.add_argument("--count", type=int, default=10_000)
     parser.add_argument("--pictures", type=Path, help="folder for the last samples of each")
     parser.add_argument("--judge", action="store_true", help="a column of a classifier's accuracy")
@@ -186,7 +209,8 @@ def main() -> None:
         torch.set_num_threads(options.threads or torch.get_num_threads())
         (path,) = options.recipes
         picture = options.pictures / f"{path.stem}.png" if options.pictures else None
-        print(json.dumps(one(path, options.minutes, options.count, picture, extra, judged=options.judge)))
+        run = options.minutes, options.count, picture, extra
+        print(json.dumps(one(path, *run, images=options.images, judged=options.judge)))
         return
     measure.setup(options)
     rows: list[Row] = []
