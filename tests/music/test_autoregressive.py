@@ -113,6 +113,30 @@ def test_the_gradient_of_a_note_is_that_of_the_softmax_of_its_own_scores() -> No
     assert not of_noise.any(), "nothing goes through the notes before"
 
 
+def test_a_sampling_temperature_divides_the_scores() -> None:
+    """As if the last layers were smaller, in samples and gradients; the likelihood is not touched."""
+    made, latents, samples = [], torch.randn(16, 4 + 8 * 3 * 6, dtype=torch.float64), rolls(16)
+    for temperature in (0.5, 1.0):
+        torch.manual_seed(0)
+        generator = RecurrentRollGenerator(
+            SHAPE, bars=2, latent_dim=4, width=16, track_width=8, sampling_temperature=temperature
+        ).double()
+        likelihood = generator.log_likelihood(samples, latents)
+        for weight in generator.choices.head.parameters():
+            weight.data.mul_(2 * temperature)
+        seen = latents.clone().requires_grad_()
+        fake = generator(seen)
+        (gradient,) = torch.autograd.grad((fake * samples).sum(), seen)
+        made.append((likelihood, fake, gradient))
+    for cold, warm in zip(*made, strict=True):
+        torch.testing.assert_close(cold, warm)
+
+
+def test_a_sampling_temperature_is_positive() -> None:
+    with pytest.raises(ValueError, match="sampling_temperature is 0"):
+        RecurrentRollGenerator(SHAPE, sampling_temperature=0)
+
+
 @pytest.mark.parametrize("steps", [8, 11, 24])
 def test_given_tracks_stay_and_others_have_one_note_or_rest_at_any_length(steps: int) -> None:
     condition = torch.zeros(4, 3, steps, 5)

@@ -89,6 +89,11 @@ class RecurrentRollGenerator(nn.Module):
             `latent_dim` counts too.
         width: length of the state.
         track_width: channels of the layers of a track.
+        sampling_temperature: notes are drawn by softmax(scores / temperature), in training, too; the
+            likelihood is that of softmax(scores).
+
+    Raises:
+        ValueError: for a shape, a number of given tracks or a temperature that does not fit.
     """
 
     uses_batch_statistics = False
@@ -103,9 +108,16 @@ class RecurrentRollGenerator(nn.Module):
         latent_dim: int = 32,
         width: int = 256,
         track_width: int = 128,
+        sampling_temperature: float = 1.0,
     ) -> None:
         super().__init__()
         check_widths([width, track_width], self)
+        if sampling_temperature <= 0:
+            raise ValueError(
+                f"RecurrentRollGenerator's sampling_temperature is {sampling_temperature}: give a positive "
+                "number, such as 0.7."
+            )
+        self.sampling_temperature = sampling_temperature
         self.tracks, self.steps, pitches = check_roll_shape(sample_shape, 1, self, bars)
         if not 0 <= given < self.tracks or condition != (
             tuple(sample_shape) if given else num_classes(condition)
@@ -129,11 +141,13 @@ class RecurrentRollGenerator(nn.Module):
 
     def forward(self, latents: Tensor, condition: Tensor | None = None) -> Tensor:
         state, inputs, given = self.start(latents, condition)
-        noise = gumbel(latents[:, self.code_dim :]).unflatten(1, (self.steps, -1, self.notes))
+        temperature = self.sampling_temperature  # scores / temperature + noise, times the temperature
+        noise = temperature * gumbel(latents[:, self.code_dim :]).unflatten(1, (self.steps, -1, self.notes))
         notes = self.draw(state, inputs, given, noise)
         if torch.is_grad_enabled():
             repeated = noise.repeat(1, -(-notes.shape[2] // self.steps), 1, 1)[:, : notes.shape[2]]
-            soft = (self.scores(state, inputs, notes) + repeated.transpose(1, 2)).softmax(-1)
+            scores = self.scores(state, inputs, notes) + repeated.transpose(1, 2)
+            soft = (scores / temperature).softmax(-1)
             own = notes[:, self.given :] + (soft - soft.detach())  # the value of the bracket is exactly 0
             notes = torch.cat([notes[:, : self.given], own], 1)
         return notes[..., :-1]
