@@ -16,6 +16,7 @@ from litgan.music.metrics import (
     durations,
     in_scale,
     intervals,
+    longest_copies,
     repetition,
 )
 from litgan.music.midi import sounding_and_onsets
@@ -137,6 +138,21 @@ def test_repetition_finds_copies_in_any_key_and_nothing_else() -> None:
     assert repetition(fake.bool(), training.to(torch.uint8)) == 3 / 8
 
 
+def test_longest_copies_are_stretches_of_one_training_roll_in_any_key() -> None:
+    training = noise(700)
+    training[..., 20:] = 0
+    training[:, :, :, 0] = 1  # a lowest note in every step
+    moved = training[[3]].roll(2, -1)
+    cut = training[[650]].clone()
+    cut[:, 0, 5, 10:14] = 1 - cut[:, 0, 5, 10:14]  # 5 steps before, 10 after
+    climbing = training[[9]].clone()
+    climbing[:, :, 7:] = climbing[:, :, 7:].roll(1, -1)  # 7 steps, then 9 in another key
+    joined = torch.cat([training[[1], :, :8], training[[2], :, 8:]], 2)
+    fake = torch.cat([moved, cut, climbing, joined])
+    assert longest_copies(fake.bool(), training.to(torch.uint8)).tolist() == [16, 10, 9, 8]
+    assert longest_copies(noise(4, name="others").bool(), training.to(torch.uint8)).max() == 0
+
+
 def test_the_metrics_separate_music_from_noise() -> None:
     data = Scales(samples=300)
 
@@ -152,6 +168,7 @@ def test_the_metrics_separate_music_from_noise() -> None:
         assert 0 <= copied[metric] <= good[metric] + 1e-9 and 5 * good[metric] < bad[metric], metric
     assert (good["in_scale"], copied["in_scale"]) == (1.0, 1.0) and bad["in_scale"] < 0.85
     assert copied["repetition"] == 1.0 and good["repetition"] < 0.1 and bad["repetition"] == 0
+    assert copied["longest_copy"] == 16 > good["longest_copy"] > bad["longest_copy"]
     assert 1.6 < good["polyphony"] <= 2 and good["empty_bars"] == 0
     assert bad["polyphony"] == pytest.approx(2 * 24 * 0.05, rel=0.15)
     quiet = torch.zeros(300, 2, 16, 24)

@@ -15,6 +15,7 @@ from litgan.metrics.distances import jensen_shannon
 from litgan.metrics.extractors import FeatureExtractor
 from litgan.music.counterpoint import rule_breaks, strong_steps, voice_lines
 from litgan.music.midi import sounding_and_onsets
+from litgan.noise import torch_generator
 
 if TYPE_CHECKING:
     from litgan.music.rolls import PianoRolls
@@ -31,6 +32,7 @@ MAX_CELLS = 32_768  # per roll, of the fixed size of `extras`
 SAME_IOU = 0.9  # intersection over union from which two rolls count as equal
 MAJOR, MINOR = (0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 11)  # harmonic minor
 CHUNK_SIZE = 256  # rolls compared at once, to bound memory
+MULTIPLIER = -7046029254386353131  # 2^64 / golden ratio: Knuth 1998, "Sorting and Searching", section 6.4
 
 
 class MusicStatistics(FeatureExtractor):
@@ -57,6 +59,7 @@ class MusicStatistics(FeatureExtractor):
         empty_bars: fraction of bars without a note, each track separately.
         repetition: fraction of rolls with an intersection over union of at least 0.9 with a roll of the
             training split, both transposed to the same lowest pitch.
+        longest_copy: mean over rolls of `longest_copies`.
         rule_breaks: breaks of the rules of counterpoint per 1,000 steps, and by rule; `counterpoint`.
     """
 
@@ -122,6 +125,7 @@ class MusicStatistics(FeatureExtractor):
             "in_scale": in_scale(sounding),
             "empty_bars": 1 - bars.double().mean().item(),
             "repetition": repetition(fake, training),
+            "longest_copy": longest_copies(fake, training).double().mean().item(),
             **rule_breaks(sounding, strong),
         }
 
@@ -199,6 +203,43 @@ def repetition(rolls: Tensor, training: Tensor) -> float:
             nearest = torch.maximum(nearest, (common / union.clamp_min(1)).amax(1))
         repeated += int((nearest >= SAME_IOU).sum())
     return repeated / len(rolls)
+
+
+def longest_copies(rolls: Tensor, training: Tensor) -> Tensor:
+    """Steps of the longest stretch of each roll that a training roll holds in any key: int64 [N].
+
+    Args:
+        rolls: bool [N, tracks, steps, pitches].
+        training: 0 and 1, [M, tracks, steps, pitches].
+    """
+    longest = torch.zeros(len(rolls), dtype=torch.int64)
+    sides = [_step_codes(side.cpu()) for side in (rolls, training)]
+    stretches = [alone for alone, _ in sides]
+    for length in range(1, rolls.shape[2] + 1):
+        copied = torch.isin(*stretches).any(1)
+        if not copied.any():
+            break
+        longest[copied] = length
+        stretches = [
+            stretch[:, :-1] * MULTIPLIER + after[:, length:]
+            for stretch, (_, after) in zip(stretches, sides, strict=True)
+        ]
+    return longest
+
+
+def _step_codes(rolls: Tensor) -> tuple[Tensor, Tensor]:
+    """A number for what sounds in each step in any key, and one for that and the way from the step before,
+    int64 [N, steps]: equal for equal steps, and by chance only for others."""
+    weights = torch.randint(2**62, rolls.shape[1::2], generator=torch_generator("music", "steps"))
+    found = []
+    for part in rolls.split(CHUNK_SIZE):
+        columns = part.transpose(1, 2).flatten(0, 1)[:, :, None]  # [N * steps, tracks, 1, pitches]
+        lowest = columns.flatten(1, 2).amax(1).int().argmax(1).view(len(part), -1)
+        alone = (_align_lowest(columns)[:, :, 0].long() * weights).sum((1, 2)).view_as(lowest)
+        ways = lowest.diff(dim=1, prepend=lowest[:, :1])
+        found.append((alone, alone + ways * MULTIPLIER))
+    alone, after = (torch.cat(parts) for parts in zip(*found, strict=True))
+    return alone, after
 
 
 def _fold_octaves(pitches: Tensor) -> Tensor:
