@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from shared.augmentation import Augments, draws, smooth
+from shared.augmentation import Augments, Pictures, draws, images_gan, smooth
 
-from litgan.augment import DiffAugment
+from litgan.augment import AdaptiveAugmentation, DiffAugment
+from litgan.schedules import Linear
 
 
 class TestDiffAugment(Augments):
@@ -42,3 +43,54 @@ def test_diffaugment_translates_and_cuts_as_the_authors_do(side):
 def test_unknown_policies_are_refused():
     with pytest.raises(ValueError, match="no policy 'zoom'"):
         DiffAugment(["zoom"])
+
+
+class Mirror(AdaptiveAugmentation):
+    """Some samples are mirrored."""
+
+    num_uniforms = 1
+
+    def __init__(self, p, target=None, interval=4, images=1000):
+        super().__init__(p, target, interval, images)
+
+    def forward(self, samples, uniforms):
+        return torch.where((uniforms < self.p).view(-1, 1, 1, 1), samples.flip(3), samples)
+
+
+@pytest.mark.parametrize(("logits", "sign"), [(torch.ones(8, 1), 1), (torch.tensor([[1.0], [-1.0]] * 4), -1)])
+def test_p_rises_while_the_discriminator_overfits_and_falls_while_it_is_fooled(logits, sign):
+    augment = Mirror(0.5, 0.6, 4, 1000)
+    for turn in range(1, 9):
+        augment.update_statistics(logits)
+        augment.update_p(turn, 10)
+    assert augment.p.item() == pytest.approx(0.5 + sign * 2 * 40 / 1000)
+    for turn in range(9, 400):
+        augment.update_statistics(logits)
+        augment.update_p(turn, 10)
+    assert augment.p.item() == (1.0 if sign > 0 else 0.0)
+
+
+def test_p_follows_a_schedule_or_stays():
+    augment = Mirror(Linear(0.0, 0.4, images=100))
+    augment.step_schedule(50)
+    assert augment.p.item() == pytest.approx(0.2)
+    with pytest.raises(ValueError, match="a schedule for p and a target"):
+        Mirror(Linear(0.0, 0.4, images=100), target=0.6)
+    with pytest.raises(ValueError, match="which is no probability: give 0 to 1"):
+        Mirror(1.5)
+
+
+def test_p_is_logged_kept_and_resumed_bit_for_bit(tiny_gan, make_trainer, tmp_path):
+    def run(iterations, ckpt_path=None):
+        gan = images_gan(tiny_gan, augment=Mirror(0.3, 0.6, 2, 200))
+        trainer = make_trainer(iterations)
+        trainer.fit(gan, datamodule=Pictures(), ckpt_path=ckpt_path)
+        return gan, trainer
+
+    straight, _ = run(6)
+    assert straight.augment.p != 0.3 and "augmentation/p" in straight.last_logs
+    _, trainer = run(3)
+    trainer.save_checkpoint(tmp_path / "cut.ckpt")
+    resumed, _ = run(6, tmp_path / "cut.ckpt")
+    mine, theirs = resumed.state_dict(), straight.state_dict()
+    assert all(torch.equal(mine[name], value) for name, value in theirs.items())

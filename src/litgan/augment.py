@@ -12,7 +12,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
+
+from litgan.schedules import Schedule, value_at
 
 
 class Augmentation(nn.Module, ABC):
@@ -51,6 +54,63 @@ class Augmentation(nn.Module, ABC):
     def logs(self) -> dict[str, Tensor]:
         """Its state, to be logged: key -> scalar on its device."""
         return {}
+
+
+class AdaptiveAugmentation(Augmentation):
+    """Changes with a probability `p` that may follow the discriminator: Karras et al. 2020, section 3.
+
+    Every `interval` discriminator steps p increases if r = E[sign D(x)] over the reals (eq. 1) exceeds
+    `target`, else it decreases. A relativistic loss leaves the sign of D(x) open: give no target there.
+
+    Args:
+        p: initial probability; a schedule sets it as a function of `images_seen` instead.
+        target: r at which p stays; None disables the adaptation.
+        interval: discriminator steps between two updates of p.
+        images: number of images in which p can move from 0 to 1.
+
+    Raises:
+        ValueError: p is not between 0 and 1, or both a schedule and a target are given.
+    """
+
+    p: Tensor
+    sign_sums: Tensor
+
+    def __init__(self, p: float | Schedule, target: float | None, interval: int, images: int) -> None:
+        super().__init__()
+        name = type(self).__name__
+        if isinstance(p, Schedule) and target is not None:
+            raise ValueError(
+                f"{name} has a schedule for p and a target: give target null, or a number for p."
+            )
+        if not isinstance(p, Schedule) and not 0 <= p <= 1:
+            raise ValueError(f"{name} has p = {p}, which is no probability: give 0 to 1.")
+        self.schedule, self.target, self.interval, self.images = p, target, interval, images
+        self.register_buffer("p", torch.tensor(value_at(p, 0)))
+        self.register_buffer("sign_sums", torch.zeros(2))  # sum of the signs, and their number
+
+    def step_schedule(self, images_seen: int) -> None:
+        """Sets p to the value of its schedule, if it has one."""
+        if isinstance(self.schedule, Schedule):
+            self.p.fill_(self.schedule(images_seen))
+
+    @torch.no_grad()
+    def update_statistics(self, real_logits: Tensor) -> None:
+        if self.target is not None:
+            signs = real_logits.detach().float().sign()
+            self.sign_sums += torch.stack([signs.sum(), torch.ones_like(signs).sum()])
+
+    @torch.no_grad()
+    def update_p(self, updates: int, images: int) -> None:
+        if self.target is None or updates % self.interval:
+            return
+        if dist.is_available() and dist.is_initialized():  # all ranks get the same p
+            dist.all_reduce(self.sign_sums)
+        excess = self.sign_sums[0] / self.sign_sums[1] - self.target
+        self.p.add_(excess.sign() * (images * self.interval / self.images)).clamp_(0.0, 1.0)
+        self.sign_sums.zero_()
+
+    def logs(self) -> dict[str, Tensor]:
+        return {"augmentation/p": self.p.clone()}
 
 
 class DiffAugment(Augmentation):

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from litgan.noise import Noise
-from litgan.schedules import Linear
 from litgan.sound import SoundAugment
 from litgan.sound.tones import tone_errors
 
@@ -116,10 +115,11 @@ def test_the_gradient_and_its_own_gradient_come_back_to_every_sound() -> None:
     assert torch.autograd.gradcheck(lambda x: augment(x, uniforms), (samples.detach().requires_grad_(),))
 
 
-def test_its_probability_follows_a_schedule_and_is_logged() -> None:
-    augment = SoundAugment(Linear(0.0, 0.8, 100))
-    for images, p in ((0, 0.0), (50, 0.4), (200, 0.8)):
-        augment.step_schedule(images)
+def test_its_probability_adapts_if_there_is_a_target() -> None:
+    for target, p in ((None, 0.5), (0.6, 0.6)):
+        augment = SoundAugment(0.5, target=target, interval=1, images=100)
+        augment.update_statistics(torch.ones(8, 1))
+        augment.update_p(1, 10)
         assert augment.logs()["augmentation/p"].item() == pytest.approx(p)
 
 
@@ -128,5 +128,3 @@ def test_what_it_cannot_change_is_refused() -> None:
         changed(SoundAugment(), torch.zeros(2, 5))
     with pytest.raises(ValueError, match="no policy 'reverb': give any of gain"):
         SoundAugment(policy=["reverb"])
-    with pytest.raises(ValueError, match=r"p = 1\.5, which is no probability"):
-        SoundAugment(1.5)

@@ -7,9 +7,8 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from shared.augmentation import Augments, Pictures, draws, images_gan, smooth
+from shared.augmentation import Augments, draws, smooth
 
-from litgan.schedules import Linear
 from litgan.zoo import ADA, warps
 from litgan.zoo.ada import normal
 
@@ -154,29 +153,6 @@ def test_ada_at_one_keeps_the_statistics_of_a_batch():
     assert 1.0 < colored.std() / images.std() < 2.2  # contrast of 2^(N(0, 1/2)), saturation of 2^N(0, 1)
 
 
-@pytest.mark.parametrize(("logits", "sign"), [(torch.ones(8, 1), 1), (torch.tensor([[1.0], [-1.0]] * 4), -1)])
-def test_p_rises_while_the_discriminator_overfits_and_falls_while_it_is_fooled(logits, sign):
-    ada = ADA(0.5, interval=4, images=1000)
-    for turn in range(1, 9):
-        ada.update_statistics(logits)
-        ada.update_p(turn, 10)
-    assert ada.p.item() == pytest.approx(0.5 + sign * 2 * 40 / 1000)
-    for turn in range(9, 400):
-        ada.update_statistics(logits)
-        ada.update_p(turn, 10)
-    assert ada.p.item() == (1.0 if sign > 0 else 0.0)
-
-
-def test_p_follows_a_schedule_or_stays():
-    ada = ADA(Linear(0.0, 0.4, images=100), target=None)
-    ada.step_schedule(50)
-    assert ada.p.item() == pytest.approx(0.2)
-    with pytest.raises(ValueError, match="a schedule for p and a target"):
-        ADA(Linear(0.0, 0.4, images=100))
-    with pytest.raises(ValueError, match="which is no probability: give 0 to 1"):
-        ADA(1.5)
-
-
 def test_parts_of_the_pipeline_have_their_own_factor_of_p():
     """R3GAN: p 0.55 for geometry and cutout, half of it for each of five color transforms."""
     images, ada = smooth(4000, side=8), ADA(0.55, target=None, color=0.5, cutout=1.0)
@@ -224,22 +200,6 @@ def test_autocast_moves_pictures_by_less_than_a_hundredth_of_a_pixel():
 
 
 # -- in the game -------------------------------------------------------------------------------
-
-
-def test_p_is_logged_kept_and_resumed_bit_for_bit(tiny_gan, make_trainer, tmp_path):
-    def run(iterations, ckpt_path=None):
-        gan = images_gan(tiny_gan, augment=ADA(0.3, interval=2, images=200))
-        trainer = make_trainer(iterations)
-        trainer.fit(gan, datamodule=Pictures(), ckpt_path=ckpt_path)
-        return gan, trainer
-
-    straight, _ = run(6)
-    assert straight.augment.p != 0.3 and "augmentation/p" in straight.last_logs
-    _, trainer = run(3)
-    trainer.save_checkpoint(tmp_path / "cut.ckpt")
-    resumed, _ = run(6, tmp_path / "cut.ckpt")
-    mine, theirs = resumed.state_dict(), straight.state_dict()
-    assert all(torch.equal(mine[name], value) for name, value in theirs.items())
 
 
 def test_an_image_condition_moves_as_the_samples_and_keeps_its_colors():

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from litgan.augment import Augmentation
+from litgan.augment import AdaptiveAugmentation
 from litgan.losses import to_float32
 from litgan.networks.layers import without_autocast
 from litgan.noise import torch_generator
-from litgan.schedules import Schedule, value_at
+from litgan.schedules import Schedule
 
 GAIN = 12.0  # dB, range below full scale
 REACH = 1 / 16  # of a sound's length, largest shift to either side
@@ -24,7 +24,7 @@ NOISE = (-70.0, -40.0)  # dB, lowest and highest root mean square of the noise f
 TABLE = 1 << 17  # random numbers from which noise floors are cut
 
 
-class SoundAugment(Augmentation):
+class SoundAugment(AdaptiveAugmentation):
     """Each transform of `policy`, in this order, changes a sound [B, C, T] with probability p.
 
     gain: by U(-12, 0) dB (Défossez et al. 2019, Demucs).
@@ -42,39 +42,32 @@ class SoundAugment(Augmentation):
     leave `mu_law` of the data at 0.
 
     Args:
-        p: probability of each transform, or a schedule of `images_seen`.
+        p: probability of each transform: constant, a schedule, or with a `target` where it begins.
         policy: which transforms.
+        target, interval, images: see `AdaptiveAugmentation`.
 
     Raises:
-        ValueError: p is not between 0 and 1, or there is no such transform.
+        ValueError: there is no such transform; see `AdaptiveAugmentation`.
     """
 
-    p: Tensor
     noise_table: Tensor
 
     def __init__(
         self,
         p: float | Schedule = 0.5,
         policy: Sequence[str] = ("gain", "polarity", "pitch", "filter", "shift", "noise"),
+        target: float | None = None,
+        interval: int = 4,
+        images: int = 500_000,
     ) -> None:
-        super().__init__()
+        super().__init__(p, target, interval, images)
         counts = {"gain": 2, "polarity": 2, "pitch": 2, "filter": 1 + CORNERS, "shift": 2, "noise": 3}
         if wrong := [name for name in policy if name not in counts]:
             raise ValueError(f"SoundAugment has no policy {wrong[0]!r}: give any of {', '.join(counts)}.")
-        if not isinstance(p, Schedule) and not 0 <= p <= 1:
-            raise ValueError(f"SoundAugment has p = {p}, which is no probability: give 0 to 1.")
-        self.schedule, self.policy = p, tuple(policy)
+        self.policy = tuple(policy)
         self.num_uniforms = sum(counts[name] for name in policy)
-        self.register_buffer("p", torch.tensor(value_at(p, 0)))
         table = torch.randn(TABLE, generator=torch_generator("noise floor"), device="cpu")
         self.register_buffer("noise_table", table, persistent=False)
-
-    def step_schedule(self, images_seen: int) -> None:
-        """Sets p to the value of its schedule."""
-        self.p.fill_(value_at(self.schedule, images_seen))
-
-    def logs(self) -> dict[str, Tensor]:
-        return {"augmentation/p": self.p.clone()}
 
     def forward(self, samples: Tensor, uniforms: Tensor) -> Tensor:
         if samples.ndim != 3:

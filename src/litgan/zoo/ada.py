@@ -6,37 +6,29 @@ import math
 from collections.abc import Iterator
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
-from litgan.augment import Augmentation, check_images
+from litgan.augment import AdaptiveAugmentation, check_images
 from litgan.losses import to_float32
 from litgan.precision import full_float32
-from litgan.schedules import Schedule, value_at
+from litgan.schedules import Schedule
 from litgan.zoo import warps
 
 
-class ADA(Augmentation):
+class ADA(AdaptiveAugmentation):
     """Adaptive discriminator augmentation, Karras et al. 2020, section 3 and appendix B, for images.
 
     Each transform of the pipeline (pixel blitting, geometry, color: the paper's "bgc") is applied to a sample
-    with probability p. Every `interval` discriminator steps p increases if r = E[sign D(x)] over the reals
-    (eq. 1) exceeds `target`, else it decreases. Samples without any transform are returned bit for bit.
+    with probability p. Samples without any transform are returned bit for bit.
 
     Args:
-        p: initial probability; a schedule sets it as a function of `images_seen` instead.
-        target: r at which p stays; None disables the adaptation.
-        interval: discriminator steps between two updates of p.
-        images: number of images in which p can move from 0 to 1.
+        p, target, interval, images: see `AdaptiveAugmentation`.
         color: include color transforms; a number is a factor of p for each of them.
         cutout: factor of p for a gray square of half the side around a random point (0 in the paper's "bgc").
 
     Raises:
-        ValueError: p, color or cutout is not between 0 and 1, or both a schedule and a target are given.
+        ValueError: color or cutout is not between 0 and 1; see `AdaptiveAugmentation`.
     """
-
-    p: Tensor
-    sign_sums: Tensor
 
     def __init__(
         self,
@@ -47,42 +39,11 @@ class ADA(Augmentation):
         color: bool | float = True,
         cutout: float = 0.0,
     ) -> None:
-        super().__init__()
-        if isinstance(p, Schedule) and target is not None:
-            raise ValueError("ADA has a schedule for p and a target: give target null, or a number for p.")
-        if not isinstance(p, Schedule) and not 0 <= p <= 1:
-            raise ValueError(f"ADA has p = {p}, which is no probability: give 0 to 1.")
+        super().__init__(p, target, interval, images)
         if not 0 <= color <= 1 or not 0 <= cutout <= 1:
             raise ValueError(f"ADA has color = {color} and cutout = {cutout}: give factors of p from 0 to 1.")
-        self.schedule, self.target, self.interval = p, target, interval
-        self.images, self.color, self.cutout = images, float(color), cutout
+        self.color, self.cutout = float(color), cutout
         self.num_uniforms = 31 if cutout else 28
-        self.register_buffer("p", torch.tensor(value_at(p, 0)))
-        self.register_buffer("sign_sums", torch.zeros(2))  # sum of the signs, and their number
-
-    def step_schedule(self, images_seen: int) -> None:
-        """Sets p to the value of its schedule, if it has one."""
-        if isinstance(self.schedule, Schedule):
-            self.p.fill_(self.schedule(images_seen))
-
-    @torch.no_grad()
-    def update_statistics(self, real_logits: Tensor) -> None:
-        if self.target is not None:
-            signs = real_logits.detach().float().sign()
-            self.sign_sums += torch.stack([signs.sum(), torch.ones_like(signs).sum()])
-
-    @torch.no_grad()
-    def update_p(self, updates: int, images: int) -> None:
-        if self.target is None or updates % self.interval:
-            return
-        if dist.is_available() and dist.is_initialized():  # all ranks get the same p
-            dist.all_reduce(self.sign_sums)
-        excess = self.sign_sums[0] / self.sign_sums[1] - self.target
-        self.p.add_(excess.sign() * (images * self.interval / self.images)).clamp_(0.0, 1.0)
-        self.sign_sums.zero_()
-
-    def logs(self) -> dict[str, Tensor]:
-        return {"augmentation/p": self.p.clone()}
 
     def forward(self, samples: Tensor, uniforms: Tensor) -> Tensor:
         check_images(self, samples)
