@@ -53,15 +53,23 @@ class Race(Callback):
         target: the distance to reach.
         every: images between measurements.
         first: images before the first one.
+        last: images after which it gives up; the recipe's own end does not count.
         block: iterations of the recipe between blocks of the plain loop.
         judge: an extractor that no recipe was tuned on.
         count: samples a side.
     """
 
     def __init__(
-        self, target: float, every: int, first: int, block: int, judge: FeatureExtractor, count: int = COUNT
+        self,
+        target: float,
+        every: int,
+        first: int,
+        last: int,
+        block: int,
+        judge: FeatureExtractor,
+        count: int = COUNT,
     ) -> None:
-        self.target, self.every, self.first, self.block = target, every, first, block
+        self.target, self.every, self.first, self.last, self.block = target, every, first, last, block
         self.extractor, self.count = judge, count
         self.training, self.plain, self.iterations = Clock(), Clock(), 0
         self.rows: list[measure.Row] = []
@@ -83,7 +91,7 @@ class Race(Callback):
             self.iterations += TOGETHER
         if gan.is_due(self.every) and gan.images_seen >= self.first:
             self.measure(trainer, gan)
-            trainer.should_stop = self.ended
+            trainer.should_stop = self.ended or gan.images_seen >= self.last
         self.training.__enter__()
 
     def reached(self, row: measure.Row) -> bool:
@@ -121,10 +129,10 @@ class Race(Callback):
 
 def play(parsed: Any, seed: int, extra: list[str]) -> measure.Row:
     """The line of one seed: its first measurement in reach whose next one is in reach too."""
-    quiet = ["--trainer.logger=false", "--trainer.enable_progress_bar=false"]
+    quiet = ["--trainer.logger=false", "--trainer.enable_progress_bar=false", f"--trainer.max_steps={10**8}"]
     off = [f"--{part}.every=0" for part in ("realism", "samples", "gradients", "checkpoint")]
     judge, count = judges.judge(None), 200 if parsed.quick else COUNT
-    race = Race(parsed.target, parsed.every, parsed.first, parsed.block, judge, count)
+    race = Race(parsed.target, parsed.every, parsed.first, parsed.last, parsed.block, judge, count)
     with tempfile.TemporaryDirectory() as folder:
         options = [f"--seed_everything={seed}", "--trainer.default_root_dir", folder, *quiet, *off]
         recipe = Recipe(["--config", parsed.recipe, *options, *extra])
@@ -141,6 +149,7 @@ def main() -> None:
     parser.add_argument("--target", type=float, default=2.0)
     parser.add_argument("--every", type=int, default=20_000, help="images between measurements")
     parser.add_argument("--first", type=int, default=0, help="images before the first measurement")
+    parser.add_argument("--last", type=int, default=1_000_000, help="images after which it gives up")
     parser.add_argument("--block", type=int, default=100, help="iterations between blocks of the plain loop")
     parsed, extra = parser.parse_known_args()
     parsed = measure.setup(parsed)

@@ -527,8 +527,9 @@ def test_the_record_is_the_first_of_two_measurements_in_reach(
     clock = SimpleNamespace(perf_counter=lambda: watch.now, process_time=lambda: watch.now / 2)
     for name, fake in {"time": clock, "plain_loop": plain_loop, "evaluate": evaluate}.items():
         monkeypatch.setattr(module, name, fake)
-    race = module.Race(target=2.0, every=64, first=0, block=4, judge=SimpleNamespace())
-    make_trainer(8 * len(distances), callbacks=[Second(), race]).fit(tiny_gan(), datamodule=tiny_data())
+    last = 64 * len(distances)  # where it gives up
+    race = module.Race(target=2.0, every=64, first=0, last=last, block=4, judge=SimpleNamespace())
+    make_trainer(8 * len(distances) + 8, callbacks=[Second(), race]).fit(tiny_gan(), datamodule=tiny_data())
     line = race.line()
     assert line["reached"] == ("no" if images is None else "yes")
     at = images or 64 * len(distances)
