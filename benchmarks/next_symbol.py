@@ -19,6 +19,7 @@ from litgan.noise import torch_generator
 
 TEMPERATURES = (1.0, 0.9, 0.8, 0.7)
 BATCH, RATE = 128, 2e-3
+BLOCK = 50  # sequences held out side by side
 CHECK = 100  # iterations between two looks at the held-out loss
 PATIENCE = 10  # looks without a better loss, after which it stops
 
@@ -71,12 +72,16 @@ def fit(
     iterations: int = 20_000,
     seed: int = 0,
 ) -> NextSymbol:
-    """The model after training on nine tenths of sequences, [N, T]; the last tenth tells when to stop."""
+    """The model after training on nine tenths of sequences, [N, T]; the other tenth tells when to stop.
+
+    It is every tenth block, because sequences that stand side by side may overlap.
+    """
     torch.manual_seed(seed)
     model = NextSymbol(symbols, period, width)
     optimizer = torch.optim.Adam(model.parameters(), lr=RATE)
     sequences = sequences.long()
-    held_out, training = sequences[::10][:2_000], sequences[torch.arange(len(sequences)) % 10 != 0]
+    is_held_out = torch.arange(len(sequences)) // min(BLOCK, max(1, len(sequences) // 10)) % 10 == 0
+    held_out, training = sequences[is_held_out][:2_000], sequences[~is_held_out]
     best, weights, waited, end = math.inf, model.state_dict(), 0, time.perf_counter() + seconds
     for iteration, chosen in enumerate(batches(len(training), seed), start=1):
         optimizer.zero_grad()
