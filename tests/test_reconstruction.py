@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -190,12 +191,15 @@ def test_a_discriminator_may_begin_late_and_the_clock_counts_all_the_same(tiny_g
         tiny_gan, reconstruction=L1(), adversarial_weight=0.1, discriminator_start=24, augment=Counting(),
         discriminator_steps=2,
     )  # fmt: skip
-    before = copy.deepcopy(gan.discriminator.state_dict())
+    before, asked = copy.deepcopy(gan.discriminator.state_dict()), []
+    gan.discriminator.register_forward_hook(lambda *_: asked.append((gan.updating, gan.images_seen)))
     make_trainer(1).fit(gan, datamodule=Pairs())
     assert gan.images_seen == 16 and gan.discriminator_updates == 2
+    assert asked == [], "nor does the generator learn from one that has not learned"
     assert all(torch.equal(before[name], value) for name, value in gan.discriminator.state_dict().items())
     make_trainer(3).fit(gan, datamodule=Pairs())
     assert gan.images_seen == 64 and gan.augment.updates == [(4 + n, 8) for n in range(5)]
+    assert [seen for name, seen in asked if name == "generator"] == [32, 48, 64]
     assert not torch.equal(gan.discriminator.head.weight, before["head.weight"])
 
 
@@ -222,13 +226,15 @@ def test_the_feedback_is_the_gradient_of_the_whole_loss(tiny_gan, make_trainer, 
     gan = made(tiny_gan, reconstruction=L1(10.0), adversarial_weight=AdaptiveWeight(0.8))
     real, condition = next(Pairs().real_batches(8))
     seen = []
-    gan.generator.register_forward_hook(lambda _, __, fake: fake.requires_grad and seen.append(fake))
+    watched = gan.generator.register_forward_hook(lambda _, __, fake: seen.append(fake))
     loss, _ = gan.generator_loss(real, condition, Noise(0, 0, 0, 8, "g"))
+    watched.remove()
     (feedback,) = torch.autograd.grad(loss, seen.pop())
     wanted = (8 * feedback).flatten(1).norm(dim=1).mean().item()
 
     gan.adversarial_weight = AdaptiveWeight(0.8)
-    gan.discriminator_start = 100  # it stays what it is
+    still = partial(torch.optim.SGD, lr=0.0)  # the discriminator stays what it is
+    gan.optimizer_factories = (gan.optimizer_factories[0], still)
     trainer = make_trainer(1, callbacks=[Feedback(every=0)], logger=memory, log_every_n_steps=1)
     trainer.fit(gan, DataLoader(TensorDataset(real, condition), batch_size=8))
     assert memory.values("gradient/feedback") == {8: pytest.approx(wanted, rel=1e-5)}
@@ -251,6 +257,7 @@ class Unquestioned(nn.Module):
     ("options", "sentence"),
     [
         ({"adversarial_weight": 0.0}, "^adversarial_weight is 0 after 0 images, .* no reconstruction"),
+        ({"discriminator_start": 100}, "^discriminator_start is 100 after 0 images, .* no reconstruction"),
         ({"adversarial_weight": -1.0}, r"^adversarial_weight is -1\.0: give a finite number"),
         ({"adversarial_weight": AdaptiveWeight()}, "^AdaptiveWeight .* give reconstruction terms"),
         (

@@ -70,6 +70,13 @@ class AdaptiveWeight(Schedule):
         return factor * (linear - linear.detach() + total)
 
 
+def present_weight(gan: Any) -> float:
+    """The weight of the adversarial loss in this update: 0 before the discriminator's first step."""
+    if gan.discriminator_start and gan.images_seen <= gan.discriminator_start:
+        return 0.0  # what has not learned has nothing to teach
+    return value_at(gan.adversarial_weight, gan.images_seen)
+
+
 def weigh(weight: float | Schedule, adversarial: Tensor, rest: Tensor, gan: Any) -> Tensor:
     """The adversarial loss of one part of the batch as it is added to the `rest` of the generator's loss."""
     if isinstance(weight, AdaptiveWeight):
@@ -79,12 +86,14 @@ def weigh(weight: float | Schedule, adversarial: Tensor, rest: Tensor, gan: Any)
 
 def check_generator_loss(gan: Any) -> None:
     """Raises ValueError, one sentence, if the generator has nothing to learn from, or no adaptive weight."""
-    weight = gan.adversarial_weight
-    largest("adversarial_weight", weight)
-    if not gan.reconstruction and value_at(weight, gan.images_seen) == 0:
+    name, weight = "adversarial_weight", gan.adversarial_weight
+    largest(name, weight)
+    if not gan.reconstruction and present_weight(gan) == 0:
+        start = gan.discriminator_start
+        culprit = f"discriminator_start is {start}" if value_at(weight, gan.images_seen) else f"{name} is 0"
         raise ValueError(
-            f"adversarial_weight is 0 after {gan.images_seen:,} images, and there is no reconstruction: the "
-            "generator has nothing to learn from; give either."
+            f"{culprit} after {gan.images_seen:,} images, and there is no reconstruction: the generator has "
+            "nothing to learn from; give either."
         )
     if not isinstance(weight, AdaptiveWeight):
         return

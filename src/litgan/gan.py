@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from litgan import checkpoints, updates
-from litgan.adversarial_weight import check_generator_loss, weigh
+from litgan.adversarial_weight import check_generator_loss, present_weight, weigh
 from litgan.augment import Augmentation
 from litgan.axis import ImagesAxis, publish
 from litgan.checks import NoEmptyData, check_fit, check_trainer, make_networks, make_optimizers
@@ -58,7 +58,7 @@ class GAN(LightningModule):
         generator_penalties: regularizers in the generator's loss.
         reconstruction: further terms of the generator's loss, which compare a fake with its real sample.
         adversarial_weight: factor of the adversarial loss in the generator's; with 0 it is not computed.
-        discriminator_start: images seen before which the discriminator takes no step.
+        discriminator_start: images seen before which the discriminator takes no step and has no weight.
         augment: differentiable augmentation of all that the discriminator gets, real and fake.
         discriminator_steps: updates of the discriminator, each on a fresh batch, per update of the generator.
         micro_batches: number of equal parts in which an update takes its batch, to save memory.
@@ -261,7 +261,7 @@ class GAN(LightningModule):
             self.generator, self.discriminator, condition, noise, self.augmented, real=real, fake=fake
         )
         loss, logs = add_terms(fake.new_zeros(()), {}, self.reconstruction, context, self.images_seen)
-        if value_at(self.adversarial_weight, self.images_seen):  # else there is only reconstruction
+        if present_weight(self):  # else there is only reconstruction
             fake_logits = self.discriminator(*self.augmented(fake, condition, noise.stream("fake")))
             real_logits = None
             if self.loss.relativistic:  # each fake is compared with a real sample

@@ -13,6 +13,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import WandbLogger
 
 from litgan import checkpoints
+from litgan.adversarial_weight import present_weight
 from litgan.callbacks.feedback import will_be_due
 from litgan.callbacks.throughput import untimed
 from litgan.diagnosis.checks import CHECKS, Monitor, Result, Scaling, rollback_scaling
@@ -254,7 +255,7 @@ class Diagnosis(Callback):
 
 def is_heard(gan: GAN) -> bool:
     """Whether the discriminator learns, and the generator from it."""
-    return gan.images_seen > gan.discriminator_start and value_at(gan.adversarial_weight, gan.images_seen) > 0
+    return gan.images_seen > gan.discriminator_start and present_weight(gan) > 0
 
 
 def weight_drift(saved: dict[str, Any], gan: GAN, side: str) -> float:
