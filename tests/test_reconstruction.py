@@ -186,6 +186,17 @@ class Counting(Augmentation):
         self.updates.append((updates, images))
 
 
+@pytest.mark.parametrize(("start", "heard"), [(0, [16, 32, 48]), (24, [32, 48]), (26, [48]), (32, [48])])
+def test_the_generator_hears_no_discriminator_before_its_first_step(start, heard, tiny_gan, make_trainer):
+    gan = made(tiny_gan, reconstruction=L1(), discriminator_start=start, discriminator_steps=2)
+    asked, stepped = [], []
+    gan.discriminator.register_forward_hook(
+        lambda *_: (asked if gan.updating == "generator" else stepped).append(gan.images_seen)
+    )
+    make_trainer(3).fit(gan, datamodule=Pairs())
+    assert asked == heard and min(stepped) < heard[0], "batches of 8, after which the last step may begin"
+
+
 def test_a_discriminator_may_begin_late_and_the_clock_counts_all_the_same(tiny_gan, make_trainer):
     gan = made(
         tiny_gan, reconstruction=L1(), adversarial_weight=0.1, discriminator_start=24, augment=Counting(),

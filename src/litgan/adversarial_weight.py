@@ -72,7 +72,8 @@ class AdaptiveWeight(Schedule):
 
 def present_weight(gan: Any) -> float:
     """The weight of the adversarial loss in this update: 0 before the discriminator's first step."""
-    if gan.discriminator_start and gan.images_seen <= gan.discriminator_start:
+    seen_before = gan.images_seen - gan.images_per_iteration / gan.discriminator_steps  # its last step
+    if seen_before < gan.discriminator_start:
         return 0.0  # what has not learned has nothing to teach
     return value_at(gan.adversarial_weight, gan.images_seen)
 

@@ -115,7 +115,7 @@ class Diagnosis(Callback):
                 else {}
             )
             metrics = trainer.strategy.broadcast(measured)
-            if not is_heard(gan):  # so nothing fails yet; what the samples were like before is kept
+            if not present_weight(gan):  # so nothing fails yet; what the samples were like before is kept
                 before = {name: metrics[name] for name in ("pair_error",) if name in metrics}
                 self.monitor.baseline |= before
                 return
@@ -251,11 +251,6 @@ class Diagnosis(Callback):
             self.measurements, self.rollbacks = int(state_dict["measurements"]), int(state_dict["rollbacks"])
             self.history = [(int(at), str(name)) for at, name in state_dict["history"]]
             self.scaling = Scaling(*map(float, state_dict["scaling"]))
-
-
-def is_heard(gan: GAN) -> bool:
-    """Whether the discriminator learns, and the generator from it."""
-    return gan.images_seen > gan.discriminator_start and present_weight(gan) > 0
 
 
 def weight_drift(saved: dict[str, Any], gan: GAN, side: str) -> float:
