@@ -14,7 +14,7 @@ class TestSimulations(Simulations):
     }
     launches = {
         "grammar": (1695, 1491),
-        "scripture_likelihood": (1250, 1794),
-        "scripture_lines": (1909, 2729),
+        "scripture_likelihood": (786, 1794),
+        "scripture_lines": (1261, 2729),
         "scripture_text": (1499, 1306),
     }

@@ -218,7 +218,7 @@ def test_an_interrupted_iteration_leaves_no_cached_passes(tiny_gan, tiny_data, m
     assert gan.cached_passes
     del gan.generator_loss
     gan.load_state_dict(twin.state_dict())
-    gan.images_seen = gan.discriminator_updates = 0
+    gan.images_seen = gan.images_per_iteration = gan.discriminator_updates = 0
     for each in (gan, twin):
         make_trainer(2).fit(each, datamodule=tiny_data())
     assert all(torch.equal(gan.state_dict()[name], value) for name, value in twin.state_dict().items())
