@@ -9,7 +9,7 @@ from shared.likelihood import check_one_sample
 from torch import Tensor
 
 from litgan.music import CausalRollDiscriminator, RecurrentRollGenerator
-from litgan.music.autoregressive import with_rests
+from litgan.music.autoregressive import at_temperature, with_rests
 from litgan.noise import gumbel
 
 SHAPE = (3, 8, 5)
@@ -91,10 +91,13 @@ def test_it_learns_by_maximum_likelihood() -> None:
     check_one_sample(generator, rolls(1)[0].float(), symbols=2)
 
 
-def test_the_gradient_of_a_note_is_that_of_the_softmax_of_its_own_scores() -> None:
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+def test_the_gradient_of_a_note_is_that_of_the_softmax_of_its_own_scores(temperature: float) -> None:
     """Where there is a gradient and where there is none, notes are the same."""
     torch.manual_seed(0)
-    generator = RecurrentRollGenerator(SHAPE, bars=2, latent_dim=4, width=16, track_width=8).double()
+    generator = RecurrentRollGenerator(
+        SHAPE, bars=2, latent_dim=4, width=16, track_width=8, sampling_temperature=temperature
+    ).double()
     latents = torch.randn(8, generator.latent_dim, dtype=torch.float64, requires_grad=True)
     fake, pull = generator(latents), torch.randn(8, 3, 8, 5, dtype=torch.float64)
     with torch.no_grad():
@@ -103,7 +106,7 @@ def test_the_gradient_of_a_note_is_that_of_the_softmax_of_its_own_scores() -> No
     (found,) = torch.autograd.grad((fake * pull)[:, 1, 4].sum(), latents)
     noise = latents[:, 4:].unflatten(1, (8, 3, 6)).transpose(1, 2)
     state, inputs, _ = generator.start(latents, None)
-    scores = generator.scores(state, inputs, with_rests(fake.detach()))
+    scores = at_temperature(generator.scores(state, inputs, with_rests(fake.detach())), temperature)
     soft = (scores + gumbel(noise)).softmax(-1)[..., :-1]
     (expected,) = torch.autograd.grad((soft * pull)[:, 1, 4].sum(), latents)
     torch.testing.assert_close(found, expected)
@@ -113,23 +116,24 @@ def test_the_gradient_of_a_note_is_that_of_the_softmax_of_its_own_scores() -> No
     assert not of_noise.any(), "nothing goes through the notes before"
 
 
-def test_a_sampling_temperature_divides_the_scores() -> None:
-    """As if the last layers were smaller, in samples and gradients; the likelihood is not touched."""
-    made, latents, samples = [], torch.randn(16, 4 + 8 * 3 * 6, dtype=torch.float64), rolls(16)
+def test_a_temperature_is_that_of_notes_and_not_of_rests() -> None:
+    scores = torch.randn(5, 3, 6, dtype=torch.float64)
+    warm, cold = scores.softmax(-1), at_temperature(scores, 0.5).softmax(-1)
+    torch.testing.assert_close(cold[..., -1], warm[..., -1])
+    squares = warm[..., :-1].square()
+    played = warm[..., :-1].sum(-1, keepdim=True)
+    torch.testing.assert_close(cold[..., :-1], played * squares / squares.sum(-1, keepdim=True))
+
+
+def test_the_likelihood_has_no_temperature() -> None:
+    latents, samples, found = torch.randn(16, 4 + 8 * 3 * 6), rolls(16).float(), []
     for temperature in (0.5, 1.0):
         torch.manual_seed(0)
         generator = RecurrentRollGenerator(
             SHAPE, bars=2, latent_dim=4, width=16, track_width=8, sampling_temperature=temperature
-        ).double()
-        likelihood = generator.log_likelihood(samples, latents)
-        for weight in generator.choices.head.parameters():
-            weight.data.mul_(2 * temperature)
-        seen = latents.clone().requires_grad_()
-        fake = generator(seen)
-        (gradient,) = torch.autograd.grad((fake * samples).sum(), seen)
-        made.append((likelihood, fake, gradient))
-    for cold, warm in zip(*made, strict=True):
-        torch.testing.assert_close(cold, warm)
+        )
+        found.append(generator.log_likelihood(samples, latents))
+    assert torch.equal(*found)
 
 
 def test_a_sampling_temperature_is_positive() -> None:

@@ -9,8 +9,8 @@ class TestSimulations(Simulations):
     folder = "music"
     stand_ins = {"litgan.music.Music": ["--data", "litgan.music.Scales"], "litgan.music.Scales": []}
     launches = {
-        "chorales_harmony": (3430, 5705),
-        "chorales_likelihood": (3766, 6455),
+        "chorales_harmony": (3406, 6754),
+        "chorales_likelihood": (3899, 7812),
         "chorales_pianoroll": (468, 270),
         "scales": (384, 225),
     }

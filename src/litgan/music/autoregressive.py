@@ -28,6 +28,19 @@ def with_rests(rolls: Tensor) -> Tensor:
     return torch.cat([rolls, 1 - rolls.sum(-1, keepdim=True)], -1)
 
 
+def at_temperature(scores: Tensor, temperature: float) -> Tensor:
+    """Scores [..., pitches + 1] of which notes are drawn by softmax(scores / temperature).
+
+    The rest stays as probable as it was: of long rests each step is nearly certain, and a temperature below 1
+    would make silence of the bars that follow one.
+    """
+    if temperature == 1:
+        return scores
+    notes, rest = scores.split([scores.shape[-1] - 1, 1], -1)
+    drawn = (notes / temperature).log_softmax(-1) + notes.logsumexp(-1, keepdim=True)
+    return torch.cat([drawn, rest], -1)
+
+
 class Tracks(nn.Module):
     """What stands before each step, and the notes above in the same step, to scores of a track's notes.
 
@@ -89,8 +102,8 @@ class RecurrentRollGenerator(nn.Module):
             `latent_dim` counts too.
         width: length of the state.
         track_width: channels of the layers of a track.
-        sampling_temperature: notes are drawn by softmax(scores / temperature), in training, too; the
-            likelihood is that of softmax(scores).
+        sampling_temperature: notes, unlike rests, are drawn by softmax(scores / temperature), in training,
+            too; the likelihood is that of softmax(scores).
 
     Raises:
         ValueError: for a shape, a number of given tracks or a temperature that does not fit.
@@ -141,13 +154,12 @@ class RecurrentRollGenerator(nn.Module):
 
     def forward(self, latents: Tensor, condition: Tensor | None = None) -> Tensor:
         state, inputs, given = self.start(latents, condition)
-        temperature = self.sampling_temperature  # scores / temperature + noise, times the temperature
-        noise = temperature * gumbel(latents[:, self.code_dim :]).unflatten(1, (self.steps, -1, self.notes))
+        noise = gumbel(latents[:, self.code_dim :]).unflatten(1, (self.steps, -1, self.notes))
         notes = self.draw(state, inputs, given, noise)
         if torch.is_grad_enabled():
             repeated = noise.repeat(1, -(-notes.shape[2] // self.steps), 1, 1)[:, : notes.shape[2]]
-            scores = self.scores(state, inputs, notes) + repeated.transpose(1, 2)
-            soft = (scores / temperature).softmax(-1)
+            scores = at_temperature(self.scores(state, inputs, notes), self.sampling_temperature)
+            soft = (scores + repeated.transpose(1, 2)).softmax(-1)
             own = notes[:, self.given :] + (soft - soft.detach())  # the value of the bracket is exactly 0
             notes = torch.cat([notes[:, : self.given], own], 1)
         return notes[..., :-1]
@@ -161,6 +173,7 @@ class RecurrentRollGenerator(nn.Module):
             notes = [line[:, step] for line in given]
             for track_noise in noise[:, step % self.steps].unbind(1):
                 scores = self.choices(len(notes), state, notes).float()
+                scores = at_temperature(scores, self.sampling_temperature)
                 notes.append(with_rests(binarize(scores + track_noise, "monophonic")))
             last = torch.cat(notes, 1)
             steps.append(torch.stack(notes, 1))
