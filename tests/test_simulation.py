@@ -39,7 +39,7 @@ class TestSimulations(Simulations):
         "digits": (181, 105),
         "digits_edges": (278, 212),
         "facades_pix2pix": (1103, 987),
-        "fashion_1000": (481, 347),
+        "fashion_1000": (311, 205),
         "fashion_edges": (448, 355),
         "fashion_mnist": (311, 205),
         "fashion_mnist_conditional": (357, 239),
