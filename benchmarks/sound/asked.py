@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-sys.path.append(str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 from sound.judges import judge
 from torch import Tensor
 

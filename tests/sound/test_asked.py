@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -37,3 +39,8 @@ def test_classes_that_are_named_right_are_counted(monkeypatch: pytest.MonkeyPatc
     found = asked.measure(made, data, 40)
     assert found["named right, held out"] == 1 and found["named right, generated"] == 0.75
     assert found["distance to training, median, generated"] == pytest.approx(0, abs=1e-3)
+
+
+def test_the_script_finds_the_judges_of_all_media() -> None:
+    said = subprocess.run([sys.executable, asked.__file__, "--help"], capture_output=True, text=True)
+    assert said.returncode == 0 and "CKPT" in said.stdout, said.stderr
