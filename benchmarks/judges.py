@@ -69,7 +69,7 @@ def known(judge: FeatureExtractor, path: Path, learn: Callable[[nn.Sequential], 
     if path.is_file():
         judge.load_state_dict(load_file(path))
     else:
-        with torch.random.fork_rng(devices=[]):
+        with torch.enable_grad(), torch.random.fork_rng(devices=[]):
             learn(nn.Sequential(judge.trunk, judge.head).requires_grad_(True))
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file(judge.state_dict(), path)

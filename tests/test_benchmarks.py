@@ -628,3 +628,19 @@ def test_quick_form(name: str, tmp_path: Path) -> None:
     only = ["--only", smallest[name]] if name in smallest else []
     only += ["--device", "cpu", "--seconds", 450] if name == "gpu" else []
     QUICK[name](quick(name, tmp_path / "out.json", *only))
+
+
+def test_a_judge_is_trained_wherever_it_is_first_asked_for(
+    script: Callable[[str], Any], tmp_path: Path
+) -> None:
+    judges = script("judges")
+    asked = []
+
+    def learn(network: torch.nn.Sequential) -> None:
+        network(torch.rand(2, 1, 32, 32)).sum().backward()
+        asked.append(all(weight.grad is not None for weight in network.parameters()))
+
+    with torch.no_grad():
+        for _ in range(2):
+            judge = judges.known(judges.GarmentJudge(), tmp_path / "judges" / "one.safetensors", learn)
+    assert asked == [True] and not any(weight.requires_grad for weight in judge.parameters())
