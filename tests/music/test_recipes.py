@@ -9,6 +9,9 @@ from litgan import music
 
 class TestRecipes(Recipes):
     folder = "music"
-    stand_ins = {"litgan.music.Music": ["--data", "litgan.music.Scales"], "litgan.music.Scales": []}
+    stand_ins = {
+        "litgan.music.Music": ["--data", "litgan.music.Scales", "--data.bars", "2"],
+        "litgan.music.Scales": [],
+    }
     rooms = (music,)
     texts = {"Music.root"}
